@@ -1,0 +1,80 @@
+"""Benchmarks: a data set seen as a stream of tasks.
+
+A task on flat images is nothing but a choice of rows (images) and a choice of pixels,
+so that no transformed copy of the data is ever made. Task inputs are
+``image.flatten()[input_gather]``, normalised.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.datasets import Dataset
+from core.seeding import stream
+from core.specs import BenchmarkSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskView:
+    """One task's view of a data set.
+
+    input_gather: int64 [D], index into the D flat pixels; D itself means a blank (zero) pixel.
+    train_rows, test_rows: int64, indices of the images, test rows in file order.
+    """
+
+    input_gather: NDArray[np.int64]
+    train_rows: NDArray[np.int64]
+    test_rows: NDArray[np.int64]
+
+
+def task_view(spec: BenchmarkSpec, dataset: Dataset, task: int, *, seed: int) -> TaskView:
+    """Return the view of ``task``; it depends on (spec, seed, task) and never on num_tasks."""
+    train_rows = np.arange(len(dataset.train_labels))
+    test_rows = np.arange(len(dataset.test_labels))
+    if spec.kind == "split":
+        assert spec.classes_per_task is not None
+        first = task * spec.classes_per_task
+        last = first + spec.classes_per_task
+        train_rows = np.flatnonzero((dataset.train_labels >= first) & (dataset.train_labels < last))
+        test_rows = np.flatnonzero((dataset.test_labels >= first) & (dataset.test_labels < last))
+    return TaskView(
+        input_gather=input_gather(spec, dataset.image_shape, task, seed=seed),
+        train_rows=train_rows,
+        test_rows=test_rows,
+    )
+
+
+def input_gather(
+    spec: BenchmarkSpec, image_shape: tuple[int, int], task: int, *, seed: int
+) -> NDArray[np.int64]:
+    """Return the pixel index of ``task``, int64 [D] with D = height * width."""
+    num_pixels = math.prod(image_shape)
+    if spec.kind == "rotated":
+        assert spec.angle_step_deg is not None
+        return rotation_gather(image_shape, task * spec.angle_step_deg)
+    if spec.kind == "split":
+        return np.arange(num_pixels)
+    if spec.permutation == "original":
+        legacy = np.random.RandomState((task + seed) % 2**32)
+        return legacy.permutation(num_pixels).astype(np.int64)
+    return stream(seed, "permutation", task).permutation(num_pixels)
+
+
+def rotation_gather(image_shape: tuple[int, int], angle_deg: float) -> NDArray[np.int64]:
+    """Return the nearest-neighbour rotation, counter-clockwise about the centre, as an index.
+
+    int64 [D]; pixels that come from outside the image get D (blank).
+    """
+    height, width = image_shape
+    row, column = np.mgrid[:height, :width].astype(np.float64)
+    y, x = (height - 1) / 2 - row, column - (width - 1) / 2
+    angle = math.radians(angle_deg)
+    source_x = math.cos(angle) * x + math.sin(angle) * y
+    source_y = -math.sin(angle) * x + math.cos(angle) * y
+    # The small shift keeps exact halves on one side whatever the rounding of sin and cos.
+    source_row = np.floor((height - 1) / 2 - source_y + 0.5 + 1e-9).astype(np.int64)
+    source_column = np.floor(source_x + (width - 1) / 2 + 0.5 + 1e-9).astype(np.int64)
+    inside = (0 <= source_row) & (source_row < height) & (0 <= source_column) & (source_column < width)
+    return np.where(inside, source_row * width + source_column, height * width).ravel()

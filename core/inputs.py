@@ -1,0 +1,59 @@
+"""Images on the device, and the batches that tasks see of them.
+
+Letters: K tasks, B images of a batch, D input pixels, N images.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One part (train or test) of a data set, on a device.
+
+    images: uint8 [N, D]. labels: int64 [N]. A network sees pixel * gain + offset.
+    """
+
+    images: Tensor
+    labels: Tensor
+    gain: float
+    offset: float
+
+
+def to_device(dataset: Dataset, part: str, device: torch.device) -> Pixels:
+    """Put ``part`` ("train" or "test") on ``device``; on a CPU without a copy."""
+    images = getattr(dataset, f"{part}_images")
+    return Pixels(
+        images=_read_only_tensor(images.reshape(len(images), -1)).to(device),
+        labels=_read_only_tensor(getattr(dataset, f"{part}_labels")).to(device),
+        gain=1 / (dataset.scale * dataset.std),
+        offset=-dataset.mean / dataset.std,
+    )
+
+
+def gather_inputs(pixels: Pixels, gather_KD: Tensor, rows_KB: Tensor) -> Tensor:
+    """Return the normalised inputs, float32 [K, B, D]; a gather index of D reads a zero pixel."""
+    num_tasks, batch_size = rows_KB.shape
+    num_pixels = gather_KD.shape[1]
+    index_KBD = gather_KD.clamp(max=num_pixels - 1).unsqueeze(1).expand(num_tasks, batch_size, -1)
+    raw_KBD = torch.gather(pixels.images[rows_KB], 2, index_KBD)
+    raw_KBD = raw_KBD * (gather_KD < num_pixels).unsqueeze(1)
+    return raw_KBD.float() * pixels.gain + pixels.offset
+
+
+def _read_only_tensor(array: NDArray[np.generic]) -> Tensor:
+    """View ``array`` as a tensor that must never be written.
+
+    The array may be a page of Ray's object store, shared by every worker of the node;
+    torch cannot mark a tensor read-only and warns. Tensors from here are only indexed.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)

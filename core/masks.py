@@ -1,0 +1,66 @@
+"""Masks as bits: one bit a weight, 1 = kept.
+
+Packed form: each layer flattened in C order, packed least significant bit first, padded
+with zero bits to a whole byte; layers concatenated in order.
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import DamagedFileError
+
+Shapes = Sequence[tuple[int, ...]]
+
+
+def packed_num_bytes(shapes: Shapes) -> int:
+    """Return the bytes of one packed mask."""
+    return sum(_layer_num_bytes(shape) for shape in shapes)
+
+
+def pack(mask: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
+    """Pack one task's mask, bool [out, in] a layer, into uint8 [packed_num_bytes]."""
+    return np.concatenate([np.packbits(layer, bitorder="little") for layer in mask])
+
+
+def unpack(bits: bytes | NDArray[np.uint8], shapes: Shapes) -> tuple[NDArray[np.bool_], ...]:
+    """Undo ``pack``. Raises DamagedFileError on a wrong length or a padding bit that is set."""
+    packed = np.frombuffer(bits, dtype=np.uint8) if isinstance(bits, bytes) else bits
+    check_padding(packed, shapes)
+    mask, start = [], 0
+    for shape in shapes:
+        stop = start + _layer_num_bytes(shape)
+        flat = np.unpackbits(packed[start:stop], count=math.prod(shape), bitorder="little")
+        mask.append(flat.astype(bool).reshape(shape))
+        start = stop
+    return tuple(mask)
+
+
+def check_padding(packed: NDArray[np.uint8], shapes: Shapes) -> None:
+    """Raise DamagedFileError unless length and zero padding are those of ``shapes``."""
+    expected = packed_num_bytes(shapes)
+    if packed.size != expected:
+        raise DamagedFileError(f"a mask of {packed.size} bytes, expected {expected}")
+    stop = 0
+    for index, shape in enumerate(shapes):
+        stop += _layer_num_bytes(shape)
+        used = math.prod(shape) % 8
+        if used and packed[stop - 1] >> used:
+            raise DamagedFileError(f"layer {index} of a mask has padding bits that are not zero")
+
+
+def bits_digest(bits: bytes | NDArray[np.uint8]) -> str:
+    """Return the sha256 (hex) of a packed mask."""
+    return hashlib.sha256(bits).hexdigest()
+
+
+def num_ones(packed: NDArray[np.uint8]) -> int:
+    """Count the weights kept."""
+    return int(np.bitwise_count(packed).sum(dtype=np.int64))
+
+
+def _layer_num_bytes(shape: tuple[int, ...]) -> int:
+    return -(-math.prod(shape) // 8)

@@ -1,0 +1,1 @@
+"""Runs sweeps: a YAML file in; masks, accuracy tables and an MLflow run out."""

@@ -1,0 +1,175 @@
+"""The ``supsup`` command: thin. Nothing heavy is imported before a command needs it."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from core.errors import ConfigError, InputError, SupSupError
+
+app = typer.Typer(
+    name="supsup",
+    help="Train, store and evaluate supermasks over one fixed random network.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Sweep = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[key=value]...", help="Full dotted keys of the sweep file.", show_default=False),
+]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under --storage.")]
+Storage = Annotated[Path, typer.Option(help="The folder that holds run folders.")]
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show stack traces.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
+) -> None:
+    """Train, store and evaluate supermasks over one fixed random network."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"supsup {installed('supsup')}")
+        raise typer.Exit
+    context.obj = debug
+
+
+@app.command()
+def run(sweep: Sweep, settings: Settings = None) -> None:
+    """Train what is missing, evaluate, report; the same command resumes."""
+    from orchestrator.config import load_sweep
+    from orchestrator.display import make_display
+    from orchestrator.summary import print_result
+    from orchestrator.sweep import run_sweep
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config = load_sweep(sweep, settings or [])
+    console = Console()
+    result = run_sweep(config, _data_folder(config.data_dir), make_display(console))
+    print_result(console, result)
+    raise typer.Exit(1 if result.failures else 0)
+
+
+@app.command()
+def plan(sweep: Sweep, settings: Settings = None) -> None:
+    """Show what `run` would do; touches nothing."""
+    from orchestrator.config import load_sweep
+    from orchestrator.summary import print_plan
+
+    print_plan(Console(), load_sweep(sweep, settings or []))
+
+
+@app.command()
+def status(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", show_default=False)] = None,
+    storage: Storage = Path("runs"),
+) -> None:
+    """Tasks done, failed and left; rate; time to go. Without RUN: every run."""
+    from orchestrator.status import find_runs, resolve_run
+    from orchestrator.summary import print_status
+
+    roots = find_runs(storage) if run is None else [resolve_run(run, storage)]
+    print_status(Console(), roots, storage)
+
+
+@app.command()
+def verify(
+    run: RunName,
+    repair: Annotated[bool, typer.Option(help="Move bad files to quarantine/, for `run` to make again.")] = False,
+    storage: Storage = Path("runs"),
+) -> None:
+    """Check every mask: digests, gaps, foreign files. Ends with 0 clean, 1 something bad."""
+    from orchestrator.status import resolve_run
+    from orchestrator.summary import verify_and_print
+
+    clean = verify_and_print(Console(), resolve_run(run, storage), repair=repair)
+    raise typer.Exit(0 if clean else 1)
+
+
+@app.command()
+def export(
+    run: RunName,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")],
+    tasks: Annotated[str, typer.Option(help="Such as 0,3-5; all by default.")] = "all",
+    storage: Storage = Path("runs"),
+) -> None:
+    """Write the base network and the masks as safetensors files."""
+    from orchestrator.export import export_run
+    from orchestrator.run_folder import open_run
+    from orchestrator.status import resolve_run
+
+    located, record = open_run(resolve_run(run, storage))
+    chosen = parse_tasks(tasks, record.num_tasks)
+    num_masks = export_run(located, out, chosen)
+    Console().print(f"wrote network.safetensors and {num_masks} masks to {out}", soft_wrap=True)
+
+
+@app.command()
+def ui(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", show_default=False)] = None,
+    uri: Annotated[str | None, typer.Option(help="MLflow's store; default: the run's, or sqlite:///runs/mlflow.db.")] = None,
+    port: Annotated[int | None, typer.Option(help="Default: a free one.", min=1, max=65535)] = None,
+    storage: Storage = Path("runs"),
+) -> None:
+    """Serve the MLflow pages on 127.0.0.1 until Ctrl-C."""
+    from orchestrator.summary import serve_ui
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    serve_ui(Console(), run, uri, port, storage)
+
+
+def parse_tasks(text: str, num_tasks: int) -> list[int]:
+    """Parse ``all`` or ranges such as ``0,3-5`` into ascending tasks. Raises ConfigError."""
+    if text == "all":
+        return list(range(num_tasks))
+    chosen: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.strip().isdigit() or (last and not last.strip().isdigit()):
+            raise ConfigError(f"--tasks: found {part!r}, expected numbers and ranges such as 0,3-5")
+        numbers = range(int(first), int(last or first) + 1)
+        if not numbers or numbers[-1] >= num_tasks:
+            raise ConfigError(f"--tasks: found {part!r}, expected tasks from 0 to {num_tasks - 1}")
+        chosen.update(numbers)
+    return sorted(chosen)
+
+
+def _data_folder(configured: str | None) -> Path | None:
+    chosen = configured if configured is not None else os.environ.get("SUPSUP_DATA")
+    return Path(chosen).expanduser() if chosen else None
+
+
+def entry_point() -> None:
+    """Run the command line and end with its exit code; errors are for people."""
+    debug = "--debug" in sys.argv[1:]
+    sys.exit(call(app, debug=debug))
+
+
+def call(command: Callable[..., Any], arguments: list[str] | None = None, *, debug: bool = False) -> int:
+    """Run ``command`` and return the exit code, printing an expected error as one message."""
+    try:
+        code = command(args=arguments, standalone_mode=True)
+        return int(code or 0)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except SupSupError as error:
+        if debug:
+            raise
+        word = "" if not isinstance(error, InputError) else "error: "
+        Console(stderr=True).print(f"[bold red]{word}[/]{escape(str(error))}", highlight=False, soft_wrap=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; the same command goes on")
+        return 130

@@ -1,0 +1,291 @@
+"""The sweep file: defaults < YAML < key=value, into frozen dataclasses, checked once.
+
+OmegaConf reads and merges; pydantic checks types, strictly. Unknown keys are errors.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import re
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+from core.errors import ConfigError
+from core.specs import BenchmarkSpec, MaskSpec, NetworkSpec, RunSpec, Spec, TrainingSpec
+
+RECIPE = 1  # goes up when a change of ours gives other masks for the same sweep file
+Auto = Literal["auto"]
+
+
+def _require(ok: bool, key: str, found: object, expected: str) -> None:
+    if not ok:
+        raise ConfigError(f"{key}: found {found!r}, expected {expected}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(TrainingSpec):
+    """``TrainingSpec`` and how many tasks train together; ``auto`` fits them to memory."""
+
+    cohort_size: int | Auto = "auto"
+
+    def __post_init__(self) -> None:
+        # Not super(): pydantic rebuilds the class, and the zero-argument form then fails.
+        TrainingSpec.__post_init__(self)
+        size = self.cohort_size
+        _require(size == "auto" or size >= 1, "training.cohort_size", size, "'auto' or a number >= 1")
+
+    def spec(self) -> TrainingSpec:
+        """Return the part that decides the bits."""
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(TrainingSpec)}
+        return TrainingSpec(**own)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(Spec):
+    """What to measure on the stored masks.
+
+    at: numbers of tasks k; None means num_tasks; those above num_tasks are left out, aloud.
+    batches: ``all``, or N for the first N test batches of each task.
+    """
+
+    scenarios: tuple[Literal["GG"], ...] = ("GG",)
+    at: tuple[int, ...] | None = None
+    batches: int | Literal["all"] = "all"
+
+    def __post_init__(self) -> None:
+        _require(all(k >= 1 for k in self.at or ()), "evaluation.at", self.at, "numbers of tasks >= 1")
+        ok = self.batches == "all" or self.batches >= 1
+        _require(ok, "evaluation.batches", self.batches, "'all' or a number >= 1")
+
+    def points(self, num_tasks: int) -> tuple[int, ...]:
+        """Return the k to evaluate, ascending, each once."""
+        wanted = self.at if self.at is not None else (num_tasks,)
+        return tuple(sorted({k for k in wanted if k <= num_tasks}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorConfig(Spec):
+    """Where and how tasks train; never part of a run's identity.
+
+    kind: ``inline`` trains in this process, ``ray`` in actors.
+    workers: ``auto`` is one per CPU core, or per GPU where there are GPUs.
+    address: of a running Ray cluster; None starts a local one.
+    engine: ``compiled`` fuses the training step; ``auto`` compiles when the work repays it.
+        Fixed when the run folder is made.
+    retries: more attempts after a failure that need not repeat, such as a lost worker.
+    """
+
+    kind: Literal["inline", "ray"] = "ray"
+    workers: int | Auto = "auto"
+    gpus_per_worker: float | Auto = "auto"
+    threads_per_worker: int = 1
+    address: str | None = None
+    engine: Literal["auto", "eager", "compiled"] = "auto"
+    retries: int = 3
+
+    def __post_init__(self) -> None:
+        workers, gpus = self.workers, self.gpus_per_worker
+        _require(workers == "auto" or workers >= 1, "executor.workers", workers, "'auto' or a number >= 1")
+        inline_ok = self.kind == "ray" or workers in ("auto", 1)
+        _require(inline_ok, "executor.workers", workers, "1 for kind: inline; use kind: ray for more")
+        _require(gpus == "auto" or gpus >= 0, "executor.gpus_per_worker", gpus, "'auto' or a number >= 0")
+        threads = self.threads_per_worker
+        _require(1 <= threads <= 1024, "executor.threads_per_worker", threads, "a number from 1 to 1024")
+        _require(0 <= self.retries <= 100, "executor.retries", self.retries, "a number from 0 to 100")
+        address_ok = self.address is None or self.kind == "ray"
+        _require(address_ok, "executor.address", self.address, "null for kind: inline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageConfig(Spec):
+    """Folder that holds run folders; every worker must see it at the same path."""
+
+    uri: str = "runs"
+
+    def __post_init__(self) -> None:
+        ok = bool(self.uri.strip()) and "://" not in self.uri
+        _require(ok, "storage.uri", self.uri, "a path on a file system that every worker sees")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig(Spec):
+    """MLflow's tracking store; ``uri: null`` means no tracking.
+
+    task_runs: which tasks also get a child run of their own.
+    """
+
+    uri: str | None = "sqlite:///runs/mlflow.db"
+    task_runs: Literal["all", "failed", "none"] = "all"
+
+    def __post_init__(self) -> None:
+        known = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")
+        ok = self.uri is None or self.uri.startswith(known)
+        _require(ok, "tracking.uri", self.uri, "null, sqlite:///PATH, http://HOST:PORT or a database URI")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepConfig(Spec):
+    """A whole sweep file.
+
+    name: of the run folder and the MLflow experiment. search: none yet, so null.
+    data_dir: folder of data sets; None takes SUPSUP_DATA, then the cache, then a download.
+    """
+
+    name: str
+    seed: int = 0
+    benchmark: BenchmarkSpec
+    network: NetworkSpec
+    mask: MaskSpec = MaskSpec()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    executor: ExecutorConfig = ExecutorConfig()
+    storage: StorageConfig = StorageConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    search: None = None
+    data_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        ok = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name) is not None
+        _require(ok, "name", self.name, "at most 100 letters, digits, '.', '_' or '-'")
+        self.run_spec()
+
+    def run_spec(self) -> RunSpec:
+        """Return what decides the masks."""
+        return RunSpec(
+            seed=self.seed,
+            benchmark=self.benchmark,
+            network=self.network,
+            mask=self.mask,
+            training=self.training.spec(),
+        )
+
+
+def fingerprint(spec: RunSpec) -> str:
+    """Return the sha256 (hex) of what the masks mean; ``num_tasks`` does not count."""
+    content = spec.canonical()
+    del content["benchmark"]["num_tasks"]
+    text = json.dumps({"recipe": RECIPE, **content}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_sweep(path: Path, overrides: typing.Sequence[str] = ()) -> SweepConfig:
+    """Read a sweep file and ``key=value`` settings. Raises ConfigError."""
+    merged = OmegaConf.merge(_read_yaml(path), _dotlist(overrides))
+    try:
+        content = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
+    return build_sweep(content, str(path))
+
+
+def build_sweep(content: Any, source: str) -> SweepConfig:
+    """Check plain values into a ``SweepConfig``; ``source`` is named in errors."""
+    try:
+        text = json.dumps(content)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: keys must be text and values plain ({error})") from error
+    try:
+        return TypeAdapter(SweepConfig).validate_json(text)
+    except ValidationError as error:
+        lines = dict.fromkeys(_explain(error))
+        raise ConfigError(f"{source}: " + "\n".join(lines)) from error
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise ConfigError(f"sweep file {path}: {reason}; give the path of a YAML sweep file") from error
+    try:
+        content = OmegaConf.create(text) if text.strip() else None
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"sweep file {path} is not valid YAML: {_one_line(error)}") from error
+    if not OmegaConf.is_dict(content) or not content:
+        raise ConfigError(f"sweep file {path} is empty or not a mapping of keys; see sweeps/ for examples")
+    if "cluster_name" in content and OmegaConf.select(content, "metadata.sweep") is not None:
+        return content.metadata.sweep  # a Ray cluster configuration that carries the sweep
+    return content
+
+
+def _dotlist(overrides: typing.Sequence[str]) -> Any:
+    for item in overrides:
+        key, equals, _ = item.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
+            raise ConfigError(f"setting {item!r}: expected key=value, such as benchmark.num_tasks=20")
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"settings {' '.join(overrides)!r}: {_one_line(error)}") from error
+
+
+def _explain(error: ValidationError) -> typing.Iterator[str]:
+    """Yield one line per wrong key, several refusals of one union joined by 'or'."""
+    grouped: dict[str, tuple[Any, list[str]]] = {}
+    for item in error.errors():
+        cause = item.get("ctx", {}).get("error")
+        path, hint = _walk(item["loc"])
+        if isinstance(cause, ConfigError):
+            yield str(cause)
+        elif item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            yield _unknown_key(item["loc"])
+        elif item["type"] in ("missing", "missing_argument"):
+            yield f"{path}: missing; add it to the sweep file"
+        else:
+            grouped.setdefault(path, (item["input"], []))[1].append(_expected(item, hint))
+    for path, (found, expected) in grouped.items():
+        yield f"{path}: found {found!r}, expected {' or '.join(dict.fromkeys(expected))}"
+
+
+def _expected(item: Any, hint: Any) -> str:
+    if item["type"] == "literal_error":
+        words = str(item["ctx"]["expected"])
+        given = str(item["input"])
+        close = difflib.get_close_matches(given, re.findall(r"'([^']*)'", words), n=1)
+        return words + (f" (did you mean {close[0]!r}?)" if close else "")
+    if dataclasses.is_dataclass(hint):
+        return "a mapping of keys"
+    known = {"int": "a whole number", "float": "a number", "string": "text", "tuple": "a list", "none": "null"}
+    return known.get(item["type"].split("_")[0], str(item["msg"]))
+
+
+def _walk(loc: tuple[int | str, ...]) -> tuple[str, Any]:
+    """Return the dotted path of ``loc`` without pydantic's union members, and its type."""
+    hint: Any = SweepConfig
+    path: list[str] = []
+    for part in loc:
+        if isinstance(part, int):
+            path[-1] += f"[{part}]"
+        elif dataclasses.is_dataclass(hint) and part in (hints := typing.get_type_hints(hint)):
+            hint = _without_none(hints[part])
+            path.append(part)
+    return ".".join(path) or "the sweep file", hint
+
+
+def _unknown_key(loc: tuple[int | str, ...]) -> str:
+    path, hint = _walk(loc[:-1])
+    keys = [f.name for f in dataclasses.fields(hint)] if dataclasses.is_dataclass(hint) else []
+    close = difflib.get_close_matches(str(loc[-1]), keys, n=1)
+    help_text = f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(keys)}"
+    where = f"{path}.{loc[-1]}" if len(loc) > 1 else str(loc[-1])
+    return f"{where}: unknown key; {help_text}"
+
+
+def _without_none(hint: Any) -> Any:
+    if isinstance(hint, types.UnionType):
+        rest = [part for part in typing.get_args(hint) if part is not type(None)]
+        return rest[0] if len(rest) == 1 else hint
+    return hint
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

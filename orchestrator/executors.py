@@ -1,0 +1,83 @@
+"""Executors run jobs on workers. The contract, and the executor that needs no cluster.
+
+Contract (checked for every executor by tests/orchestrator/test_executors.py):
+- ``submit`` is called only while fewer than ``num_slots`` jobs are out, and returns at once.
+- Each submitted job comes back from ``collect`` exactly once, done or failed; the executor
+  never retries and never raises for a job's failure.
+- A failed job leaves the executor usable, also when its worker died.
+- ``close`` does not wait for jobs that are out; it may be called twice.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from orchestrator.jobs import Job, JobResult, Outcome
+
+
+class WorkerLike(Protocol):
+    """What an executor needs of a worker."""
+
+    def run(self, job: Job) -> JobResult:
+        """Do the job or raise."""
+        ...
+
+
+# Builds a worker from what all workers share, read-only: the data set.
+WorkerFactory = Callable[[Any], WorkerLike]
+
+
+class Executor(Protocol):
+    """Runs jobs; see the contract at the top of this file."""
+
+    @property
+    def num_slots(self) -> int:
+        """Jobs that can be out at once."""
+        ...
+
+    def submit(self, job: Job, *, avoid: str | None = None) -> None:
+        """Start ``job``, if there is a choice on another worker than ``avoid``."""
+        ...
+
+    def collect(self, timeout_s: float) -> list[Outcome]:
+        """Return what has ended; wait up to ``timeout_s`` for the first."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back."""
+        ...
+
+
+class InlineExecutor:
+    """Runs each job in this process when it is collected: no cluster, short stack traces."""
+
+    num_slots = 1
+
+    def __init__(self, make_worker: WorkerFactory, shared: Any) -> None:
+        self._make_worker = make_worker
+        self._shared = shared
+        self._worker: WorkerLike | None = None
+        self._jobs: list[Job] = []
+
+    def submit(self, job: Job, *, avoid: str | None = None) -> None:
+        """Keep ``job`` for ``collect``; there is only one worker, so ``avoid`` has no effect."""
+        del avoid
+        self._jobs.append(job)
+
+    def collect(self, timeout_s: float) -> list[Outcome]:
+        """Run one job to its end, however long that takes."""
+        del timeout_s
+        if not self._jobs:
+            return []
+        job = self._jobs.pop(0)
+        try:
+            if self._worker is None:
+                self._worker = self._make_worker(self._shared)
+            return [Outcome(job=job, worker="inline", result=self._worker.run(job))]
+        # Whatever a job raises is its outcome; what to do about it is the controller's policy.
+        except Exception as error:
+            return [Outcome(job=job, worker="inline", error=error)]
+
+    def close(self) -> None:
+        """Forget the worker."""
+        self._worker = None
+        self._jobs.clear()

@@ -1,0 +1,73 @@
+"""Masks as safetensors files that need no code of ours to read.
+
+``network.safetensors``: base weights by layer name. ``task-<i>.safetensors``: boolean
+masks by layer name, and ``input_gather`` or ``input_permutation`` where the benchmark moves
+pixels. Task input = image.flatten()[input_permutation], then (pixel / scale - mean) / std
+with scale, mean and std from the metadata of ``network.safetensors``.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from core.benchmarks import input_gather
+from core.datasets import normalisation
+from core.errors import RunFolderError
+from core.masks import unpack
+from core.networks import base_weights
+from core.specs import IMAGE_SHAPES
+from orchestrator.run_folder import Run
+from storage.files import commit
+from storage.mask_store import TaskMask
+
+
+def export_run(run: Run, folder: Path, tasks: Iterable[int]) -> int:
+    """Write the network and the masks of ``tasks``; return how many masks. Raises RunFolderError."""
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"--out {folder} is a file; give a folder")
+    wanted = list(tasks)
+    missing = [task for task in wanted if task not in run.store.locate()]
+    if missing:
+        raise RunFolderError(
+            f"{run.layout.root} has no mask of task {missing[0]} ({len(missing)} missing); run the sweep first"
+        )
+    _save_network(run, folder / "network.safetensors")
+    for stored in run.store.iterate(wanted):
+        _save_task(run, stored, folder / f"task-{stored.task}.safetensors")
+    return len(wanted)
+
+
+def _save_network(run: Run, path: Path) -> None:
+    spec = run.config.run_spec()
+    height, width = IMAGE_SHAPES[spec.benchmark.dataset]
+    weights = base_weights(spec.network, height * width, seed=spec.seed)
+    names = [name for name, _ in run.identity.layers]
+    scale, mean, std = normalisation(spec.benchmark.dataset)
+    facts = {
+        "fingerprint": run.fingerprint,
+        "dataset": spec.benchmark.dataset,
+        "layer_order": ",".join(names),
+        "activation": "relu",
+        "scale": repr(scale),
+        "mean": repr(mean),
+        "std": repr(std),
+    }
+    _save(dict(zip(names, weights, strict=True)), path, facts)
+
+
+def _save_task(run: Run, stored: TaskMask, path: Path) -> None:
+    names = [name for name, _ in run.identity.layers]
+    tensors: dict[str, Any] = dict(zip(names, unpack(stored.bits, run.identity.shapes), strict=True))
+    spec = run.config.benchmark
+    if spec.kind != "split":
+        gather = input_gather(spec, IMAGE_SHAPES[spec.dataset], stored.task, seed=run.config.seed)
+        # A rotation leaves blank pixels (index = number of pixels), so it is no permutation.
+        tensors["input_permutation" if spec.kind == "permuted" else "input_gather"] = gather
+    _save(tensors, path, {"task": str(stored.task), "fingerprint": run.fingerprint})
+
+
+def _save(tensors: dict[str, np.ndarray[Any, Any]], path: Path, facts: dict[str, str]) -> None:
+    commit(path, lambda temporary: save_file(tensors, temporary, metadata=facts))

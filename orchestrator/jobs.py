@@ -1,0 +1,74 @@
+"""What controller, executors and workers say to each other: small, frozen, picklable."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from core.specs import Engine, RunSpec
+from storage.layout import RunLayout
+from storage.mask_store import StoreIdentity
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Job:
+    """Contiguous tasks that one worker trains, or evaluates, as one unit."""
+
+    first: int
+    last: int
+    kind: Literal["train", "evaluate"] = "train"
+
+    @property
+    def tasks(self) -> range:
+        """The tasks, ascending."""
+        return range(self.first, self.last + 1)
+
+    def __str__(self) -> str:
+        if self.first == self.last:
+            return f"{self.kind} task {self.first}"
+        return f"{self.kind} tasks {self.first}-{self.last}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSetup:
+    """All a worker must know; picklable and small.
+
+    test_batches: of each task to evaluate, None for all. provenance: goes into each file.
+    """
+
+    spec: RunSpec
+    layout: RunLayout
+    identity: StoreIdentity
+    engine: Engine
+    device: Literal["auto", "cpu", "cuda"]
+    num_threads: int
+    test_batches: int | None
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskReport:
+    """What became of one trained task; fractions in [0, 1], loss in nats, Unix time."""
+
+    task: int
+    test_accuracy: float
+    train_loss: float
+    train_seconds: float
+    density: float
+    finished_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """What a job gives: reports of trained tasks, or correct images a test batch by task."""
+
+    reports: tuple[TaskReport, ...] = ()
+    correct: tuple[tuple[int, tuple[int, ...]], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one attempt of a job ended: with a result, or with an error."""
+
+    job: Job
+    worker: str
+    result: JobResult | None = None
+    error: Exception | None = None

@@ -1,0 +1,132 @@
+"""Jobs on Ray actors: one job per actor at a time, dead actors replaced by Ray.
+
+The data set goes through the object store once per node, without a copy per worker.
+What a failure means is decided by the controller; Ray's own task retries stay off.
+"""
+
+import logging
+import os
+import socket
+from typing import Any
+
+from core.errors import ConfigError, SupSupError
+from orchestrator.executors import WorkerFactory, WorkerLike
+from orchestrator.jobs import Job, JobResult, Outcome
+
+# Before ray is imported: no usage reports, no rewriting of device variables, quiet start.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+
+class LostWorkerError(SupSupError):
+    """A worker died or became unreachable during a job; worth another attempt."""
+
+
+class _Actor:
+    """Holds one worker; built at its first job, so that its errors are that job's errors."""
+
+    def __init__(self, make_worker: WorkerFactory, shared: Any) -> None:
+        self._make_worker = make_worker
+        self._shared = shared
+        self._worker: WorkerLike | None = None
+
+    def run(self, job: Job) -> JobResult:
+        if self._worker is None:
+            self._worker = self._make_worker(self._shared)
+        return self._worker.run(job)
+
+
+class RayExecutor:
+    """Keeps the contract of ``orchestrator.executors`` on a local or remote Ray."""
+
+    def __init__(
+        self,
+        make_worker: WorkerFactory,
+        shared: Any,
+        *,
+        num_workers: int,
+        gpus_per_worker: float,
+        threads_per_worker: int,
+        address: str | None,
+    ) -> None:
+        self._owns_ray = not ray.is_initialized()
+        if self._owns_ray:
+            _start_ray(address, num_cpus=num_workers * threads_per_worker)
+        threads = {name: str(threads_per_worker) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        actor = ray.remote(_Actor).options(
+            num_cpus=threads_per_worker,
+            num_gpus=gpus_per_worker,
+            max_restarts=-1,
+            max_task_retries=0,
+            runtime_env={"env_vars": threads},
+        )
+        data = ray.put(shared)
+        self._idle = {f"worker-{i}": actor.remote(make_worker, data) for i in range(num_workers)}
+        self._busy: dict[Any, tuple[str, Any, Job]] = {}
+        self.num_slots = num_workers
+
+    def submit(self, job: Job, *, avoid: str | None = None) -> None:
+        """Send ``job`` to an idle actor, to another than ``avoid`` where one is idle."""
+        name = next((name for name in self._idle if name != avoid), avoid)
+        assert name is not None, "submit was called with no slot free"
+        handle = self._idle.pop(name)
+        self._busy[handle.run.remote(job)] = (name, handle, job)
+
+    def collect(self, timeout_s: float) -> list[Outcome]:
+        """Return the jobs that ended, waiting up to ``timeout_s`` for the first."""
+        if not self._busy:
+            return []
+        first, _ = ray.wait(list(self._busy), num_returns=1, timeout=timeout_s)
+        if not first:
+            return []
+        ready, _ = ray.wait(list(self._busy), num_returns=len(self._busy), timeout=0)
+        return [self._outcome(reference) for reference in ready]
+
+    def close(self) -> None:
+        """End the actors without waiting for their jobs, and the Ray that this started."""
+        for handle in [*self._idle.values(), *(handle for _, handle, _ in self._busy.values())]:
+            ray.kill(handle)
+        self._idle.clear()
+        self._busy.clear()
+        if self._owns_ray:
+            ray.shutdown()
+            self._owns_ray = False
+
+    def _outcome(self, reference: Any) -> Outcome:
+        name, handle, job = self._busy.pop(reference)
+        self._idle[name] = handle
+        try:
+            return Outcome(job=job, worker=name, result=ray.get(reference))
+        except RayTaskError as error:  # first: it is also an instance of the worker's own class
+            cause = error.cause if isinstance(error.cause, Exception) else error
+            return Outcome(job=job, worker=name, error=cause)
+        except RayError as error:
+            lost = LostWorkerError(f"{name} was lost: {str(error).strip().splitlines()[0]}")
+            return Outcome(job=job, worker=name, error=lost)
+
+
+def cluster_size(address: str) -> tuple[int, int]:
+    """Return the CPUs and GPUs of the Ray cluster at ``address``, connecting to it."""
+    if not ray.is_initialized():
+        _start_ray(address, num_cpus=0)
+    total = ray.cluster_resources()
+    return int(total.get("CPU", 0)), int(total.get("GPU", 0))
+
+
+def _start_ray(address: str | None, *, num_cpus: int) -> None:
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        ray.init(num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, OSError, socket.gaierror) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ConfigError(
+            f"executor.address: found {address!r}, no Ray cluster answers there ({reason}); "
+            "start one with `ray start --head`, or set executor.address=null"
+        ) from error

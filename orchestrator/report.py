@@ -1,0 +1,123 @@
+"""Tables made from a run folder: evaluation files, the summary, the task table."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from omegaconf import OmegaConf
+
+from core.errors import DamagedFileError
+from core.evaluation_batches import TEST_BATCH_SIZE, batch_sizes
+from orchestrator.run_folder import Run, config_values
+from storage.files import commit, commit_json, commit_text
+from storage.tables import read_evaluation, task_accuracies, write_evaluation
+
+Counts = Mapping[int, Sequence[int]]  # task -> correct images of each of its test batches
+
+
+def stored_counts(run: Run) -> dict[int, tuple[int, ...]]:
+    """Collect what the evaluation files already say of scenario GG."""
+    counts: dict[int, tuple[int, ...]] = {}
+    for path in sorted(run.layout.evaluations.glob("GG-*.parquet")):
+        if run.layout.evaluation("GG", _k_of(path), test_batches(run)) != path:
+            continue
+        try:
+            counts |= _counts_by_task(read_evaluation(path, run.fingerprint))
+        except DamagedFileError:
+            continue  # made again from the masks
+    return counts
+
+
+def write_evaluations(run: Run, counts: Counts, num_test_images: Mapping[int, int]) -> dict[int, float]:
+    """Write GG-<k>.parquet for each k whose first k tasks are all counted; return accuracy by k.
+
+    num_test_images: images in each task's test set.
+    """
+    accuracies = {}
+    for k in run.config.evaluation.points(run.config.benchmark.num_tasks):
+        if any(task not in counts for task in range(k)):
+            continue
+        table = _evaluation_table(k, counts, num_test_images)
+        path = run.layout.evaluation("GG", k, test_batches(run))
+        if not _is_current(path, run.fingerprint, table):
+            write_evaluation(path, table, _evaluation_metadata(run, k))
+        accuracies[k] = float(np.mean(list(task_accuracies(table).values())))
+    return accuracies
+
+
+def write_report(run: Run, accuracies: Mapping[int, float]) -> None:
+    """Write summary.json (keeping what was there), tasks.parquet and config.yaml."""
+    layout, num_batches = run.layout, test_batches(run)
+    label = "GG" if num_batches is None else f"GG-b{num_batches}"
+    summary = read_summary(run)
+    if accuracies:
+        points = {str(k): {"accuracy": accuracy} for k, accuracy in accuracies.items()}
+        summary[label] = {**summary.get(label, {}), **points}
+    commit_json(layout.summary, summary)
+    facts = run.store.facts()
+    commit(layout.tasks, lambda path: pq.write_table(facts, path, compression="zstd"))
+    commit_text(layout.config, OmegaConf.to_yaml(OmegaConf.create(config_values(run.config))))
+
+
+def read_summary(run: Run) -> dict[str, Any]:
+    """Return summary.json, or an empty mapping when there is none that can be read."""
+    try:
+        summary: dict[str, Any] = json.loads(run.layout.summary.read_text())
+    except (OSError, ValueError):
+        return {}
+    return summary
+
+
+def test_batches(run: Run) -> int | None:
+    """Return how many test batches of each task count, None for all."""
+    batches = run.config.evaluation.batches
+    return None if batches == "all" else batches
+
+
+def _evaluation_table(k: int, counts: Counts, num_test_images: Mapping[int, int]) -> pa.Table:
+    columns: dict[str, list[Any]] = {"task": [], "batch": [], "first_image": [], "num_images": []}
+    num_correct: list[int] = []
+    for task in range(k):
+        num = len(counts[task])
+        columns["task"] += [task] * num
+        columns["batch"] += range(num)
+        columns["first_image"] += range(0, num * TEST_BATCH_SIZE, TEST_BATCH_SIZE)
+        columns["num_images"] += batch_sizes(num_test_images[task])[:num].tolist()
+        num_correct += counts[task]
+    inferred = pa.nulls(len(num_correct), pa.int32())
+    return pa.table({**columns, "inferred_task": inferred, "num_correct": num_correct})
+
+
+def _counts_by_task(table: pa.Table) -> dict[int, tuple[int, ...]]:
+    counts: dict[int, list[int]] = {}
+    for task, count in zip(table["task"].to_pylist(), table["num_correct"].to_pylist(), strict=True):
+        counts.setdefault(task, []).append(count)
+    return {task: tuple(values) for task, values in counts.items()}
+
+
+def _evaluation_metadata(run: Run, k: int) -> dict[str, str]:
+    return {
+        "scenario": "GG",
+        "algorithm": "",
+        "objective": "",
+        "images": "",
+        "batches": str(run.config.evaluation.batches),
+        "k": str(k),
+        "fingerprint": run.fingerprint,
+    }
+
+
+def _is_current(path: Path, fingerprint: str, table: pa.Table) -> bool:
+    try:
+        return read_evaluation(path, fingerprint)["num_correct"].to_pylist() == table["num_correct"].to_pylist()
+    except DamagedFileError:
+        return False
+
+
+def _k_of(path: Path) -> int:
+    digits = path.name.removesuffix(".parquet").split("-")[1]
+    return int(digits) if digits.isdigit() else 0

@@ -1,0 +1,236 @@
+"""A run folder: which one a sweep means, who may work in it, and what it was made with."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
+
+from core.errors import ConfigError, RunFolderError, RunLockedError
+from core.memory import cohort_peak_bytes
+from core.networks import Layer, base_weights, layers, network_digest
+from core.specs import IMAGE_SHAPES, Engine
+from orchestrator.config import SweepConfig, build_sweep, fingerprint
+from orchestrator.plan import auto_cohort_size
+from orchestrator.provenance import provenance
+from storage.files import remove_temporaries
+from storage.layout import RunLayout, host_name, run_folder_name
+from storage.mask_store import MaskStore, StoreIdentity
+from storage.run_file import RunRecord, read_run, write_run
+
+# Arithmetic of a whole run above which compiling the step (about 25 s cold) is repaid.
+AUTO_COMPILE_FLOP = 5e12
+FOREIGN_HOST_TEMPORARY_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a run may use: workers, and the bytes free on one device now."""
+
+    num_workers: int
+    gpus_per_worker: float
+    free_bytes: int
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether workers hold a GPU."""
+        return self.gpus_per_worker > 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A sweep's run folder, whether it exists or not."""
+
+    config: SweepConfig
+    layout: RunLayout
+    fingerprint: str
+    layers: tuple[Layer, ...]
+    identity: StoreIdentity
+
+    @property
+    def store(self) -> MaskStore:
+        """The masks of the run."""
+        return MaskStore(self.layout, self.identity)
+
+    @property
+    def name(self) -> str:
+        """The folder's name, also that of the MLflow run."""
+        return self.layout.root.name
+
+
+def locate_run(config: SweepConfig) -> Run:
+    """Return the run folder that ``config`` means; touches nothing."""
+    spec = config.run_spec()
+    digest = fingerprint(spec)
+    height, width = IMAGE_SHAPES[spec.benchmark.dataset]
+    num_inputs = height * width
+    shapes = layers(spec.network, num_inputs)
+    network = {
+        "kind": spec.network.kind,
+        "seed": spec.seed,
+        "outputs": spec.network.outputs,
+        "digest": network_digest(base_weights(spec.network, num_inputs, seed=spec.seed)),
+    }
+    identity = StoreIdentity(
+        fingerprint=digest,
+        layers=tuple((layer.name, layer.shape) for layer in shapes),
+        network=network,
+    )
+    root = Path(config.storage.uri).expanduser().absolute() / run_folder_name(config.name, digest)
+    return Run(config, RunLayout(root), digest, shapes, identity)
+
+
+def open_run(root: Path) -> tuple[Run, RunRecord]:
+    """Return the run in an existing folder. Raises RunFolderError when it is none, or changed."""
+    layout = RunLayout(root.absolute())
+    record = read_run(layout)
+    try:
+        located = locate_run(build_sweep(record.config, str(layout.run_file)))
+    except ConfigError as error:
+        raise RunFolderError(f"{error} (was this run made by another version of supsup?)") from error
+    _check_record(layout, record, located)
+    return replace(located, layout=layout), record
+
+
+def ensure_record(run: Run, resources: Resources) -> RunRecord:
+    """Read ``run.json``, or write it; keep what was fixed, grow ``num_tasks``."""
+    wanted = run.config.benchmark.num_tasks
+    if not run.layout.run_file.exists():
+        record = _new_record(run, resources)
+        write_run(run.layout, record)
+        return record
+    record = read_run(run.layout)
+    _check_record(run.layout, record, run)
+    if wanted > record.num_tasks:
+        record = replace(record, num_tasks=wanted, config=config_values(run.config))
+        write_run(run.layout, record)
+    return record
+
+
+def config_values(config: SweepConfig) -> dict[str, Any]:
+    """Return the resolved sweep file, every key spelled out, as plain values."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return values
+
+
+@contextmanager
+def locked(layout: RunLayout) -> Iterator[None]:
+    """Make the run folder and hold its lock. Raises RunLockedError or RunFolderError."""
+    lock = FileLock(layout.lock, blocking=False)
+    try:
+        layout.root.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise RunLockedError(f"already running: {layout.root} is held by {lock_holder(layout)}") from error
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot use the run folder {layout.root} ({error.strerror}); see storage.uri"
+        ) from error
+    try:
+        holder = {"host": host_name(), "process_id": os.getpid(), "since_s": time.time()}
+        layout.lock.write_text(json.dumps(holder))
+        yield
+    finally:
+        layout.lock.write_text("")
+        lock.release()
+
+
+def lock_holder(layout: RunLayout) -> str:
+    """Say which process holds the run, as it wrote into the lock."""
+    try:
+        holder = json.loads(layout.lock.read_text())
+        return f"process {holder['process_id']} on {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def is_locked(layout: RunLayout) -> bool:
+    """Tell whether a controller is at work; leaves no trace."""
+    if not layout.lock.exists():
+        return False
+    lock = FileLock(layout.lock, blocking=False)
+    try:
+        with lock:
+            return False
+    except (Timeout, OSError):
+        return True
+
+
+def clean_temporaries(layout: RunLayout) -> list[Path]:
+    """Remove what dead writers left half-written."""
+    return remove_temporaries(layout.root, _writer_is_alive)
+
+
+def _writer_is_alive(host: str, process_id: int, path: Path) -> bool:
+    try:
+        written_s = path.stat().st_mtime
+    except FileNotFoundError:
+        return True
+    if host != host_name():  # its processes cannot be seen from here
+        return time.time() - written_s < FOREIGN_HOST_TEMPORARY_S
+    try:
+        process = psutil.Process(process_id)
+        started_before = process.create_time() <= written_s + 1
+        return started_before and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _check_record(layout: RunLayout, record: RunRecord, run: Run) -> None:
+    for key, found, expected in (
+        ("fingerprint", record.fingerprint, run.fingerprint),
+        ("base network digest", record.network.get("digest"), run.identity.network["digest"]),
+    ):
+        if found != expected:
+            raise RunFolderError(
+                f"{layout.run_file}: its {key} is {str(found)[:16]}..., its config gives "
+                f"{expected[:16]}...; it was edited or made by other versions, so start a new run"
+            )
+
+
+def _new_record(run: Run, resources: Resources) -> RunRecord:
+    return RunRecord(
+        config=config_values(run.config),
+        fingerprint=run.fingerprint,
+        num_tasks=run.config.benchmark.num_tasks,
+        cohort_size=cohort_size(run, resources),
+        engine=_choose_engine(run, resources),
+        created_s=time.time(),
+        layers=[{"name": layer.name, "shape": list(layer.shape)} for layer in run.layers],
+        network=run.identity.network,
+        provenance=provenance(),
+    )
+
+
+def cohort_size(run: Run, resources: Resources) -> int:
+    """Return the configured cohort size, ``auto`` resolved against free memory."""
+    training = run.config.training
+    if training.cohort_size != "auto":
+        return training.cohort_size
+    return auto_cohort_size(
+        run.config.benchmark.num_tasks,
+        resources.num_workers,
+        resources.free_bytes,
+        cohort_peak_bytes(run.layers, training, 1),
+        on_gpu=resources.on_gpu,
+    )
+
+
+def _choose_engine(run: Run, resources: Resources) -> Engine:
+    wanted = run.config.executor.engine
+    if wanted != "auto":
+        return wanted
+    training = run.config.training
+    weights = sum(layer.num_weights for layer in run.layers)
+    flop = 6 * weights * training.batch_size * training.steps * run.config.benchmark.num_tasks
+    if flop < AUTO_COMPILE_FLOP:
+        return "eager"
+    from core.compiler import has_compiler
+
+    return "compiled" if has_compiler(on_gpu=resources.on_gpu) else "eager"

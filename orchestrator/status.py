@@ -1,0 +1,84 @@
+"""How far a run is, from its folder alone."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.errors import RunFolderError
+from orchestrator.run_folder import Run, is_locked, lock_holder, open_run
+from orchestrator.sweep import read_failures
+from storage.layout import RunLayout
+
+RATE_WINDOW_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    """Counts of tasks, and the pace of the last ten minutes.
+
+    tasks_per_min, eta_s: None unless a controller is at work and something finished lately.
+    mean_accuracy: over the tasks done, task given; None with none done.
+    """
+
+    run: Run
+    num_tasks: int
+    num_done: int
+    num_failed: int
+    holder: str | None
+    tasks_per_min: float | None
+    eta_s: float | None
+    mean_accuracy: float | None
+
+    @property
+    def num_left(self) -> int:
+        """Tasks neither done nor failed."""
+        return self.num_tasks - self.num_done - self.num_failed
+
+
+def run_status(root: Path) -> RunStatus:
+    """Read a run folder's status. Raises RunFolderError."""
+    run, record = open_run(root)
+    facts = run.store.facts()
+    done = set(facts["task"].to_pylist())
+    failed = {row["task"] for row in read_failures(run)} - done
+    accuracies = facts["test_accuracy"].to_pylist()
+    holder = lock_holder(run.layout) if is_locked(run.layout) else None
+    rate = _tasks_per_min(run) if holder else None
+    left = record.num_tasks - len(done) - len(failed)
+    return RunStatus(
+        run=run,
+        num_tasks=record.num_tasks,
+        num_done=len(done),
+        num_failed=len(failed),
+        holder=holder,
+        tasks_per_min=rate,
+        eta_s=60 * left / rate if rate else None,
+        mean_accuracy=sum(accuracies) / len(accuracies) if accuracies else None,
+    )
+
+
+def find_runs(storage: Path) -> list[Path]:
+    """List the run folders in a storage folder, by name."""
+    return sorted(path.parent for path in storage.glob("*/run.json"))
+
+
+def resolve_run(name: str, storage: Path) -> Path:
+    """Return the folder that RUN means: a path, or a name under ``storage``. Raises RunFolderError."""
+    for root in (Path(name), storage / name):
+        if RunLayout(root).run_file.is_file():
+            return root
+    known = ", ".join(path.name for path in find_runs(storage)) or "none"
+    raise RunFolderError(
+        f"RUN {name!r}: no run folder (with a run.json) at {Path(name).absolute()} nor at "
+        f"{(storage / name).absolute()}; runs there: {known}"
+    )
+
+
+def _tasks_per_min(run: Run) -> float | None:
+    """Return the rate over the files of the last ten minutes, by when they were written."""
+    places = run.store.locate()
+    now = time.time()
+    recent = [path.stat().st_mtime for path in places.values()]
+    recent = [written for written in recent if now - written < RATE_WINDOW_S]
+    span_s = now - min(recent, default=now)
+    return 60 * len(recent) / span_s if span_s > 1 else None

@@ -1,0 +1,169 @@
+"""What commands print when they are done: tables and the next thing to do."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from core.errors import ConfigError
+from core.memory import cohort_peak_bytes
+from orchestrator.config import SweepConfig
+from orchestrator.display import duration
+from orchestrator.plan import plan_jobs
+from orchestrator.resources import find_resources
+from orchestrator.run_folder import cohort_size, locate_run, locked, open_run
+from orchestrator.status import resolve_run, run_status
+from orchestrator.sweep import SweepResult
+from orchestrator.ui import runs_page, start_server, stop_server
+from storage.run_file import read_run
+from storage.verify import quarantine, verify_masks
+
+MAX_TASK_ROWS = 20
+
+
+def print_result(console: Console, result: SweepResult) -> None:
+    """Print the tasks (the worst, when they are many), accuracy by k, failures, next steps."""
+    if result.facts:
+        console.print(_task_table(result))
+    for k, accuracy in result.accuracies.items():
+        _say(console, f"GG accuracy over the first {k} tasks: {100 * accuracy:.2f} %")
+    skipped = set(result.run.config.evaluation.at or ()) - set(result.accuracies)
+    if skipped:
+        points = ", ".join(map(str, sorted(skipped)))
+        _say(console, f"not evaluated at k = {points}: that many tasks are not trained")
+    if result.failures:
+        console.print(_failure_table(result))
+    done = f"trained {result.num_trained} tasks" if result.num_trained else "trained nothing"
+    _say(console, f"{done} in {duration(result.elapsed_s)}; run folder: {result.run.layout.root}")
+    if result.run.config.tracking.uri:
+        _say(console, f"browse it: supsup ui {_short(result.run.layout.root)}")
+
+
+def print_plan(console: Console, config: SweepConfig) -> None:
+    """Print what ``run`` would train, and where."""
+    run = locate_run(config)
+    resources = find_resources(config.executor, connect=False)
+    exists = run.layout.run_file.exists()
+    size = read_run(run.layout).cohort_size if exists else cohort_size(run, resources)
+    done = verify_masks(run.store).tasks if exists else frozenset()
+    jobs = plan_jobs(config.benchmark.num_tasks, size, done)
+    peak_bytes = cohort_peak_bytes(run.layers, config.training, size)
+    weights = sum(layer.num_weights for layer in run.layers)
+    table = Table(show_header=False, box=None)
+    for key, value in (
+        ("run folder", f"{run.layout.root} ({'exists' if exists else 'new'})"),
+        ("fingerprint", run.fingerprint),
+        ("tasks", f"{config.benchmark.num_tasks}: {jobs.num_done} done, {jobs.num_left} to train"),
+        ("cohorts to train", f"{len(jobs.jobs)} of up to {size} tasks"),
+        ("network", f"{config.network.kind}, {weights:,} weights, {config.network.outputs} outputs"),
+        ("workers", f"{resources.num_workers} ({config.executor.kind})"),
+        ("memory", f"{peak_bytes / 1e6:,.0f} MB a worker, besides the data set"),
+        ("evaluate GG at k =", ", ".join(map(str, config.evaluation.points(config.benchmark.num_tasks)))),
+    ):
+        table.add_row(key, value)
+    console.print(table)
+
+
+def print_status(console: Console, roots: list[Path], storage: Path) -> None:
+    """Print one row per run."""
+    if not roots:
+        _say(console, f"no runs in {storage.absolute()}; start one with: supsup run SWEEP.yaml")
+        return
+    table = Table("run", "done", "failed", "left", "accuracy", "rate", "ETA", "state")
+    for root in roots:
+        found = run_status(root)
+        accuracy, rate, eta_s = found.mean_accuracy, found.tasks_per_min, found.eta_s
+        finished = "finished" if found.num_done == found.num_tasks else "stopped"
+        table.add_row(
+            root.name,
+            f"{found.num_done}/{found.num_tasks}",
+            str(found.num_failed),
+            str(found.num_left),
+            "-" if accuracy is None else f"{100 * accuracy:.2f} %",
+            "-" if rate is None else f"{rate:.1f}/min",
+            "-" if eta_s is None else duration(eta_s),
+            f"running ({found.holder})" if found.holder else finished,
+        )
+    console.print(table)
+
+
+def verify_and_print(console: Console, root: Path, *, repair: bool) -> bool:
+    """Verify a run, name each problem, put bad files aside if asked; tell whether all is well."""
+    run, record = open_run(root)
+    if repair:
+        with locked(run.layout):
+            verdict = verify_masks(run.store)
+            moved = quarantine(run.store, verdict.problems)
+    else:
+        verdict, moved = verify_masks(run.store), []
+    missing = verdict.missing(record.num_tasks)
+    for problem in (*verdict.problems, *missing):
+        _say(console, f"{problem.kind}: {problem.message}" if problem.path else problem.message)
+    if len(verdict.provenances) > 1:
+        made = "; ".join(", ".join(words) for words in verdict.provenances)
+        _say(console, f"note: masks of several makes (engine, device, torch): {made}")
+    _say(console, f"{len(verdict.tasks)} of {record.num_tasks} masks are good")
+    if repair:
+        _say(console, f"moved {len(moved)} bad files to {run.layout.quarantine}" if moved else "nothing to move")
+    if missing:
+        _say(console, f"`supsup run` of its sweep trains the {len(missing)} missing tasks")
+    return repair or not (verdict.problems or missing)
+
+
+def serve_ui(console: Console, name: str | None, uri: str | None, port: int | None, storage: Path) -> None:
+    """Start the server, print the link, wait for Ctrl-C."""
+    experiment = None
+    if name is not None:
+        run, _ = open_run(resolve_run(name, storage))
+        experiment, uri = run.config.name, uri or run.config.tracking.uri
+        if uri is None:
+            raise ConfigError(f"{name} was run with tracking.uri: null, so MLflow has nothing of it")
+    store = uri or "sqlite:///runs/mlflow.db"
+    if store.startswith("http"):
+        _say(console, f"MLflow is already served at {store}")
+        return
+    process, address = start_server(store, port)
+    try:
+        _say(console, f"MLflow: {runs_page(address, _experiment_id(address, experiment))}")
+        _say(console, "Ctrl-C ends it")
+        process.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        stop_server(process)
+
+
+def _experiment_id(address: str, experiment: str | None) -> str | None:
+    if experiment is None:
+        return None
+    from orchestrator.tracking import experiment_id
+
+    return experiment_id(address, experiment)
+
+
+def _task_table(result: SweepResult) -> Table:
+    rows = sorted(result.facts, key=lambda row: row["task"])
+    title = f"{result.run.name}: {len(rows)} tasks"
+    if len(rows) > MAX_TASK_ROWS:
+        rows = sorted(rows, key=lambda row: row["test_accuracy"])[:MAX_TASK_ROWS]
+        title += f", the {MAX_TASK_ROWS} worst"
+    table = Table("task", "accuracy (GG)", "train loss", "density", "train seconds", title=title)
+    for row in rows:
+        accuracy, loss = f"{100 * row['test_accuracy']:.2f} %", f"{row['train_loss']:.3f}"
+        table.add_row(str(row["task"]), accuracy, loss, f"{row['density']:.3f}", f"{row['train_seconds']:.2f}")
+    return table
+
+
+def _failure_table(result: SweepResult) -> Table:
+    table = Table("failed", "attempts", "why", title="failed; `supsup run` tries them again")
+    for failure in result.failures:
+        table.add_row(str(failure.job), str(failure.num_attempts), str(failure.error).splitlines()[0][:200])
+    return table
+
+
+def _short(root: Path) -> str:
+    return str(root.relative_to(Path.cwd())) if root.is_relative_to(Path.cwd()) else str(root)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,317 @@
+"""``supsup run``: train what is missing, evaluate, report; the same call resumes."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from core.datasets import Dataset, load_dataset
+from core.errors import SupSupError
+from orchestrator.config import SweepConfig
+from orchestrator.controller import Failure, RetryPolicy, run_jobs
+from orchestrator.display import Display
+from orchestrator.executors import Executor, InlineExecutor, WorkerFactory
+from orchestrator.jobs import Job, JobResult, WorkerSetup
+from orchestrator.plan import Plan, plan_jobs
+from orchestrator.provenance import package_version, provenance
+from orchestrator.report import stored_counts, test_batches, write_evaluations, write_report
+from orchestrator.resources import find_resources
+from orchestrator.run_folder import (
+    Resources,
+    Run,
+    clean_temporaries,
+    config_values,
+    ensure_record,
+    locate_run,
+    locked,
+)
+from orchestrator.tracking import (
+    TrackedEnd,
+    TrackedRun,
+    Tracker,
+    absolute_uri,
+    flat_params,
+    known_reports,
+    make_tracker,
+    sqlite_path,
+)
+from storage.files import commit_json
+from storage.run_file import RunRecord
+from storage.verify import Verdict, quarantine, verify_masks
+
+
+class StoppedError(SupSupError):
+    """The user stopped the run; what was finished is kept."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult:
+    """What a run came to. accuracies: GG by k, fractions. facts: one row per task."""
+
+    run: Run
+    num_trained: int
+    failures: tuple[Failure, ...]
+    accuracies: dict[int, float]
+    facts: list[dict[str, Any]]
+    elapsed_s: float
+
+
+@dataclass
+class _Watcher:
+    """Passes what the controller tells on to the display, the tracker and ``on_result``."""
+
+    display: Display
+    tracker: Tracker
+    on_result: Callable[[JobResult], None]
+    num_done: int = 0
+
+    def job_done(self, job: Job, result: JobResult) -> None:
+        self.num_done += len(job.tasks)
+        self.on_result(result)
+        self.tracker.tasks(result.reports)
+        self.display.advance(job, result)
+
+    def job_retried(self, job: Job, error: Exception, delay_s: float) -> None:
+        again = f"again in {delay_s:.1f} s" if delay_s else "each task again on its own"
+        self.display.message(f"{job} failed, {again}: {_first_line(error)}")
+
+    def job_failed(self, job: Job, error: Exception, num_attempts: int) -> None:
+        self.display.message(f"{job} failed after {num_attempts} attempts: {_first_line(error)}")
+
+
+def run_sweep(config: SweepConfig, data_folder: Path | None, display: Display) -> SweepResult:
+    """Run a sweep to its end. Raises InputError before anything is written.
+
+    data_folder: where the user keeps data sets, None for the cache or a download.
+    """
+    start_s = time.monotonic()
+    run = locate_run(config)
+    dataset = load_dataset(config.benchmark.dataset, data_folder)
+    resources = find_resources(config.executor, connect=True)
+    with locked(run.layout):
+        clean_temporaries(run.layout)
+        record = ensure_record(run, resources)
+        verdict = _set_bad_files_aside(run, display)
+        tracker = make_tracker(config.tracking.uri, display.message)
+        tracker.open(_tracked_run(run, record), _finished_reports(run))
+        sweep = _Sweep(run, record, dataset, resources, display, tracker)
+        try:
+            num_trained, failures, accuracies = sweep.work(verdict)
+        except KeyboardInterrupt:
+            tracker.close(TrackedEnd(status="KILLED"))
+            raise StoppedError(_stopped_message(run)) from None
+        finally:
+            sweep.close()
+        _end_tracking(run, tracker, failures, accuracies, display)
+        return SweepResult(
+            run=run,
+            num_trained=num_trained,
+            failures=failures,
+            accuracies=accuracies,
+            facts=run.store.facts().to_pylist(),
+            elapsed_s=time.monotonic() - start_s,
+        )
+
+
+class _Sweep:
+    """One pass over a run folder; starts the executor only when there is a job for it."""
+
+    def __init__(
+        self,
+        run: Run,
+        record: RunRecord,
+        dataset: Dataset,
+        resources: Resources,
+        display: Display,
+        tracker: Tracker,
+    ) -> None:
+        self._run, self._record, self._dataset = run, record, dataset
+        self._resources, self._display, self._tracker = resources, display, tracker
+        self._executor: Executor | None = None
+        self._correct: dict[int, tuple[int, ...]] = {}
+
+    def work(self, verdict: Verdict) -> tuple[int, tuple[Failure, ...], dict[int, float]]:
+        """Train and evaluate; return tasks trained, failures, and GG accuracy by k."""
+        config = self._run.config
+        num_tasks, size = config.benchmark.num_tasks, self._cohort_size()
+        plan = plan_jobs(num_tasks, size, verdict.tasks)
+        if not plan.jobs:
+            self._display.message(f"all {num_tasks} tasks are trained; nothing to train")
+        num_trained, failures = self._phase("training", plan, num_tasks)
+        _write_failures(self._run, failures)
+        failed = {task for failure in failures for task in failure.job.tasks}
+        self._correct = stored_counts(self._run)
+        most = max(config.evaluation.points(num_tasks), default=0)
+        to_evaluate = plan_jobs(most, size, self._correct.keys() | failed, "evaluate")
+        _, evaluation_failures = self._phase("evaluating GG", to_evaluate, most)
+        accuracies = write_evaluations(self._run, self._correct, self._num_test_images(most))
+        write_report(self._run, accuracies)
+        clean_temporaries(self._run.layout)
+        return num_trained, failures + evaluation_failures, accuracies
+
+    def close(self) -> None:
+        """End the executor, if one was started."""
+        self._display.stop()
+        if self._executor is not None:
+            self._executor.close()
+
+    def _phase(self, verb: str, plan: Plan, num_total: int) -> tuple[int, tuple[Failure, ...]]:
+        if not plan.jobs:
+            return 0, ()
+        if self._executor is None:
+            self._executor = _make_executor(self._run, self._record, self._dataset, self._resources)
+        watcher = _Watcher(self._display, self._tracker, self._keep_counts)
+        self._display.start(verb, num_total, plan.num_done)
+        policy = RetryPolicy(max_retries=self._run.config.executor.retries)
+        failures = run_jobs(plan.jobs, self._executor, policy, watcher)
+        self._display.stop()
+        return watcher.num_done, failures
+
+    def _keep_counts(self, result: JobResult) -> None:
+        self._correct.update(result.correct)
+
+    def _cohort_size(self) -> int:
+        wanted, kept = self._run.config.training.cohort_size, self._record.cohort_size
+        if wanted in ("auto", kept):
+            return kept
+        self._display.message(
+            f"training.cohort_size={wanted}: this run was made with {kept}; missing tasks are cut by {wanted}"
+        )
+        return int(wanted)
+
+    def _num_test_images(self, num_tasks: int) -> dict[int, int]:
+        spec, labels = self._run.config.benchmark, self._dataset.test_labels
+        if spec.classes_per_task is None:
+            return dict.fromkeys(range(num_tasks), len(labels))
+        per_task = spec.classes_per_task
+        return {t: int((labels // per_task == t).sum()) for t in range(num_tasks)}
+
+
+def _make_executor(run: Run, record: RunRecord, dataset: Dataset, resources: Resources) -> Executor:
+    config = run.config.executor
+    setup = WorkerSetup(
+        spec=run.config.run_spec(),
+        layout=run.layout,
+        identity=run.identity,
+        engine="compiled" if record.engine == "compiled" else "eager",
+        device="cuda" if resources.on_gpu else "cpu",
+        num_threads=config.threads_per_worker,
+        test_batches=test_batches(run),
+        provenance=provenance(),
+    )
+    make_worker = partial(_make_worker, setup)
+    if config.kind == "inline":
+        return InlineExecutor(make_worker, dataset)
+    return _make_ray_executor(make_worker, dataset, run.config, resources)
+
+
+def _make_worker(setup: WorkerSetup, dataset: Dataset) -> Any:
+    from orchestrator.worker import Worker  # imports torch: only where jobs run
+
+    return Worker(setup, dataset)
+
+
+def _make_ray_executor(
+    make_worker: WorkerFactory, dataset: Dataset, config: SweepConfig, resources: Resources
+) -> Executor:
+    from orchestrator.ray_executor import RayExecutor  # imports ray: only when there is work
+
+    return RayExecutor(
+        make_worker,
+        dataset,
+        num_workers=resources.num_workers,
+        gpus_per_worker=resources.gpus_per_worker,
+        threads_per_worker=config.executor.threads_per_worker,
+        address=config.executor.address,
+    )
+
+
+def _set_bad_files_aside(run: Run, display: Display) -> Verdict:
+    """Verify all masks; move what is bad among mask files out of the way and say so."""
+    verdict = verify_masks(run.store)
+    bad = [p for p in verdict.bad_files if p.path in set(run.store.files())]
+    for problem, place in zip(bad, quarantine(run.store, bad), strict=True):
+        display.message(f"{problem.message}\n  moved to {place}; its tasks are trained again")
+    return verdict
+
+
+def _tracked_run(run: Run, record: RunRecord) -> TrackedRun:
+    uri = run.config.tracking.uri
+    database = sqlite_path(absolute_uri(uri)) if uri else None
+    root = database.parent if database else run.layout.root.parent
+    return TrackedRun(
+        experiment=run.config.name,
+        name=run.name,
+        fingerprint=run.fingerprint,
+        created_s=record.created_s,
+        params=flat_params(config_values(run.config))
+        | {"cohort_size": record.cohort_size, "engine": record.engine, "supsup": package_version("supsup")},
+        artifact_root=root / "mlflow-artifacts" / run.config.name,
+    )
+
+
+def _finished_reports(run: Run) -> list[Any]:
+    places, store = run.store.locate(), run.store
+    times = {path: float(store.provenance(path)["finished_s"]) for path in set(places.values())}
+    return known_reports(store.facts().to_pylist(), {task: times[path] for task, path in places.items()})
+
+
+def _end_tracking(
+    run: Run, tracker: Tracker, failures: Sequence[Failure], accuracies: dict[int, float], display: Display
+) -> None:
+    layout = run.layout
+    end = TrackedEnd(
+        status="FAILED" if failures else "FINISHED",
+        metrics=tuple(("GG/accuracy", k, accuracy) for k, accuracy in accuracies.items()),
+        artifacts=(
+            (layout.config, None),
+            (layout.tasks, None),
+            *((path, "report") for path in sorted(layout.report.iterdir())),
+        ),
+        num_failed=sum(len(failure.job.tasks) for failure in failures),
+    )
+    if not tracker.close(end):
+        display.message(
+            f"MLflow has not taken everything of this run; all of it is in {layout.root}, and the "
+            "next `supsup run` of the same sweep sends the rest"
+        )
+
+
+def _write_failures(run: Run, failures: Sequence[Failure]) -> None:
+    if not failures:
+        run.layout.failures.unlink(missing_ok=True)
+        return
+    rows = [
+        {"task": task, "error": str(f.error), "kind": type(f.error).__name__, "attempts": f.num_attempts}
+        for f in failures
+        for task in f.job.tasks
+    ]
+    commit_json(run.layout.failures, rows)
+
+
+def read_failures(run: Run) -> list[dict[str, Any]]:
+    """Return the tasks that failed in the last run: task, error, kind, attempts."""
+    if not run.layout.failures.exists():
+        return []
+    rows: list[dict[str, Any]] = json.loads(run.layout.failures.read_text())
+    return rows
+
+
+def _stopped_message(run: Run) -> str:
+    num_done = len([task for task in run.store.locate() if task < run.config.benchmark.num_tasks])
+    return (
+        f"stopped: {num_done} of {run.config.benchmark.num_tasks} tasks are finished and kept in "
+        f"{run.layout.root}; the same command goes on from there"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+

@@ -1,0 +1,123 @@
+"""Names inside a run folder. No other file builds one.
+
+    <name>-<first 8 of fingerprint>/
+      run.json
+      .lock                                  held by the controller; says who holds it
+      failures.json                          tasks that failed, only while there are any
+      masks/cohort-00000-00031.parquet
+      evaluations/GG-10.parquet
+      report/summary.json, tasks.parquet, config.yaml
+      quarantine/                            what `verify --repair` took out of masks/
+
+A temporary file is named .<target>.<host>.<process id>.<random>.tmp, beside its target.
+"""
+
+import os
+import re
+import socket
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+_COHORT = re.compile(r"cohort-(\d{5,7})-(\d{5,7})\.parquet")
+_TEMPORARY = re.compile(r"\..+\.([A-Za-z0-9-]+)\.(\d+)\.[0-9a-f]{8}\.tmp")
+
+
+def run_folder_name(name: str, fingerprint: str) -> str:
+    """Return the name of the folder of a run."""
+    return f"{name}-{fingerprint[:8]}"
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """Paths inside the run folder ``root``; building one touches nothing."""
+
+    root: Path
+
+    @property
+    def run_file(self) -> Path:
+        """What the run is (``run_file.RunRecord``)."""
+        return self.root / "run.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the controller at work."""
+        return self.root / ".lock"
+
+    @property
+    def failures(self) -> Path:
+        """Tasks that failed, with the reason."""
+        return self.root / "failures.json"
+
+    @property
+    def masks(self) -> Path:
+        """Folder of mask files."""
+        return self.root / "masks"
+
+    @property
+    def evaluations(self) -> Path:
+        """Folder of evaluation tables."""
+        return self.root / "evaluations"
+
+    @property
+    def quarantine(self) -> Path:
+        """Folder of what ``verify --repair`` took out of ``masks``."""
+        return self.root / "quarantine"
+
+    @property
+    def report(self) -> Path:
+        """Folder of what is made from the rest."""
+        return self.root / "report"
+
+    @property
+    def summary(self) -> Path:
+        """Accuracies by scenario and k."""
+        return self.report / "summary.json"
+
+    @property
+    def tasks(self) -> Path:
+        """One row per task: the mask files without their bits."""
+        return self.report / "tasks.parquet"
+
+    @property
+    def config(self) -> Path:
+        """The resolved sweep file."""
+        return self.report / "config.yaml"
+
+    def cohort(self, first: int, last: int) -> Path:
+        """Return the mask file of tasks ``first`` to ``last``, both included."""
+        return self.masks / f"cohort-{first:05d}-{last:05d}.parquet"
+
+    def evaluation(self, label: str, k: int, num_batches: int | None) -> Path:
+        """Return the evaluation table of ``label`` (such as GG) over the first k tasks.
+
+        num_batches: None for all test batches of a task, else how many of the first.
+        """
+        part = "" if num_batches is None else f"-b{num_batches}"
+        return self.evaluations / f"{label}-{k}{part}.parquet"
+
+
+def cohort_range(name: str) -> tuple[int, int] | None:
+    """Return (first, last) from a mask file's name, or None for any other name."""
+    match = _COHORT.fullmatch(name)
+    if match is None:
+        return None
+    first, last = int(match[1]), int(match[2])
+    canonical = RunLayout(Path()).cohort(first, last).name
+    return (first, last) if first <= last and canonical == name else None
+
+
+def temporary_path(target: Path) -> Path:
+    """Return a fresh name beside ``target`` that tells who writes it."""
+    return target.with_name(f".{target.name}.{host_name()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def temporary_writer(name: str) -> tuple[str, int] | None:
+    """Return (host, process id) of a temporary file's writer, or None for any other name."""
+    match = _TEMPORARY.fullmatch(name)
+    return (match[1], int(match[2])) if match else None
+
+
+def host_name() -> str:
+    """Return this machine's name in the letters that file names here allow."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()) or "unknown"

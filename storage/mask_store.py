@@ -1,0 +1,230 @@
+"""The mask store: one immutable Parquet file per cohort, one row and row group per task.
+
+A row group per task costs about 800 bytes a mask and lets a reader fetch one mask
+without the bytes of the others. FORMAT.md describes the bytes.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from core.errors import DamagedFileError, ForeignFileError, RunFolderError
+from core.masks import bits_digest, check_padding, num_ones
+from storage.checksum import content_checksum
+from storage.files import commit
+from storage.layout import RunLayout, cohort_range
+
+T = TypeVar("T")
+
+FORMAT_VERSION = 1
+SCHEMA = pa.schema(
+    [
+        pa.field("task", pa.int32(), nullable=False),
+        pa.field("bits", pa.binary(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("density", pa.float32(), nullable=False),
+        pa.field("test_accuracy", pa.float32(), nullable=False),
+        pa.field("train_loss", pa.float32(), nullable=False),
+        pa.field("train_seconds", pa.float32(), nullable=False),
+        pa.field("norm_stats", pa.binary(), nullable=True),
+    ]
+)
+FACTS = [name for name in SCHEMA.names if name not in ("bits", "norm_stats")]
+ZSTD_LEVEL = 3  # bits at density 0.5 do not compress; a higher level only costs time
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreIdentity:
+    """What every mask file of a run carries, and what a reader compares.
+
+    layers: (name, shape) in order. network: kind, seed, outputs and digest.
+    """
+
+    fingerprint: str
+    layers: tuple[tuple[str, tuple[int, ...]], ...]
+    network: dict[str, Any]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The weight shape of each layer."""
+        return tuple(shape for _, shape in self.layers)
+
+    def metadata(self, provenance: dict[str, Any]) -> dict[str, str]:
+        """Return the key-value metadata of a mask file, without its checksum."""
+        layers = [{"name": name, "shape": list(shape)} for name, shape in self.layers]
+        return {
+            "supsup.format_version": str(FORMAT_VERSION),
+            "supsup.fingerprint": self.fingerprint,
+            "supsup.layers": json.dumps(layers),
+            "supsup.network": json.dumps(self.network, sort_keys=True),
+            "supsup.provenance": json.dumps(provenance, sort_keys=True),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskMask:
+    """One row: a packed mask and what is known of it. Fractions in [0, 1], loss in nats."""
+
+    task: int
+    bits: bytes
+    test_accuracy: float
+    train_loss: float
+    train_seconds: float
+    norm_stats: bytes | None = None
+
+    def row(self, num_weights: int) -> dict[str, Any]:
+        """Return the columns of the mask file."""
+        packed = np.frombuffer(self.bits, dtype=np.uint8)
+        return {
+            **vars(self),
+            "digest": bits_digest(self.bits),
+            "density": num_ones(packed) / num_weights,
+        }
+
+
+@dataclass(frozen=True)
+class MaskStore:
+    """Reads and writes the mask files of one run; holds no state but where and whose."""
+
+    layout: RunLayout
+    identity: StoreIdentity
+
+    def write_cohort(self, masks: Sequence[TaskMask], provenance: dict[str, Any]) -> Path:
+        """Commit one cohort, tasks ascending and contiguous, as one file; return its path."""
+        num_weights = sum(int(np.prod(shape)) for shape in self.identity.shapes)
+        for mask in masks:
+            check_padding(np.frombuffer(mask.bits, dtype=np.uint8), self.identity.shapes)
+        table = pa.Table.from_pylist([mask.row(num_weights) for mask in masks], schema=SCHEMA)
+        metadata = self.identity.metadata(provenance)
+        metadata["supsup.checksum"] = content_checksum(table, metadata)
+        target = self.layout.cohort(masks[0].task, masks[-1].task)
+        commit(target, lambda path: _write(table.replace_schema_metadata(metadata), path))
+        return target
+
+    def files(self) -> list[Path]:
+        """List the files named as mask files, in the order of their names."""
+        if not self.layout.masks.is_dir():
+            return []
+        return sorted(path for path in self.layout.masks.iterdir() if cohort_range(path.name))
+
+    def locate(self) -> dict[int, Path]:
+        """Map each task to the first file, by name, whose name covers it."""
+        places: dict[int, Path] = {}
+        for path in self.files():
+            first, last = cohort_range(path.name) or (0, -1)
+            for task in range(first, last + 1):
+                places.setdefault(task, path)
+        return places
+
+    def read(self, task: int) -> TaskMask:
+        """Return one verified mask; reads no other mask's bits.
+
+        Raises RunFolderError (no such task), DamagedFileError or ForeignFileError.
+        """
+        return next(self.iterate([task]))
+
+    def iterate(self, tasks: Iterable[int]) -> Iterator[TaskMask]:
+        """Yield verified masks one at a time, each file opened once for tasks in order."""
+        places, opened, current = self.locate(), None, None
+        for task in tasks:
+            path = places.get(task)
+            if path is None:
+                raise RunFolderError(f"{self.layout.root} has no mask of task {task}; run it first")
+            if opened is None or path != current:
+                opened, current = self.open(path), path
+            yield self._read_row(opened, path, task)
+
+    def facts(self) -> pa.Table:
+        """Return all columns but the bits, one row per task, ascending; damaged files raise."""
+        places = self.locate()
+        tables = [
+            _owned(_guard(path, lambda p: self.open(p).read(columns=FACTS)), path, places)
+            for path in sorted(set(places.values()))
+        ]
+        schema = pa.schema([SCHEMA.field(name) for name in FACTS])
+        return pa.concat_tables(tables).sort_by("task") if tables else schema.empty_table()
+
+    def provenance(self, path: Path) -> dict[str, Any]:
+        """Return what was recorded of the file's making: versions, device, engine, time."""
+        metadata = self.open(path).schema_arrow.metadata
+        return dict(json.loads(metadata[b"supsup.provenance"]))
+
+    def open(self, path: Path) -> pq.ParquetFile:
+        """Open a mask file of this run. Raises DamagedFileError or ForeignFileError."""
+        file = _guard(path, lambda p: pq.ParquetFile(p, page_checksum_verification=True))
+        self._check_identity(path, file.schema_arrow.metadata or {})
+        if not file.schema_arrow.equals(SCHEMA):
+            raise ForeignFileError(f"{path} does not have the columns of a mask file; see FORMAT.md")
+        return file
+
+    def check(self, path: Path) -> list[int]:
+        """Verify a whole file and return its tasks. Raises DamagedFileError or ForeignFileError."""
+        file = self.open(path)
+        table = _guard(path, lambda _: file.read())
+        metadata = {k.decode(): v.decode() for k, v in file.schema_arrow.metadata.items()}
+        if content_checksum(table, metadata) != metadata.get("supsup.checksum"):
+            raise DamagedFileError(f"{path}: its content does not match its checksum")
+        first, last = cohort_range(path.name) or (0, -1)
+        tasks = table["task"].to_pylist()
+        if tasks != list(range(first, last + 1)):
+            raise DamagedFileError(f"{path}: holds tasks {tasks[:3]}..., its name says {first} to {last}")
+        for row in table.to_pylist():
+            self._check_row(path, row)
+        return tasks
+
+    def _read_row(self, file: pq.ParquetFile, path: Path, task: int) -> TaskMask:
+        first, _ = cohort_range(path.name) or (0, 0)
+        if not 0 <= task - first < file.num_row_groups:
+            raise DamagedFileError(f"{path}: has no row for task {task}, though its name says so")
+        row = _guard(path, lambda _: file.read_row_group(task - first).to_pylist()[0])
+        if row["task"] != task:
+            raise DamagedFileError(f"{path}: found task {row['task']} where task {task} belongs")
+        self._check_row(path, row)
+        facts = ("task", "bits", "test_accuracy", "train_loss", "train_seconds", "norm_stats")
+        return TaskMask(**{key: row[key] for key in facts})
+
+    def _check_row(self, path: Path, row: dict[str, Any]) -> None:
+        if bits_digest(row["bits"]) != row["digest"]:
+            raise DamagedFileError(f"{path}: task {row['task']}: the mask does not match its digest")
+        check_padding(np.frombuffer(row["bits"], dtype=np.uint8), self.identity.shapes)
+
+    def _check_identity(self, path: Path, metadata: dict[bytes, bytes]) -> None:
+        found = {key.decode(errors="replace"): value for key, value in metadata.items()}
+        for key, expected in self.identity.metadata({}).items():
+            value = found.get(key, b"").decode(errors="replace")
+            if key != "supsup.provenance" and value != expected:
+                raise ForeignFileError(
+                    f"{path} belongs to another run: {key} is {value[:80]!r}, expected {expected[:80]!r}"
+                )
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    pq.write_table(
+        table,
+        path,
+        row_group_size=1,
+        compression="zstd",
+        compression_level=ZSTD_LEVEL,
+        use_dictionary=False,
+        write_statistics=False,
+        write_page_checksum=True,
+    )
+
+
+def _owned(table: pa.Table, path: Path, places: dict[int, Path]) -> pa.Table:
+    """Keep the rows of the tasks that ``path`` is the place of."""
+    return table.filter(pa.array([places.get(task) == path for task in table["task"].to_pylist()]))
+
+
+def _guard(path: Path, read: Callable[[Path], T]) -> T:
+    """Turn whatever Parquet raises on damaged bytes into one error that names the file."""
+    try:
+        return read(path)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DamagedFileError(f"{path} cannot be read: {str(error).splitlines()[0][:160]}") from error

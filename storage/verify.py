@@ -1,0 +1,95 @@
+"""Is everything in ``masks/`` what it should be? Found out, named, and put aside if asked."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from core.errors import DamagedFileError, ForeignFileError
+from storage.layout import cohort_range, temporary_writer
+from storage.mask_store import MaskStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One bad thing. ``path`` is None for a task that is missing."""
+
+    kind: Literal["damaged", "foreign", "missing"]
+    path: Path | None
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What verifying found: the tasks whose masks are good, and the problems.
+
+    provenances: the distinct (engine, device, torch) that made the good files; more
+    than one means a mixed run, whose bits need not be those of a single machine.
+    """
+
+    tasks: frozenset[int]
+    problems: tuple[Problem, ...]
+    provenances: tuple[tuple[str, str, str], ...]
+
+    @property
+    def bad_files(self) -> tuple[Problem, ...]:
+        """The problems that are files."""
+        return tuple(problem for problem in self.problems if problem.path is not None)
+
+    def missing(self, num_tasks: int) -> tuple[Problem, ...]:
+        """One problem per task below ``num_tasks`` that no good file has."""
+        return tuple(
+            Problem(kind="missing", path=None, message=f"task {task}: missing")
+            for task in range(num_tasks)
+            if task not in self.tasks
+        )
+
+
+def verify_masks(store: MaskStore) -> Verdict:
+    """Read every file of ``masks/`` whole: checksums, digests, padding, whose it is."""
+    tasks: set[int] = set()
+    problems, provenances = [], set()
+    for path in _entries(store.layout.masks):
+        try:
+            if not path.is_file() or cohort_range(path.name) is None:
+                raise ForeignFileError(f"{path} is not a mask file of any run (by its name)")
+            tasks.update(store.check(path))
+            made = store.provenance(path)
+            provenances.add(tuple(str(made.get(key)) for key in ("engine", "device", "torch")))
+        except DamagedFileError as error:
+            problems.append(Problem(kind="damaged", path=path, message=_named(path, error)))
+        except ForeignFileError as error:
+            problems.append(Problem(kind="foreign", path=path, message=_named(path, error)))
+    return Verdict(
+        tasks=frozenset(tasks),
+        problems=tuple(problems),
+        provenances=tuple(sorted((e, d, t) for e, d, t in provenances)),
+    )
+
+
+def quarantine(store: MaskStore, problems: Iterable[Problem]) -> list[Path]:
+    """Move bad files into ``quarantine/`` (nothing is deleted); return where they went."""
+    moved = []
+    for problem in problems:
+        if problem.path is None:
+            continue
+        target = store.layout.quarantine / problem.path.name
+        number = 1
+        while target.exists():
+            target = store.layout.quarantine / f"{problem.path.name}.{number}"
+            number += 1
+        target.parent.mkdir(exist_ok=True)
+        problem.path.rename(target)
+        moved.append(target)
+    return moved
+
+
+def _entries(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if temporary_writer(path.name) is None)
+
+
+def _named(path: Path, error: Exception) -> str:
+    text = str(error)
+    return text if str(path) in text else f"{path}: {text}"
