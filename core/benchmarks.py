@@ -76,5 +76,5 @@ def rotation_gather(image_shape: tuple[int, int], angle_deg: float) -> NDArray[n
     # The small shift keeps exact halves on one side whatever the rounding of sin and cos.
     source_row = np.floor((height - 1) / 2 - source_y + 0.5 + 1e-9).astype(np.int64)
     source_column = np.floor(source_x + (width - 1) / 2 + 0.5 + 1e-9).astype(np.int64)
-    inside = (0 <= source_row) & (source_row < height) & (0 <= source_column) & (source_column < width)
+    inside = (source_row >= 0) & (source_row < height) & (source_column >= 0) & (source_column < width)
     return np.where(inside, source_row * width + source_column, height * width).ravel()

@@ -33,7 +33,7 @@ def correct_images(
     gather_1D = torch.from_numpy(view.input_gather).to(device).unsqueeze(0)
     rows = torch.from_numpy(view.test_rows).to(device)
     correct = []
-    for rows_B in rows.split(CHUNK_IMAGES):
+    for rows_B in torch.split(rows, CHUNK_IMAGES):
         _, logits_1BO = forward(gather_inputs(pixels, gather_1D, rows_B.unsqueeze(0)), effective)
         correct.append(logits_1BO[0].argmax(dim=1) == pixels.labels[rows_B])
     return torch.cat(correct).cpu().numpy()

@@ -54,7 +54,7 @@ def check_padding(packed: NDArray[np.uint8], shapes: Shapes) -> None:
 
 def bits_digest(bits: bytes | NDArray[np.uint8]) -> str:
     """Return the sha256 (hex) of a packed mask."""
-    return hashlib.sha256(bits).hexdigest()
+    return hashlib.sha256(memoryview(bits)).hexdigest()
 
 
 def num_ones(packed: NDArray[np.uint8]) -> int:

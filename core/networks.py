@@ -33,8 +33,7 @@ def layers(spec: NetworkSpec, num_inputs: int) -> tuple[Layer, ...]:
     """Return the layers in order, first layer first; ``fc1.weight`` has shape (w1, num_inputs)."""
     widths = spec.widths(num_inputs)
     return tuple(
-        Layer(name=f"fc{i + 1}.weight", shape=(widths[i + 1], widths[i]))
-        for i in range(len(widths) - 1)
+        Layer(name=f"fc{i + 1}.weight", shape=(widths[i + 1], widths[i])) for i in range(len(widths) - 1)
     )
 
 

@@ -30,9 +30,7 @@ class Optimizer:
             scores, grad, state, step
         )
 
-    def _rmsprop(
-        self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor
-    ) -> None:
+    def _rmsprop(self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor) -> None:
         del step
         smoothing, eps, lr = _given(self.spec.smoothing), _given(self.spec.eps), _given(self.spec.lr)
         square = state[0]

@@ -105,9 +105,7 @@ class BenchmarkSpec(Spec):
                 f"a number from 1 to {classes}, the classes of {self.dataset}",
             )
             most = classes // per_task
-            _require(
-                found <= most, key, found, f"at most {most}: {self.dataset} has {classes} classes"
-            )
+            _require(found <= most, key, found, f"at most {most}: {self.dataset} has {classes} classes")
 
 
 @dataclass(frozen=True, kw_only=True)

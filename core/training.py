@@ -63,6 +63,7 @@ def train_cohort(
     spec: RunSpec,
     tasks: Sequence[int],
     dataset: Dataset,
+    *,
     pixels: Pixels,
     base: Sequence[Tensor],
     step: StepFunction,
@@ -104,7 +105,9 @@ def eager_step(optimizer: Optimizer) -> StepFunction:
     It updates ``state`` in place and returns the loss before the update, float32 [K].
     """
 
-    def step(pixels: Pixels, gather_KD: Tensor, rows_KB: Tensor, base: Sequence[Tensor], state: CohortState) -> Tensor:
+    def step(
+        pixels: Pixels, gather_KD: Tensor, rows_KB: Tensor, base: Sequence[Tensor], state: CohortState
+    ) -> Tensor:
         x_KBD = gather_inputs(pixels, gather_KD, rows_KB)
         labels_KB = pixels.labels[rows_KB]
         grads, loss_K = _gradients(x_KBD, labels_KB, state.effective)

@@ -87,7 +87,9 @@ def status(
 @app.command()
 def verify(
     run: RunName,
-    repair: Annotated[bool, typer.Option(help="Move bad files to quarantine/, for `run` to make again.")] = False,
+    repair: Annotated[
+        bool, typer.Option(help="Move bad files to quarantine/, for `run` to make again.")
+    ] = False,
     storage: Storage = Path("runs"),
 ) -> None:
     """Check every mask: digests, gaps, foreign files. Ends with 0 clean, 1 something bad."""
@@ -119,7 +121,9 @@ def export(
 @app.command()
 def ui(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", show_default=False)] = None,
-    uri: Annotated[str | None, typer.Option(help="MLflow's store; default: the run's, or sqlite:///runs/mlflow.db.")] = None,
+    uri: Annotated[
+        str | None, typer.Option(help="MLflow's store; default: the run's, or sqlite:///runs/mlflow.db.")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Default: a free one.", min=1, max=65535)] = None,
     storage: Storage = Path("runs"),
 ) -> None:
@@ -168,7 +172,9 @@ def call(command: Callable[..., Any], arguments: list[str] | None = None, *, deb
         if debug:
             raise
         word = "" if not isinstance(error, InputError) else "error: "
-        Console(stderr=True).print(f"[bold red]{word}[/]{escape(str(error))}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(
+            f"[bold red]{word}[/]{escape(str(error))}", highlight=False, soft_wrap=True
+        )
         return error.exit_code
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; the same command goes on")

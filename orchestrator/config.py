@@ -10,7 +10,7 @@ import json
 import re
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,7 +144,7 @@ class SweepConfig(Spec):
     seed: int = 0
     benchmark: BenchmarkSpec
     network: NetworkSpec
-    mask: MaskSpec = MaskSpec()
+    mask: MaskSpec = field(default_factory=MaskSpec)
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     executor: ExecutorConfig = ExecutorConfig()
@@ -254,7 +254,13 @@ def _expected(item: Any, hint: Any) -> str:
         return words + (f" (did you mean {close[0]!r}?)" if close else "")
     if dataclasses.is_dataclass(hint):
         return "a mapping of keys"
-    known = {"int": "a whole number", "float": "a number", "string": "text", "tuple": "a list", "none": "null"}
+    known = {
+        "int": "a whole number",
+        "float": "a number",
+        "string": "text",
+        "tuple": "a list",
+        "none": "null",
+    }
     return known.get(item["type"].split("_")[0], str(item["msg"]))
 
 

@@ -22,15 +22,15 @@ class Watcher(Protocol):
     """Is told what happens, in the controller's thread, in order; must return quickly."""
 
     def job_done(self, job: Job, result: JobResult) -> None:
-        """A job ended well; its files are on disk."""
+        """Note a job that ended well; its files are on disk."""
         ...
 
     def job_retried(self, job: Job, error: Exception, delay_s: float) -> None:
-        """An attempt failed; another follows in ``delay_s``."""
+        """Note a failed attempt; another follows in ``delay_s``."""
         ...
 
     def job_failed(self, job: Job, error: Exception, num_attempts: int) -> None:
-        """The last attempt failed; the rest goes on."""
+        """Note that the last attempt failed; the rest goes on."""
         ...
 
 

@@ -29,14 +29,14 @@ class LostWorkerError(SupSupError):
 class _Actor:
     """Holds one worker; built at its first job, so that its errors are that job's errors."""
 
-    def __init__(self, make_worker: WorkerFactory, shared: Any) -> None:
+    def __init__(self, make_worker: WorkerFactory, shared: list[Any]) -> None:
         self._make_worker = make_worker
-        self._shared = shared
+        (self._shared,) = shared
         self._worker: WorkerLike | None = None
 
     def run(self, job: Job) -> JobResult:
         if self._worker is None:
-            self._worker = self._make_worker(self._shared)
+            self._worker = self._make_worker(ray.get(self._shared))
         return self._worker.run(job)
 
 
@@ -64,8 +64,9 @@ class RayExecutor:
             max_task_retries=0,
             runtime_env={"env_vars": threads},
         )
-        data = ray.put(shared)
-        self._idle = {f"worker-{i}": actor.remote(make_worker, data) for i in range(num_workers)}
+        # In a list, and kept here: an actor that Ray restarts must find the data again.
+        self._shared = [ray.put(shared)]
+        self._idle = {f"worker-{i}": actor.remote(make_worker, self._shared) for i in range(num_workers)}
         self._busy: dict[Any, tuple[str, Any, Job]] = {}
         self.num_slots = num_workers
 
@@ -92,6 +93,7 @@ class RayExecutor:
             ray.kill(handle)
         self._idle.clear()
         self._busy.clear()
+        self._shared.clear()
         if self._owns_ray:
             ray.shutdown()
             self._owns_ray = False

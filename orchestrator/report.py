@@ -113,7 +113,9 @@ def _evaluation_metadata(run: Run, k: int) -> dict[str, str]:
 
 def _is_current(path: Path, fingerprint: str, table: pa.Table) -> bool:
     try:
-        return read_evaluation(path, fingerprint)["num_correct"].to_pylist() == table["num_correct"].to_pylist()
+        return (
+            read_evaluation(path, fingerprint)["num_correct"].to_pylist() == table["num_correct"].to_pylist()
+        )
     except DamagedFileError:
         return False
 

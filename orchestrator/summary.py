@@ -104,7 +104,10 @@ def verify_and_print(console: Console, root: Path, *, repair: bool) -> bool:
         _say(console, f"note: masks of several makes (engine, device, torch): {made}")
     _say(console, f"{len(verdict.tasks)} of {record.num_tasks} masks are good")
     if repair:
-        _say(console, f"moved {len(moved)} bad files to {run.layout.quarantine}" if moved else "nothing to move")
+        _say(
+            console,
+            f"moved {len(moved)} bad files to {run.layout.quarantine}" if moved else "nothing to move",
+        )
     if missing:
         _say(console, f"`supsup run` of its sweep trains the {len(missing)} missing tasks")
     return repair or not (verdict.problems or missing)
@@ -150,7 +153,9 @@ def _task_table(result: SweepResult) -> Table:
     table = Table("task", "accuracy (GG)", "train loss", "density", "train seconds", title=title)
     for row in rows:
         accuracy, loss = f"{100 * row['test_accuracy']:.2f} %", f"{row['train_loss']:.3f}"
-        table.add_row(str(row["task"]), accuracy, loss, f"{row['density']:.3f}", f"{row['train_seconds']:.2f}")
+        table.add_row(
+            str(row["task"]), accuracy, loss, f"{row['density']:.3f}", f"{row['train_seconds']:.2f}"
+        )
     return table
 
 

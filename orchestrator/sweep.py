@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,7 +99,14 @@ def run_sweep(config: SweepConfig, data_folder: Path | None, display: Display) -
         verdict = _set_bad_files_aside(run, display)
         tracker = make_tracker(config.tracking.uri, display.message)
         tracker.open(_tracked_run(run, record), _finished_reports(run))
-        sweep = _Sweep(run, record, dataset, resources, display, tracker)
+        sweep = _Sweep(
+            run=run,
+            record=record,
+            dataset=dataset,
+            resources=resources,
+            display=display,
+            tracker=tracker,
+        )
         try:
             num_trained, failures, accuracies = sweep.work(verdict)
         except KeyboardInterrupt:
@@ -118,45 +125,41 @@ def run_sweep(config: SweepConfig, data_folder: Path | None, display: Display) -
         )
 
 
+@dataclass
 class _Sweep:
     """One pass over a run folder; starts the executor only when there is a job for it."""
 
-    def __init__(
-        self,
-        run: Run,
-        record: RunRecord,
-        dataset: Dataset,
-        resources: Resources,
-        display: Display,
-        tracker: Tracker,
-    ) -> None:
-        self._run, self._record, self._dataset = run, record, dataset
-        self._resources, self._display, self._tracker = resources, display, tracker
-        self._executor: Executor | None = None
-        self._correct: dict[int, tuple[int, ...]] = {}
+    run: Run
+    record: RunRecord
+    dataset: Dataset
+    resources: Resources
+    display: Display
+    tracker: Tracker
+    _executor: Executor | None = None
+    _correct: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     def work(self, verdict: Verdict) -> tuple[int, tuple[Failure, ...], dict[int, float]]:
         """Train and evaluate; return tasks trained, failures, and GG accuracy by k."""
-        config = self._run.config
+        config = self.run.config
         num_tasks, size = config.benchmark.num_tasks, self._cohort_size()
         plan = plan_jobs(num_tasks, size, verdict.tasks)
         if not plan.jobs:
-            self._display.message(f"all {num_tasks} tasks are trained; nothing to train")
+            self.display.message(f"all {num_tasks} tasks are trained; nothing to train")
         num_trained, failures = self._phase("training", plan, num_tasks)
-        _write_failures(self._run, failures)
+        _write_failures(self.run, failures)
         failed = {task for failure in failures for task in failure.job.tasks}
-        self._correct = stored_counts(self._run)
+        self._correct = stored_counts(self.run)
         most = max(config.evaluation.points(num_tasks), default=0)
         to_evaluate = plan_jobs(most, size, self._correct.keys() | failed, "evaluate")
         _, evaluation_failures = self._phase("evaluating GG", to_evaluate, most)
-        accuracies = write_evaluations(self._run, self._correct, self._num_test_images(most))
-        write_report(self._run, accuracies)
-        clean_temporaries(self._run.layout)
+        accuracies = write_evaluations(self.run, self._correct, self._num_test_images(most))
+        write_report(self.run, accuracies)
+        clean_temporaries(self.run.layout)
         return num_trained, failures + evaluation_failures, accuracies
 
     def close(self) -> None:
         """End the executor, if one was started."""
-        self._display.stop()
+        self.display.stop()
         if self._executor is not None:
             self._executor.close()
 
@@ -164,28 +167,28 @@ class _Sweep:
         if not plan.jobs:
             return 0, ()
         if self._executor is None:
-            self._executor = _make_executor(self._run, self._record, self._dataset, self._resources)
-        watcher = _Watcher(self._display, self._tracker, self._keep_counts)
-        self._display.start(verb, num_total, plan.num_done)
-        policy = RetryPolicy(max_retries=self._run.config.executor.retries)
+            self._executor = _make_executor(self.run, self.record, self.dataset, self.resources)
+        watcher = _Watcher(self.display, self.tracker, self._keep_counts)
+        self.display.start(verb, num_total, plan.num_done)
+        policy = RetryPolicy(max_retries=self.run.config.executor.retries)
         failures = run_jobs(plan.jobs, self._executor, policy, watcher)
-        self._display.stop()
+        self.display.stop()
         return watcher.num_done, failures
 
     def _keep_counts(self, result: JobResult) -> None:
         self._correct.update(result.correct)
 
     def _cohort_size(self) -> int:
-        wanted, kept = self._run.config.training.cohort_size, self._record.cohort_size
+        wanted, kept = self.run.config.training.cohort_size, self.record.cohort_size
         if wanted in ("auto", kept):
             return kept
-        self._display.message(
+        self.display.message(
             f"training.cohort_size={wanted}: this run was made with {kept}; missing tasks are cut by {wanted}"
         )
         return int(wanted)
 
     def _num_test_images(self, num_tasks: int) -> dict[int, int]:
-        spec, labels = self._run.config.benchmark, self._dataset.test_labels
+        spec, labels = self.run.config.benchmark, self.dataset.test_labels
         if spec.classes_per_task is None:
             return dict.fromkeys(range(num_tasks), len(labels))
         per_task = spec.classes_per_task
@@ -313,5 +316,3 @@ def _stopped_message(run: Run) -> str:
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0]
-
-

@@ -247,9 +247,7 @@ def _log_params(client: Any, run_id: str, run: TrackedRun) -> None:
 
     known = client.get_run(run_id).data.params
     params = [
-        Param(key, str(value)[:MAX_PARAM_CHARS])
-        for key, value in run.params.items()
-        if key not in known
+        Param(key, str(value)[:MAX_PARAM_CHARS]) for key, value in run.params.items() if key not in known
     ]
     for batch in _batches(params, 100):
         client.log_batch(run_id, params=batch)

@@ -57,7 +57,9 @@ def _wait_until_healthy(process: "subprocess.Popen[bytes]", address: str) -> Non
     stop_server(process)
     assert process.stderr is not None
     words = process.stderr.read().decode(errors="replace").strip().splitlines()
-    raise SupSupError(f"MLflow's server did not start at {address}: {words[-1] if words else 'no reason given'}")
+    raise SupSupError(
+        f"MLflow's server did not start at {address}: {words[-1] if words else 'no reason given'}"
+    )
 
 
 def stop_server(process: "subprocess.Popen[bytes]") -> None:

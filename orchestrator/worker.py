@@ -6,11 +6,12 @@ A plain class that knows no executor. It needs torch, and nothing of Ray or MLfl
 import os
 import time
 import warnings
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from core.benchmarks import task_view
 from core.datasets import Dataset
@@ -92,16 +93,23 @@ class Worker:
         return JobResult(reports=reports)
 
     def _train_cohort(self, job: Job) -> CohortResult:
-        spec, pixels = self._setup.spec, self._pixels[0]
+        train = partial(
+            train_cohort,
+            self._setup.spec,
+            job.tasks,
+            self._dataset,
+            pixels=self._pixels[0],
+            base=self._base,
+        )
         if self._engine == "compiled":
             try:
-                return train_cohort(spec, job.tasks, self._dataset, pixels, self._base, self._steps["compiled"])
-            except torch._dynamo.exc.TorchDynamoException as error:
+                return train(step=self._steps["compiled"])
+            except TorchDynamoException as error:
                 # No working compiler on this machine: slower, recorded in the file, not fatal.
                 reason = str(error).splitlines()[0]
                 warnings.warn(f"cannot compile the training step ({reason}); using eager", stacklevel=1)
                 self._engine = "eager"
-        return train_cohort(spec, job.tasks, self._dataset, pixels, self._base, self._steps["eager"])
+        return train(step=self._steps["eager"])
 
     def _task_mask(self, result: CohortResult, k: int) -> TaskMask:
         mask = tuple(layer[k] for layer in result.masks)

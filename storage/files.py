@@ -51,9 +51,7 @@ def remove_temporaries(root: Path, is_alive: Callable[[str, int, Path], bool]) -
     return list(_remove_dead(temporaries(root), is_alive))
 
 
-def _remove_dead(
-    paths: Iterable[Path], is_alive: Callable[[str, int, Path], bool]
-) -> Iterable[Path]:
+def _remove_dead(paths: Iterable[Path], is_alive: Callable[[str, int, Path], bool]) -> Iterable[Path]:
     for path in paths:
         writer = temporary_writer(path.name)
         if writer is not None and not is_alive(*writer, path):

@@ -51,9 +51,7 @@ def verify_masks(store: MaskStore) -> Verdict:
     problems, provenances = [], set()
     for path in _entries(store.layout.masks):
         try:
-            if not path.is_file() or cohort_range(path.name) is None:
-                raise ForeignFileError(f"{path} is not a mask file of any run (by its name)")
-            tasks.update(store.check(path))
+            tasks.update(_check(store, path))
             made = store.provenance(path)
             provenances.add(tuple(str(made.get(key)) for key in ("engine", "device", "torch")))
         except DamagedFileError as error:
@@ -82,6 +80,12 @@ def quarantine(store: MaskStore, problems: Iterable[Problem]) -> list[Path]:
         problem.path.rename(target)
         moved.append(target)
     return moved
+
+
+def _check(store: MaskStore, path: Path) -> list[int]:
+    if not path.is_file() or cohort_range(path.name) is None:
+        raise ForeignFileError(f"{path} is not a mask file of any run (by its name)")
+    return store.check(path)
 
 
 def _entries(folder: Path) -> list[Path]:
