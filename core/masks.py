@@ -52,9 +52,9 @@ def check_padding(packed: NDArray[np.uint8], shapes: Shapes) -> None:
             raise DamagedFileError(f"layer {index} of a mask has padding bits that are not zero")
 
 
-def bits_digest(bits: bytes | NDArray[np.uint8]) -> str:
+def bits_digest(bits: bytes) -> str:
     """Return the sha256 (hex) of a packed mask."""
-    return hashlib.sha256(memoryview(bits)).hexdigest()
+    return hashlib.sha256(bits).hexdigest()
 
 
 def num_ones(packed: NDArray[np.uint8]) -> int:

@@ -113,11 +113,10 @@ def _evaluation_metadata(run: Run, k: int) -> dict[str, str]:
 
 def _is_current(path: Path, fingerprint: str, table: pa.Table) -> bool:
     try:
-        return (
-            read_evaluation(path, fingerprint)["num_correct"].to_pylist() == table["num_correct"].to_pylist()
-        )
+        stored = read_evaluation(path, fingerprint)
     except DamagedFileError:
         return False
+    return bool(stored["num_correct"].to_pylist() == table["num_correct"].to_pylist())
 
 
 def _k_of(path: Path) -> int:

@@ -1,22 +1,27 @@
-"""A checksum of all that a mask file says, since Parquet checks its pages but not its footer."""
+"""A checksum over every byte of a mask file, inside that file.
+
+Parquet checks its pages but not its footer, where names, metadata and offsets stand. The
+file is first written with a placeholder of the checksum's length as the value of
+``supsup.checksum``; the sha256 (hex) of those bytes then takes the placeholder's place.
+"""
 
 import hashlib
-import json
-from collections.abc import Mapping
 
-import pyarrow as pa
+from core.errors import DamagedFileError
+
+KEY = "supsup.checksum"
+PLACEHOLDER = "sha256 of this file with these 64 characters where its hex stands".ljust(64, ".")[:64]
 
 
-def content_checksum(table: pa.Table, metadata: Mapping[str, str]) -> str:
-    """Return the sha256 (hex) over the ``supsup.`` metadata and every column but ``bits``.
+def seal(content: bytes) -> bytes:
+    """Put the checksum where the placeholder stands, once."""
+    assert content.count(PLACEHOLDER.encode()) == 1, "the placeholder must occur once"
+    checksum = hashlib.sha256(content).hexdigest()
+    return content.replace(PLACEHOLDER.encode(), checksum.encode())
 
-    ``bits`` is covered by its digest column. Numbers go in as shortest decimal text.
-    """
-    own = {
-        key: value
-        for key, value in metadata.items()
-        if key.startswith("supsup.") and key != "supsup.checksum"
-    }
-    rows = table.drop_columns(["bits"]).to_pylist()
-    text = json.dumps([own, rows], sort_keys=True, default=lambda value: value.hex())
-    return hashlib.sha256(text.encode()).hexdigest()
+
+def check_seal(content: bytes, checksum: str) -> None:
+    """Raise DamagedFileError unless ``content`` was sealed with ``checksum``."""
+    unsealed = content.replace(checksum.encode(), PLACEHOLDER.encode(), 1) if checksum else content
+    if hashlib.sha256(unsealed).hexdigest() != checksum:
+        raise DamagedFileError("its bytes do not match its checksum")

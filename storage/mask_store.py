@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError, ForeignFileError, RunFolderError
 from core.masks import bits_digest, check_padding, num_ones
-from storage.checksum import content_checksum
+from storage.checksum import KEY, PLACEHOLDER, check_seal, seal
 from storage.files import commit
 from storage.layout import RunLayout, cohort_range
 
@@ -102,9 +102,10 @@ class MaskStore:
             check_padding(np.frombuffer(mask.bits, dtype=np.uint8), self.identity.shapes)
         table = pa.Table.from_pylist([mask.row(num_weights) for mask in masks], schema=SCHEMA)
         metadata = self.identity.metadata(provenance)
-        metadata["supsup.checksum"] = content_checksum(table, metadata)
+        metadata[KEY] = PLACEHOLDER
+        content = _sealed(table.replace_schema_metadata(metadata))
         target = self.layout.cohort(masks[0].task, masks[-1].task)
-        commit(target, lambda path: _write(table.replace_schema_metadata(metadata), path))
+        commit(target, lambda path: _write(path, content))
         return target
 
     def files(self) -> list[Path]:
@@ -167,11 +168,12 @@ class MaskStore:
         """Verify a whole file and return its tasks. Raises DamagedFileError or ForeignFileError."""
         file = self.open(path)
         table = _guard(path, lambda _: file.read())
-        metadata = {k.decode(): v.decode() for k, v in file.schema_arrow.metadata.items()}
-        if content_checksum(table, metadata) != metadata.get("supsup.checksum"):
-            raise DamagedFileError(f"{path}: its content does not match its checksum")
+        try:
+            check_seal(path.read_bytes(), _decoded(file.schema_arrow.metadata).get(KEY, ""))
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{path}: {error}") from error
         first, last = cohort_range(path.name) or (0, -1)
-        tasks = table["task"].to_pylist()
+        tasks: list[int] = table["task"].to_pylist()
         if tasks != list(range(first, last + 1)):
             raise DamagedFileError(f"{path}: holds tasks {tasks[:3]}..., its name says {first} to {last}")
         for row in table.to_pylist():
@@ -195,26 +197,40 @@ class MaskStore:
         check_padding(np.frombuffer(row["bits"], dtype=np.uint8), self.identity.shapes)
 
     def _check_identity(self, path: Path, metadata: dict[bytes, bytes]) -> None:
-        found = {key.decode(errors="replace"): value for key, value in metadata.items()}
+        found = _decoded(metadata)
         for key, expected in self.identity.metadata({}).items():
-            value = found.get(key, b"").decode(errors="replace")
+            value = found.get(key, "")
             if key != "supsup.provenance" and value != expected:
                 raise ForeignFileError(
                     f"{path} belongs to another run: {key} is {value[:80]!r}, expected {expected[:80]!r}"
                 )
 
 
-def _write(table: pa.Table, path: Path) -> None:
+def _sealed(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
     pq.write_table(
         table,
-        path,
+        sink,
         row_group_size=1,
         compression="zstd",
         compression_level=ZSTD_LEVEL,
         use_dictionary=False,
         write_statistics=False,
         write_page_checksum=True,
+        store_schema=False,
     )
+    return seal(sink.getvalue().to_pybytes())
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _decoded(metadata: dict[bytes, bytes]) -> dict[str, str]:
+    """Decode what may be damaged; damaged text then fails a comparison instead of raising."""
+    return {
+        key.decode(errors="replace"): value.decode(errors="replace") for key, value in metadata.items()
+    }
 
 
 def _owned(table: pa.Table, path: Path, places: dict[int, Path]) -> pa.Table:

@@ -1,0 +1,61 @@
+"""What tests of every room share: a tiny sweep that trains in under a second."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.specs import BenchmarkSpec, NetworkSpec, OptimizerSpec, RunSpec, TrainingSpec
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def mnist_folder() -> Path:
+    """Return the folder of real data, or skip."""
+    folder = os.environ.get("SUPSUP_DATA")
+    if not folder or not (Path(folder) / "mnist").is_dir():
+        pytest.skip("needs real MNIST: set SUPSUP_DATA to a folder that holds mnist/")
+    return Path(folder)
+
+
+def tiny_spec(**changes: Any) -> RunSpec:
+    """Return a run of the synthetic data set on a network of 36-16-8 that learns in 60 steps."""
+    parts: dict[str, Any] = {
+        "seed": 3,
+        "benchmark": BenchmarkSpec(kind="permuted", dataset="synthetic", num_tasks=4),
+        "network": NetworkSpec(kind="mlp", hidden=(16,), outputs=8),
+        "training": TrainingSpec(steps=60, batch_size=16, optimizer=OptimizerSpec(kind="rmsprop", lr=1e-2)),
+    }
+    return RunSpec(**(parts | changes))
+
+
+@pytest.fixture
+def spec() -> RunSpec:
+    return tiny_spec()
+
+
+def sweep_text(storage: Path, **changes: str) -> str:
+    """Return the YAML of ``tiny_spec`` as a sweep, inline and untracked; ``changes`` replace lines."""
+    lines = {
+        "name": "tiny",
+        "seed": "3",
+        "benchmark": "{kind: permuted, dataset: synthetic, num_tasks: 4}",
+        "network": "{kind: mlp, hidden: [16], outputs: 8}",
+        "training": "{steps: 60, batch_size: 16, optimizer: {kind: rmsprop, lr: 1.0e-2}, cohort_size: 2}",
+        "evaluation": "{scenarios: [GG], at: [2, 4]}",
+        "executor": "{kind: inline}",
+        "storage": f"{{uri: {storage}}}",
+        "tracking": "{uri: null}",
+    }
+    return "".join(f"{key}: {value}\n" for key, value in (lines | changes).items())
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Write the tiny sweep and return its path; runs go to tmp_path / "runs"."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(sweep_text(tmp_path / "runs"))
+    return path

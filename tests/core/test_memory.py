@@ -1,0 +1,53 @@
+"""The memory formula is an upper bound, and not a wild one."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from core.memory import cohort_peak_bytes
+from core.networks import layers
+from core.specs import NetworkSpec, TrainingSpec
+
+MEASURE = """
+import json, torch
+from core.datasets import Dataset
+from core.engine import make_step
+from core.inputs import to_device
+from core.networks import base_weights
+from core.specs import BenchmarkSpec, NetworkSpec, RunSpec, TrainingSpec
+from core.training import train_cohort
+import numpy as np
+torch.set_num_threads(1)
+rng = np.random.default_rng(0)
+images = rng.integers(0, 255, (2000, 28, 28), dtype=np.uint8)
+labels = rng.integers(0, 10, 2000)
+data = Dataset(name="mnist", num_classes=10, train_images=images, train_labels=labels,
+               test_images=images, test_labels=labels, scale=255.0, mean=0.1, std=0.3)
+def train(num_tasks):
+    spec = RunSpec(seed=0, benchmark=BenchmarkSpec(kind="permuted", dataset="mnist", num_tasks=64),
+                   network=NetworkSpec(kind="lenet_300_100", outputs=500), training=TrainingSpec(steps=20))
+    base = [torch.from_numpy(w) for w in base_weights(spec.network, 784, seed=0)]
+    train_cohort(spec, range(num_tasks), data, pixels=to_device(data, "train", torch.device("cpu")),
+                 base=base, step=make_step(spec.training.optimizer, "eager"))
+def status(key):
+    line = next(line for line in open("/proc/self/status") if line.startswith(key))
+    return int(line.split()[1]) * 1024
+train(1)
+open("/proc/self/clear_refs", "w").write("5")  # forget the peak so far
+before = status("VmRSS")
+train(24)
+print(json.dumps(status("VmHWM") - before))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_peak_of_a_real_cohort_is_within_the_formula():
+    """24 LeNet tasks in a fresh process; the first, small cohort pays for the libraries."""
+    done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
+    measured = json.loads(done.stdout)
+    spec = NetworkSpec(kind="lenet_300_100", outputs=500)
+    formula = cohort_peak_bytes(layers(spec, 784), TrainingSpec(steps=20), 24)
+    assert 0.5 * formula < measured < 1.1 * formula

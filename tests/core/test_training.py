@@ -1,0 +1,168 @@
+"""Cohort training: the gradient, the optimizers, and bits that depend on nothing else."""
+
+import numpy as np
+import pytest
+import torch
+
+from core.compiler import has_compiler
+from core.datasets import load_dataset
+from core.engine import make_step
+from core.errors import TrainingError
+from core.evaluation import correct_images
+from core.benchmarks import task_view
+from core.inputs import gather_inputs, to_device
+from core.networks import base_weights
+from core.optimizers import Optimizer
+from core.specs import BenchmarkSpec, NetworkSpec, OptimizerSpec, TrainingSpec
+from core.training import CohortState, _gradients, eager_step, train_cohort
+from tests.conftest import tiny_spec
+
+CPU = torch.device("cpu")
+DATASET = load_dataset("synthetic")
+
+
+def train(spec, tasks, engine="eager"):
+    base = [torch.from_numpy(w) for w in base_weights(spec.network, DATASET.num_inputs, seed=spec.seed)]
+    step = make_step(spec.training.optimizer, engine)
+    return train_cohort(spec, tasks, DATASET, pixels=to_device(DATASET, "train", CPU), base=base, step=step)
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_gradients_equal_autograd():
+    torch.manual_seed(0)
+    x, labels = torch.randn(3, 16, 12), torch.randint(0, 5, (3, 16))
+    weights = [torch.randn(3, 9, 12), torch.randn(3, 7, 9), torch.randn(3, 5, 7)]
+    grads, loss = _gradients(x, labels, weights)
+    for k in range(3):
+        leaves = [w[k].clone().requires_grad_() for w in weights]
+        hidden = torch.relu(torch.relu(x[k] @ leaves[0].T) @ leaves[1].T)
+        expected = torch.nn.functional.cross_entropy(hidden @ leaves[2].T, labels[k])
+        expected.backward()
+        torch.testing.assert_close(loss[k], expected.detach())
+        for grad, leaf in zip(grads, leaves, strict=True):
+            torch.testing.assert_close(grad[k], leaf.grad)
+
+
+OPTIMIZERS = [
+    (OptimizerSpec(kind="rmsprop"), lambda p: torch.optim.RMSprop(p, lr=1e-4, alpha=0.99, eps=1e-8)),
+    (
+        OptimizerSpec(kind="rmsprop", lr=0.01, momentum=0.9, weight_decay=0.1),
+        lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.9, weight_decay=0.1),
+    ),
+    (OptimizerSpec(kind="adam"), lambda p: torch.optim.Adam(p, lr=1e-3)),
+    (
+        OptimizerSpec(kind="sgd"),
+        lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=1e-4),
+    ),
+    (OptimizerSpec(kind="sgd", momentum=0), lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=1e-4)),
+]
+
+
+@pytest.mark.parametrize(("spec", "reference"), OPTIMIZERS, ids=lambda v: getattr(v, "kind", ""))
+def test_optimizers_equal_torch(spec, reference):
+    torch.manual_seed(1)
+    ours = torch.randn(2, 5, 4)
+    theirs = ours.clone().requires_grad_()
+    other, state, step = reference([theirs]), Optimizer(spec).buffers(ours), torch.zeros((), dtype=torch.float64)
+    assert len(state) == spec.num_buffers
+    for _ in range(20):
+        grad = torch.randn(2, 5, 4)
+        theirs.grad = grad.clone()
+        other.step()
+        Optimizer(spec).update(ours, grad, state, step.add_(1))
+    torch.testing.assert_close(ours, theirs.detach())
+
+
+def test_one_step_is_straight_through():
+    """SGD on one batch moves each score by -lr * dL/d(effective weight) * base weight."""
+    spec = OptimizerSpec(kind="sgd", lr=0.5, momentum=0, weight_decay=0)
+    base = [torch.tensor([[0.5, -0.5], [0.5, 0.5]])]
+    scores = torch.tensor([[[0.1, -0.2], [-0.3, 0.4]]])
+    effective = torch.where(scores >= 0, base[0], 0.0)
+    state = CohortState([scores.clone()], [effective.clone()], [()], torch.zeros((), dtype=torch.float64))
+    pixels = to_device(DATASET, "train", CPU)
+    gather, rows = torch.tensor([[4, 9]]), torch.tensor([[0]])
+    label = int(pixels.labels[0]) % 2
+    pixels = type(pixels)(pixels.images, pixels.labels % 2, pixels.gain, pixels.offset)
+    eager_step(Optimizer(spec))(pixels, gather, rows, base, state)
+    x = gather_inputs(pixels, gather, rows)[0, 0]
+    p = torch.softmax(effective[0] @ x, 0)
+    p[label] -= 1
+    torch.testing.assert_close(state.scores[0][0], scores[0] - 0.5 * torch.outer(p, x) * base[0])
+
+
+def test_bits_do_not_depend_on_the_tasks_trained_beside():
+    spec = tiny_spec()
+    together = train(spec, range(5))
+    for tasks in ([0], [3], [2, 3], [4, 1, 0]):
+        apart = train(spec, tasks)
+        for k, task in enumerate(tasks):
+            assert same([m[k] for m in apart.masks], [m[task] for m in together.masks])
+
+
+def test_task_1_is_the_same_with_num_tasks_2_and_3():
+    def first_tasks(num_tasks):
+        benchmark = BenchmarkSpec(kind="permuted", dataset="synthetic", num_tasks=num_tasks)
+        return train(tiny_spec(benchmark=benchmark), range(num_tasks))
+
+    assert same([m[1] for m in first_tasks(2).masks], [m[1] for m in first_tasks(3).masks])
+
+
+def test_seeds_and_tasks_give_different_masks():
+    two = train(tiny_spec(), [0, 1])
+    assert not same([m[0] for m in two.masks], [m[1] for m in two.masks])
+    assert not same(train(tiny_spec(seed=4), [0]).masks, [m[:1] for m in two.masks])
+
+
+@pytest.mark.parametrize("kind", ["permuted", "rotated", "split"])
+def test_every_benchmark_is_learned(kind):
+    """On images the mask never saw, far above the chance of 1 in 4 (or 1 in 2)."""
+    benchmark = BenchmarkSpec(kind=kind, dataset="synthetic", num_tasks=2)
+    spec = tiny_spec(benchmark=benchmark, training=TrainingSpec(steps=300, batch_size=32, optimizer=OptimizerSpec(lr=3e-3)))
+    result = train(spec, [0, 1])
+    base = [torch.from_numpy(w) for w in base_weights(spec.network, DATASET.num_inputs, seed=spec.seed)]
+    for task in (0, 1):
+        view = task_view(benchmark, DATASET, task, seed=spec.seed)
+        mask = [layer[task] for layer in result.masks]
+        assert correct_images(view, to_device(DATASET, "test", CPU), base, mask).mean() > 0.9
+
+
+def test_each_epoch_uses_every_image_once():
+    from core.training import _order
+
+    spec = tiny_spec(training=TrainingSpec(steps=70, batch_size=16))
+    order = _order(spec, 0, task_view(spec.benchmark, DATASET, 0, seed=0)).numpy()
+    assert len(order) == 70 * 16
+    assert sorted(order[:512]) == sorted(order[512:1024]) == list(range(512))
+    assert not np.array_equal(order[:512], order[512:1024])
+
+
+def test_the_shared_data_are_never_written():
+    """Training on arrays marked read-only, as Ray's object store gives them, changes no byte."""
+    for array in (DATASET.train_images, DATASET.train_labels):
+        array.flags.writeable = False
+    before = DATASET.train_images.tobytes()
+    train(tiny_spec(), [0])
+    assert DATASET.train_images.tobytes() == before
+
+
+def test_a_loss_that_is_not_finite_names_the_task():
+    with pytest.raises(TrainingError, match="the loss of task 2 is not finite"):
+        from core.training import _mean_loss
+
+        _mean_loss([1, 2], [torch.tensor([0.5, float("nan")])])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_compiler(on_gpu=False), reason="needs a C++ compiler (g++)")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own deprecations
+def test_compiled_masks_equal_eager_ones_to_1_bit_in_1000():
+    spec = tiny_spec(network=NetworkSpec(kind="mlp", hidden=(64, 32), outputs=16))
+    eager, compiled = train(spec, range(3)), train(spec, range(3), "compiled")
+    num_bits = sum(m.size for m in eager.masks)
+    differ = sum(int((a != b).sum()) for a, b in zip(eager.masks, compiled.masks, strict=True))
+    assert differ <= num_bits / 1000
+    np.testing.assert_allclose(eager.train_loss, compiled.train_loss, rtol=1e-3)

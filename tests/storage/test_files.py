@@ -1,0 +1,61 @@
+"""Files are there whole or not at all."""
+
+import pytest
+
+from storage.files import commit, commit_json, commit_text, remove_temporaries, temporaries
+
+
+def test_commit_replaces_whole_files(tmp_path):
+    target = tmp_path / "folder" / "file.txt"
+    commit_text(target, "old")
+    commit_text(target, "new")
+    assert target.read_text() == "new"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "file.txt"
+    commit_text(target, "old")
+
+    def write(path):
+        path.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        commit(target, write)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_order_is_write_sync_rename_sync_folder(tmp_path, monkeypatch):
+    """The order is what makes it safe, so it is watched."""
+    events = []
+    monkeypatch.setattr("storage.files._sync", lambda path: events.append(("sync", path.name, path.is_dir())))
+    target = tmp_path / "file.txt"
+
+    def write(path):
+        events.append(("write", target.exists()))
+        path.write_text("x")
+
+    commit(target, write)
+    kinds = [event[0] for event in events]
+    assert kinds == ["write", "sync", "sync"]
+    assert events[1][1].startswith(".file.txt.")  # the temporary, before the rename
+    assert events[2] == ("sync", tmp_path.name, True)
+    assert target.read_text() == "x"
+
+
+def test_json_has_no_nan(tmp_path):
+    with pytest.raises(ValueError, match="nan"):
+        commit_json(tmp_path / "x.json", {"loss": float("nan")})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_temporaries_of_dead_writers_go(tmp_path):
+    names = [".a.host.11.0123abcd.tmp", ".b.host.12.0123abcd.tmp", ".hidden", "plain.tmp"]
+    for name in names:
+        (tmp_path / name).write_text("")
+    assert [path.name for path in temporaries(tmp_path)] == names[:2]
+    removed = remove_temporaries(tmp_path, lambda host, process_id, path: process_id == 12)
+    assert [path.name for path in removed] == names[:1]
+    assert {path.name for path in tmp_path.iterdir()} == set(names[1:])

@@ -1,0 +1,45 @@
+"""run.json is written whole and refused when it is not ours."""
+
+import json
+
+import pytest
+
+from core.errors import RunFolderError
+from storage.layout import RunLayout
+from storage.run_file import RunRecord, read_run, write_run
+
+RECORD = RunRecord(
+    config={"name": "x"},
+    fingerprint="f" * 64,
+    num_tasks=4,
+    cohort_size=2,
+    engine="eager",
+    created_s=1.0,
+    layers=[{"name": "fc1.weight", "shape": [3, 2]}],
+    network={"kind": "mlp", "seed": 0, "outputs": 3, "digest": "d"},
+    provenance={},
+)
+
+
+def test_what_is_written_is_read(tmp_path):
+    layout = RunLayout(tmp_path / "run")
+    write_run(layout, RECORD)
+    assert read_run(layout) == RECORD
+    assert RECORD.identity().shapes == ((3, 2),)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "is not a run folder: it has no run.json"),
+        ("{", "cannot be read"),
+        ("[1]", "cannot be read"),
+        ('{"format_version": 2}', "has format_version 2, this version of supsup reads 1"),
+        (json.dumps({"format_version": 1, "surprise": 1}), "surprise"),
+    ],
+)
+def test_anything_else_is_refused_in_words(tmp_path, content, words):
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RunFolderError, match=words):
+        read_run(RunLayout(tmp_path))

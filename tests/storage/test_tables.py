@@ -1,0 +1,36 @@
+"""Evaluation tables: written whole, read only when they are of this run."""
+
+import pyarrow as pa
+import pytest
+
+from core.errors import DamagedFileError
+from storage.tables import read_evaluation, task_accuracies, write_evaluation
+
+TABLE = pa.table(
+    {
+        "task": [0, 0, 1],
+        "batch": [0, 1, 0],
+        "first_image": [0, 128, 0],
+        "num_images": [128, 72, 128],
+        "inferred_task": pa.nulls(3, pa.int32()),
+        "num_correct": [100, 50, 64],
+    }
+)
+
+
+def test_accuracy_is_over_images_and_not_over_batches(tmp_path):
+    path = tmp_path / "GG-2.parquet"
+    write_evaluation(path, TABLE, {"fingerprint": "a", "k": "2"})
+    table = read_evaluation(path, "a")
+    assert table.schema.metadata[b"supsup.k"] == b"2"
+    assert task_accuracies(table) == {0: 150 / 200, 1: 0.5}
+
+
+def test_a_foreign_or_damaged_table_is_refused(tmp_path):
+    path = tmp_path / "GG-2.parquet"
+    write_evaluation(path, TABLE, {"fingerprint": "a"})
+    with pytest.raises(DamagedFileError, match="is not an evaluation table of run b"):
+        read_evaluation(path, "b")
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DamagedFileError, match="cannot be read"):
+        read_evaluation(path, "a")
