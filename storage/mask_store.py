@@ -103,7 +103,7 @@ class MaskStore:
         table = pa.Table.from_pylist([mask.row(num_weights) for mask in masks], schema=SCHEMA)
         metadata = self.identity.metadata(provenance)
         metadata[KEY] = PLACEHOLDER
-        content = _sealed(table.replace_schema_metadata(metadata))
+        content = _sealed(table, metadata)
         target = self.layout.cohort(masks[0].task, masks[-1].task)
         commit(target, lambda path: _write(path, content))
         return target
@@ -206,19 +206,15 @@ class MaskStore:
                 )
 
 
-def _sealed(table: pa.Table) -> bytes:
+def _sealed(table: pa.Table, metadata: dict[str, str]) -> bytes:
+    """Return the bytes of a mask file; the Arrow schema is left out, Parquet's own suffices."""
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
-        sink,
-        row_group_size=1,
-        compression="zstd",
-        compression_level=ZSTD_LEVEL,
-        use_dictionary=False,
-        write_statistics=False,
-        write_page_checksum=True,
-        store_schema=False,
-    )
+    options = {"compression_level": ZSTD_LEVEL, "use_dictionary": False, "write_statistics": False}
+    with pq.ParquetWriter(
+        sink, SCHEMA, compression="zstd", write_page_checksum=True, store_schema=False, **options
+    ) as writer:
+        writer.write_table(table, row_group_size=1)
+        writer.add_key_value_metadata(metadata)
     return seal(sink.getvalue().to_pybytes())
 
 
