@@ -207,7 +207,7 @@ def _read_yaml(path: Path) -> Any:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise ConfigError(f"sweep file {path}: {reason}; give the path of a YAML sweep file") from error
     try:
-        content = OmegaConf.create(text) if text.strip() else None
+        content = OmegaConf.create(text) if isinstance(yaml.safe_load(text), dict) else None
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"sweep file {path} is not valid YAML: {_one_line(error)}") from error
     if not OmegaConf.is_dict(content) or not content:
@@ -243,7 +243,13 @@ def _explain(error: ValidationError) -> typing.Iterator[str]:
         else:
             grouped.setdefault(path, (item["input"], []))[1].append(_expected(item, hint))
     for path, (found, expected) in grouped.items():
-        yield f"{path}: found {found!r}, expected {' or '.join(dict.fromkeys(expected))}"
+        shown = {None: "null", True: "true", False: "false"}.get(found) if _is_word(found) else repr(found)
+        yield f"{path}: found {shown}, expected {' or '.join(dict.fromkeys(expected))}"
+
+
+def _is_word(value: object) -> bool:
+    """Tell whether YAML writes ``value`` as null, true or false."""
+    return value is None or isinstance(value, bool)
 
 
 def _expected(item: Any, hint: Any) -> str:

@@ -6,6 +6,7 @@ What a failure means is decided by the controller; Ray's own task retries stay o
 
 import logging
 import os
+import re
 import socket
 from typing import Any
 
@@ -20,6 +21,8 @@ os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+
+PROBE_LIMIT_S = 10.0
 
 
 class LostWorkerError(SupSupError):
@@ -125,10 +128,18 @@ def _start_ray(address: str | None, *, num_cpus: int) -> None:
         ray.init(num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
         return
     try:
+        _probe(address)
         ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, OSError, socket.gaierror) as error:
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise ConfigError(
             f"executor.address: found {address!r}, no Ray cluster answers there ({reason}); "
             "start one with `ray start --head`, or set executor.address=null"
         ) from error
+
+
+def _probe(address: str) -> None:
+    """Raise OSError when nothing listens: Ray itself would go on asking for minutes."""
+    match = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address)
+    if match is not None:
+        socket.create_connection((match[1], int(match[2])), timeout=PROBE_LIMIT_S).close()

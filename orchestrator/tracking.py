@@ -99,6 +99,7 @@ class MlflowTracker:
         self._run: TrackedRun | None = None
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._closing = threading.Event()
+        self._abandoned = threading.Event()
         self._last_success_s = time.monotonic()
         self._has_warned = False
         self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
@@ -122,14 +123,15 @@ class MlflowTracker:
         self._closing.set()
         while self._thread.is_alive() and time.monotonic() - self._last_success_s < FLUSH_S:
             self._thread.join(timeout=0.1)
+        self._abandoned.set()
         return not self._thread.is_alive()
 
     def _work(self) -> None:
         while (operation := self._queue.get()) is not None:
             while not self._succeeds(operation):
                 self._closing.wait(RETRY_S)
-                if self._closing.is_set():
-                    time.sleep(1.0)
+                if self._abandoned.wait(1.0 if self._closing.is_set() else 0.0):
+                    return
 
     def _succeeds(self, operation: Callable[[], None]) -> bool:
         try:

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -28,11 +29,15 @@ def start_server(uri: str, port: int | None) -> tuple["subprocess.Popen[bytes]",
     command += ["--host", "127.0.0.1", "--port", str(chosen), "--workers", "1"]
     if database is not None:
         command += ["--default-artifact-root", (database.parent / "mlflow-artifacts").as_uri()]
-    process = subprocess.Popen(
-        command, env=_environment(chosen), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
     address = f"http://127.0.0.1:{chosen}"
-    _wait_until_healthy(process, address)
+    # To a file: a pipe that nobody reads fills up and stops the server.
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env=_environment(chosen), stdout=log, stderr=log)
+        if not _becomes_healthy(process, address):
+            stop_server(process)
+            log.seek(0)
+            words = log.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
+            raise SupSupError(f"MLflow's server did not start at {address}: {words[-1]}")
     return process, address
 
 
@@ -46,20 +51,15 @@ def _environment(port: int) -> dict[str, str]:
     }
 
 
-def _wait_until_healthy(process: "subprocess.Popen[bytes]", address: str) -> None:
+def _becomes_healthy(process: "subprocess.Popen[bytes]", address: str) -> bool:
     deadline_s = time.monotonic() + START_LIMIT_S
     while time.monotonic() < deadline_s and process.poll() is None:
         try:
             with urlopen(f"{address}/health", timeout=2):
-                return
+                return True
         except (URLError, OSError):
             time.sleep(0.2)
-    stop_server(process)
-    assert process.stderr is not None
-    words = process.stderr.read().decode(errors="replace").strip().splitlines()
-    raise SupSupError(
-        f"MLflow's server did not start at {address}: {words[-1] if words else 'no reason given'}"
-    )
+    return False
 
 
 def stop_server(process: "subprocess.Popen[bytes]") -> None:

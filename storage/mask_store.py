@@ -224,9 +224,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _decoded(metadata: dict[bytes, bytes]) -> dict[str, str]:
     """Decode what may be damaged; damaged text then fails a comparison instead of raising."""
-    return {
-        key.decode(errors="replace"): value.decode(errors="replace") for key, value in metadata.items()
-    }
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in metadata.items()}
 
 
 def _owned(table: pa.Table, path: Path, places: dict[int, Path]) -> pa.Table:

@@ -59,3 +59,13 @@ def sweep(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(sweep_text(tmp_path / "runs"))
     return path
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    """Start Ray on loopback, once; end it with the tests."""
+    from orchestrator.ray_executor import _start_ray, ray
+
+    _start_ray(None, num_cpus=2)
+    yield
+    ray.shutdown()

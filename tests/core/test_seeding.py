@@ -18,7 +18,14 @@ def test_equal_arguments_give_equal_draws():
 
 
 def test_different_arguments_give_unrelated_draws():
-    keys = [(0, "weights"), (0, "scores", 0), (0, "order", 0), (0, "scores", 1), (1, "scores", 0), (10, "scores")]
+    keys = [
+        (0, "weights"),
+        (0, "scores", 0),
+        (0, "order", 0),
+        (0, "scores", 1),
+        (1, "scores", 0),
+        (10, "scores"),
+    ]
     draws = [stream(*key).random(2000) for key in keys]
     for a, b in combinations(draws, 2):
         assert abs(np.corrcoef(a, b)[0, 1]) < 0.1

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from core.benchmarks import task_view
 from core.compiler import has_compiler
 from core.datasets import load_dataset
 from core.engine import make_step
 from core.errors import TrainingError
 from core.evaluation import correct_images
-from core.benchmarks import task_view
 from core.inputs import gather_inputs, to_device
 from core.networks import base_weights
 from core.optimizers import Optimizer
@@ -66,7 +66,11 @@ def test_optimizers_equal_torch(spec, reference):
     torch.manual_seed(1)
     ours = torch.randn(2, 5, 4)
     theirs = ours.clone().requires_grad_()
-    other, state, step = reference([theirs]), Optimizer(spec).buffers(ours), torch.zeros((), dtype=torch.float64)
+    other, state, step = (
+        reference([theirs]),
+        Optimizer(spec).buffers(ours),
+        torch.zeros((), dtype=torch.float64),
+    )
     assert len(state) == spec.num_buffers
     for _ in range(20):
         grad = torch.randn(2, 5, 4)
@@ -121,7 +125,9 @@ def test_seeds_and_tasks_give_different_masks():
 def test_every_benchmark_is_learned(kind):
     """On images the mask never saw, far above the chance of 1 in 4 (or 1 in 2)."""
     benchmark = BenchmarkSpec(kind=kind, dataset="synthetic", num_tasks=2)
-    spec = tiny_spec(benchmark=benchmark, training=TrainingSpec(steps=300, batch_size=32, optimizer=OptimizerSpec(lr=3e-3)))
+    spec = tiny_spec(
+        benchmark=benchmark, training=TrainingSpec(steps=300, batch_size=32, optimizer=OptimizerSpec(lr=3e-3))
+    )
     result = train(spec, [0, 1])
     base = [torch.from_numpy(w) for w in base_weights(spec.network, DATASET.num_inputs, seed=spec.seed)]
     for task in (0, 1):

@@ -100,7 +100,9 @@ def test_padding_bits_are_refused_when_written(store):
 )
 def test_a_file_of_another_run_is_refused_by_name(store, changes, word):
     other = MaskStore(store.layout, replace(IDENTITY, **changes))
-    with pytest.raises(ForeignFileError, match=rf"cohort-00000-00002\.parquet belongs to another run: {word}"):
+    with pytest.raises(
+        ForeignFileError, match=rf"cohort-00000-00002\.parquet belongs to another run: {word}"
+    ):
         other.read(0)
 
 

@@ -1,0 +1,154 @@
+"""The drawing of the architecture, tested: who may import whom, and what stays light."""
+
+import ast
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = {"core": set(), "storage": {"core"}, "orchestrator": {"core", "storage"}}
+# Which files may import what is heavy or foreign to their room.
+OWNERS = {
+    "ray": {"orchestrator/ray_executor.py"},
+    "mlflow": {"orchestrator/tracking.py"},
+    "omegaconf": {"orchestrator/config.py", "orchestrator/report.py"},
+    "pydantic": {"orchestrator/config.py"},
+    "typer": {"orchestrator/cli.py"},
+    "sklearn": {"core/datasets.py"},
+    "pooch": {"core/idx_files.py"},
+}
+FOREIGN = {
+    "core": {"pyarrow", "safetensors", "rich", "psutil", "filelock", "yaml"},
+    "storage": {"torch", "rich", "psutil", "filelock", "yaml"},
+    "orchestrator": set(),
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module)
+    return found
+
+
+def modules(root: Path) -> dict[str, Path]:
+    return {f"{room}.{path.stem}": path for room in ROOMS for path in sorted((root / room).glob("*.py"))}
+
+
+def problems(root: Path) -> list[str]:
+    found = []
+    for path in modules(root).values():
+        room, place = path.parent.name, path.relative_to(root).as_posix()
+        for name in imports(path):
+            top = name.split(".")[0]
+            if top in ROOMS and top not in ROOMS[room] | {room}:
+                found.append(f"{place} imports {name}: not a direction the drawing has")
+            if place not in OWNERS.get(top, {place}) or top in FOREIGN[room]:
+                found.append(f"{place} imports {name}: that library has another home")
+    return found + circles(root)
+
+
+def circles(root: Path) -> list[str]:
+    known = modules(root)
+    graph = {name: imports(path) & known.keys() for name, path in known.items()}
+    done: set[str] = set()
+
+    def visit(name, trail):
+        if name in trail:
+            return [" -> ".join([*trail[trail.index(name) :], name])]
+        if name in done:
+            return []
+        found = [circle for other in sorted(graph[name]) for circle in visit(other, [*trail, name])]
+        done.add(name)
+        return found
+
+    return [f"circle: {circle}" for name in graph for circle in visit(name, [])]
+
+
+def test_imports_point_one_way():
+    assert problems(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "line", "word"),
+    [
+        ("core/a.py", "import storage.layout", "not a direction"),
+        ("storage/a.py", "from orchestrator.plan import Job", "not a direction"),
+        ("storage/a.py", "import torch", "another home"),
+        ("core/a.py", "import pyarrow as pa", "another home"),
+        ("orchestrator/a.py", "def f():\n    import ray", "another home"),
+        ("core/a.py", "import core.b", "circle: core.a -> core.b -> core.a"),
+    ],
+)
+def test_the_check_finds_what_it_is_for(tmp_path, place, line, word):
+    for room in ROOMS:
+        (tmp_path / room).mkdir()
+    (tmp_path / "core" / "b.py").write_text("import core.a\n")
+    (tmp_path / "core" / "a.py").write_text("")
+    (tmp_path / place).write_text(line + "\n")
+    assert any(word in problem for problem in problems(tmp_path))
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_core_and_storage_import_and_train_without_ray_mlflow_and_omegaconf():
+    run_python("""
+        import importlib, pathlib, sys
+        for name in ("ray", "mlflow", "omegaconf", "pydantic", "typer", "rich", "sklearn", "pooch", "psutil",
+                     "filelock", "safetensors"):
+            sys.modules[name] = None
+        for room in ("core", "storage"):
+            for path in pathlib.Path(room).glob("*.py"):
+                importlib.import_module(f"{room}.{path.stem}")
+        import torch
+        from core.datasets import load_dataset
+        from core.specs import *
+        from core.training import train_cohort
+        from core.engine import make_step
+        from core.inputs import to_device
+        from core.networks import base_weights
+        data = load_dataset("synthetic")
+        spec = RunSpec(seed=0, benchmark=BenchmarkSpec(kind="permuted", dataset="synthetic", num_tasks=1),
+                       network=NetworkSpec(kind="mlp", hidden=(8,), outputs=4), training=TrainingSpec(steps=2))
+        train_cohort(spec, [0], data, pixels=to_device(data, "train", torch.device("cpu")),
+                     base=[torch.from_numpy(w) for w in base_weights(spec.network, 36, seed=0)],
+                     step=make_step(spec.training.optimizer, "eager"))
+    """)
+
+
+def test_storage_needs_no_torch():
+    run_python("""
+        import importlib, pathlib, sys
+        sys.modules["torch"] = None
+        for path in pathlib.Path("storage").glob("*.py"):
+            importlib.import_module(f"storage.{path.stem}")
+    """)
+
+
+def test_help_loads_nothing_heavy():
+    heavy = run_python("""
+        import sys
+        from orchestrator.cli import app, call
+        call(app, ["--help"])
+        print(sorted({"torch", "ray", "mlflow", "pyarrow", "numpy", "omegaconf", "pydantic"} & set(sys.modules)))
+    """)
+    assert heavy.strip().endswith("[]")
+
+
+def test_every_room_has_its_tests():
+    """A module of ours is tested in the folder of its room."""
+    for room in ROOMS:
+        assert list((ROOT / "tests" / room).glob("test_*.py")), room

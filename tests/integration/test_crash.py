@@ -1,0 +1,148 @@
+"""Kill everything at random moments; the same command ends with the same bits."""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config import load_sweep
+from orchestrator.run_folder import locate_run
+from orchestrator.sweep import run_sweep
+from storage.files import temporaries
+from tests.conftest import sweep_text
+from tests.orchestrator.fakes import Recorder
+
+SUPSUP = Path(sys.executable).with_name("supsup")
+TRAINING = "{steps: 2500, batch_size: 64, optimizer: {kind: rmsprop, lr: 1.0e-3}, cohort_size: 2}"
+
+
+def write_sweep(folder: Path, storage: Path, executor: str, tracking: str = "{uri: null}") -> Path:
+    path = folder / f"{storage.name}.yaml"
+    benchmark = "{kind: permuted, dataset: synthetic, num_tasks: 12}"
+    text = sweep_text(
+        storage,
+        benchmark=benchmark,
+        training=TRAINING,
+        executor=executor,
+        tracking=tracking,
+        evaluation="{at: [12]}",
+    )
+    path.write_text(text)
+    return path
+
+
+def inline_digests(folder: Path) -> list[str]:
+    """Run the sweep in this process, undisturbed."""
+    config = load_sweep(write_sweep(folder, folder / "undisturbed", "{kind: inline}"))
+    run_sweep(config, None, Recorder())
+    return digests(config)
+
+
+def digests(config) -> list[str]:
+    return locate_run(config).store.facts()["digest"].to_pylist()
+
+
+def start(path: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [SUPSUP, "run", path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_kill_9_of_the_process_group_at_three_random_moments(tmp_path):
+    expected = inline_digests(tmp_path)
+    tracking = f"{{uri: 'sqlite:///{tmp_path}/mlflow.db'}}"
+    path = write_sweep(tmp_path, tmp_path / "killed", "{kind: ray, workers: 2}", tracking)
+    config = load_sweep(path)
+    draw = random.Random(7)
+    for _ in range(3):
+        process = start(path)
+        wait_for_masks(config, process, more=1)
+        time.sleep(draw.uniform(0, 1.5))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    run = locate_run(config)
+    process = start(path)
+    shown, _ = process.communicate()
+    assert process.returncode == 0, shown
+    assert digests(config) == expected
+    assert temporaries(run.layout.root) == []
+    start_s = time.monotonic()
+    process = start(path)
+    shown, _ = process.communicate()
+    assert process.returncode == 0
+    assert "nothing to train" in shown
+    assert time.monotonic() - start_s < 30  # 10 s on a quiet machine
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        assert database.execute("select count(*), max(status) from runs").fetchone() == (1, "FINISHED")
+        query = "select count(*), count(distinct step) from metrics where key = 'task/test_accuracy'"
+        assert database.execute(query).fetchone() == (12, 12)
+    database.close()
+
+
+def wait_for_masks(config, process, more: int) -> None:
+    """Wait until the run has ``more`` mask files than now, or has ended."""
+    store = locate_run(config).store
+    wanted = len(store.files()) + more
+    while len(store.files()) < wanted and process.poll() is None:
+        time.sleep(0.05)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_worker_or_two_give_the_bits_of_an_inline_run(tmp_path, workers, local_ray):
+    del local_ray
+    config = load_sweep(
+        write_sweep(tmp_path, tmp_path / "ray", f"{{kind: ray, workers: {workers}}}"), ["training.steps=300"]
+    )
+    run_sweep(config, None, Recorder())
+    inline = load_sweep(write_sweep(tmp_path, tmp_path / "inline", "{kind: inline}"), ["training.steps=300"])
+    run_sweep(inline, None, Recorder())
+    assert digests(config) == digests(inline)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path, number):
+    path = write_sweep(tmp_path, tmp_path / "stopped", "{kind: inline}")
+    process = start(path)
+    wait_for_masks(load_sweep(path), process, more=1)
+    process.send_signal(number)
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, shown
+    assert "tasks are finished and kept" in shown
+    assert "the same command goes on from there" in shown
+    assert "Traceback" not in shown
+    assert temporaries(locate_run(load_sweep(path)).layout.root) == []
+    assert len(digests(load_sweep(path))) >= 2
+
+
+def test_temporaries_of_dead_writers_go_and_those_of_living_ones_stay(sweep):
+    config = load_sweep(sweep)
+    run = locate_run(config)
+    run.layout.masks.mkdir(parents=True)
+    from storage.layout import host_name
+
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
+        pass
+    names = {
+        process_id: run.layout.masks / f".cohort-00000-00001.parquet.{host_name()}.{process_id}.0123abcd.tmp"
+        for process_id in (dead.pid, os.getpid())
+    }
+    for path in names.values():
+        path.write_bytes(b"half")
+    run_sweep(config, None, Recorder())
+    assert not names[dead.pid].exists()
+    assert names[os.getpid()].exists()

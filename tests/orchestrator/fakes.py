@@ -1,0 +1,121 @@
+"""A fake executor with a script of answers, a fake clock, and workers that misbehave."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core.errors import TrainingError
+from orchestrator.jobs import Job, JobResult, Outcome, TaskReport
+
+
+def report(task: int) -> TaskReport:
+    return TaskReport(
+        task=task, test_accuracy=0.5, train_loss=1.0, train_seconds=1.0, density=0.5, finished_s=10.0 + task
+    )
+
+
+def done(job: Job) -> JobResult:
+    return JobResult(reports=tuple(report(task) for task in job.tasks))
+
+
+@dataclass
+class ScriptedExecutor:
+    """Answers each attempt of a job with the next entry of its script: an error, or None."""
+
+    script: dict[tuple[int, int], list[Exception | None]] = field(default_factory=dict)
+    num_slots: int = 2
+    submitted: list[tuple[int, int]] = field(default_factory=list)
+    avoided: list[str | None] = field(default_factory=list)
+    most_out: int = 0
+    _out: list[Job] = field(default_factory=list)
+
+    def submit(self, job, *, avoid=None):
+        self.submitted.append((job.first, job.last))
+        self.avoided.append(avoid)
+        self._out.append(job)
+        self.most_out = max(self.most_out, len(self._out))
+
+    def collect(self, timeout_s):
+        if not self._out:
+            return []
+        job = self._out.pop(0)
+        answers = self.script.get((job.first, job.last), [])
+        error = answers.pop(0) if answers else None
+        if error is not None:
+            return [Outcome(job=job, worker="w", error=error)]
+        return [Outcome(job=job, worker="w", result=done(job))]
+
+    def close(self):
+        self._out.clear()
+
+
+@dataclass
+class Clock:
+    """Time that moves only when somebody sleeps."""
+
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@dataclass
+class Recorder:
+    """A watcher, display and tracker that writes down what it is told."""
+
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def job_done(self, job, result):
+        self.events.append(("done", job.first, job.last))
+
+    def job_retried(self, job, error, delay_s):
+        self.events.append(("retried", job.first, job.last, delay_s))
+
+    def job_failed(self, job, error, num_attempts):
+        self.events.append(("failed", job.first, job.last, num_attempts))
+
+    def start(self, verb, num_total, num_done):
+        self.events.append(("start", verb, num_total, num_done))
+
+    def advance(self, job, result):
+        self.events.append(("advance", job.first, job.last))
+
+    def message(self, text):
+        self.events.append(("message", text))
+
+    def stop(self):
+        self.events.append(("stop",))
+
+    @property
+    def messages(self) -> str:
+        return "\n".join(event[1] for event in self.events if event[0] == "message")
+
+
+class Misbehaving:
+    """A worker told by the tasks what to do; shared is a folder that counts attempts."""
+
+    def __init__(self, shared: Path) -> None:
+        self._folder = shared
+
+    def run(self, job: Job) -> JobResult:
+        attempts = self._folder / f"{job.first}"
+        number = int(attempts.read_text()) + 1 if attempts.exists() else 1
+        attempts.write_text(str(number))
+        if job.first == 1 and number == 1:
+            raise OSError("disk hiccup")
+        if job.first == 2:
+            raise TrainingError("the loss of task 2 is not finite")
+        if job.first == 3 and number == 1:
+            os._exit(9)
+        return done(job)
+
+
+class Unbuildable:
+    """A worker whose making fails."""
+
+    def __init__(self, shared: Any) -> None:
+        raise ValueError("no such device")

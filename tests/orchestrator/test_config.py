@@ -1,0 +1,116 @@
+"""The sweep file: what is right is read, what is wrong is refused by name."""
+
+from pathlib import Path
+
+import pytest
+
+from core.errors import ConfigError
+from orchestrator.config import fingerprint, load_sweep
+from tests.conftest import sweep_text
+from tests.orchestrator.wrong_inputs import WRONG_FILES, WRONG_SETTINGS
+
+SWEEPS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_file_of_ours_is_valid_and_named_after_its_file(path):
+    config = load_sweep(path)
+    assert config.name == path.stem
+    assert path.read_text().startswith("#")
+
+
+def test_the_six_sweeps_are_there():
+    names = {path.stem for path in SWEEPS}
+    assert names >= {
+        "digits_10",
+        "permuted_10",
+        "permuted_250_fc",
+        "permuted_2500",
+        "rotated_36",
+        "split_mnist",
+    }
+
+
+def test_settings_win_over_the_file(sweep):
+    config = load_sweep(sweep, ["benchmark.num_tasks=7", "training.optimizer.lr=1e-3", "evaluation.at=[1,7]"])
+    assert (config.benchmark.num_tasks, config.training.optimizer.lr) == (7, 1e-3)
+    assert config.evaluation.at == (1, 7)
+
+
+def test_a_ray_cluster_file_may_carry_the_sweep(sweep, tmp_path):
+    indented = "".join(f"    {line}\n" for line in sweep.read_text().splitlines())
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text(f"cluster_name: c\nprovider: {{type: local}}\nmetadata:\n  sweep:\n{indented}")
+    assert load_sweep(cluster) == load_sweep(sweep)
+
+
+MEANING = [
+    "seed=4",
+    "benchmark.permutation=original",
+    "network.outputs=9",
+    "network.hidden=[17]",
+    "training.steps=61",
+    "training.batch_size=17",
+    "training.optimizer.lr=0.02",
+    "training.optimizer.smoothing=0.9",
+]
+NO_MEANING = [
+    "benchmark.num_tasks=5",
+    "training.cohort_size=1",
+    "executor.kind=ray",
+    "executor.workers=1",
+    "executor.engine=compiled",
+    "storage.uri=elsewhere",
+    "tracking.uri=null",
+    "evaluation.at=[1]",
+    "name=other",
+    "data_dir=here",
+]
+
+
+def test_fingerprint_changes_with_what_the_masks_mean_and_with_nothing_else(sweep):
+    own = fingerprint(load_sweep(sweep).run_spec())
+    for setting in MEANING:
+        assert fingerprint(load_sweep(sweep, [setting]).run_spec()) != own, setting
+    for setting in NO_MEANING:
+        assert fingerprint(load_sweep(sweep, [setting]).run_spec()) == own, setting
+
+
+def test_fingerprint_is_frozen(sweep):
+    """A change here orphans every run folder: raise RECIPE only when masks really change."""
+    assert fingerprint(load_sweep(sweep).run_spec())[:16] == FROZEN
+
+
+def test_spelled_out_defaults_are_the_same_run(sweep):
+    spelled = ["training.optimizer.smoothing=0.99", "training.optimizer.eps=1e-8", "mask.rule=threshold"]
+    assert load_sweep(sweep, spelled).run_spec() == load_sweep(sweep).run_spec()
+
+
+@pytest.mark.parametrize(("setting", "words"), WRONG_SETTINGS)
+def test_a_wrong_setting_is_named(sweep, setting, words):
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(sweep, setting.split(" "))
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "words"), WRONG_FILES)
+def test_a_wrong_file_is_named(tmp_path, content, words):
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path)
+    for word in ["bad.yaml", *words]:
+        assert word in str(caught.value)
+
+
+def test_all_wrong_keys_are_told_at_once(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(sweep_text(tmp_path, seed="x", network="{kind: lenet, outputs: many}"))
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path)
+    for key in ("seed", "network.kind", "network.outputs"):
+        assert key in str(caught.value)
+
+
+FROZEN = "b2c622f1d6ecd63d"

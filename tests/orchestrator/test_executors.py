@@ -1,0 +1,101 @@
+"""One conformance suite for every executor, the real Ray included."""
+
+import pytest
+
+from core.errors import TrainingError
+from orchestrator.executors import InlineExecutor
+from orchestrator.jobs import Job
+from tests.orchestrator.fakes import Misbehaving, Unbuildable
+
+
+def make_inline(make_worker, shared):
+    return InlineExecutor(make_worker, shared)
+
+
+def make_ray(make_worker, shared):
+    from orchestrator.ray_executor import RayExecutor
+
+    return RayExecutor(
+        make_worker, shared, num_workers=2, gpus_per_worker=0, threads_per_worker=1, address=None
+    )
+
+
+@pytest.fixture(params=["inline", pytest.param("ray", marks=pytest.mark.ray)])
+def make(request):
+    if request.param == "inline":
+        yield make_inline
+        return
+    request.getfixturevalue("local_ray")
+    made = []
+
+    def remembering(make_worker, shared):
+        made.append(make_ray(make_worker, shared))
+        return made[-1]
+
+    yield remembering
+    for executor in made:
+        executor.close()
+
+
+def collect_all(executor, jobs):
+    """Keep every slot filled and return each job's outcome."""
+    waiting, outcomes, num_out = list(jobs), {}, 0
+    while waiting or num_out:
+        while waiting and num_out < executor.num_slots:
+            executor.submit(waiting.pop(0))
+            num_out += 1
+        for outcome in executor.collect(30.0):
+            assert outcome.job.first not in outcomes, "came back twice"
+            outcomes[outcome.job.first] = outcome
+            num_out -= 1
+    return outcomes
+
+
+def test_each_job_comes_back_exactly_once_with_its_own_result(make, tmp_path):
+    jobs = [Job(first=i, last=i + 1) for i in range(10, 30, 2)]
+    outcomes = collect_all(make(Misbehaving, tmp_path), jobs)
+    assert sorted(outcomes) == list(range(10, 30, 2))
+    for first, outcome in outcomes.items():
+        assert outcome.error is None
+        assert [report.task for report in outcome.result.reports] == [first, first + 1]
+
+
+def test_a_workers_own_error_comes_back_as_it_is_and_the_executor_goes_on(make, tmp_path):
+    executor = make(Misbehaving, tmp_path)
+    outcomes = collect_all(executor, [Job(first=i, last=i) for i in (0, 1, 2)])
+    assert outcomes[0].error is None
+    assert type(outcomes[1].error) is OSError
+    assert type(outcomes[2].error) is TrainingError
+    assert str(outcomes[2].error) == "the loss of task 2 is not finite"
+    assert collect_all(executor, [Job(first=1, last=1)])[1].error is None
+
+
+def test_a_worker_that_cannot_be_made_fails_its_job(make):
+    executor = make(Unbuildable, None)
+    outcomes = collect_all(executor, [Job(first=0, last=0)])
+    assert type(outcomes[0].error) is ValueError
+    assert "no such device" in str(outcomes[0].error)
+
+
+def test_collecting_nothing_returns_nothing(make, tmp_path):
+    assert make(Misbehaving, tmp_path).collect(0.0) == []
+
+
+def test_close_does_not_wait_and_may_be_called_twice(make, tmp_path):
+    executor = make(Misbehaving, tmp_path)
+    executor.submit(Job(first=50, last=50))
+    executor.close()
+    executor.close()
+
+
+@pytest.mark.ray
+def test_a_worker_that_dies_fails_its_job_and_is_replaced(local_ray, tmp_path):
+    from orchestrator.ray_executor import LostWorkerError
+
+    executor = make_ray(Misbehaving, tmp_path)
+    outcome = collect_all(executor, [Job(first=3, last=3)])[3]
+    assert type(outcome.error) is LostWorkerError
+    assert outcome.worker in str(outcome.error)
+    again = collect_all(executor, [Job(first=i, last=i) for i in (3, 40, 41, 42)])
+    assert all(outcome.error is None for outcome in again.values())
+    executor.close()
