@@ -1,0 +1,37 @@
+# One place for every command of the project; `make` alone lists them.
+VENV   := .venv
+PYTHON := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+
+.PHONY: help install demo test check bench clean
+
+help:
+	@echo "make install   make $(VENV) with the supsup command, exact versions"
+	@echo "make demo      ten tasks on scikit-learn's digits: local Ray, MLflow, Parquet in runs/"
+	@echo "make test      all tests; SUPSUP_DATA=<folder with mnist/> adds those on real data"
+	@echo "make check     formatting, lint, types"
+	@echo "make bench     speed as ratios to this machine's limits"
+
+install: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	$(VENV)/bin/supsup run sweeps/digits_10.yaml
+
+test: $(READY)
+	$(PYTHON) -m pytest
+
+check: $(READY)
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+
+bench: $(READY)
+	$(PYTHON) perf/training.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
