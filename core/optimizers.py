@@ -23,7 +23,10 @@ class Optimizer:
         return tuple(torch.zeros_like(scores) for _ in range(self.spec.num_buffers))
 
     def update(self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor) -> None:
-        """Update ``scores`` and ``state`` in place. ``step`` is a float64 scalar, 1 at first."""
+        """Update ``scores`` and ``state`` in place; ``grad`` is used up.
+
+        step: float64 scalar, 1 at first.
+        """
         if self.spec.weight_decay:
             grad = grad + self.spec.weight_decay * scores
         {"rmsprop": self._rmsprop, "adam": self._adam, "sgd": self._sgd}[self.spec.kind](
@@ -34,8 +37,8 @@ class Optimizer:
         del step
         smoothing, eps, lr = _given(self.spec.smoothing), _given(self.spec.eps), _given(self.spec.lr)
         square = state[0]
-        square.mul_(smoothing).add_(grad * grad, alpha=1 - smoothing)
-        direction = grad / (square.sqrt() + eps)
+        square.mul_(smoothing).addcmul_(grad, grad, value=1 - smoothing)
+        direction = grad.div_(square.sqrt().add_(eps))
         if self.spec.momentum:
             direction = state[1].mul_(self.spec.momentum).add_(direction)
         scores.sub_(direction, alpha=lr)
@@ -44,7 +47,7 @@ class Optimizer:
         beta1, beta2 = _given(self.spec.beta1), _given(self.spec.beta2)
         mean, square = state
         mean.mul_(beta1).add_(grad, alpha=1 - beta1)
-        square.mul_(beta2).add_(grad * grad, alpha=1 - beta2)
+        square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         step_size = (_given(self.spec.lr) / (1 - beta1**step)).float()
         correction = (1 - beta2**step).sqrt().float()
         scores.sub_(step_size * (mean / (square.sqrt() / correction + _given(self.spec.eps))))

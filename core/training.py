@@ -114,8 +114,8 @@ def eager_step(optimizer: Optimizer) -> StepFunction:
         state.step.add_(1)
         for layer, grad_KOI in enumerate(grads):
             scores = state.scores[layer]
-            optimizer.update(scores, grad_KOI * base[layer], state.buffers[layer], state.step)
-            state.effective[layer].copy_(torch.where(scores >= 0, base[layer], 0.0))
+            optimizer.update(scores, grad_KOI.mul_(base[layer]), state.buffers[layer], state.step)
+            torch.mul(base[layer], scores >= 0, out=state.effective[layer])
         return loss_K
 
     return step

@@ -53,7 +53,8 @@ class TrainingConfig(TrainingSpec):
 class EvaluationConfig(Spec):
     """What to measure on the stored masks.
 
-    at: numbers of tasks k; None means num_tasks; those above num_tasks are left out, aloud.
+    at: numbers of tasks k; those above num_tasks are left out, aloud. None, or all left
+        out: num_tasks.
     batches: ``all``, or N for the first N test batches of each task.
     """
 
@@ -67,9 +68,8 @@ class EvaluationConfig(Spec):
         _require(ok, "evaluation.batches", self.batches, "'all' or a number >= 1")
 
     def points(self, num_tasks: int) -> tuple[int, ...]:
-        """Return the k to evaluate, ascending, each once."""
-        wanted = self.at if self.at is not None else (num_tasks,)
-        return tuple(sorted({k for k in wanted if k <= num_tasks}))
+        """Return the k to evaluate, ascending, each once; never none."""
+        return tuple(sorted({k for k in self.at or () if k <= num_tasks})) or (num_tasks,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ class TrackingConfig(Spec):
     """
 
     uri: str | None = "sqlite:///runs/mlflow.db"
-    task_runs: Literal["all", "failed", "none"] = "all"
+    task_runs: Literal["all", "failed", "none"] = "none"
 
     def __post_init__(self) -> None:
         known = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")

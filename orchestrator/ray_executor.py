@@ -134,7 +134,8 @@ def _start_ray(address: str | None, *, num_cpus: int) -> None:
         reason = str(error).strip().splitlines()[0][:200]
         raise ConfigError(
             f"executor.address: found {address!r}, no Ray cluster answers there ({reason}); "
-            "start one with `ray start --head`, or set executor.address=null"
+            "start one with `ray start --head` (a cluster with a token wants RAY_AUTH_MODE=token here "
+            "too), or set executor.address=null"
         ) from error
 
 

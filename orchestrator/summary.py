@@ -30,7 +30,7 @@ def print_result(console: Console, result: SweepResult) -> None:
     skipped = set(result.run.config.evaluation.at or ()) - set(result.accuracies)
     if skipped:
         points = ", ".join(map(str, sorted(skipped)))
-        _say(console, f"not evaluated at k = {points}: that many tasks are not trained")
+        _say(console, f"not evaluated at k = {points}: {len(result.facts)} tasks are trained")
     if result.failures:
         console.print(_failure_table(result))
     done = f"trained {result.num_trained} tasks" if result.num_trained else "trained nothing"
@@ -139,7 +139,7 @@ def serve_ui(console: Console, name: str | None, uri: str | None, port: int | No
 def _experiment_id(address: str, experiment: str | None) -> str | None:
     if experiment is None:
         return None
-    from orchestrator.tracking import experiment_id
+    from orchestrator.mlflow_run import experiment_id
 
     return experiment_id(address, experiment)
 

@@ -28,16 +28,8 @@ from orchestrator.run_folder import (
     locate_run,
     locked,
 )
-from orchestrator.tracking import (
-    TrackedEnd,
-    TrackedRun,
-    Tracker,
-    absolute_uri,
-    flat_params,
-    known_reports,
-    make_tracker,
-    sqlite_path,
-)
+from orchestrator.tracked import TrackedEnd, TrackedRun, absolute_uri, sqlite_path
+from orchestrator.tracking import Tracker, flat_params, known_reports, make_tracker
 from storage.files import commit_json
 from storage.run_file import RunRecord
 from storage.verify import Verdict, quarantine, verify_masks
@@ -255,6 +247,7 @@ def _tracked_run(run: Run, record: RunRecord) -> TrackedRun:
         params=flat_params(config_values(run.config))
         | {"cohort_size": record.cohort_size, "engine": record.engine, "supsup": package_version("supsup")},
         artifact_root=root / "mlflow-artifacts" / run.config.name,
+        task_runs=run.config.tracking.task_runs,
     )
 
 
@@ -276,7 +269,7 @@ def _end_tracking(
             (layout.tasks, None),
             *((path, "report") for path in sorted(layout.report.iterdir())),
         ),
-        num_failed=sum(len(failure.job.tasks) for failure in failures),
+        failed=tuple((t, _first_line(f.error)) for f in failures for t in f.job.tasks),
     )
     if not tracker.close(end):
         display.message(

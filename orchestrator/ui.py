@@ -10,7 +10,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from core.errors import ConfigError, SupSupError
-from orchestrator.tracking import absolute_uri, sqlite_path
+from orchestrator.tracked import absolute_uri, sqlite_path
 
 START_LIMIT_S = 90.0
 

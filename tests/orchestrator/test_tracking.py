@@ -10,14 +10,8 @@ import orchestrator.tracking
 from orchestrator.config import load_sweep
 from orchestrator.run_folder import locate_run
 from orchestrator.sweep import run_sweep
-from orchestrator.tracking import (
-    MlflowTracker,
-    TrackedEnd,
-    TrackedRun,
-    absolute_uri,
-    flat_params,
-    make_tracker,
-)
+from orchestrator.tracked import TrackedEnd, TrackedRun, absolute_uri
+from orchestrator.tracking import MlflowTracker, flat_params, make_tracker
 from orchestrator.ui import runs_page, start_server, stop_server
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder, report
@@ -33,6 +27,7 @@ def tracked(folder: Path) -> TrackedRun:
         created_s=1000.0,
         params={"seed": 1, "benchmark.num_tasks": 3},
         artifact_root=folder / "artifacts",
+        task_runs="none",
     )
 
 
@@ -88,6 +83,28 @@ def test_sending_everything_again_changes_nothing_and_fills_what_is_missing(tmp_
     run = only_run(client, "exp")
     assert points(client, run.info.run_id, "task/train_loss") == [(0, 10_000), (1, 11_000), (2, 12_000)]
     assert points(client, run.info.run_id, "GG/accuracy") == [(1, 1_000_000)]
+
+
+@pytest.mark.parametrize(("task_runs", "names"), [("all", {0, 1, 2}), ("failed", {2}), ("none", set())])
+def test_tasks_have_runs_of_their_own_where_wanted_and_never_two(tmp_path, task_runs, names):
+    """Twice the same: tasks 0 and 1 trained, task 2 failed."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    for _ in range(2):
+        tracker = MlflowTracker(uri, pytest.fail)
+        tracker.open(replace(tracked(tmp_path), task_runs=task_runs), [report(0), report(1)])
+        assert tracker.close(TrackedEnd(status="FAILED", failed=((2, "no luck"),)))
+    client = client_of(uri)
+    experiment = client.get_experiment_by_name("exp").experiment_id
+    (parent,) = client.search_runs([experiment], "tags.`supsup.kind` = 'sweep'")
+    children = client.search_runs([experiment], "tags.`supsup.kind` = 'task'")
+    assert {int(child.data.tags["supsup.task"]) for child in children} == names
+    assert len(children) == len(names)
+    assert parent.data.tags["supsup.num_failed"] == "1"
+    for child in children:
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        failed = child.data.tags["supsup.task"] == "2"
+        assert child.info.status == ("FAILED" if failed else "FINISHED")
+        assert child.data.tags.get("supsup.error") == ("no luck" if failed else None)
 
 
 def test_another_run_of_the_same_experiment_is_another_mlflow_run(tmp_path):
