@@ -7,7 +7,9 @@ What a failure means is decided by the controller; Ray's own task retries stay o
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 from typing import Any
 
 from core.errors import ConfigError, SupSupError
@@ -17,7 +19,6 @@ from orchestrator.jobs import Job, JobResult, Outcome
 # Before ray is imported: no usage reports, no rewriting of device variables, quiet start.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -123,13 +124,13 @@ def cluster_size(address: str) -> tuple[int, int]:
 
 
 def _start_ray(address: str | None, *, num_cpus: int) -> None:
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        ray.init(num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        # "local": without it ray.init would join any cluster it finds on this machine.
+        _init(address="local", num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1")
         return
     try:
         _probe(address)
-        ray.init(address=address, **quiet)
+        _init(address=address)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise ConfigError(
@@ -137,6 +138,15 @@ def _start_ray(address: str | None, *, num_cpus: int) -> None:
             "start one with `ray start --head` (a cluster with a token wants RAY_AUTH_MODE=token here "
             "too), or set executor.address=null"
         ) from error
+
+
+def _init(**options: Any) -> None:
+    """Call ``ray.init``, quietly, and put back the SIGTERM handler that it replaces."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    if in_main_thread:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _probe(address: str) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from core.errors import ConfigError
 from core.memory import cohort_peak_bytes
@@ -49,7 +49,7 @@ def print_plan(console: Console, config: SweepConfig) -> None:
     jobs = plan_jobs(config.benchmark.num_tasks, size, done)
     peak_bytes = cohort_peak_bytes(run.layers, config.training, size)
     weights = sum(layer.num_weights for layer in run.layers)
-    table = Table(show_header=False, box=None)
+    table = Table("", Column(overflow="fold"), show_header=False, box=None)
     for key, value in (
         ("run folder", f"{run.layout.root} ({'exists' if exists else 'new'})"),
         ("fingerprint", run.fingerprint),

@@ -61,9 +61,13 @@ class _Watcher:
     tracker: Tracker
     on_result: Callable[[JobResult], None]
     num_done: int = 0
+    notes: set[str] = field(default_factory=set)
 
     def job_done(self, job: Job, result: JobResult) -> None:
         self.num_done += len(job.tasks)
+        if result.note is not None and result.note not in self.notes:
+            self.notes.add(result.note)
+            self.display.message(result.note)
         self.on_result(result)
         self.tracker.tasks(result.reports)
         self.display.advance(job, result)

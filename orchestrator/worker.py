@@ -5,7 +5,6 @@ A plain class that knows no executor. It needs torch, and nothing of Ray or MLfl
 
 import os
 import time
-import warnings
 from functools import cached_property, partial
 from typing import Any
 
@@ -36,6 +35,7 @@ class Worker:
         self._setup = setup
         self._dataset = dataset
         self._engine: Engine = setup.engine
+        self._note: str | None = None
 
     def run(self, job: Job) -> JobResult:
         """Do ``job``; a trained cohort is on disk when this returns."""
@@ -90,7 +90,7 @@ class Worker:
             )
             for mask in masks
         )
-        return JobResult(reports=reports)
+        return JobResult(reports=reports, note=self._note)
 
     def _train_cohort(self, job: Job) -> CohortResult:
         train = partial(
@@ -106,8 +106,8 @@ class Worker:
                 return train(step=self._steps["compiled"])
             except TorchDynamoException as error:
                 # No working compiler on this machine: slower, recorded in the file, not fatal.
-                reason = str(error).splitlines()[0]
-                warnings.warn(f"cannot compile the training step ({reason}); using eager", stacklevel=1)
+                reason = str(error).splitlines()[0][:200]
+                self._note = f"{host_name()} cannot compile the training step ({reason}); it trains eagerly"
                 self._engine = "eager"
         return train(step=self._steps["eager"])
 

@@ -1,5 +1,10 @@
 """Cohort training: the gradient, the optimizers, and bits that depend on nothing else."""
 
+import os
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import pytest
 import torch
@@ -160,6 +165,29 @@ def test_a_loss_that_is_not_finite_names_the_task():
         from core.training import _mean_loss
 
         _mean_loss([1, 2], [torch.tensor([0.5, float("nan")])])
+
+
+def test_a_worker_without_a_compiler_trains_eagerly_and_says_so(tmp_path):
+    """In a process of its own, where the C++ compiler is a file that does not exist."""
+    code = """
+        import sys, pathlib
+        from core.datasets import load_dataset
+        from orchestrator.config import load_sweep
+        from orchestrator.run_folder import locate_run
+        from orchestrator.sweep import run_sweep
+        from tests.conftest import sweep_text
+        from tests.orchestrator.fakes import Recorder
+        folder = pathlib.Path(sys.argv[1])
+        (folder / "s.yaml").write_text(sweep_text(folder / "runs", executor="{kind: inline, engine: compiled}"))
+        config, display = load_sweep(folder / "s.yaml"), Recorder()
+        run_sweep(config, None, display)
+        store = locate_run(config).store
+        print(store.provenance(store.files()[0])["engine"], display.messages.count("cannot compile"))
+    """
+    environment = {**os.environ, "CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout.splitlines()[-1:] == ["eager 1"], done.stderr
 
 
 @pytest.mark.slow

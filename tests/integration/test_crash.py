@@ -115,8 +115,9 @@ def test_one_worker_or_two_give_the_bits_of_an_inline_run(tmp_path, workers, loc
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path, number):
-    path = write_sweep(tmp_path, tmp_path / "stopped", "{kind: inline}")
+@pytest.mark.parametrize("executor", ["{kind: inline}", "{kind: ray, workers: 2}"])
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path, number, executor):
+    path = write_sweep(tmp_path, tmp_path / "stopped", executor)
     process = start(path)
     wait_for_masks(load_sweep(path), process, more=1)
     process.send_signal(number)

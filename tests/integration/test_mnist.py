@@ -1,0 +1,42 @@
+"""Real MNIST, the paper's recipe, two tasks of ten: the accuracy, and that masks alone give it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.datasets import load_dataset
+from orchestrator.config import load_sweep
+from orchestrator.export import export_run
+from orchestrator.run_folder import locate_run
+from orchestrator.sweep import run_sweep
+from tests.integration.test_run import READ_WITHOUT_US
+from tests.orchestrator.fakes import Recorder
+
+SWEEP = Path(__file__).parents[2] / "sweeps" / "permuted_10.yaml"
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_two_tasks_reach_the_expected_accuracy_and_their_masks_alone_reproduce_it(mnist_folder, tmp_path):
+    settings = [
+        "benchmark.num_tasks=2",
+        "executor.kind=inline",
+        "tracking.uri=null",
+        f"storage.uri={tmp_path}",
+    ]
+    config = load_sweep(SWEEP, settings)
+    result = run_sweep(config, mnist_folder, Recorder())
+    assert min(row["test_accuracy"] for row in result.facts) >= 0.92
+    assert max(row["test_accuracy"] for row in result.facts) <= 0.945
+    assert all(0.495 < row["density"] < 0.52 for row in result.facts)
+    run, dataset = locate_run(config), load_dataset("mnist", mnist_folder)
+    np.savez(tmp_path / "test.npz", images=dataset.test_images, labels=dataset.test_labels)
+    export_run(run, tmp_path / "out", range(2))
+    arguments = [str(tmp_path / "out"), str(tmp_path / "test.npz"), str(run.layout.masks)]
+    command = [sys.executable, "-I", "-c", READ_WITHOUT_US, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2

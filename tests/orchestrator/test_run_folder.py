@@ -1,0 +1,67 @@
+"""Which folder a sweep means, and what is fixed when it is made."""
+
+import os
+from pathlib import Path
+
+from orchestrator.config import load_sweep
+from orchestrator.provenance import git_commit, provenance
+from orchestrator.run_folder import Resources, ensure_record, is_locked, locate_run, locked
+from orchestrator.status import find_runs, resolve_run
+from orchestrator.ui import _environment
+
+FEW = Resources(num_workers=1, gpus_per_worker=0, free_bytes=10**9)
+MANY = Resources(num_workers=4, gpus_per_worker=0, free_bytes=10**9)
+
+
+def test_locating_a_run_touches_nothing(sweep, tmp_path):
+    run = locate_run(load_sweep(sweep))
+    assert run.layout.root == tmp_path / "runs" / f"tiny-{run.fingerprint[:8]}"
+    assert not run.layout.root.parent.exists()
+
+
+def test_cohort_size_and_engine_are_fixed_when_the_run_is_made(sweep):
+    settings = ["training.cohort_size=auto"]
+    run = locate_run(load_sweep(sweep, settings))
+    assert ensure_record(run, FEW).cohort_size == 4
+    assert ensure_record(run, MANY).cohort_size == 4  # a resume on a larger machine
+    assert ensure_record(run, MANY).engine == "eager"  # auto: far too little work to compile
+
+
+def test_num_tasks_grows_and_never_shrinks(sweep):
+    sizes = []
+    for num_tasks in (4, 9, 2):
+        run = locate_run(load_sweep(sweep, [f"benchmark.num_tasks={num_tasks}", "evaluation.at=null"]))
+        sizes.append(ensure_record(run, FEW).num_tasks)
+    assert sizes == [4, 9, 9]
+
+
+def test_a_lock_is_seen_only_while_it_is_held(sweep):
+    layout = locate_run(load_sweep(sweep)).layout
+    assert not is_locked(layout)
+    with locked(layout):
+        assert is_locked(layout)
+    assert not is_locked(layout)
+
+
+def test_run_names_resolve_by_path_and_by_name(sweep, tmp_path):
+    run = locate_run(load_sweep(sweep))
+    ensure_record(run, FEW)
+    assert find_runs(tmp_path / "runs") == [run.layout.root]
+    assert resolve_run(run.name, tmp_path / "runs") == run.layout.root
+    assert resolve_run(str(run.layout.root), Path("elsewhere")) == run.layout.root
+
+
+def test_provenance_names_versions_and_processor():
+    found = provenance()
+    assert found["torch"]
+    assert found["ray"]
+    assert found["processor"]
+    commit = git_commit()
+    assert commit is None or len(commit.removesuffix("+changes")) == 40
+
+
+def test_the_ui_server_is_kept_to_loopback_names_and_sends_nothing_home():
+    environment = _environment(5001)
+    assert environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")[:2] == ["localhost:5001", "127.0.0.1:5001"]
+    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert environment["PATH"] == os.environ["PATH"]
