@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from core.errors import ConfigError, InputError, SupSupError
+
+STOPPED = 130  # 128 + SIGINT, as a shell would say
 
 app = typer.Typer(
     name="supsup",
@@ -168,14 +169,30 @@ def call(command: Callable[..., Any], arguments: list[str] | None = None, *, deb
         return int(code or 0)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-    except SupSupError as error:
+    except KeyboardInterrupt:
+        _complain("stopped; the same command goes on")
+        return STOPPED
+    except Exception as error:
         if debug:
             raise
-        word = "" if not isinstance(error, InputError) else "error: "
-        Console(stderr=True).print(
-            f"[bold red]{word}[/]{escape(str(error))}", highlight=False, soft_wrap=True
-        )
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Say what went wrong in one message, and return the exit code for it."""
+    if isinstance(error, SupSupError):
+        _complain(f"error: {error}" if isinstance(error, InputError) else str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; the same command goes on")
-        return 130
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        _complain(f"error: {error.strerror or error}{where}; what is finished is kept")
+    else:
+        _complain(
+            f"a fault of supsup itself: {type(error).__name__}: {error}; what is finished is kept, "
+            "and `supsup --debug ...` shows where it happened"
+        )
+    return 1
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import RunFolderError
+from orchestrator.failures import read_failures
 from orchestrator.run_folder import Run, is_locked, lock_holder, open_run
-from orchestrator.sweep import read_failures
 from storage.layout import RunLayout
 
 RATE_WINDOW_S = 600.0

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from core.errors import ConfigError
+from core.errors import ConfigError, RunFolderError
 from core.memory import cohort_peak_bytes
 from orchestrator.config import SweepConfig
 from orchestrator.display import duration
@@ -71,7 +71,13 @@ def print_status(console: Console, roots: list[Path], storage: Path) -> None:
         return
     table = Table("run", "done", "failed", "left", "accuracy", "rate", "ETA", "state")
     for root in roots:
-        found = run_status(root)
+        try:
+            found = run_status(root)
+        except RunFolderError as error:
+            if len(roots) == 1:
+                raise
+            table.add_row(root.name, *["-"] * 6, str(error))
+            continue
         accuracy, rate, eta_s = found.mean_accuracy, found.tasks_per_min, found.eta_s
         finished = "finished" if found.num_done == found.num_tasks else "stopped"
         table.add_row(

@@ -1,10 +1,8 @@
 """``supsup run``: train what is missing, evaluate, report; the same call resumes."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,13 @@ from core.errors import SupSupError
 from orchestrator.config import SweepConfig
 from orchestrator.controller import Failure, RetryPolicy, run_jobs
 from orchestrator.display import Display
-from orchestrator.executors import Executor, InlineExecutor, WorkerFactory
-from orchestrator.jobs import Job, JobResult, WorkerSetup
+from orchestrator.executors import Executor
+from orchestrator.failures import write_failures
+from orchestrator.jobs import Job, JobResult
+from orchestrator.launch import make_executor
 from orchestrator.plan import Plan, plan_jobs
-from orchestrator.provenance import package_version, provenance
-from orchestrator.report import stored_counts, test_batches, write_evaluations, write_report
+from orchestrator.provenance import package_version
+from orchestrator.report import stored_counts, write_evaluations, write_report
 from orchestrator.resources import find_resources
 from orchestrator.run_folder import (
     Resources,
@@ -30,7 +30,6 @@ from orchestrator.run_folder import (
 )
 from orchestrator.tracked import TrackedEnd, TrackedRun, absolute_uri, sqlite_path
 from orchestrator.tracking import Tracker, flat_params, known_reports, make_tracker
-from storage.files import commit_json
 from storage.run_file import RunRecord
 from storage.verify import Verdict, quarantine, verify_masks
 
@@ -105,11 +104,14 @@ def run_sweep(config: SweepConfig, data_folder: Path | None, display: Display) -
         )
         try:
             num_trained, failures, accuracies = sweep.work(verdict)
-        except KeyboardInterrupt:
-            tracker.close(TrackedEnd(status="KILLED"))
-            raise StoppedError(_stopped_message(run)) from None
-        finally:
+        except BaseException as error:
             sweep.close()
+            was_stopped = isinstance(error, KeyboardInterrupt)
+            tracker.close(TrackedEnd(status="KILLED" if was_stopped else "FAILED"))
+            if was_stopped:
+                raise StoppedError(_stopped_message(run)) from None
+            raise
+        sweep.close()
         _end_tracking(run, tracker, failures, accuracies, display)
         return SweepResult(
             run=run,
@@ -142,7 +144,7 @@ class _Sweep:
         if not plan.jobs:
             self.display.message(f"all {num_tasks} tasks are trained; nothing to train")
         num_trained, failures = self._phase("training", plan, num_tasks)
-        _write_failures(self.run, failures)
+        write_failures(self.run, failures)
         failed = {task for failure in failures for task in failure.job.tasks}
         self._correct = stored_counts(self.run)
         most = max(config.evaluation.points(num_tasks), default=0)
@@ -163,7 +165,7 @@ class _Sweep:
         if not plan.jobs:
             return 0, ()
         if self._executor is None:
-            self._executor = _make_executor(self.run, self.record, self.dataset, self.resources)
+            self._executor = make_executor(self.run, self.record, self.dataset, self.resources)
         watcher = _Watcher(self.display, self.tracker, self._keep_counts)
         self.display.start(verb, num_total, plan.num_done)
         policy = RetryPolicy(max_retries=self.run.config.executor.retries)
@@ -189,45 +191,6 @@ class _Sweep:
             return dict.fromkeys(range(num_tasks), len(labels))
         per_task = spec.classes_per_task
         return {t: int((labels // per_task == t).sum()) for t in range(num_tasks)}
-
-
-def _make_executor(run: Run, record: RunRecord, dataset: Dataset, resources: Resources) -> Executor:
-    config = run.config.executor
-    setup = WorkerSetup(
-        spec=run.config.run_spec(),
-        layout=run.layout,
-        identity=run.identity,
-        engine="compiled" if record.engine == "compiled" else "eager",
-        device="cuda" if resources.on_gpu else "cpu",
-        num_threads=config.threads_per_worker,
-        test_batches=test_batches(run),
-        provenance=provenance(),
-    )
-    make_worker = partial(_make_worker, setup)
-    if config.kind == "inline":
-        return InlineExecutor(make_worker, dataset)
-    return _make_ray_executor(make_worker, dataset, run.config, resources)
-
-
-def _make_worker(setup: WorkerSetup, dataset: Dataset) -> Any:
-    from orchestrator.worker import Worker  # imports torch: only where jobs run
-
-    return Worker(setup, dataset)
-
-
-def _make_ray_executor(
-    make_worker: WorkerFactory, dataset: Dataset, config: SweepConfig, resources: Resources
-) -> Executor:
-    from orchestrator.ray_executor import RayExecutor  # imports ray: only when there is work
-
-    return RayExecutor(
-        make_worker,
-        dataset,
-        num_workers=resources.num_workers,
-        gpus_per_worker=resources.gpus_per_worker,
-        threads_per_worker=config.executor.threads_per_worker,
-        address=config.executor.address,
-    )
 
 
 def _set_bad_files_aside(run: Run, display: Display) -> Verdict:
@@ -280,26 +243,6 @@ def _end_tracking(
             f"MLflow has not taken everything of this run; all of it is in {layout.root}, and the "
             "next `supsup run` of the same sweep sends the rest"
         )
-
-
-def _write_failures(run: Run, failures: Sequence[Failure]) -> None:
-    if not failures:
-        run.layout.failures.unlink(missing_ok=True)
-        return
-    rows = [
-        {"task": task, "error": str(f.error), "kind": type(f.error).__name__, "attempts": f.num_attempts}
-        for f in failures
-        for task in f.job.tasks
-    ]
-    commit_json(run.layout.failures, rows)
-
-
-def read_failures(run: Run) -> list[dict[str, Any]]:
-    """Return the tasks that failed in the last run: task, error, kind, attempts."""
-    if not run.layout.failures.exists():
-        return []
-    rows: list[dict[str, Any]] = json.loads(run.layout.failures.read_text())
-    return rows
 
 
 def _stopped_message(run: Run) -> str:

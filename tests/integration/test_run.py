@@ -176,6 +176,28 @@ def test_status_counts_from_the_folder_alone(run, tmp_path, capsys):
     assert "no runs in" in capsys.readouterr().out
 
 
+def test_one_unreadable_run_does_not_hide_the_others(run, tmp_path, capsys):
+    other = tmp_path / "runs" / "other"
+    shutil.copytree(run.layout.root, other)
+    (other / "run.json").write_text("{")
+    assert supsup("status", "--storage", tmp_path / "runs") == 0
+    shown = capsys.readouterr().out
+    assert "4/4" in shown
+    assert "other" in shown
+    assert supsup("status", other) == 2
+
+
+def test_trouble_with_the_disk_is_one_line_and_exit_code_1(sweep, monkeypatch, capsys):
+    def no_space(*arguments):
+        raise OSError(28, "No space left on device", "run.json")
+
+    monkeypatch.setattr("orchestrator.run_folder.write_run", no_space)
+    assert supsup("run", sweep) == 1
+    words = capsys.readouterr().err
+    assert "No space left on device (run.json)" in words
+    assert "Traceback" not in words
+
+
 def test_a_failed_task_is_reported_and_the_rest_is_kept(sweep, monkeypatch, capsys):
     """Task 2 cannot be trained: exit code 1, a table says why, and later it is tried again."""
     from core.errors import TrainingError

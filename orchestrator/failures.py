@@ -1,0 +1,30 @@
+"""``failures.json``: the tasks that failed in the last run, only while there are any."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator.controller import Failure
+from orchestrator.run_folder import Run
+from storage.files import commit_json
+
+
+def write_failures(run: Run, failures: Sequence[Failure]) -> None:
+    """Commit the tasks given up on, or remove the file when there are none."""
+    if not failures:
+        run.layout.failures.unlink(missing_ok=True)
+        return
+    rows = [
+        {"task": task, "error": str(f.error), "kind": type(f.error).__name__, "attempts": f.num_attempts}
+        for f in failures
+        for task in f.job.tasks
+    ]
+    commit_json(run.layout.failures, rows)
+
+
+def read_failures(run: Run) -> list[dict[str, Any]]:
+    """Return the tasks that failed in the last run: task, error, kind, attempts."""
+    if not run.layout.failures.exists():
+        return []
+    rows: list[dict[str, Any]] = json.loads(run.layout.failures.read_text())
+    return rows

@@ -1,0 +1,53 @@
+"""From a run and its resources to an executor with workers."""
+
+from functools import partial
+from typing import Any
+
+from core.datasets import Dataset
+from orchestrator.config import SweepConfig
+from orchestrator.executors import Executor, InlineExecutor, WorkerFactory
+from orchestrator.jobs import WorkerSetup
+from orchestrator.provenance import provenance
+from orchestrator.report import test_batches
+from orchestrator.run_folder import Resources, Run
+from storage.run_file import RunRecord
+
+
+def make_executor(run: Run, record: RunRecord, dataset: Dataset, resources: Resources) -> Executor:
+    """Return the executor that the sweep asks for; for ``ray`` this starts or joins a cluster."""
+    config = run.config.executor
+    setup = WorkerSetup(
+        spec=run.config.run_spec(),
+        layout=run.layout,
+        identity=run.identity,
+        engine="compiled" if record.engine == "compiled" else "eager",
+        device="cuda" if resources.on_gpu else "cpu",
+        num_threads=config.threads_per_worker,
+        test_batches=test_batches(run),
+        provenance=provenance(),
+    )
+    make_worker = partial(_make_worker, setup)
+    if config.kind == "inline":
+        return InlineExecutor(make_worker, dataset)
+    return _make_ray_executor(make_worker, dataset, run.config, resources)
+
+
+def _make_worker(setup: WorkerSetup, dataset: Dataset) -> Any:
+    from orchestrator.worker import Worker  # imports torch: only where jobs run
+
+    return Worker(setup, dataset)
+
+
+def _make_ray_executor(
+    make_worker: WorkerFactory, dataset: Dataset, config: SweepConfig, resources: Resources
+) -> Executor:
+    from orchestrator.ray_executor import RayExecutor  # imports ray: only when there is work
+
+    return RayExecutor(
+        make_worker,
+        dataset,
+        num_workers=resources.num_workers,
+        gpus_per_worker=resources.gpus_per_worker,
+        threads_per_worker=config.executor.threads_per_worker,
+        address=config.executor.address,
+    )
