@@ -31,7 +31,7 @@ def _require(ok: bool, key: str, found: object, expected: str) -> None:
 def _fill_by_kind(spec: Any, section: str, choices: Mapping[str, Mapping[str, Any]]) -> None:
     """Give each optional key its default for ``spec.kind``; refuse keys of another kind."""
     own = choices[spec.kind]
-    for key in {key for keys in choices.values() for key in keys}:
+    for key in sorted({key for keys in choices.values() for key in keys}):
         value = getattr(spec, key)
         if key in own:
             object.__setattr__(spec, key, own[key] if value is None else value)

@@ -28,7 +28,7 @@ from core.errors import TrainingError
 from core.inputs import Pixels, gather_inputs
 from core.optimizers import Optimizer
 from core.seeding import stream
-from core.specs import RunSpec
+from core.specs import RunSpec, TrainingSpec
 
 LOSS_WINDOW_STEPS = 100  # train_loss is the mean over the last steps of this many
 StepFunction = Callable[..., Tensor]
@@ -78,25 +78,32 @@ def train_cohort(
     order_KT = torch.stack([_order(spec, task, view) for task, view in zip(tasks, views, strict=True)])
     gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
     state = _start(spec, tasks, base)
-    losses, size = [], spec.training.batch_size
-    start_s = time.perf_counter()
-    for t in range(spec.training.steps):
-        rows_KB = order_KT[:, t * size : (t + 1) * size].to(device, non_blocking=True)
-        if t == 1:  # the first step compiles
-            _synchronize(device)
-            start_s = time.perf_counter()
-        loss_K = step(pixels, gather_KD, rows_KB, base, state)
-        if t >= spec.training.steps - LOSS_WINDOW_STEPS:
-            losses.append(loss_K)
-    _synchronize(device)
-    timed_steps = max(spec.training.steps - 1, 1)
-    seconds = (time.perf_counter() - start_s) * spec.training.steps / timed_steps
+    losses, seconds = _run_steps(
+        spec.training, order_KT, lambda rows_KB: step(pixels, gather_KD, rows_KB, base, state), device
+    )
     return CohortResult(
         tasks=tuple(tasks),
         masks=tuple((scores >= 0).cpu().numpy() for scores in state.scores),
         train_loss=_mean_loss(tasks, losses),
         train_seconds=seconds / len(tasks),
     )
+
+
+def _run_steps(
+    training: TrainingSpec, order_KT: Tensor, step: Callable[[Tensor], Tensor], device: torch.device
+) -> tuple[list[Tensor], float]:
+    """Run all steps; return the losses [K] of the last ones, and the seconds without compilation."""
+    losses, size, start_s = [], training.batch_size, time.perf_counter()
+    for t in range(training.steps):
+        if t == 1:  # the first step compiles, so the clock starts at the second
+            _synchronize(device)
+            start_s = time.perf_counter()
+        loss_K = step(order_KT[:, t * size : (t + 1) * size].to(device, non_blocking=True))
+        if t >= training.steps - LOSS_WINDOW_STEPS:
+            losses.append(loss_K)
+    _synchronize(device)
+    elapsed_s = time.perf_counter() - start_s
+    return losses, elapsed_s * training.steps / max(training.steps - 1, 1)
 
 
 def eager_step(optimizer: Optimizer) -> StepFunction:

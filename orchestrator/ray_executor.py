@@ -33,14 +33,14 @@ class LostWorkerError(SupSupError):
 class _Actor:
     """Holds one worker; built at its first job, so that its errors are that job's errors."""
 
-    def __init__(self, make_worker: WorkerFactory, shared: list[Any]) -> None:
+    def __init__(self, make_worker: WorkerFactory) -> None:
         self._make_worker = make_worker
-        (self._shared,) = shared
         self._worker: WorkerLike | None = None
 
-    def run(self, job: Job) -> JobResult:
+    def run(self, job: Job, shared: Any) -> JobResult:
+        """Do ``job``. ``shared`` comes from the object store, read-only and not copied."""
         if self._worker is None:
-            self._worker = self._make_worker(ray.get(self._shared))
+            self._worker = self._make_worker(shared)
         return self._worker.run(job)
 
 
@@ -68,9 +68,9 @@ class RayExecutor:
             max_task_retries=0,
             runtime_env={"env_vars": threads},
         )
-        # In a list, and kept here: an actor that Ray restarts must find the data again.
-        self._shared = [ray.put(shared)]
-        self._idle = {f"worker-{i}": actor.remote(make_worker, self._shared) for i in range(num_workers)}
+        # Goes with each job, not with the actor: one that Ray restarts has it again.
+        self._shared = ray.put(shared)
+        self._idle = {f"worker-{i}": actor.remote(make_worker) for i in range(num_workers)}
         self._busy: dict[Any, tuple[str, Any, Job]] = {}
         self.num_slots = num_workers
 
@@ -79,7 +79,7 @@ class RayExecutor:
         name = next((name for name in self._idle if name != avoid), avoid)
         assert name is not None, "submit was called with no slot free"
         handle = self._idle.pop(name)
-        self._busy[handle.run.remote(job)] = (name, handle, job)
+        self._busy[handle.run.remote(job, self._shared)] = (name, handle, job)
 
     def collect(self, timeout_s: float) -> list[Outcome]:
         """Return the jobs that ended, waiting up to ``timeout_s`` for the first."""
@@ -97,7 +97,7 @@ class RayExecutor:
             ray.kill(handle)
         self._idle.clear()
         self._busy.clear()
-        self._shared.clear()
+        self._shared = None
         if self._owns_ray:
             ray.shutdown()
             self._owns_ray = False
