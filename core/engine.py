@@ -1,7 +1,9 @@
 """Engines: how a training step runs. ``eager`` is the reference, ``compiled`` fuses it.
 
-Masks of the two engines differ where a score ends within rounding of zero: by fewer
-than 1 bit in 1,000 after 1000 steps, and by nothing one could see in accuracy.
+Their arithmetic rounds differently, so scores that end near zero fall on either side. The
+tolerance: no bit in 1,000 on a small network after 60 steps (tested); after the paper's 1000
+steps on MNIST 3 to 4 bits in 1,000 differed (LeNet 300-100, 4 tasks) and accuracy moved by at
+most 0.13 points, up and down.
 """
 
 import torch

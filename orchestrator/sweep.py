@@ -140,6 +140,7 @@ class _Sweep:
         """Train and evaluate; return tasks trained, failures, and GG accuracy by k."""
         config = self.run.config
         num_tasks, size = config.benchmark.num_tasks, self._cohort_size()
+        self._say_engine()
         plan = plan_jobs(num_tasks, size, verdict.tasks)
         if not plan.jobs:
             self.display.message(f"all {num_tasks} tasks are trained; nothing to train")
@@ -184,6 +185,11 @@ class _Sweep:
             f"training.cohort_size={wanted}: this run was made with {kept}; missing tasks are cut by {wanted}"
         )
         return int(wanted)
+
+    def _say_engine(self) -> None:
+        wanted, kept = self.run.config.executor.engine, self.record.engine
+        if wanted not in ("auto", kept):
+            self.display.message(f"executor.engine={wanted}: this run was made with {kept}, which it keeps")
 
     def _num_test_images(self, num_tasks: int) -> dict[int, int]:
         spec, labels = self.run.config.benchmark, self.dataset.test_labels
