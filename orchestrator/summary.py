@@ -69,7 +69,9 @@ def print_status(console: Console, roots: list[Path], storage: Path) -> None:
     if not roots:
         _say(console, f"no runs in {storage.absolute()}; start one with: supsup run SWEEP.yaml")
         return
-    table = Table("run", "done", "failed", "left", "accuracy", "rate", "ETA", "state")
+    # Names are for copying: never cut.
+    name = Column("run", min_width=max(len(root.name) for root in roots))
+    table = Table(name, "done", "failed", "left", "accuracy", "rate", "ETA", "state")
     for root in roots:
         try:
             found = run_status(root)

@@ -177,6 +177,7 @@ def test_status_counts_from_the_folder_alone(run, tmp_path, capsys):
     run.layout.cohort(2, 3).unlink()
     assert supsup("status", run.name, "--storage", tmp_path / "runs") == 0
     shown = capsys.readouterr().out
+    assert run.name in shown
     assert "2/4" in shown
     assert "stopped" in shown
     assert supsup("status", "--storage", tmp_path / "nowhere") == 0
