@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -71,7 +72,9 @@ def print_status(console: Console, roots: list[Path], storage: Path) -> None:
         return
     # Names are for copying: never cut.
     name = Column("run", min_width=max(len(root.name) for root in roots))
-    table = Table(name, "done", "failed", "left", "accuracy", "rate", "ETA", "state")
+    table = Table(
+        name, "done", "failed", "left", "accuracy", "rate", "ETA", "state", box=SIMPLE_HEAD, pad_edge=False
+    )
     for root in roots:
         try:
             found = run_status(root)
