@@ -55,3 +55,8 @@ class RunLockedError(SupSupError):
 
 class TrainingError(SupSupError):
     """Training a task failed in a way that would repeat, such as a loss that is not finite."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; its class where the message is empty."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import DataError
+from core.errors import DataError, first_line
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -120,7 +120,7 @@ def _download(name: str, index: int, folder: Path | None) -> Path:
             return Path(fetched)
         # Whatever a mirror or the network does, the next mirror is tried and all are told.
         except Exception as error:
-            problems.append(f"{mirror}: {str(error).splitlines()[0][:120]}")
+            problems.append(f"{mirror}: {first_line(error)[:120]}")
     wanted = ", ".join(f"{stem}.gz" for stem in FILES)
     raise DataError(
         f"{name} was not found in {folder / name if folder else 'SUPSUP_DATA (not set)'} nor in "

@@ -38,7 +38,7 @@ class WorkerSetup:
     layout: RunLayout
     identity: StoreIdentity
     engine: Engine
-    device: Literal["auto", "cpu", "cuda"]
+    device: Literal["cpu", "cuda"]
     num_threads: int
     test_batches: int | None
     provenance: dict[str, Any]

@@ -12,7 +12,7 @@ import socket
 import threading
 from typing import Any
 
-from core.errors import ConfigError, SupSupError
+from core.errors import ConfigError, SupSupError, first_line
 from orchestrator.executors import WorkerFactory, WorkerLike
 from orchestrator.jobs import Job, JobResult, Outcome
 
@@ -111,7 +111,7 @@ class RayExecutor:
             cause = error.cause if isinstance(error.cause, Exception) else error
             return Outcome(job=job, worker=name, error=cause)
         except RayError as error:
-            lost = LostWorkerError(f"{name} was lost: {str(error).strip().splitlines()[0]}")
+            lost = LostWorkerError(f"{name} was lost: {first_line(error)}")
             return Outcome(job=job, worker=name, error=lost)
 
 
@@ -132,7 +132,7 @@ def _start_ray(address: str | None, *, num_cpus: int) -> None:
         _probe(address)
         _init(address=address)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+        reason = first_line(error)[:200]
         raise ConfigError(
             f"executor.address: found {address!r}, no Ray cluster answers there ({reason}); "
             "start one with `ray start --head` (a cluster with a token wants RAY_AUTH_MODE=token here "

@@ -26,13 +26,17 @@ class RunStatus:
     num_failed: int
     holder: str | None
     tasks_per_min: float | None
-    eta_s: float | None
     mean_accuracy: float | None
 
     @property
     def num_left(self) -> int:
         """Tasks neither done nor failed."""
         return self.num_tasks - self.num_done - self.num_failed
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to go at the present rate."""
+        return 60 * self.num_left / self.tasks_per_min if self.tasks_per_min else None
 
 
 def run_status(root: Path) -> RunStatus:
@@ -44,7 +48,6 @@ def run_status(root: Path) -> RunStatus:
     accuracies = facts["test_accuracy"].to_pylist()
     holder = lock_holder(run.layout) if is_locked(run.layout) else None
     rate = _tasks_per_min(run) if holder else None
-    left = record.num_tasks - len(done) - len(failed)
     return RunStatus(
         run=run,
         num_tasks=record.num_tasks,
@@ -52,7 +55,6 @@ def run_status(root: Path) -> RunStatus:
         num_failed=len(failed),
         holder=holder,
         tasks_per_min=rate,
-        eta_s=60 * left / rate if rate else None,
         mean_accuracy=sum(accuracies) / len(accuracies) if accuracies else None,
     )
 

@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from core.errors import ConfigError, RunFolderError
+from core.errors import ConfigError, RunFolderError, first_line
 from core.memory import cohort_peak_bytes
 from orchestrator.config import SweepConfig
 from orchestrator.display import duration
@@ -173,7 +173,7 @@ def _task_table(result: SweepResult) -> Table:
 def _failure_table(result: SweepResult) -> Table:
     table = Table("failed", "attempts", "why", title="failed; `supsup run` tries them again")
     for failure in result.failures:
-        table.add_row(str(failure.job), str(failure.num_attempts), str(failure.error).splitlines()[0][:200])
+        table.add_row(str(failure.job), str(failure.num_attempts), first_line(failure.error)[:200])
     return table
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.datasets import Dataset, load_dataset
-from core.errors import SupSupError
+from core.errors import SupSupError, first_line
 from orchestrator.config import SweepConfig
 from orchestrator.controller import Failure, RetryPolicy, run_jobs
 from orchestrator.display import Display
@@ -73,10 +73,10 @@ class _Watcher:
 
     def job_retried(self, job: Job, error: Exception, delay_s: float) -> None:
         again = f"again in {delay_s:.1f} s" if delay_s else "each task again on its own"
-        self.display.message(f"{job} failed, {again}: {_first_line(error)}")
+        self.display.message(f"{job} failed, {again}: {first_line(error)}")
 
     def job_failed(self, job: Job, error: Exception, num_attempts: int) -> None:
-        self.display.message(f"{job} failed after {num_attempts} attempts: {_first_line(error)}")
+        self.display.message(f"{job} failed after {num_attempts} attempts: {first_line(error)}")
 
 
 def run_sweep(config: SweepConfig, data_folder: Path | None, display: Display) -> SweepResult:
@@ -202,7 +202,7 @@ class _Sweep:
 def _set_bad_files_aside(run: Run, display: Display) -> Verdict:
     """Verify all masks; move what is bad among mask files out of the way and say so."""
     verdict = verify_masks(run.store)
-    bad = [p for p in verdict.bad_files if p.path in set(run.store.files())]
+    bad = [p for p in verdict.problems if p.path in set(run.store.files())]
     for problem, place in zip(bad, quarantine(run.store, bad), strict=True):
         display.message(f"{problem.message}\n  moved to {place}; its tasks are trained again")
     return verdict
@@ -242,7 +242,7 @@ def _end_tracking(
             (layout.tasks, None),
             *((path, "report") for path in sorted(layout.report.iterdir())),
         ),
-        failed=tuple((t, _first_line(f.error)) for f in failures for t in f.job.tasks),
+        failed=tuple((t, first_line(f.error)) for f in failures for t in f.job.tasks),
     )
     if not tracker.close(end):
         display.message(
@@ -257,8 +257,3 @@ def _stopped_message(run: Run) -> str:
         f"stopped: {num_done} of {run.config.benchmark.num_tasks} tasks are finished and kept in "
         f"{run.layout.root}; the same command goes on from there"
     )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]

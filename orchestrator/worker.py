@@ -15,11 +15,11 @@ from torch._dynamo.exc import TorchDynamoException
 from core.benchmarks import task_view
 from core.datasets import Dataset
 from core.engine import make_step
-from core.errors import RunFolderError
+from core.errors import RunFolderError, first_line
 from core.evaluation import correct_images
 from core.evaluation_batches import batch_counts
 from core.inputs import Pixels, to_device
-from core.masks import num_ones, pack, unpack
+from core.masks import pack, unpack
 from core.networks import base_weights, network_digest
 from core.specs import Engine
 from core.training import CohortResult, StepFunction, train_cohort
@@ -44,9 +44,7 @@ class Worker:
 
     @cached_property
     def _device(self) -> torch.device:
-        if self._setup.device != "auto":
-            return torch.device(self._setup.device)
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self._setup.device)
 
     @cached_property
     def _base(self) -> list[torch.Tensor]:
@@ -85,7 +83,7 @@ class Worker:
                 test_accuracy=mask.test_accuracy,
                 train_loss=mask.train_loss,
                 train_seconds=mask.train_seconds,
-                density=num_ones(np.frombuffer(mask.bits, dtype=np.uint8)) / num_weights,
+                density=mask.density(num_weights),
                 finished_s=finished_s,
             )
             for mask in masks
@@ -106,7 +104,7 @@ class Worker:
                 return train(step=self._steps["compiled"])
             except TorchDynamoException as error:
                 # No working compiler on this machine: slower, recorded in the file, not fatal.
-                reason = str(error).splitlines()[0][:200]
+                reason = first_line(error)[:200]
                 self._note = f"{host_name()} cannot compile the training step ({reason}); it trains eagerly"
                 self._engine = "eager"
         return train(step=self._steps["eager"])

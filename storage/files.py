@@ -27,13 +27,18 @@ def commit(target: Path, write: Callable[[Path], None]) -> None:
     _sync(target.parent)
 
 
-def commit_text(target: Path, text: str) -> None:
-    """Commit a text file in UTF-8."""
+def commit_bytes(target: Path, content: bytes) -> None:
+    """Commit a file of these bytes."""
 
     def write(path: Path) -> None:
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content)
 
     commit(target, write)
+
+
+def commit_text(target: Path, text: str) -> None:
+    """Commit a text file in UTF-8."""
+    commit_bytes(target, text.encode())
 
 
 def commit_json(target: Path, value: Any) -> None:

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core.errors import DamagedFileError, ForeignFileError, RunFolderError
+from core.errors import DamagedFileError, ForeignFileError, RunFolderError, first_line
 from core.masks import bits_digest, check_padding, num_ones
 from storage.checksum import KEY, PLACEHOLDER, check_seal, seal
-from storage.files import commit
+from storage.files import commit_bytes
 from storage.layout import RunLayout, cohort_range
 
 T = TypeVar("T")
@@ -80,12 +80,15 @@ class TaskMask:
 
     def row(self, num_weights: int) -> dict[str, Any]:
         """Return the columns of the mask file."""
-        packed = np.frombuffer(self.bits, dtype=np.uint8)
         return {
             **vars(self),
             "digest": bits_digest(self.bits),
-            "density": num_ones(packed) / num_weights,
+            "density": self.density(num_weights),
         }
+
+    def density(self, num_weights: int) -> float:
+        """Return the fraction of the network's weights that the mask keeps."""
+        return num_ones(np.frombuffer(self.bits, dtype=np.uint8)) / num_weights
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class MaskStore:
         metadata[KEY] = PLACEHOLDER
         content = _sealed(table, metadata)
         target = self.layout.cohort(masks[0].task, masks[-1].task)
-        commit(target, lambda path: _write(path, content))
+        commit_bytes(target, content)
         return target
 
     def files(self) -> list[Path]:
@@ -218,10 +221,6 @@ def _sealed(table: pa.Table, metadata: dict[str, str]) -> bytes:
     return seal(sink.getvalue().to_pybytes())
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
 def _decoded(metadata: dict[bytes, bytes]) -> dict[str, str]:
     """Decode what may be damaged; damaged text then fails a comparison instead of raising."""
     return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in metadata.items()}
@@ -237,4 +236,4 @@ def _guard(path: Path, read: Callable[[Path], T]) -> T:
     try:
         return read(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DamagedFileError(f"{path} cannot be read: {str(error).splitlines()[0][:160]}") from error
+        raise DamagedFileError(f"{path} cannot be read: {first_line(error)[:160]}") from error

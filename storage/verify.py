@@ -21,7 +21,7 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What verifying found: the tasks whose masks are good, and the problems.
+    """What verifying found: the tasks whose masks are good, and the files that are bad.
 
     provenances: the distinct (engine, device, torch) that made the good files; more
     than one means a mixed run, whose bits need not be those of a single machine.
@@ -30,11 +30,6 @@ class Verdict:
     tasks: frozenset[int]
     problems: tuple[Problem, ...]
     provenances: tuple[tuple[str, str, str], ...]
-
-    @property
-    def bad_files(self) -> tuple[Problem, ...]:
-        """The problems that are files."""
-        return tuple(problem for problem in self.problems if problem.path is not None)
 
     def missing(self, num_tasks: int) -> tuple[Problem, ...]:
         """One problem per task below ``num_tasks`` that no good file has."""

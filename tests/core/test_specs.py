@@ -31,6 +31,11 @@ def test_outputs_must_hold_the_real_classes():
         tiny_spec(network=NetworkSpec(kind="mlp", hidden=(4,), outputs=3))
 
 
+def test_the_first_line_of_an_error_is_never_empty():
+    assert errors.first_line(OSError("\none\ntwo")) == "one"
+    assert errors.first_line(TimeoutError()) == "TimeoutError"
+
+
 def test_all_errors_survive_pickling_with_their_message():
     classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, errors.SupSupError)]
     assert len(classes) == 9
