@@ -4,6 +4,7 @@ SupSupError                    exit code 1
 ├── InputError                 exit code 2: said before anything starts
 │   ├── ConfigError            the sweep file or a key=value
 │   ├── DataError              a data set that is missing or damaged
+│   ├── InferenceError         an image, or a number of tasks, that inference cannot use
 │   └── RunFolderError         a run folder that cannot be used
 │       ├── DamagedFileError   bytes that do not verify
 │       └── ForeignFileError   a file of another run or network
@@ -33,6 +34,10 @@ class ConfigError(InputError, ValueError):
 
 class DataError(InputError):
     """A data set is missing, cannot be fetched, or is not what its publisher released."""
+
+
+class InferenceError(InputError):
+    """An image that no network here can see, or a k that the mask bank does not have."""
 
 
 class RunFolderError(InputError):

@@ -1,10 +1,12 @@
-"""Accuracy with the task given (scenario GG).
+"""Accuracy of masks on test images: with the task given, and with the task inferred.
 
 A prediction is the argmax over all s outputs, so a superfluous neuron that wins is an
-error.
+error. With the task inferred, the mask of the inferred task predicts: a right class counts in
+scenario GNs, in GNu only when the task is right too.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,10 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.benchmarks import TaskView
+from core.evaluation_batches import InferredRows, blank_rows
 from core.inputs import Pixels, gather_inputs
+from core.specs import TEST_BATCH_SIZE
+from core.superposition import Bank, mask_weights
+from core.task_inference import TaskSearch, infer_tasks
 from core.training import forward
 
 CHUNK_IMAGES = 1024  # images in one forward pass
+CHECKED_INFERENCES = 8  # of each task, where a shortlist is compared with the exact answer
 
 
 def correct_images(
@@ -26,14 +33,81 @@ def correct_images(
     pixels: the test images. base: float32 [O, I] a layer. mask: bool [O, I] a layer.
     """
     device = base[0].device
-    effective = [
-        torch.where(torch.from_numpy(m).to(device), w, 0.0).unsqueeze(0)
-        for m, w in zip(mask, base, strict=True)
-    ]
-    gather_1D = torch.from_numpy(view.input_gather).to(device).unsqueeze(0)
-    rows = torch.from_numpy(view.test_rows).to(device)
+    weights = [torch.where(torch.from_numpy(m).to(device), w, 0.0) for m, w in zip(mask, base, strict=True)]
+    return _correct(view, pixels, weights, view.test_rows)
+
+
+def infer_test_images(
+    search: TaskSearch, *, task: int, view: TaskView, pixels: Pixels, num_batches: int | None
+) -> InferredRows:
+    """Infer the task of the test images of ``task`` and classify them with the inferred mask.
+
+    num_batches: how many test batches, from the first; None for all. A task's rows do not
+    depend on which others the caller evaluates.
+    """
+    rows = blank_rows(search.spec.images, len(view.test_rows), num_batches)
+    tasks_GR, exact_task = _rankings(search, rows, view, pixels)
+    is_true = tasks_GR == task
+    rank = np.where(is_true.any(axis=1), is_true.argmax(axis=1) + 1, 0)
+    rows = replace(
+        rows, inferred_task=tasks_GR[:, 0].astype(np.int32), rank=rank.astype(np.int32), exact_task=exact_task
+    )
+    return replace(rows, num_correct=_num_correct(rows, search.bank, view, pixels))
+
+
+def _correct(
+    view: TaskView, pixels: Pixels, weights: Sequence[Tensor], rows: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Tell whether ``weights``, [O, I] a layer, classify the images ``rows``, bool [rows]."""
+    effective = [weight.unsqueeze(0) for weight in weights]
     correct = []
-    for rows_B in torch.split(rows, CHUNK_IMAGES):
-        _, logits_1BO = forward(gather_inputs(pixels, gather_1D, rows_B.unsqueeze(0)), effective)
-        correct.append(logits_1BO[0].argmax(dim=1) == pixels.labels[rows_B])
+    for rows_B in torch.split(torch.from_numpy(rows), CHUNK_IMAGES):
+        _, logits_1BO = forward(_inputs(view, pixels, rows_B).unsqueeze(0), effective)
+        correct.append(logits_1BO[0].argmax(dim=1) == pixels.labels[rows_B.to(pixels.labels.device)])
     return torch.cat(correct).cpu().numpy()
+
+
+def _inputs(view: TaskView, pixels: Pixels, rows_B: Tensor) -> Tensor:
+    """Return the images as the task sees them, normalised, float32 [B, D]."""
+    device = pixels.images.device
+    gather_1D = torch.from_numpy(view.input_gather).to(device).unsqueeze(0)
+    return gather_inputs(pixels, gather_1D, rows_B.to(device).unsqueeze(0))[0]
+
+
+def _rankings(
+    search: TaskSearch, rows: InferredRows, view: TaskView, pixels: Pixels
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return the best tasks of each inference [G, best], and the exact answers, -1 where not asked."""
+    images = search.spec.images
+    num_deciding = rows.num_images if images == "each" else np.minimum(rows.num_images, images)
+    ranked, exact_task = [], np.full(len(rows.batch), -1, dtype=np.int32)
+    for group in _equal_groups(num_deciding):
+        chosen = rows.first_image[group][:, None] + np.arange(num_deciding[group[0]])
+        x_BD = _inputs(view, pixels, torch.from_numpy(view.test_rows[chosen.reshape(-1)]))
+        x_GND = x_BD.reshape(*chosen.shape, -1)
+        ranked.append(infer_tasks(search, x_GND).tasks)
+        checked = group[group < CHECKED_INFERENCES]
+        if search.spec.algorithm == "shortlist" and len(checked):
+            exact = replace(search, spec=replace(search.spec, algorithm="one_shot"))
+            exact_task[checked] = infer_tasks(exact, x_GND[: len(checked)]).tasks[:, 0]
+    return np.concatenate(ranked), exact_task
+
+
+def _equal_groups(num_deciding: NDArray[np.int32]) -> list[NDArray[np.int64]]:
+    """Cut the inferences, in order, into groups of up to 128 that use equally many images."""
+    cuts = np.flatnonzero(np.diff(num_deciding)) + 1
+    runs = np.split(np.arange(len(num_deciding)), cuts)
+    return [part for run in runs for part in np.split(run, range(TEST_BATCH_SIZE, len(run), TEST_BATCH_SIZE))]
+
+
+def _num_correct(rows: InferredRows, bank: Bank, view: TaskView, pixels: Pixels) -> NDArray[np.int32]:
+    """Count the images of each row that the mask of its inferred task classifies, int32 [rows]."""
+    num_correct = np.zeros_like(rows.inferred_task)
+    for inferred in np.unique(rows.inferred_task):
+        of_task = np.flatnonzero(rows.inferred_task == inferred)
+        images = np.concatenate([np.arange(rows.num_images[row]) + rows.first_image[row] for row in of_task])
+        weights = mask_weights(bank.packed(np.array([inferred]))[0], bank.base)
+        correct = _correct(view, pixels, weights, view.test_rows[images])
+        starts = np.concatenate([[0], np.cumsum(rows.num_images[of_task])[:-1]])
+        num_correct[of_task] = np.add.reduceat(correct.astype(np.int32), starts)
+    return num_correct

@@ -21,6 +21,8 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, float]] = {
 }
 MAX_TASKS = 1_000_000
 Engine = Literal["eager", "compiled"]
+Objective = Literal["H", "G"]
+TEST_BATCH_SIZE = 128  # test images that share one answer of task inference
 
 
 def _require(ok: bool, key: str, found: object, expected: str) -> None:
@@ -198,6 +200,33 @@ class TrainingSpec(Spec):
         _require(1 <= self.steps <= 10**8, "training.steps", self.steps, "a number from 1 to 100,000,000")
         size = self.batch_size
         _require(1 <= size <= 65_536, "training.batch_size", size, "a number from 1 to 65,536")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceSpec(Spec):
+    """How the task of test images is inferred (paper, section 3).
+
+    algorithm: ``one_shot`` takes one gradient; ``binary`` halves the candidates until one is
+        left; ``exhaustive`` tries every mask alone; ``shortlist`` is one-shot on a part of the
+        weights, its best candidates then compared exactly.
+    objective: ``H``, the entropy, or ``G``, which needs superfluous neurons.
+    images: of each test batch, that together decide for the whole batch, the first ones; or
+        ``each``: every image decides for itself.
+    """
+
+    algorithm: Literal["one_shot", "binary", "exhaustive", "shortlist"] = "one_shot"
+    objective: Objective = "G"
+    images: int | Literal["each"] = 1
+
+    def __post_init__(self) -> None:
+        ok = self.images == "each" or 1 <= self.images <= TEST_BATCH_SIZE
+        expected = f"a number from 1 to {TEST_BATCH_SIZE} or 'each'"
+        _require(ok, "evaluation.inference.images", self.images, expected)
+
+    @property
+    def label(self) -> str:
+        """The name of this way of inference in files and tables, such as one_shot-G-1."""
+        return f"{self.algorithm}-{self.objective}-{self.images}"
 
 
 @dataclass(frozen=True, kw_only=True)

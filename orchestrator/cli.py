@@ -86,6 +86,50 @@ def status(
 
 
 @app.command()
+def evaluate(run: RunName, settings: Settings = None, storage: Storage = Path("runs")) -> None:
+    """Evaluate stored masks under other settings: scenario, inference, k; no training."""
+    from orchestrator.display import make_display
+    from orchestrator.evaluate import evaluate_run
+    from orchestrator.status import resolve_run
+    from orchestrator.summary import print_evaluation
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console, root = Console(), resolve_run(run, storage)
+    result = evaluate_run(root, settings or [], _data_folder(None), make_display(console))
+    print_evaluation(console, result)
+    raise typer.Exit(1 if result.failures else 0)
+
+
+@app.command()
+def infer(
+    run: RunName,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="PNG or .npy, as a task sees them.")
+    ],
+    *,
+    k: Annotated[int | None, typer.Option(help="Search the first k tasks; default: all.", min=1)] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="one_shot, binary, exhaustive or shortlist; default: the run's.")
+    ] = None,
+    objective: Annotated[str | None, typer.Option(help="H or G; default: the run's.")] = None,
+    shards: Annotated[int | None, typer.Option(help="Hold the masks in so many Ray actors.", min=1)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    storage: Storage = Path("runs"),
+) -> None:
+    """Which task is each image from, which class, how sure."""
+    from orchestrator.answers import answer_images, answers_json, print_answers
+    from orchestrator.status import resolve_run
+
+    chosen = {"algorithm": algorithm, "objective": objective}
+    words = {key: value for key, value in chosen.items() if value is not None}
+    answers = answer_images(resolve_run(run, storage), images, words, k=k, num_shards=shards)
+    if as_json:
+        print(answers_json(answers))
+    else:
+        print_answers(Console(), answers)
+
+
+@app.command()
 def verify(
     run: RunName,
     repair: Annotated[
@@ -106,10 +150,13 @@ def export(
     run: RunName,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")],
     tasks: Annotated[str, typer.Option(help="Such as 0,3-5; all by default.")] = "all",
+    test_images: Annotated[
+        int, typer.Option(metavar="N", help="Also write N test images of each task as PNG.", min=0)
+    ] = 0,
     storage: Storage = Path("runs"),
 ) -> None:
     """Write the base network and the masks as safetensors files."""
-    from orchestrator.export import export_run
+    from orchestrator.export import export_run, export_test_images
     from orchestrator.run_folder import open_run
     from orchestrator.status import resolve_run
 
@@ -117,6 +164,10 @@ def export(
     chosen = parse_tasks(tasks, record.num_tasks)
     num_masks = export_run(located, out, chosen)
     Console().print(f"wrote network.safetensors and {num_masks} masks to {out}", soft_wrap=True)
+    if test_images:
+        folder = _data_folder(located.config.data_dir)
+        num_images = export_test_images(located, out, chosen, test_images, folder)
+        Console().print(f"wrote {num_images} test images to {out}", soft_wrap=True)
 
 
 @app.command()

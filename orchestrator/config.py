@@ -20,7 +20,16 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from core.errors import ConfigError
-from core.specs import BenchmarkSpec, MaskSpec, NetworkSpec, RunSpec, Spec, TrainingSpec
+from core.specs import (
+    NUM_CLASSES,
+    BenchmarkSpec,
+    InferenceSpec,
+    MaskSpec,
+    NetworkSpec,
+    RunSpec,
+    Spec,
+    TrainingSpec,
+)
 
 RECIPE = 1  # goes up when a change of ours gives other masks for the same sweep file
 Auto = Literal["auto"]
@@ -53,19 +62,30 @@ class TrainingConfig(TrainingSpec):
 class EvaluationConfig(Spec):
     """What to measure on the stored masks.
 
+    scenarios: ``GG`` the task is given at test; ``GNs`` it is inferred and a right class
+        counts; ``GNu`` it is inferred and must be right as well.
+    inference: how, for GNs and GNu.
     at: numbers of tasks k; those above num_tasks are left out, aloud. None, or all left
         out: num_tasks.
     batches: ``all``, or N for the first N test batches of each task.
     """
 
-    scenarios: tuple[Literal["GG"], ...] = ("GG",)
+    scenarios: tuple[Literal["GG", "GNs", "GNu"], ...] = ("GG",)
+    inference: InferenceSpec = field(default_factory=InferenceSpec)
     at: tuple[int, ...] | None = None
     batches: int | Literal["all"] = "all"
 
     def __post_init__(self) -> None:
+        _require(bool(self.scenarios), "evaluation.scenarios", [], "at least one of GG, GNs, GNu")
         _require(all(k >= 1 for k in self.at or ()), "evaluation.at", self.at, "numbers of tasks >= 1")
         ok = self.batches == "all" or self.batches >= 1
         _require(ok, "evaluation.batches", self.batches, "'all' or a number >= 1")
+
+    @property
+    def inferred_scenarios(self) -> tuple[Literal["GNs", "GNu"], ...]:
+        """The scenarios asked for in which the task is not given at test."""
+        known: tuple[Literal["GNs", "GNu"], ...] = ("GNs", "GNu")
+        return tuple(scenario for scenario in known if scenario in self.scenarios)
 
     def points(self, num_tasks: int) -> tuple[int, ...]:
         """Return the k to evaluate, ascending, each once; never none."""
@@ -157,6 +177,10 @@ class SweepConfig(Spec):
         ok = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name) is not None
         _require(ok, "name", self.name, "at most 100 letters, digits, '.', '_' or '-'")
         self.run_spec()
+        classes, outputs = NUM_CLASSES[self.benchmark.dataset], self.network.outputs
+        if self.evaluation.inferred_scenarios and self.evaluation.inference.objective == "G":
+            expected = f"'H', or more network.outputs than the {classes} classes: G needs superfluous neurons"
+            _require(outputs > classes, "evaluation.inference.objective", "G", expected)
 
     def run_spec(self) -> RunSpec:
         """Return what decides the masks."""
@@ -185,6 +209,26 @@ def load_sweep(path: Path, overrides: typing.Sequence[str] = ()) -> SweepConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
     return build_sweep(content, str(path))
+
+
+def change_settings(
+    config: SweepConfig, overrides: typing.Sequence[str], sections: typing.Collection[str]
+) -> SweepConfig:
+    """Return ``config`` with ``key=value`` settings. Raises ConfigError on a key outside ``sections``."""
+    settings = _dotlist(overrides)
+    for key in settings:
+        if key not in sections:
+            raise ConfigError(
+                f"{key}: cannot be changed here, the masks are trained; expected a key of: {', '.join(sections)}"
+            )
+    merged = OmegaConf.merge(config_values(config), settings)
+    return build_sweep(OmegaConf.to_container(merged, resolve=True), "the run's sweep with these settings")
+
+
+def config_values(config: SweepConfig) -> dict[str, Any]:
+    """Return the resolved sweep file, every key spelled out, as plain values."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return values
 
 
 def build_sweep(content: Any, source: str) -> SweepConfig:

@@ -69,7 +69,7 @@ class _Queue:
     last_worker: dict[Job, str] = field(default_factory=dict)
 
     def next(self, now_s: float) -> Job | None:
-        ripe = min(self.delayed, default=None)
+        ripe = min(self.delayed, default=None, key=lambda item: item[0])
         if ripe is not None and ripe[0] <= now_s:
             self.delayed.remove(ripe)
             return ripe[1]

@@ -7,18 +7,20 @@ with scale, mean and std from the metadata of ``network.safetensors``.
 """
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from core.benchmarks import input_gather
-from core.datasets import normalisation
+from core.benchmarks import input_gather, task_view
+from core.datasets import load_dataset, normalisation
 from core.errors import RunFolderError
 from core.masks import unpack
 from core.networks import base_weights
 from core.specs import IMAGE_SHAPES
+from orchestrator.images import write_png
 from orchestrator.run_folder import Run
 from storage.files import commit
 from storage.mask_store import TaskMask
@@ -38,6 +40,27 @@ def export_run(run: Run, folder: Path, tasks: Iterable[int]) -> int:
     for stored in run.store.iterate(wanted):
         _save_task(run, stored, folder / f"task-{stored.task}.safetensors")
     return len(wanted)
+
+
+def export_test_images(
+    run: Run, folder: Path, tasks: Iterable[int], num_images: int, data_folder: Path | None
+) -> int:
+    """Write the first test images of each task, as the task sees them, and return how many.
+
+    ``task-<i>-test-<j>-class-<label>.png``: what ``supsup infer`` takes.
+    """
+    spec = run.config.benchmark
+    dataset = load_dataset(spec.dataset, data_folder)
+    num_written = 0
+    for task in tasks:
+        view = task_view(spec, dataset, task, seed=run.config.seed)
+        for number, row in enumerate(view.test_rows[:num_images]):
+            with_blank = np.append(dataset.test_images[row].reshape(-1), np.uint8(0))
+            image = with_blank[view.input_gather].reshape(dataset.image_shape)
+            name = f"task-{task}-test-{number}-class-{dataset.test_labels[row]}.png"
+            commit(folder / name, partial(write_png, image=image, scale=dataset.scale))
+            num_written += 1
+    return num_written
 
 
 def _save_network(run: Run, path: Path) -> None:

@@ -1,20 +1,42 @@
 """What controller, executors and workers say to each other: small, frozen, picklable."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from core.specs import Engine, RunSpec
+from core.specs import Engine, InferenceSpec, RunSpec
 from storage.layout import RunLayout
 from storage.mask_store import StoreIdentity
 
 
-@dataclass(frozen=True, order=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of task inference: one evaluation table.
+
+    k: tasks to search, the first ones. num_batches: test batches of each task, None for all.
+    bank: the bank file (``storage.bank_file``).
+    """
+
+    inference: InferenceSpec
+    k: int
+    num_batches: int | None
+    bank: Path
+
+    def __str__(self) -> str:
+        return f"{self.inference.label} at k = {self.k}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """Contiguous tasks that one worker trains, or evaluates, as one unit."""
+    """Contiguous tasks that one worker trains, evaluates or infers, as one unit.
+
+    question: for ``infer`` only.
+    """
 
     first: int
     last: int
-    kind: Literal["train", "evaluate"] = "train"
+    kind: Literal["train", "evaluate", "infer"] = "train"
+    question: Question | None = None
 
     @property
     def tasks(self) -> range:
@@ -22,9 +44,10 @@ class Job:
         return range(self.first, self.last + 1)
 
     def __str__(self) -> str:
+        what = self.kind if self.question is None else f"{self.kind} {self.question},"
         if self.first == self.last:
-            return f"{self.kind} task {self.first}"
-        return f"{self.kind} tasks {self.first}-{self.last}"
+            return f"{what} task {self.first}"
+        return f"{what} tasks {self.first}-{self.last}"
 
 
 @dataclass(frozen=True, kw_only=True)

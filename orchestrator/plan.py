@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrator.jobs import Job
+from orchestrator.jobs import Job, Question
 
 MAX_AUTO_COHORT_CPU = 8  # a larger batch of tasks gains nothing on a core and delays commits
 MEMORY_SHARE = 0.5  # of the memory free now, that all workers' cohorts together may take
@@ -27,11 +27,14 @@ def plan_jobs(
     num_tasks: int,
     cohort_size: int,
     done: Collection[int],
-    kind: Literal["train", "evaluate"] = "train",
+    kind: Literal["train", "evaluate", "infer"] = "train",
+    question: Question | None = None,
 ) -> Plan:
     """Cut what is missing of tasks 0 .. num_tasks - 1 at fixed multiples of ``cohort_size``."""
     missing = [task for task in range(num_tasks) if task not in done]
-    jobs = tuple(Job(first=run[0], last=run[-1], kind=kind) for run in _runs(missing, cohort_size))
+    jobs = tuple(
+        Job(first=run[0], last=run[-1], kind=kind, question=question) for run in _runs(missing, cohort_size)
+    )
     return Plan(jobs=jobs, num_done=num_tasks - len(missing))
 
 

@@ -24,6 +24,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 PROBE_LIMIT_S = 10.0
+# ray itself too: whoever else needs it takes it from here, after the lines above.
+__all__ = ["LostWorkerError", "RayExecutor", "cluster_size", "ray", "start_ray"]
 
 
 class LostWorkerError(SupSupError):
@@ -59,7 +61,7 @@ class RayExecutor:
     ) -> None:
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
-            _start_ray(address, num_cpus=num_workers * threads_per_worker)
+            start_ray(address, num_cpus=num_workers * threads_per_worker)
         threads = {name: str(threads_per_worker) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         actor = ray.remote(_Actor).options(
             num_cpus=threads_per_worker,
@@ -118,12 +120,13 @@ class RayExecutor:
 def cluster_size(address: str) -> tuple[int, int]:
     """Return the CPUs and GPUs of the Ray cluster at ``address``, connecting to it."""
     if not ray.is_initialized():
-        _start_ray(address, num_cpus=0)
+        start_ray(address, num_cpus=0)
     total = ray.cluster_resources()
     return int(total.get("CPU", 0)), int(total.get("GPU", 0))
 
 
-def _start_ray(address: str | None, *, num_cpus: int) -> None:
+def start_ray(address: str | None, *, num_cpus: int) -> None:
+    """Start a Ray of this machine alone, or join the one at ``address``. Raises ConfigError."""
     if address is None:
         # "local": without it ray.init would join any cluster it finds on this machine.
         _init(address="local", num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1")

@@ -11,11 +11,15 @@ import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
 from core.errors import DamagedFileError
-from core.evaluation_batches import TEST_BATCH_SIZE, batch_sizes
-from orchestrator.run_folder import Run, config_values
+from core.evaluation_batches import batch_sizes
+from core.specs import TEST_BATCH_SIZE
+from orchestrator.config import config_values
+from orchestrator.run_folder import Run
 from storage.files import commit, commit_json, commit_text
 from storage.tables import read_evaluation, task_accuracies, write_evaluation
 
+# summary.json: scenario -> k -> metrics for GG, scenario -> way of inference -> k -> metrics else.
+Measured = dict[str, Any]
 Counts = Mapping[int, Sequence[int]]  # task -> correct images of each of its test batches
 
 
@@ -49,18 +53,43 @@ def write_evaluations(run: Run, counts: Counts, num_test_images: Mapping[int, in
     return accuracies
 
 
-def write_report(run: Run, accuracies: Mapping[int, float]) -> None:
+def write_report(run: Run, measured: Measured) -> None:
     """Write summary.json (keeping what was there), tasks.parquet and config.yaml."""
-    layout, num_batches = run.layout, test_batches(run)
-    label = "GG" if num_batches is None else f"GG-b{num_batches}"
-    summary = read_summary(run)
-    if accuracies:
-        points = {str(k): {"accuracy": accuracy} for k, accuracy in accuracies.items()}
-        summary[label] = {**summary.get(label, {}), **points}
-    commit_json(layout.summary, summary)
+    layout = run.layout
+    commit_json(layout.summary, _merged(read_summary(run), measured))
     facts = run.store.facts()
     commit(layout.tasks, lambda path: pq.write_table(facts, path, compression="zstd"))
     commit_text(layout.config, OmegaConf.to_yaml(OmegaConf.create(config_values(run.config))))
+
+
+def scenario_key(run: Run, scenario: str) -> str:
+    """Return the name of a scenario in summary.json: with -bN where only N batches were used."""
+    num_batches = test_batches(run)
+    return scenario if num_batches is None else f"{scenario}-b{num_batches}"
+
+
+def metrics_by_k(measured: Measured, own_label: str) -> tuple[tuple[str, int, float], ...]:
+    """Return (key, k, value) for MLflow.
+
+    own_label: the way of inference the run was made with, whose keys are short (GNu/accuracy);
+    those of others name it (GNu/one_shot-H-1/accuracy).
+    """
+    found = []
+    for key, by_label in measured.items():
+        scenario = key.split("-")[0]
+        for label, by_k in ({"": by_label} if scenario == "GG" else by_label).items():
+            prefix = scenario if label in ("", own_label) else f"{scenario}/{label}"
+            found += [(f"{prefix}/{m}", int(k), v) for k, values in by_k.items() for m, v in values.items()]
+    return tuple(found)
+
+
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return ``old`` with ``new`` laid over it, mapping by mapping."""
+    both = dict(old)
+    for key, value in new.items():
+        was = both.get(key)
+        both[key] = _merged(was, value) if isinstance(was, dict) and isinstance(value, dict) else value
+    return both
 
 
 def read_summary(run: Run) -> dict[str, Any]:

@@ -5,9 +5,8 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
@@ -16,7 +15,7 @@ from core.errors import ConfigError, RunFolderError, RunLockedError
 from core.memory import cohort_peak_bytes
 from core.networks import Layer, base_weights, layers, network_digest
 from core.specs import IMAGE_SHAPES, Engine
-from orchestrator.config import SweepConfig, build_sweep, fingerprint
+from orchestrator.config import SweepConfig, build_sweep, config_values, fingerprint
 from orchestrator.plan import auto_cohort_size
 from orchestrator.provenance import provenance
 from storage.files import remove_temporaries
@@ -111,12 +110,6 @@ def ensure_record(run: Run, resources: Resources) -> RunRecord:
         record = replace(record, num_tasks=wanted, config=config_values(run.config))
         write_run(run.layout, record)
     return record
-
-
-def config_values(config: SweepConfig) -> dict[str, Any]:
-    """Return the resolved sweep file, every key spelled out, as plain values."""
-    values: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return values
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What commands print when they are done: tables and the next thing to do."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -9,13 +10,17 @@ from rich.table import Column, Table
 from core.errors import ConfigError, RunFolderError, first_line
 from core.memory import cohort_peak_bytes
 from orchestrator.config import SweepConfig
+from orchestrator.controller import Failure
 from orchestrator.display import duration
+from orchestrator.evaluate import EvaluationResult
 from orchestrator.plan import plan_jobs
+from orchestrator.report import Measured
 from orchestrator.resources import find_resources
-from orchestrator.run_folder import cohort_size, locate_run, locked, open_run
+from orchestrator.run_folder import Run, cohort_size, locate_run, locked, open_run
 from orchestrator.status import resolve_run, run_status
 from orchestrator.sweep import SweepResult
 from orchestrator.ui import runs_page, start_server, stop_server
+from storage.bank_file import num_leading
 from storage.run_file import read_run
 from storage.verify import quarantine, verify_masks
 
@@ -26,18 +31,18 @@ def print_result(console: Console, result: SweepResult) -> None:
     """Print the tasks (the worst, when they are many), accuracy by k, failures, next steps."""
     if result.facts:
         console.print(_task_table(result))
-    for k, accuracy in result.accuracies.items():
-        _say(console, f"GG accuracy over the first {k} tasks: {100 * accuracy:.2f} %")
-    skipped = set(result.run.config.evaluation.at or ()) - set(result.accuracies)
-    if skipped:
-        points = ", ".join(map(str, sorted(skipped)))
-        _say(console, f"not evaluated at k = {points}: {len(result.facts)} tasks are trained")
-    if result.failures:
-        console.print(_failure_table(result))
+    _print_measured(console, result.run, result.measured, result.failures)
     done = f"trained {result.num_trained} tasks" if result.num_trained else "trained nothing"
     _say(console, f"{done} in {duration(result.elapsed_s)}; run folder: {result.run.layout.root}")
     if result.run.config.tracking.uri:
         _say(console, f"browse it: supsup ui {_short(result.run.layout.root)}")
+
+
+def print_evaluation(console: Console, result: EvaluationResult) -> None:
+    """Print accuracy by scenario and k, failures, and where the tables are."""
+    _print_measured(console, result.run, result.measured, result.failures)
+    where = _short(result.run.layout.evaluations)
+    _say(console, f"evaluated in {duration(result.elapsed_s)}; tables: {where}")
 
 
 def print_plan(console: Console, config: SweepConfig) -> None:
@@ -59,7 +64,8 @@ def print_plan(console: Console, config: SweepConfig) -> None:
         ("network", f"{config.network.kind}, {weights:,} weights, {config.network.outputs} outputs"),
         ("workers", f"{resources.num_workers} ({config.executor.kind})"),
         ("memory", f"{peak_bytes / 1e6:,.0f} MB a worker, besides the data set"),
-        ("evaluate GG at k =", ", ".join(map(str, config.evaluation.points(config.benchmark.num_tasks)))),
+        ("evaluate", ", ".join(config.evaluation.scenarios)),
+        ("at k =", ", ".join(map(str, config.evaluation.points(config.benchmark.num_tasks)))),
     ):
         table.add_row(key, value)
     console.print(table)
@@ -170,11 +176,45 @@ def _task_table(result: SweepResult) -> Table:
     return table
 
 
-def _failure_table(result: SweepResult) -> Table:
-    table = Table("failed", "attempts", "why", title="failed; `supsup run` tries them again")
-    for failure in result.failures:
+def _failure_table(failures: Sequence[Failure]) -> Table:
+    table = Table("failed", "attempts", "why", title="failed; the same command tries them again")
+    for failure in failures:
         table.add_row(str(failure.job), str(failure.num_attempts), first_line(failure.error)[:200])
     return table
+
+
+def _print_measured(console: Console, run: Run, measured: Measured, failures: Sequence[Failure]) -> None:
+    inferred = Table("scenario", "inference", "k", "accuracy", "task right", "in best 5", box=SIMPLE_HEAD)
+    done: set[int] = set()
+    for key, by_label in measured.items():
+        if key.startswith("GG"):
+            for k, metrics in by_label.items():
+                _say(console, f"{key} accuracy over the first {k} tasks: {_percent(metrics['accuracy'])}")
+                done.add(int(k))
+            continue
+        for label, by_k in by_label.items():
+            for k, metrics in by_k.items():
+                right, best = metrics["task_inference_accuracy"], metrics["top_5_task_inference_accuracy"]
+                shown = (_percent(value) for value in (metrics["accuracy"], right, best))
+                inferred.add_row(key, label, k, *shown)
+                done.add(int(k))
+                if "shortlist_agreement" in metrics:
+                    agreement = _percent(metrics["shortlist_agreement"])
+                    _say(
+                        console,
+                        f"{label} at k = {k}: agrees with the exact answer in {agreement} of a sample",
+                    )
+    if inferred.row_count:
+        console.print(inferred)
+    skipped = ", ".join(str(k) for k in sorted(set(run.config.evaluation.at or ()) - done))
+    if skipped:
+        _say(console, f"not evaluated at k = {skipped}: {num_leading(run.store)} tasks are trained")
+    if failures:
+        console.print(_failure_table(failures))
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
 
 
 def _short(root: Path) -> str:

@@ -12,18 +12,22 @@ import numpy as np
 import torch
 from torch._dynamo.exc import TorchDynamoException
 
-from core.benchmarks import task_view
+from core.benchmarks import TaskView, task_view
 from core.datasets import Dataset
 from core.engine import make_step
 from core.errors import RunFolderError, first_line
-from core.evaluation import correct_images
+from core.evaluation import correct_images, infer_test_images
 from core.evaluation_batches import batch_counts
 from core.inputs import Pixels, to_device
-from core.masks import pack, unpack
+from core.masks import pack, packed_num_bytes, unpack
 from core.networks import base_weights, network_digest
 from core.specs import Engine
+from core.superposition import MaskBank
+from core.task_inference import TaskSearch, search_first
 from core.training import CohortResult, StepFunction, train_cohort
-from orchestrator.jobs import Job, JobResult, TaskReport, WorkerSetup
+from orchestrator.inference_tables import write_part
+from orchestrator.jobs import Job, JobResult, Question, TaskReport, WorkerSetup
+from storage.bank_file import map_bank
 from storage.layout import host_name
 from storage.mask_store import MaskStore, TaskMask
 
@@ -36,11 +40,13 @@ class Worker:
         self._dataset = dataset
         self._engine: Engine = setup.engine
         self._note: str | None = None
+        self._last_search: tuple[Question, TaskSearch] | None = None
 
     def run(self, job: Job) -> JobResult:
         """Do ``job``; a trained cohort is on disk when this returns."""
         torch.set_num_threads(self._setup.num_threads)
-        return self._train(job) if job.kind == "train" else self._evaluate(job)
+        ways = {"train": self._train, "evaluate": self._evaluate, "infer": self._infer}
+        return ways[job.kind](job)
 
     @cached_property
     def _device(self) -> torch.device:
@@ -120,9 +126,11 @@ class Worker:
         )
 
     def _correct(self, task: int, mask: tuple[np.ndarray[Any, Any], ...]) -> np.ndarray[Any, Any]:
+        return correct_images(self._view(task), self._pixels[1], self._base, mask)
+
+    def _view(self, task: int) -> TaskView:
         spec = self._setup.spec
-        view = task_view(spec.benchmark, self._dataset, task, seed=spec.seed)
-        return correct_images(view, self._pixels[1], self._base, mask)
+        return task_view(spec.benchmark, self._dataset, task, seed=spec.seed)
 
     def _evaluate(self, job: Job) -> JobResult:
         counts = []
@@ -131,6 +139,36 @@ class Worker:
             batches = batch_counts(self._correct(stored.task, mask))[: self._setup.test_batches]
             counts.append((stored.task, tuple(int(count) for count in batches)))
         return JobResult(correct=tuple(counts))
+
+    def _infer(self, job: Job) -> JobResult:
+        question = job.question
+        assert question is not None, "a job of kind infer asks something"
+        search = self._search(question)
+        rows = [
+            (
+                task,
+                infer_test_images(
+                    search,
+                    task=task,
+                    view=self._view(task),
+                    pixels=self._pixels[1],
+                    num_batches=question.num_batches,
+                ),
+            )
+            for task in job.tasks
+        ]
+        write_part(self._setup.layout, self._setup.identity.fingerprint, question, rows)
+        return JobResult()
+
+    def _search(self, question: Question) -> TaskSearch:
+        """Build what searches among the first k tasks; the last one is kept for the next job."""
+        if self._last_search is None or self._last_search[0] != question:
+            tiles = map_bank(question.bank, packed_num_bytes(self._setup.identity.shapes))
+            bank = MaskBank(tiles, tuple(self._base), self._setup.num_threads)
+            classes = self._dataset.num_classes
+            search = search_first(question.inference, bank, question.k, num_classes=classes)
+            self._last_search = question, search
+        return self._last_search[1]
 
     def _provenance(self, finished_s: float) -> dict[str, Any]:
         on_gpu = self._device.type == "cuda"

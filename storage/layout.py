@@ -5,8 +5,10 @@
       .lock                                  held by the controller; says who holds it
       failures.json                          tasks that failed, only while there are any
       masks/cohort-00000-00031.parquet
-      evaluations/GG-10.parquet
-      report/summary.json, tasks.parquet, config.yaml
+      evaluations/GG-10.parquet, GNu-one_shot-G-1-10.parquet
+      evaluations/parts/one_shot-G-1-10/tasks-00000-00007.parquet    until the table is whole
+      bank/masks-00010-<8 of digest>.npy     masks laid out for task inference; made again if lost
+      report/summary.json, tasks.parquet, config.yaml, confusion-one_shot-G-1-10.parquet
       quarantine/                            what `verify --repair` took out of masks/
 
 A temporary file is named .<target>.<host>.<process id>.<random>.tmp, beside its target.
@@ -93,8 +95,32 @@ class RunLayout:
 
         num_batches: None for all test batches of a task, else how many of the first.
         """
-        part = "" if num_batches is None else f"-b{num_batches}"
-        return self.evaluations / f"{label}-{k}{part}.parquet"
+        return self.evaluations / f"{_point(label, k, num_batches)}.parquet"
+
+    def evaluation_parts(self, label: str, k: int, num_batches: int | None) -> Path:
+        """Return the folder of what workers have inferred of a table that is not whole yet."""
+        return self.evaluations / "parts" / _point(label, k, num_batches)
+
+    def evaluation_part(self, label: str, k: int, num_batches: int | None, first: int, last: int) -> Path:
+        """Return the part of tasks ``first`` to ``last``, both included."""
+        return self.evaluation_parts(label, k, num_batches) / f"tasks-{first:05d}-{last:05d}.parquet"
+
+    def confusion(self, label: str, k: int, num_batches: int | None) -> Path:
+        """Return the table of how often which task was taken for which."""
+        return self.report / f"confusion-{_point(label, k, num_batches)}.parquet"
+
+    @property
+    def banks(self) -> Path:
+        """Folder of masks laid out for task inference; all of it can be made again."""
+        return self.root / "bank"
+
+    def bank(self, num_tasks: int, digest: str) -> Path:
+        """Return the bank of the first ``num_tasks`` masks, whose digests ``digest`` sums up."""
+        return self.banks / f"masks-{num_tasks:05d}-{digest[:8]}.npy"
+
+
+def _point(label: str, k: int, num_batches: int | None) -> str:
+    return f"{label}-{k}" if num_batches is None else f"{label}-{k}-b{num_batches}"
 
 
 def cohort_range(name: str) -> tuple[int, int] | None:

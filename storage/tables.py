@@ -1,4 +1,4 @@
-"""Evaluation tables: one row per inference, that is, per test batch of a task."""
+"""Evaluation tables: one row per inference, as a rule one per test batch of a task."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,11 +20,17 @@ EVALUATION_SCHEMA = pa.schema(
         pa.field("num_correct", pa.int32(), nullable=False),
     ]
 )
+# With the task not given. rank: of the true task, 1 the best, null when not among the five best.
+# exact_task: what exact one-shot answers, where it was asked beside a shortlist.
+INFERENCE_SCHEMA = EVALUATION_SCHEMA.append(pa.field("rank", pa.int32())).append(
+    pa.field("exact_task", pa.int32())
+)
 
 
 def write_evaluation(path: Path, table: pa.Table, metadata: Mapping[str, str]) -> None:
     """Commit an evaluation table; ``metadata`` keys are given without the ``supsup.`` prefix."""
-    tagged = table.cast(EVALUATION_SCHEMA).replace_schema_metadata(
+    schema = INFERENCE_SCHEMA if "rank" in table.column_names else EVALUATION_SCHEMA
+    tagged = table.cast(schema).replace_schema_metadata(
         {f"supsup.{key}": value for key, value in metadata.items()}
     )
     commit(path, lambda p: pq.write_table(tagged, p, compression="zstd", write_page_checksum=True))
@@ -37,13 +43,19 @@ def read_evaluation(path: Path, fingerprint: str) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(f"{path} cannot be read: {str(error)[:160]}") from error
     found = (table.schema.metadata or {}).get(b"supsup.fingerprint", b"").decode()
-    if found != fingerprint or not table.schema.equals(EVALUATION_SCHEMA):
+    if found != fingerprint or table.schema.remove_metadata() not in (EVALUATION_SCHEMA, INFERENCE_SCHEMA):
         raise DamagedFileError(f"{path} is not an evaluation table of run {fingerprint[:8]}")
     return table
 
 
 def task_accuracies(table: pa.Table) -> dict[int, float]:
     """Return each task's accuracy: correct images over images, a fraction."""
+    return task_shares(table, table["num_correct"])
+
+
+def task_shares(table: pa.Table, num_right: pa.ChunkedArray) -> dict[int, float]:
+    """Return, by task, ``num_right`` summed over its rows, as a fraction of its images."""
+    table = table.select(["task", "num_images"]).append_column("num_correct", num_right)
     sums = table.group_by("task").aggregate([("num_correct", "sum"), ("num_images", "sum")])
     accuracy = pc.divide(pc.cast(sums["num_correct_sum"], pa.float64()), sums["num_images_sum"])
     return dict(zip(sums["task"].to_pylist(), accuracy.to_pylist(), strict=True))

@@ -64,8 +64,8 @@ def sweep(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def local_ray():
     """Start Ray on loopback, once; end it with the tests."""
-    from orchestrator.ray_executor import _start_ray, ray
+    from orchestrator.ray_executor import ray, start_ray
 
-    _start_ray(None, num_cpus=2)
+    start_ray(None, num_cpus=2)
     yield
     ray.shutdown()

@@ -1,0 +1,147 @@
+"""Evaluation of stored masks: scenario GG, and GNs and GNu by task inference; no training."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from core.datasets import load_dataset
+from core.errors import RunFolderError
+from orchestrator.config import change_settings
+from orchestrator.controller import Failure
+from orchestrator.display import Display
+from orchestrator.inference_tables import inferred_tasks, is_answered, merge_parts, question_metrics
+from orchestrator.jobs import JobResult, Question
+from orchestrator.phases import Phases, working
+from orchestrator.plan import Plan, plan_jobs
+from orchestrator.report import (
+    Measured,
+    scenario_key,
+    stored_counts,
+    test_batches,
+    write_evaluations,
+    write_report,
+)
+from orchestrator.resources import find_resources
+from orchestrator.run_folder import Run, clean_temporaries, locked, open_run
+from storage.bank_file import ensure_bank, num_leading
+
+INFERENCE_BLOCK_TASKS = 8  # tasks of one job: seconds at 2500 tasks, so a crash loses little
+SECTIONS = ("evaluation", "executor", "tracking", "data_dir")  # what `supsup evaluate` may change
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationResult:
+    """What an evaluation came to. measured: as in summary.json."""
+
+    run: Run
+    failures: tuple[Failure, ...]
+    measured: Measured
+    elapsed_s: float
+
+
+def evaluate_run(
+    root: Path, settings: Sequence[str], data_folder: Path | None, display: Display
+) -> EvaluationResult:
+    """Evaluate the masks of a run folder under other settings. Raises InputError.
+
+    settings: key=value of ``SECTIONS``. Where neither they nor the run ask for a scenario with
+    the task inferred, GNu is evaluated.
+    """
+    start_s = time.monotonic()
+    opened, record = open_run(root)
+    config = change_settings(opened.config, settings, SECTIONS)
+    if not config.evaluation.inferred_scenarios and not any("scenarios" in s for s in settings):
+        config = change_settings(config, ["evaluation.scenarios=[GG,GNu]"], SECTIONS)
+    run = replace(opened, config=config)
+    if not num_leading(run.store):
+        raise RunFolderError(f"{root} has no mask of task 0; run the sweep first")
+    folder = data_folder if config.data_dir is None else Path(config.data_dir).expanduser()
+    dataset = load_dataset(config.benchmark.dataset, folder)
+    resources = find_resources(config.executor, connect=True)
+    with locked(run.layout):
+        clean_temporaries(run.layout)
+        with working(run, record, dataset, resources, display) as phases:
+            measured, failures = evaluate(phases, ())
+            write_report(run, measured)
+            phases.end(failures, measured)
+    return EvaluationResult(
+        run=run, failures=failures, measured=measured, elapsed_s=time.monotonic() - start_s
+    )
+
+
+def evaluate(phases: Phases, untrained: Sequence[Failure]) -> tuple[Measured, tuple[Failure, ...]]:
+    """Answer what the sweep asks at every k whose tasks are trained; files that are there stand."""
+    measured: Measured = {}
+    failures: tuple[Failure, ...] = ()
+    if "GG" in phases.run.config.evaluation.scenarios:
+        given, failures = _given(phases, untrained)
+        measured |= given
+    if phases.run.config.evaluation.inferred_scenarios:
+        inferred, more = _inferred(phases)
+        measured, failures = measured | inferred, failures + more
+    return measured, failures
+
+
+def _given(phases: Phases, untrained: Sequence[Failure]) -> tuple[Measured, tuple[Failure, ...]]:
+    run = phases.run
+    correct = stored_counts(run)
+    most = max(run.config.evaluation.points(run.config.benchmark.num_tasks))
+    failed = {task for failure in untrained for task in failure.job.tasks}
+    places = run.store.locate()
+    skipped = failed | {task for task in range(most) if task not in places}
+
+    def keep(result: JobResult) -> None:
+        correct.update(result.correct)
+
+    plan = plan_jobs(most, phases.record.cohort_size, correct.keys() | skipped, "evaluate")
+    _, failures = phases.work("evaluating GG", plan, most, keep)
+    accuracies = write_evaluations(run, correct, _num_test_images(phases, most))
+    points = {str(k): {"accuracy": accuracy} for k, accuracy in accuracies.items()}
+    return {scenario_key(run, "GG"): points} if points else {}, failures
+
+
+def _inferred(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
+    run = phases.run
+    questions = _questions(run)
+    if not questions:
+        return {}, ()
+    open_questions = [question for question in questions if not is_answered(run, question)]
+    plans = [
+        plan_jobs(q.k, INFERENCE_BLOCK_TASKS, inferred_tasks(run, q), "infer", q) for q in open_questions
+    ]
+    plan = Plan(jobs=tuple(job for p in plans for job in p.jobs), num_done=sum(p.num_done for p in plans))
+    verb = f"inferring tasks ({run.config.evaluation.inference.label})"
+    _, failures = phases.work(verb, plan, sum(question.k for question in open_questions))
+    measured: Measured = {}
+    for question in open_questions:
+        merge_parts(run, question)
+    for question in questions:
+        for scenario, metrics in question_metrics(run, question).items():
+            by_k = measured.setdefault(scenario_key(run, scenario), {}).setdefault(
+                question.inference.label, {}
+            )
+            by_k[str(question.k)] = metrics
+    return measured, failures
+
+
+def _questions(run: Run) -> list[Question]:
+    """Return one question per k that is trained; the bank file is made when there is any."""
+    evaluation = run.config.evaluation
+    most = num_leading(run.store)
+    points = [k for k in evaluation.points(run.config.benchmark.num_tasks) if k <= most]
+    if not points:
+        return []
+    bank = ensure_bank(run.store)
+    return [
+        Question(inference=evaluation.inference, k=k, num_batches=test_batches(run), bank=bank)
+        for k in points
+    ]
+
+
+def _num_test_images(phases: Phases, num_tasks: int) -> dict[int, int]:
+    spec, labels = phases.run.config.benchmark, phases.dataset.test_labels
+    if spec.classes_per_task is None:
+        return dict.fromkeys(range(num_tasks), len(labels))
+    per_task = spec.classes_per_task
+    return {t: int((labels // per_task == t).sum()) for t in range(num_tasks)}

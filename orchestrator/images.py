@@ -1,0 +1,74 @@
+"""Images from and to files: PNG and .npy, in the units of a data set."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from core.errors import InferenceError
+
+PNG_MAX = 255
+
+
+def read_images(path: Path, image_shape: tuple[int, int], scale: float) -> NDArray[np.float32]:
+    """Return the images of a file, float32 [N, D], pixels 0 .. ``scale`` as in the data set.
+
+    A PNG is one image, 0 .. 255 standing for the whole range. A .npy file holds [H, W], [N, H, W]
+    or flat pixels: integers in the data set's units, or fractions 0.0 .. 1.0. Raises InferenceError.
+    """
+    raw = _read_npy(path, scale) if path.suffix == ".npy" else _read_png(path, image_shape, scale)
+    images = flat_images(raw, image_shape, str(path))
+    low, high = images.min() / scale, images.max() / scale
+    if low < 0 or high > 1:
+        raise InferenceError(
+            f"{path}: pixels from {low:g} to {high:g} of the range, expected fractions from 0 to 1, "
+            f"or whole numbers from 0 to {scale:g}"
+        )
+    return images
+
+
+def flat_images(images: Any, image_shape: tuple[int, int], name: str) -> NDArray[np.float32]:
+    """Return [N, H, W], [H, W], [N, D] or [D] as float32 [N, D].
+
+    Raises InferenceError, naming the images ``name``, on another size, or on NaN or infinity.
+    """
+    array, (height, width) = np.asarray(images, dtype=np.float32), image_shape
+    is_flat = array.ndim in (1, 2) and array.shape[-1] == height * width
+    if array.size == 0 or not (is_flat or (array.ndim in (2, 3) and array.shape[-2:] == image_shape)):
+        found = " x ".join(map(str, array.shape)) or "1"
+        raise InferenceError(f"{name}: found {found} pixels, the network takes {height} x {width}")
+    if not np.isfinite(array).all():
+        raise InferenceError(f"{name}: pixels that are not finite numbers (NaN or infinite)")
+    return array.reshape(-1, height * width)
+
+
+def write_png(path: Path, image: NDArray[np.uint8], scale: float) -> None:
+    """Write one image, uint8 [H, W] in 0 .. ``scale``, as a grey PNG."""
+    stretched = np.round(image.astype(np.float64) * (PNG_MAX / scale)).astype(np.uint8)
+    Image.fromarray(stretched).save(path, format="PNG")
+
+
+def _read_npy(path: Path, scale: float) -> NDArray[np.float64]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InferenceError(f"{path} cannot be read as .npy: {error}") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
+        raise InferenceError(f"{path}: expected one array of numbers")
+    return array.astype(np.float64) * (scale if array.dtype.kind == "f" else 1.0)
+
+
+def _read_png(path: Path, image_shape: tuple[int, int], scale: float) -> NDArray[np.float64]:
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.size[::-1] != image_shape:
+                height, width = image_shape
+                found = f"{image.size[1]} x {image.size[0]}"
+                raise InferenceError(f"{path}: found {found} pixels, the network takes {height} x {width}")
+            grey = np.asarray(image.convert("L"), dtype=np.float64)
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        reason = getattr(error, "strerror", None) or "not a PNG image"
+        raise InferenceError(f"{path} cannot be read: {reason}; give a PNG or .npy file") from error
+    return grey * (scale / PNG_MAX)

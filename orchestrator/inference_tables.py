@@ -1,0 +1,168 @@
+"""Tables of task inference: parts as workers finish them, merged when the last one is there.
+
+A part, like a mask file, is a fact: what is on disk and readable is done. The merged table is
+the same for any number of workers, any order and after any crash.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from core.errors import DamagedFileError
+from core.evaluation_batches import InferredRows
+from orchestrator.jobs import Question
+from orchestrator.run_folder import Run
+from storage.files import commit
+from storage.layout import RunLayout
+from storage.tables import INFERENCE_SCHEMA, read_evaluation, task_accuracies, task_shares, write_evaluation
+
+ORDER = [("task", "ascending"), ("batch", "ascending"), ("first_image", "ascending")]
+Metrics = dict[str, float]
+
+
+def write_part(
+    layout: RunLayout, fingerprint: str, question: Question, rows: list[tuple[int, InferredRows]]
+) -> None:
+    """Commit the rows of contiguous tasks, given as (task, rows)."""
+    table = pa.concat_tables([_rows_table(task, inferred) for task, inferred in rows])
+    path = layout.evaluation_part(*_place(question), rows[0][0], rows[-1][0])
+    write_evaluation(path, table, {"fingerprint": fingerprint, "k": str(question.k)})
+
+
+def inferred_tasks(run: Run, question: Question) -> set[int]:
+    """Return the tasks that readable parts hold."""
+    return {task for part in _parts(run, question) for task in pc.unique(part["task"]).to_pylist()}
+
+
+def is_answered(run: Run, question: Question) -> bool:
+    """Tell whether the table of every scenario asked for is there and readable."""
+    return all(_stored(run, question, name) for name in run.config.evaluation.inferred_scenarios)
+
+
+def merge_parts(run: Run, question: Question) -> None:
+    """Write the table of each scenario when every task is inferred, and drop the parts."""
+    seen: set[int] = set()
+    kept = []
+    for part in _parts(run, question):
+        fresh = set(pc.unique(part["task"]).to_pylist()) - seen
+        kept.append(part.filter(pc.is_in(part["task"], pa.array(sorted(fresh), pa.int32()))))
+        seen |= fresh
+    if not seen.issuperset(range(question.k)):
+        return
+    table = pa.concat_tables(kept).sort_by(ORDER).combine_chunks()
+    is_right = pc.equal(table["task"], table["inferred_task"])
+    for scenario in run.config.evaluation.inferred_scenarios:
+        counted = table["num_correct"] if scenario == "GNs" else _where(is_right, table["num_correct"])
+        position = table.column_names.index("num_correct")
+        scored = table.set_column(position, INFERENCE_SCHEMA.field("num_correct"), counted)
+        write_evaluation(_path(run, question, scenario), scored, _metadata(run, question, scenario))
+    shutil.rmtree(run.layout.evaluation_parts(*_place(question)), ignore_errors=True)
+
+
+def question_metrics(run: Run, question: Question) -> dict[str, Metrics]:
+    """Return, by scenario, what the tables say; scenarios without a table are left out.
+
+    Means over tasks, fractions: ``accuracy``; ``task_inference_accuracy`` of inferences;
+    ``image_task_inference_accuracy``, each inference weighted by the images it answers for;
+    ``top_5_task_inference_accuracy``; ``shortlist_agreement`` with exact one-shot, where checked.
+    Writes the confusion table beside.
+    """
+    found: dict[str, Metrics] = {}
+    for scenario in run.config.evaluation.inferred_scenarios:
+        table = _stored(run, question, scenario)
+        if table is not None:
+            found[scenario] = _metrics(table)
+            _write_confusion(run, question, table)
+    return found
+
+
+def _metrics(table: pa.Table) -> Metrics:
+    is_right = pc.equal(table["task"], table["inferred_task"])
+    metrics = {
+        "accuracy": _mean(task_accuracies(table)),
+        "task_inference_accuracy": _mean(_task_means(table, is_right)),
+        "image_task_inference_accuracy": _mean(task_shares(table, _where(is_right, table["num_images"]))),
+        "top_5_task_inference_accuracy": _mean(_task_means(table, pc.is_valid(table["rank"]))),
+    }
+    checked = table.filter(pc.is_valid(table["exact_task"]))
+    if len(checked):
+        agreement = pc.equal(checked["exact_task"], checked["inferred_task"])
+        metrics["shortlist_agreement"] = float(pc.mean(agreement).as_py())
+    return metrics
+
+
+def _task_means(table: pa.Table, condition: pa.ChunkedArray) -> dict[int, float]:
+    """Return, by task, the fraction of inferences for which ``condition`` holds."""
+    marked = pa.table({"task": table["task"], "holds": pc.cast(condition, pa.float64())})
+    means = marked.group_by("task").aggregate([("holds", "mean")])
+    return dict(zip(means["task"].to_pylist(), means["holds_mean"].to_pylist(), strict=True))
+
+
+def _write_confusion(run: Run, question: Question, table: pa.Table) -> None:
+    counted = table.group_by(["task", "inferred_task"]).aggregate([("batch", "count"), ("num_images", "sum")])
+    names = ["task", "inferred_task", "num_inferences", "num_images"]
+    confusion = counted.rename_columns(names).sort_by([("task", "ascending"), ("inferred_task", "ascending")])
+    path = run.layout.confusion(*_place(question))
+    commit(path, lambda temporary: pq.write_table(confusion, temporary, compression="zstd"))
+
+
+def _rows_table(task: int, rows: InferredRows) -> pa.Table:
+    columns = {
+        "task": np.full_like(rows.batch, task),
+        **{name: getattr(rows, name) for name in INFERENCE_SCHEMA.names if name != "task"},
+    }
+    arrays = {name: pa.array(values) for name, values in columns.items()}
+    arrays["rank"] = pa.array(rows.rank, mask=rows.rank == 0)
+    arrays["exact_task"] = pa.array(rows.exact_task, mask=rows.exact_task < 0)
+    return pa.table(arrays).cast(INFERENCE_SCHEMA)
+
+
+def _parts(run: Run, question: Question) -> Iterator[pa.Table]:
+    for path in sorted(run.layout.evaluation_parts(*_place(question)).glob("tasks-*.parquet")):
+        try:
+            yield read_evaluation(path, run.fingerprint)
+        except DamagedFileError:
+            continue  # inferred again from the masks
+
+
+def _stored(run: Run, question: Question, scenario: str) -> pa.Table | None:
+    try:
+        return read_evaluation(_path(run, question, scenario), run.fingerprint)
+    except DamagedFileError:
+        return None
+
+
+def _path(run: Run, question: Question, scenario: str) -> Path:
+    label = f"{scenario}-{question.inference.label}"
+    return run.layout.evaluation(label, question.k, question.num_batches)
+
+
+def _place(question: Question) -> tuple[str, int, int | None]:
+    return question.inference.label, question.k, question.num_batches
+
+
+def _metadata(run: Run, question: Question, scenario: str) -> dict[str, str]:
+    inference = question.inference
+    return {
+        "scenario": scenario,
+        "algorithm": inference.algorithm,
+        "objective": inference.objective,
+        "images": str(inference.images),
+        "batches": "all" if question.num_batches is None else str(question.num_batches),
+        "k": str(question.k),
+        "fingerprint": run.fingerprint,
+    }
+
+
+def _where(condition: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return ``values`` where ``condition`` holds, else 0."""
+    return pc.if_else(condition, values, pa.scalar(0, pa.int32()))
+
+
+def _mean(by_task: dict[int, float]) -> float:
+    return float(np.mean(list(by_task.values())))

@@ -1,0 +1,170 @@
+"""Phases of a run: jobs of one kind, handed to workers that are started when there is a job."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.datasets import Dataset
+from core.errors import SupSupError, first_line
+from orchestrator.config import build_sweep, config_values
+from orchestrator.controller import Failure, RetryPolicy, run_jobs
+from orchestrator.display import Display
+from orchestrator.executors import Executor
+from orchestrator.jobs import Job, JobResult
+from orchestrator.launch import make_executor
+from orchestrator.plan import Plan
+from orchestrator.provenance import package_version
+from orchestrator.report import Measured, metrics_by_k
+from orchestrator.run_folder import Resources, Run
+from orchestrator.tracked import TrackedEnd, TrackedRun, absolute_uri, sqlite_path
+from orchestrator.tracking import Tracker, flat_params, known_reports, make_tracker
+from storage.run_file import RunRecord
+
+
+class StoppedError(SupSupError):
+    """The user stopped the run; what was finished is kept."""
+
+    exit_code = 130
+
+
+@dataclass
+class _Watcher:
+    """Passes what the controller tells on to the display, the tracker and ``on_result``."""
+
+    display: Display
+    tracker: Tracker
+    on_result: Callable[[JobResult], None] | None
+    num_done: int = 0
+    notes: set[str] = field(default_factory=set)
+
+    def job_done(self, job: Job, result: JobResult) -> None:
+        self.num_done += len(job.tasks)
+        if result.note is not None and result.note not in self.notes:
+            self.notes.add(result.note)
+            self.display.message(result.note)
+        if self.on_result is not None:
+            self.on_result(result)
+        self.tracker.tasks(result.reports)
+        self.display.advance(job, result)
+
+    def job_retried(self, job: Job, error: Exception, delay_s: float) -> None:
+        again = f"again in {delay_s:.1f} s" if delay_s else "each task again on its own"
+        self.display.message(f"{job} failed, {again}: {first_line(error)}")
+
+    def job_failed(self, job: Job, error: Exception, num_attempts: int) -> None:
+        self.display.message(f"{job} failed after {num_attempts} attempts: {first_line(error)}")
+
+
+@dataclass
+class Phases:
+    """Runs one phase after another in a run folder, on the same workers."""
+
+    run: Run
+    record: RunRecord
+    dataset: Dataset
+    resources: Resources
+    display: Display
+    tracker: Tracker
+    _executor: Executor | None = None
+
+    def work(
+        self,
+        verb: str,
+        plan: Plan,
+        num_total: int,
+        on_result: Callable[[JobResult], None] | None = None,
+    ) -> tuple[int, tuple[Failure, ...]]:
+        """Run the jobs of ``plan``; return how many tasks ended well, and the failures.
+
+        verb, num_total: what the display says, and of how many tasks.
+        """
+        if not plan.jobs:
+            return 0, ()
+        if self._executor is None:
+            self._executor = make_executor(self.run, self.record, self.dataset, self.resources)
+        watcher = _Watcher(self.display, self.tracker, on_result)
+        self.display.start(verb, num_total, plan.num_done)
+        policy = RetryPolicy(max_retries=self.run.config.executor.retries)
+        failures = run_jobs(plan.jobs, self._executor, policy, watcher)
+        self.display.stop()
+        return watcher.num_done, failures
+
+    def end(self, failures: Sequence[Failure], measured: Measured) -> None:
+        """End the workers, then the MLflow run."""
+        self.close()
+        layout = self.run.layout
+        own = build_sweep(self.record.config, str(layout.run_file)).evaluation.inference.label
+        end = TrackedEnd(
+            status="FAILED" if failures else "FINISHED",
+            metrics=metrics_by_k(measured, own),
+            artifacts=(
+                (layout.config, None),
+                (layout.tasks, None),
+                *((path, "report") for path in sorted(layout.report.iterdir())),
+            ),
+            failed=tuple((t, first_line(f.error)) for f in failures for t in f.job.tasks),
+        )
+        if not self.tracker.close(end):
+            self.display.message(
+                f"MLflow has not taken everything of this run; all of it is in {layout.root}, and the "
+                "next `supsup run` of the same sweep sends the rest"
+            )
+
+    def close(self) -> None:
+        """End the executor, if one was started."""
+        self.display.stop()
+        if self._executor is not None:
+            self._executor.close()
+
+
+@contextmanager
+def working(
+    run: Run, record: RunRecord, dataset: Dataset, resources: Resources, display: Display
+) -> Iterator[Phases]:
+    """Open the run in MLflow and give its phases; whatever is raised ends workers and MLflow run.
+
+    Raises StoppedError in place of KeyboardInterrupt.
+    """
+    tracker = make_tracker(run.config.tracking.uri, display.message)
+    tracker.open(_tracked_run(run, record), _finished_reports(run))
+    phases = Phases(run, record, dataset, resources, display, tracker)
+    try:
+        yield phases
+    except BaseException as error:
+        phases.close()
+        was_stopped = isinstance(error, KeyboardInterrupt)
+        tracker.close(TrackedEnd(status="KILLED" if was_stopped else "FAILED"))
+        if was_stopped:
+            raise StoppedError(_stopped_message(run)) from None
+        raise
+
+
+def _tracked_run(run: Run, record: RunRecord) -> TrackedRun:
+    uri = run.config.tracking.uri
+    database = sqlite_path(absolute_uri(uri)) if uri else None
+    root = database.parent if database else run.layout.root.parent
+    return TrackedRun(
+        experiment=run.config.name,
+        name=run.name,
+        fingerprint=run.fingerprint,
+        created_s=record.created_s,
+        params=flat_params(config_values(run.config))
+        | {"cohort_size": record.cohort_size, "engine": record.engine, "supsup": package_version("supsup")},
+        artifact_root=root / "mlflow-artifacts" / run.config.name,
+        task_runs=run.config.tracking.task_runs,
+    )
+
+
+def _finished_reports(run: Run) -> list[Any]:
+    places, store = run.store.locate(), run.store
+    times = {path: float(store.provenance(path)["finished_s"]) for path in set(places.values())}
+    return known_reports(store.facts().to_pylist(), {task: times[path] for task, path in places.items()})
+
+
+def _stopped_message(run: Run) -> str:
+    num_done = len([task for task in run.store.locate() if task < run.config.benchmark.num_tasks])
+    return (
+        f"stopped: {num_done} of {run.config.benchmark.num_tasks} tasks are finished and kept in "
+        f"{run.layout.root}; the same command goes on from there"
+    )

@@ -1,0 +1,159 @@
+"""Which task is an image from, and which class? From a run folder, in three lines.
+
+from orchestrator.predict import load_predictor
+
+predictor = load_predictor("runs/permuted_10-edcee530")
+answers = predictor.infer(images)        # uint8 [N, 28, 28], as a task sees them
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from core.datasets import normalisation
+from core.masks import packed_num_bytes
+from core.networks import base_weights
+from core.specs import IMAGE_SHAPES, NUM_CLASSES, InferenceSpec
+from core.superposition import Bank, MaskBank, mask_weights
+from core.task_inference import TaskSearch, infer_tasks, search_first
+from orchestrator.config import change_settings
+from orchestrator.images import flat_images
+from orchestrator.run_folder import Run, open_run
+from storage.bank_file import ensure_bank, map_bank
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One task and what its mask says. label: the class. confidence: softmax of its output, 0 to 1.
+
+    value: what tasks are ranked by, lower is better (``core.task_inference.Ranking``).
+    """
+
+    task: int
+    label: int
+    confidence: float
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The answer for one image: that of the best candidate, and up to five, best first."""
+
+    best: tuple[Candidate, ...]
+
+    @property
+    def task(self) -> int:
+        """The inferred task."""
+        return self.best[0].task
+
+    @property
+    def label(self) -> int:
+        """The class, by the mask of the inferred task."""
+        return self.best[0].label
+
+    @property
+    def confidence(self) -> float:
+        """The softmax output of that class, 0 to 1: high only where task and class are clear."""
+        return self.best[0].confidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """Answers for images one by one; build it with ``load_predictor`` or ``predictor``.
+
+    image_shape: height and width. scale, mean, std: a network sees (pixel / scale - mean) / std.
+    """
+
+    search: TaskSearch
+    image_shape: tuple[int, int]
+    scale: float
+    mean: float
+    std: float
+
+    def infer(self, images: NDArray[Any]) -> list[Answer]:
+        """Answer for each image. Raises InferenceError on a wrong size or pixels that are not finite.
+
+        images: [N, H, W], [H, W] or [N, D]; pixels 0 .. ``scale`` of any number type, as a task
+        sees them (permuted, rotated).
+        """
+        raw_ND = torch.from_numpy(flat_images(images, self.image_shape, "images"))
+        x_ND = raw_ND * (1 / (self.scale * self.std)) - self.mean / self.std
+        return [self._answer(x_D) for x_D in x_ND]
+
+    def _answer(self, x_D: torch.Tensor) -> Answer:
+        ranking = infer_tasks(self.search, x_D.reshape(1, 1, -1))
+        bank = self.search.bank
+        candidates = []
+        for task, value in zip(ranking.tasks[0], ranking.values[0], strict=True):
+            hidden = x_D
+            weights = mask_weights(bank.packed(np.array([task]))[0], bank.base)
+            for weight_OI in weights[:-1]:
+                hidden = (weight_OI @ hidden).relu()
+            p_O = torch.softmax(weights[-1] @ hidden, dim=0)
+            label = int(p_O.argmax())
+            candidates.append(
+                Candidate(task=int(task), label=label, confidence=float(p_O[label]), value=float(value))
+            )
+        return Answer(best=tuple(candidates))
+
+
+def load_predictor(root: str | Path, k: int | None = None, **inference: str) -> Predictor:
+    """Return the predictor over the first k tasks of a run folder, all of them by default.
+
+    inference: ``algorithm`` and ``objective`` where they are not to be the run's. Raises
+    RunFolderError, ConfigError or InferenceError.
+    """
+    run, _ = open_run(Path(root))
+    num_threads = len(os.sched_getaffinity(0))
+    tiles = map_bank(ensure_bank(run.store), packed_num_bytes(run.identity.shapes))
+    return predictor(run, MaskBank(tiles, base_tensors(run), num_threads), k, inference)
+
+
+@contextmanager
+def sharded_predictor(
+    root: Path, num_shards: int, k: int | None, inference: Mapping[str, str]
+) -> Iterator[Predictor]:
+    """Give the same predictor over ``num_shards`` Ray actors, which end with the context."""
+    from orchestrator.ray_bank import ray_bank  # imports ray: only where it is asked for
+
+    run, _ = open_run(root)
+    with ray_bank(run, base_tensors(run), num_shards, run.config.executor.address) as bank:
+        yield predictor(run, bank, k, inference)
+
+
+def predictor(run: Run, bank: Bank, k: int | None, inference: Mapping[str, str]) -> Predictor:
+    """Return the predictor of a run over a bank of its masks."""
+    spec, dataset = _inference(run, inference), run.config.benchmark.dataset
+    scale, mean, std = normalisation(dataset)
+    num_classes = NUM_CLASSES[dataset]
+    return Predictor(
+        search=search_first(spec, bank, bank.num_tasks if k is None else k, num_classes=num_classes),
+        image_shape=IMAGE_SHAPES[dataset],
+        scale=scale,
+        mean=mean,
+        std=std,
+    )
+
+
+def base_tensors(run: Run) -> tuple[torch.Tensor, ...]:
+    """Return the fixed weights of a run, float32 [O, I] a layer."""
+    num_inputs = run.layers[0].shape[1]
+    weights = base_weights(run.config.network, num_inputs, seed=run.config.seed)
+    return tuple(torch.from_numpy(weight) for weight in weights)
+
+
+def _inference(run: Run, words: Mapping[str, str]) -> InferenceSpec:
+    """Return the run's way of inference with ``words`` changed, one image at a time."""
+    settings = [f"evaluation.inference.{key}={value}" for key, value in words.items()]
+    spec = change_settings(run.config, settings, ["evaluation"]).evaluation.inference
+    classes, outputs = NUM_CLASSES[run.config.benchmark.dataset], run.config.network.outputs
+    if outputs == classes and "objective" not in words:
+        spec = replace(spec, objective="H")  # G needs superfluous neurons
+    return replace(spec, images=1)

@@ -1,0 +1,75 @@
+"""The bank file: the masks of a run laid out for task inference, to be mapped into memory.
+
+A numpy file, uint8 [T, K, 256] (``core.packed_sums``). It is made from the mask files, of which
+it is a copy in another order, and its name sums up their digests: a run that grows, or a mask
+that is made anew with other bits, gives another file. Processes of one machine share its pages.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import DamagedFileError, RunFolderError, first_line
+from core.masks import packed_num_bytes
+from core.packed_sums import TILE_BYTES, num_tiles, to_tiles
+from storage.files import commit
+from storage.mask_store import MaskStore
+
+CHUNK_MASKS = 512  # masks in memory while a file is made
+
+
+def ensure_bank(store: MaskStore) -> Path:
+    """Return the bank file of all tasks up to the first that has no mask, made now if need be.
+
+    Banks that this one replaces are removed. Raises RunFolderError when task 0 has no mask.
+    """
+    digests = _leading_digests(store)
+    if not digests:
+        raise RunFolderError(f"{store.layout.root} has no mask of task 0; run the sweep first")
+    digest = hashlib.sha256("".join(digests).encode()).hexdigest()
+    path = store.layout.bank(len(digests), digest)
+    if not path.is_file():
+        commit(path, lambda temporary: _write(store, len(digests), temporary))
+    for other in store.layout.banks.glob("masks-*.npy"):
+        if other != path:
+            other.unlink(missing_ok=True)
+    return path
+
+
+def num_leading(store: MaskStore) -> int:
+    """Count the tasks before the first that has no mask file."""
+    places = store.locate()
+    return next((task for task in range(len(places)) if task not in places), len(places))
+
+
+def map_bank(path: Path, num_bytes: int) -> NDArray[np.uint8]:
+    """Map a bank file of masks of ``num_bytes`` read-only, uint8 [T, K, 256]. Raises DamagedFileError."""
+    try:
+        tiles = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        reason = first_line(error)[:160]
+        raise DamagedFileError(f"{path} cannot be read ({reason}); delete it, it is made again") from error
+    if tiles.ndim != 3 or tiles.shape[::2] != (num_tiles(num_bytes), TILE_BYTES) or tiles.dtype != np.uint8:
+        raise DamagedFileError(f"{path} is not a bank of masks of {num_bytes} bytes; delete it")
+    # A plain view: numpy's memmap class costs time at every slice and says nothing more.
+    return np.asarray(tiles)
+
+
+def _leading_digests(store: MaskStore) -> list[str]:
+    """Return the digests of tasks 0, 1, 2 and so on, up to the first that is missing."""
+    facts = store.facts()
+    tasks, digests = facts["task"].to_pylist(), facts["digest"].to_pylist()
+    return [digest for i, (task, digest) in enumerate(zip(tasks, digests, strict=True)) if task == i]
+
+
+def _write(store: MaskStore, num_tasks: int, path: Path) -> None:
+    num_bytes = packed_num_bytes(store.identity.shapes)
+    shape = (num_tiles(num_bytes), num_tasks, TILE_BYTES)
+    tiles = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    for first in range(0, num_tasks, CHUNK_MASKS):
+        tasks = range(first, min(first + CHUNK_MASKS, num_tasks))
+        rows = [np.frombuffer(mask.bits, dtype=np.uint8) for mask in store.iterate(tasks)]
+        tiles[:, first : first + len(rows)] = to_tiles(np.stack(rows))
+    tiles.flush()
