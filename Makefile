@@ -32,6 +32,9 @@ check: $(READY)
 
 bench: $(READY)
 	$(PYTHON) perf/training.py
+	$(PYTHON) perf/inference.py
+	$(PYTHON) perf/inference.py --memory 2500
+	$(PYTHON) perf/inference.py --from-disk 20000
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

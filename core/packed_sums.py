@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 TILE_BYTES = 256  # smaller tiles cost vector loops their length; larger ones blur the shortlist
 REFERENCE_CHUNK = 32  # masks that the reference unpacks at a time
+MIN_THREAD_BYTES = 8_000_000  # of packed masks, a few milliseconds: less is not worth a thread
 
 Tiles = NDArray[np.uint8]  # [T, K, 256]
 Planes = NDArray[Any]  # [T, 8, 256]
@@ -45,7 +46,7 @@ def to_tiles(packed_KP: NDArray[np.uint8]) -> Tiles:
 
 def from_tiles(tiles: Tiles, num_bytes: int) -> NDArray[np.uint8]:
     """Undo ``to_tiles``: uint8 [K, P]."""
-    return tiles.transpose(1, 0, 2).reshape(tiles.shape[1], -1)[:, :num_bytes]
+    return tiles.transpose(1, 0, 2).reshape(tiles.shape[1], len(tiles) * TILE_BYTES)[:, :num_bytes]
 
 
 def to_planes(bit_values: NDArray[Any]) -> Planes:
@@ -77,8 +78,11 @@ def masked_sums(
     loop = _compiled().sums if has_numba() else _reference_sums
     out = np.zeros(len(masks))
     part_planes = planes if len(chosen) == len(planes) else planes[chosen]
+    num_bytes = len(masks) * len(chosen) * TILE_BYTES
     _in_threads(
-        lambda part: loop(tiles, masks[part], part_planes, chosen, out[part]), len(masks), num_threads
+        lambda part: loop(tiles, masks[part], part_planes, chosen, out[part]),
+        len(masks),
+        min(num_threads, num_bytes // MIN_THREAD_BYTES),
     )
     return out
 
@@ -87,7 +91,9 @@ def bit_counts(tiles: Tiles, masks: NDArray[np.int64], *, num_threads: int = 1) 
     """Count in how many of ``masks`` each bit is 1, int32 planes [T, 8, 256]."""
     loop = _compiled().counts if has_numba() else _reference_counts
     out = np.zeros((len(tiles), 8, TILE_BYTES), dtype=np.int32)
-    _in_threads(lambda part: loop(tiles[part], masks, out[part]), len(tiles), num_threads)
+    num_bytes = len(masks) * len(tiles) * TILE_BYTES
+    num_parts = min(num_threads, num_bytes // MIN_THREAD_BYTES)
+    _in_threads(lambda part: loop(tiles[part], masks, out[part]), len(tiles), num_parts)
     return out
 
 
@@ -99,7 +105,7 @@ def has_numba() -> bool:
 
 def _in_threads(work: Callable[[slice], None], size: int, num_threads: int) -> None:
     """Cut ``size`` items into one part a thread; the compiled loops let go of the interpreter."""
-    step = max(1, -(-size // num_threads))
+    step = max(1, -(-size // max(1, num_threads)))
     parts = [slice(start, start + step) for start in range(0, size, step)]
     if len(parts) < 2:
         for part in parts:

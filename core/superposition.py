@@ -175,14 +175,16 @@ def pass_through(x_BD: Tensor, weights: Sequence[Tensor], objective: Objective, 
     return Flow(tuple(inputs), tuple(reversed(deltas)))
 
 
-def gradient_planes(flow: Flow, base: Sequence[Tensor], images: slice) -> Planes:
-    """Return dObjective/dW * base as planes, the objective being the mean over ``images``."""
-    num_images = len(flow.inputs[0][images])
-    layers = [
-        (delta_BO[images].T @ h_BI[images]) * weight_OI / num_images
-        for h_BI, delta_BO, weight_OI in zip(flow.inputs, flow.deltas, base, strict=True)
-    ]
-    return to_planes(np.concatenate([_padded(layer.cpu().numpy()) for layer in layers]))
+def gradient_planes(flow: Flow, base: Sequence[Tensor]) -> Planes:
+    """Return dObjective/dW * base as planes, the objective being the mean over the images."""
+    num_images = len(flow.inputs[0])
+    bit_values = base[0].new_zeros(sum(_num_bits(weight) for weight in base))
+    start = 0
+    for h_BI, delta_BO, weight_OI in zip(flow.inputs, flow.deltas, base, strict=True):
+        layer_OI = bit_values[start : start + weight_OI.numel()].view(weight_OI.shape)
+        torch.mm((delta_BO / num_images).T, h_BI, out=layer_OI).mul_(weight_OI)
+        start += _num_bits(weight_OI)
+    return to_planes(bit_values.cpu().numpy())
 
 
 def mask_weights(packed_P: NDArray[np.uint8], base: Sequence[Tensor]) -> list[Tensor]:
@@ -203,10 +205,10 @@ def _layer_values(bit_values: NDArray[np.generic], base: Sequence[Tensor]) -> li
     for weight in base:
         flat = bit_values[start : start + weight.numel()]
         layers.append(torch.from_numpy(flat).reshape(weight.shape).to(weight.device))
-        start += -(-weight.numel() // 8) * 8
+        start += _num_bits(weight)
     return layers
 
 
-def _padded(layer: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Flatten a layer and pad it to whole bytes of bits."""
-    return np.pad(layer.reshape(-1), (0, -layer.size % 8))
+def _num_bits(weight: Tensor) -> int:
+    """Return the bits of a layer in a packed mask, padding included."""
+    return -(-weight.numel() // 8) * 8

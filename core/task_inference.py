@@ -56,8 +56,7 @@ class TaskSearch:
 
     def planes(self, x_ND: Tensor, superposition: Superposition) -> Planes:
         """Return the gradient of all weights, times the weights, for N images that decide together."""
-        flow = self.flow(x_ND, superposition)
-        return gradient_planes(flow, self.bank.base, slice(None))
+        return gradient_planes(self.flow(x_ND, superposition), self.bank.base)
 
     def flow(self, x_BD: Tensor, superposition: Superposition) -> Flow:
         """Pass B images through a superposition, forward and backward."""

@@ -14,7 +14,7 @@ from orchestrator.controller import Failure
 from orchestrator.display import duration
 from orchestrator.evaluate import EvaluationResult
 from orchestrator.plan import plan_jobs
-from orchestrator.report import Measured
+from orchestrator.report import Measured, scenario_key
 from orchestrator.resources import find_resources
 from orchestrator.run_folder import Run, cohort_size, locate_run, locked, open_run
 from orchestrator.status import resolve_run, run_status
@@ -185,19 +185,16 @@ def _failure_table(failures: Sequence[Failure]) -> Table:
 
 def _print_measured(console: Console, run: Run, measured: Measured, failures: Sequence[Failure]) -> None:
     inferred = Table("scenario", "inference", "k", "accuracy", "task right", "in best 5", box=SIMPLE_HEAD)
-    done: set[int] = set()
     for key, by_label in measured.items():
         if key.startswith("GG"):
             for k, metrics in by_label.items():
                 _say(console, f"{key} accuracy over the first {k} tasks: {_percent(metrics['accuracy'])}")
-                done.add(int(k))
             continue
         for label, by_k in by_label.items():
             for k, metrics in by_k.items():
                 right, best = metrics["task_inference_accuracy"], metrics["top_5_task_inference_accuracy"]
                 shown = (_percent(value) for value in (metrics["accuracy"], right, best))
                 inferred.add_row(key, label, k, *shown)
-                done.add(int(k))
                 if "shortlist_agreement" in metrics:
                     agreement = _percent(metrics["shortlist_agreement"])
                     _say(
@@ -206,11 +203,18 @@ def _print_measured(console: Console, run: Run, measured: Measured, failures: Se
                     )
     if inferred.row_count:
         console.print(inferred)
-    skipped = ", ".join(str(k) for k in sorted(set(run.config.evaluation.at or ()) - done))
-    if skipped:
-        _say(console, f"not evaluated at k = {skipped}: {num_leading(run.store)} tasks are trained")
+    for scenario in run.config.evaluation.scenarios:
+        _say_skipped(console, run, scenario, measured.get(scenario_key(run, scenario), {}))
     if failures:
         console.print(_failure_table(failures))
+
+
+def _say_skipped(console: Console, run: Run, scenario: str, found: Measured) -> None:
+    by_k = found if scenario == "GG" else found.get(run.config.evaluation.inference.label, {})
+    missing = sorted(set(run.config.evaluation.at or ()) - {int(k) for k in by_k})
+    if missing:
+        points = ", ".join(map(str, missing))
+        _say(console, f"{scenario} not evaluated at k = {points}: {num_leading(run.store)} tasks are trained")
 
 
 def _percent(fraction: float) -> str:

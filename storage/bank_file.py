@@ -48,7 +48,7 @@ def map_bank(path: Path, num_bytes: int) -> NDArray[np.uint8]:
     """Map a bank file of masks of ``num_bytes`` read-only, uint8 [T, K, 256]. Raises DamagedFileError."""
     try:
         tiles = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         reason = first_line(error)[:160]
         raise DamagedFileError(f"{path} cannot be read ({reason}); delete it, it is made again") from error
     if tiles.ndim != 3 or tiles.shape[::2] != (num_tiles(num_bytes), TILE_BYTES) or tiles.dtype != np.uint8:

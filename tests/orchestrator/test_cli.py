@@ -4,7 +4,7 @@ import pytest
 
 from core.errors import ConfigError, RunLockedError, SupSupError
 from orchestrator.cli import call, parse_tasks
-from orchestrator.sweep import StoppedError
+from orchestrator.phases import StoppedError
 
 OUTCOMES = [
     (ConfigError("seed: bad"), 2, "error: seed: bad"),

@@ -4,7 +4,14 @@ import pyarrow as pa
 import pytest
 
 from core.errors import DamagedFileError
-from storage.tables import read_evaluation, task_accuracies, write_evaluation
+from storage.tables import (
+    EVALUATION_SCHEMA,
+    INFERENCE_SCHEMA,
+    read_evaluation,
+    task_accuracies,
+    task_shares,
+    write_evaluation,
+)
 
 TABLE = pa.table(
     {
@@ -34,3 +41,17 @@ def test_a_foreign_or_damaged_table_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DamagedFileError, match="cannot be read"):
         read_evaluation(path, "a")
+
+
+def test_shares_are_weighted_by_images():
+    assert task_shares(TABLE, pa.chunked_array([[128, 0, 128]])) == {0: 128 / 200, 1: 1.0}
+
+
+def test_a_table_of_inference_has_two_more_columns(tmp_path):
+    path = tmp_path / "GNu-one_shot-G-1-2.parquet"
+    more = TABLE.append_column("rank", [pa.array([1, None, 2])]).append_column("exact_task", [pa.nulls(3)])
+    write_evaluation(path, more, {"fingerprint": "a"})
+    table = read_evaluation(path, "a")
+    assert table.schema.remove_metadata() == INFERENCE_SCHEMA
+    assert table.schema.names[:6] == EVALUATION_SCHEMA.names
+    assert table["rank"].to_pylist() == [1, None, 2]

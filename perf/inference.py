@@ -1,0 +1,242 @@
+"""How fast a task is inferred, beside float stacks under autograd and one read of the bits.
+
+LeNet 300-100 with 500 outputs, 315,200 weights a mask. Four measurements, each printed as
+Markdown; all but the last on random masks, which cost what trained ones do:
+
+    python perf/inference.py                        times at 10 to 2500 tasks
+    python perf/inference.py --memory 2500          what one inference adds to a bank in memory
+    python perf/inference.py --from-disk 20000      a bank mapped from a file
+    python perf/inference.py --run RUN --images N   agreement of the shortlist on trained masks
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from core.masks import packed_num_bytes
+from core.networks import base_weights
+from core.packed_sums import TILE_BYTES, num_tiles, to_tiles
+from core.specs import InferenceSpec, NetworkSpec
+from core.superposition import MaskBank, mask_weights
+from core.task_inference import infer_tasks, search_first
+from orchestrator.provenance import processor
+
+NETWORK, CLASSES = NetworkSpec(kind="lenet_300_100", outputs=500), 10
+POINTS = (10, 100, 500, 1000, 2500)
+REPEATS = 7
+WAYS = {"exact": InferenceSpec(), "shortlist": InferenceSpec(algorithm="shortlist")}
+
+
+def main() -> None:
+    """Measure what is asked and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--memory", type=int, metavar="MASKS")
+    parser.add_argument("--from-disk", type=int, metavar="MASKS")
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--images", type=int, default=2000)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{processor()}, torch {torch.__version__}, Python {platform.python_version()}\n")
+    if options.from_disk:
+        _from_disk(options.from_disk)
+    elif options.memory:
+        _memory(options.memory)
+    elif options.run:
+        _agreement(options.run, options.images)
+    else:
+        _times()
+
+
+def _times() -> None:
+    num_threads = len(os.sched_getaffinity(0))
+    print(
+        "| tasks | one image: exact | shortlist | "
+        f"exact, {num_threads} threads | shortlist, {num_threads} threads | float stacks, autograd | "
+        "read the bits once | 128 images: exact | shortlist |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    )
+    tiles = _random_tiles(max(POINTS))
+    for k in POINTS:
+        row = _row(MaskBank(np.ascontiguousarray(tiles[:, :k]), _base()), k, num_threads)
+        print(f"| {k} | " + " | ".join(row) + " |", flush=True)
+
+
+def _row(bank: MaskBank, k: int, num_threads: int) -> list[str]:
+    one, many = _images(1), _images(128)
+    seconds = []
+    for threads in (1, num_threads):
+        threaded = MaskBank(bank.tiles, bank.base, threads)
+        for spec in WAYS.values():
+            search = search_first(spec, threaded, k, num_classes=CLASSES)
+            seconds.append(_median(lambda search=search: infer_tasks(search, one)))
+    seconds.append(_float_stacks(bank, one[0]))
+    seconds.append(_median(lambda: bank.tiles.view(np.uint64).sum()))
+    for spec in WAYS.values():
+        search = search_first(spec, bank, k, num_classes=CLASSES)
+        seconds.append(_median(lambda search=search: infer_tasks(search, many), repeats=2))
+    return [f"{1000 * value:.1f} ms" for value in seconds]
+
+
+def _float_stacks(bank: MaskBank, x_1D: torch.Tensor) -> float:
+    """Time the original code's way: float masks of all tasks, weighted by alpha, and autograd."""
+    tasks = np.arange(bank.num_tasks)
+    stacks = [torch.empty(bank.num_tasks, *weight.shape) for weight in bank.base]
+    for task in tasks:
+        for stack, masked, weight in zip(
+            stacks, mask_weights(bank.packed(np.array([task]))[0], bank.base), bank.base, strict=True
+        ):
+            stack[task] = masked / weight
+
+    def infer() -> torch.Tensor:
+        alpha = torch.full((bank.num_tasks, 1, 1), 1 / bank.num_tasks, requires_grad=True)
+        hidden = x_1D
+        for layer, (weight, stack) in enumerate(zip(bank.base, stacks, strict=True)):
+            hidden = hidden @ (weight * (alpha * stack).sum(dim=0)).T
+            hidden = hidden.relu() if layer < len(stacks) - 1 else hidden
+        held = torch.cat([hidden[:, :CLASSES].detach(), hidden[:, CLASSES:]], dim=1)
+        return torch.autograd.grad(held.logsumexp(dim=1).sum(), alpha)[0].argmin()
+
+    return _median(infer, repeats=3)
+
+
+def _memory(num_masks: int) -> None:
+    """Print by how much one inference, superposition included, raises the peak of a fresh process."""
+    one = _images(1)
+    small = MaskBank(_random_tiles(4), _base())
+    infer_tasks(search_first(WAYS["exact"], small, 4, num_classes=CLASSES), one)  # loads the code
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        path = Path(folder) / "bank.npy"
+        _write_random(path, num_masks)
+        bank = MaskBank(np.load(path), _base())
+        before_bytes = _status_bytes("VmRSS")
+        infer_tasks(search_first(WAYS["exact"], bank, num_masks, num_classes=CLASSES), one)
+    peak_bytes, packed_bytes = _status_bytes("VmHWM"), bank.tiles.nbytes
+    with_bank = (packed_bytes + peak_bytes - before_bytes) / packed_bytes
+    print("| masks | packed | resident before | at most in the inference | packed + growth, as packed |")
+    print("| --- | --- | --- | --- | --- |")
+    print(
+        f"| {num_masks} | {packed_bytes / 1e6:.1f} MB | {before_bytes / 1e6:.1f} MB "
+        f"| {peak_bytes / 1e6:.1f} MB | {with_bank:.2f} x |"
+    )
+
+
+def _from_disk(num_masks: int) -> None:
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        path = Path(folder) / "bank.npy"
+        _write_random(path, num_masks)
+        started_bytes = _status_bytes("VmRSS")
+        tiles = np.asarray(np.load(path, mmap_mode="r"))
+        search = search_first(WAYS["exact"], MaskBank(tiles, _base()), num_masks, num_classes=CLASSES)
+        seconds = [_median(lambda: infer_tasks(search, _images(1)), repeats=3)]
+        short = search_first(WAYS["shortlist"], MaskBank(tiles, _base()), num_masks, num_classes=CLASSES)
+        seconds.append(_median(lambda: infer_tasks(short, _images(1)), repeats=3))
+    peak_bytes = _status_bytes("VmHWM")
+    print("| masks | bank | exact | shortlist | resident before | resident at most |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    print(
+        f"| {num_masks:,} | {tiles.nbytes / 1e6:.0f} MB | {1000 * seconds[0]:.0f} ms "
+        f"| {1000 * seconds[1]:.0f} ms | {started_bytes / 1e6:.0f} MB | {peak_bytes / 1e6:.0f} MB |"
+    )
+
+
+def _agreement(root: Path, num_images: int) -> None:
+    from core.benchmarks import task_view
+    from core.datasets import load_dataset
+    from core.inputs import gather_inputs, to_device
+    from orchestrator.run_folder import open_run
+    from storage.bank_file import ensure_bank, map_bank
+
+    run, _ = open_run(root)
+    dataset = load_dataset(run.config.benchmark.dataset, Path(os.environ["SUPSUP_DATA"]))
+    base = tuple(
+        torch.from_numpy(w)
+        for w in base_weights(run.config.network, dataset.num_inputs, seed=run.config.seed)
+    )
+    tiles = np.array(map_bank(ensure_bank(run.store), packed_num_bytes(run.identity.shapes)))
+    bank, pixels = MaskBank(tiles, base), to_device(dataset, "test", torch.device("cpu"))
+    draw = np.random.default_rng(0)
+    pairs = draw.integers(0, (bank.num_tasks, len(dataset.test_labels)), (num_images, 2))
+    print("| objective | tasks | images | exact right | shortlist right | agree | exact | shortlist |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for objective in ("H", "G"):
+        answers: dict[str, list[int]] = {name: [] for name in WAYS}
+        seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+        for name, way in WAYS.items():
+            spec = InferenceSpec(algorithm=way.algorithm, objective=objective)
+            search = search_first(spec, bank, bank.num_tasks, num_classes=dataset.num_classes)
+            for task, image in pairs:
+                view = task_view(run.config.benchmark, dataset, int(task), seed=run.config.seed)
+                gather = torch.from_numpy(view.input_gather)[None]
+                rows = torch.from_numpy(view.test_rows[image : image + 1])[None]
+                x_GND = gather_inputs(pixels, gather, rows)
+                start_s = time.perf_counter()
+                answers[name].append(int(infer_tasks(search, x_GND).tasks[0, 0]))
+                seconds[name].append(time.perf_counter() - start_s)
+        exact, short = np.array(answers["exact"]), np.array(answers["shortlist"])
+        shares = [(exact == pairs[:, 0]).mean(), (short == pairs[:, 0]).mean(), (exact == short).mean()]
+        print(
+            f"| {objective} | {bank.num_tasks} | {num_images} | "
+            + " | ".join(f"{100 * share:.2f} %" for share in shares)
+            + f" | {1000 * statistics.median(seconds['exact']):.1f} ms"
+            f" | {1000 * statistics.median(seconds['shortlist']):.1f} ms |",
+            flush=True,
+        )
+
+
+def _base() -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(weight) for weight in base_weights(NETWORK, 784, seed=0))
+
+
+def _num_bytes() -> int:
+    return packed_num_bytes([weight.shape for weight in _base()])
+
+
+def _random_tiles(num_masks: int) -> np.ndarray:
+    draw = np.random.default_rng(0)
+    return to_tiles(draw.integers(0, 256, (num_masks, _num_bytes()), dtype=np.uint8))
+
+
+def _write_random(path: Path, num_masks: int) -> None:
+    """Write a bank of random masks, a tile at a time; the pages written do not stay resident."""
+    shape = (num_tiles(_num_bytes()), num_masks, TILE_BYTES)
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for tile in range(shape[0]):
+            draw = np.random.default_rng(tile)
+            file.write(draw.bytes(num_masks * TILE_BYTES))
+
+
+def _images(num: int) -> torch.Tensor:
+    """Return images as a network sees MNIST, roughly: background, and a fifth of bright pixels."""
+    draw = np.random.default_rng(1)
+    raw = np.where(draw.random((num, 1, 784)) < 0.2, draw.random((num, 1, 784)), 0)
+    return torch.from_numpy((raw - 0.1307) / 0.3081).float()
+
+
+def _median(work: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Return the median seconds of ``repeats`` calls, after one that does not count."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start_s = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start_s)
+    return statistics.median(times)
+
+
+def _status_bytes(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The bank file: the masks in another order, made when needed, never stale."""
+
+import numpy as np
+import pytest
+
+import storage.bank_file
+from core.errors import DamagedFileError, ForeignFileError, RunFolderError
+from core.masks import packed_num_bytes
+from core.packed_sums import from_tiles
+from storage.bank_file import ensure_bank, map_bank, num_leading
+from storage.layout import RunLayout
+from storage.mask_store import MaskStore
+from tests.storage.conftest import IDENTITY, PROVENANCE, SHAPES, task_mask
+
+NUM_BYTES = packed_num_bytes(SHAPES)
+
+
+def stored_bits(store: MaskStore, num_tasks: int) -> list[bytes]:
+    return [mask.bits for mask in store.iterate(range(num_tasks))]
+
+
+def mapped_bits(path) -> list[bytes]:
+    return [row.tobytes() for row in from_tiles(map_bank(path, NUM_BYTES), NUM_BYTES)]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 512])
+def test_it_holds_every_mask_whatever_the_chunks_it_was_made_in(store, monkeypatch, chunk):
+    monkeypatch.setattr(storage.bank_file, "CHUNK_MASKS", chunk)
+    assert mapped_bits(ensure_bank(store)) == stored_bits(store, 5)
+
+
+def test_it_is_mapped_and_cannot_be_written(store):
+    tiles = map_bank(ensure_bank(store), NUM_BYTES)
+    assert not tiles.flags.writeable
+    assert isinstance(tiles.base, np.memmap)
+
+
+def test_it_is_made_once_and_again_only_when_the_masks_change(store):
+    path = ensure_bank(store)
+    written = path.stat().st_mtime_ns
+    assert ensure_bank(store) == path
+    assert path.stat().st_mtime_ns == written
+    store.write_cohort([task_mask(5)], PROVENANCE)
+    grown = ensure_bank(store)
+    assert grown != path
+    assert not path.exists()
+    assert mapped_bits(grown) == stored_bits(store, 6)
+
+
+def test_other_bits_give_another_file(store):
+    path = ensure_bank(store)
+    store.write_cohort([task_mask(t + 10) for t in range(3)], PROVENANCE)  # tasks 10-12, not leading
+    assert ensure_bank(store) == path
+    store.layout.cohort(0, 2).unlink()
+    store.write_cohort([task_mask(0), task_mask(1)], PROVENANCE)
+    assert num_leading(store) == 2
+    assert mapped_bits(ensure_bank(store)) == stored_bits(store, 2)
+
+
+def test_a_run_without_masks_has_no_bank(tmp_path):
+    store = MaskStore(RunLayout(tmp_path / "run"), IDENTITY)
+    with pytest.raises(RunFolderError, match="has no mask of task 0; run the sweep first"):
+        ensure_bank(store)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not numpy", "cut"], ids=["empty", "text", "cut"])
+def test_a_damaged_bank_is_named_with_what_to_do(store, content):
+    path = ensure_bank(store)
+    path.write_bytes(path.read_bytes()[:-7] if content == "cut" else content)
+    with pytest.raises(DamagedFileError, match="delete it, it is made again") as raised:
+        map_bank(path, NUM_BYTES)
+    assert str(path) in str(raised.value)
+
+
+def test_a_bank_of_other_masks_is_refused(store):
+    path = ensure_bank(store)
+    with pytest.raises(DamagedFileError, match="is not a bank of masks of 300 bytes"):
+        map_bank(path, 300)
+    with pytest.raises(DamagedFileError, match="cannot be read"):
+        map_bank(path.with_name("nowhere.npy"), NUM_BYTES)
+
+
+def test_damaged_masks_make_no_bank(store):
+    file = store.layout.cohort(0, 2)
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises((DamagedFileError, ForeignFileError)):
+        ensure_bank(store)
+    assert not list(store.layout.banks.glob("*")) if store.layout.banks.exists() else True
