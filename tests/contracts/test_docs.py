@@ -12,7 +12,9 @@ from orchestrator.config import load_sweep
 from orchestrator.run_folder import locate_run
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("storage/*.md"), *ROOT.glob("perf/**/*.md")])
+DOCUMENTS = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("storage/*.md"), *ROOT.glob("perf/**/*.md")]
+)
 README = (ROOT / "README.md").read_text()
 
 

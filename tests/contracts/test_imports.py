@@ -15,7 +15,9 @@ OWNERS = {
     "ray": {"orchestrator/ray_executor.py"},
     "mlflow": {"orchestrator/mlflow_run.py"},
     "omegaconf": {"orchestrator/config.py", "orchestrator/report.py"},
-    "pydantic": {"orchestrator/config.py"},
+    "pydantic": {"orchestrator/config.py", "orchestrator/config_errors.py"},
+    "numba": {"core/packed_loops.py"},
+    "PIL": {"orchestrator/images.py"},
     "typer": {"orchestrator/cli.py"},
     "sklearn": {"core/datasets.py"},
     "pooch": {"core/idx_files.py"},
@@ -104,15 +106,16 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
-def test_core_and_storage_import_and_train_without_ray_mlflow_and_omegaconf():
+def test_core_and_storage_import_train_and_infer_without_ray_mlflow_and_omegaconf():
     run_python("""
         import importlib, pathlib, sys
         for name in ("ray", "mlflow", "omegaconf", "pydantic", "typer", "rich", "sklearn", "pooch", "psutil",
-                     "filelock", "safetensors"):
+                     "filelock", "safetensors", "numba", "PIL"):
             sys.modules[name] = None
         for room in ("core", "storage"):
             for path in pathlib.Path(room).glob("*.py"):
-                importlib.import_module(f"{room}.{path.stem}")
+                if path.stem != "packed_loops":  # numba's loops; packed_sums does without
+                    importlib.import_module(f"{room}.{path.stem}")
         import torch
         from core.datasets import load_dataset
         from core.specs import *
@@ -123,9 +126,20 @@ def test_core_and_storage_import_and_train_without_ray_mlflow_and_omegaconf():
         data = load_dataset("synthetic")
         spec = RunSpec(seed=0, benchmark=BenchmarkSpec(kind="permuted", dataset="synthetic", num_tasks=1),
                        network=NetworkSpec(kind="mlp", hidden=(8,), outputs=4), training=TrainingSpec(steps=2))
-        train_cohort(spec, [0], data, pixels=to_device(data, "train", torch.device("cpu")),
-                     base=[torch.from_numpy(w) for w in base_weights(spec.network, 36, seed=0)],
-                     step=make_step(spec.training.optimizer, "eager"))
+        base = [torch.from_numpy(w) for w in base_weights(spec.network, 36, seed=0)]
+        found = train_cohort(spec, range(3), data, pixels=to_device(data, "train", torch.device("cpu")),
+                             base=base, step=make_step(spec.training.optimizer, "eager"))
+        import numpy as np
+        from core.masks import pack
+        from core.packed_sums import has_numba, to_tiles
+        from core.superposition import MaskBank
+        from core.task_inference import infer_tasks, search_first
+        packed = np.stack([pack([layer[k] for layer in found.masks]) for k in range(3)])
+        bank = MaskBank(to_tiles(packed), tuple(base))
+        assert not has_numba()
+        for algorithm in ("one_shot", "shortlist", "binary", "exhaustive"):
+            search = search_first(InferenceSpec(algorithm=algorithm, objective="H"), bank, 3, num_classes=4)
+            assert infer_tasks(search, torch.ones(2, 1, 36)).tasks.shape == (2, 3)
     """)
 
 
