@@ -24,7 +24,7 @@ from orchestrator.report import (
 )
 from orchestrator.resources import find_resources
 from orchestrator.run_folder import Run, clean_temporaries, locked, open_run
-from storage.bank_file import ensure_bank, num_leading
+from storage.bank_file import bank_path, ensure_bank, num_leading
 
 INFERENCE_BLOCK_TASKS = 8  # tasks of one job: seconds at 2500 tasks, so a crash loses little
 SECTIONS = ("evaluation", "executor", "tracking", "data_dir")  # what `supsup evaluate` may change
@@ -107,6 +107,8 @@ def _inferred(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
     if not questions:
         return {}, ()
     open_questions = [question for question in questions if not is_answered(run, question)]
+    if open_questions:
+        ensure_bank(run.store)
     plans = [
         plan_jobs(q.k, INFERENCE_BLOCK_TASKS, inferred_tasks(run, q), "infer", q) for q in open_questions
     ]
@@ -126,13 +128,13 @@ def _inferred(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
 
 
 def _questions(run: Run) -> list[Question]:
-    """Return one question per k that is trained; the bank file is made when there is any."""
+    """Return one question per k that is trained."""
     evaluation = run.config.evaluation
     most = num_leading(run.store)
     points = [k for k in evaluation.points(run.config.benchmark.num_tasks) if k <= most]
     if not points:
         return []
-    bank = ensure_bank(run.store)
+    bank = bank_path(run.store)
     return [
         Question(inference=evaluation.inference, k=k, num_batches=test_batches(run), bank=bank)
         for k in points

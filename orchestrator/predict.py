@@ -89,17 +89,18 @@ class Predictor:
 
     def _answer(self, x_D: torch.Tensor) -> Answer:
         ranking = infer_tasks(self.search, x_D.reshape(1, 1, -1))
-        bank = self.search.bank
+        bank, tasks = self.search.bank, ranking.tasks[0]
+        packed = dict(zip(np.sort(tasks).tolist(), bank.packed(np.sort(tasks)), strict=True))
         candidates = []
-        for task, value in zip(ranking.tasks[0], ranking.values[0], strict=True):
+        for task, value in zip(tasks.tolist(), ranking.values[0], strict=True):
             hidden = x_D
-            weights = mask_weights(bank.packed(np.array([task]))[0], bank.base)
+            weights = mask_weights(packed[task], bank.base)
             for weight_OI in weights[:-1]:
                 hidden = (weight_OI @ hidden).relu()
             p_O = torch.softmax(weights[-1] @ hidden, dim=0)
             label = int(p_O.argmax())
             candidates.append(
-                Candidate(task=int(task), label=label, confidence=float(p_O[label]), value=float(value))
+                Candidate(task=task, label=label, confidence=float(p_O[label]), value=float(value))
             )
         return Answer(best=tuple(candidates))
 

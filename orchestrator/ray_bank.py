@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from core.errors import first_line
 from core.masks import packed_num_bytes
 from core.sharded_bank import Shard, ShardedBank, shard_ranges
 from core.superposition import MaskBank
-from orchestrator.ray_executor import ray, start_ray
+from orchestrator.ray_executor import LostWorkerError, ray, start_ray
 from orchestrator.run_folder import Run
 from storage.bank_file import ensure_bank, map_bank
+
+MAX_INLINE_BYTES = 100_000  # of an argument that travels with its call
 
 
 class _ShardActor:
@@ -35,8 +38,8 @@ def ray_bank(
 ) -> Iterator[ShardedBank]:
     """Hold the masks of a run over ``num_shards`` actors, which end with the context.
 
-    base: the fixed weights. address: of a running cluster; None starts a local one. Raises RunFolderError when the run
-    has no masks.
+    base: the fixed weights. address: of a running cluster; None starts a local one. Raises
+    RunFolderError when the run has no masks; the bank LostWorkerError when an actor is lost.
     """
     path = ensure_bank(run.store)
     num_tasks = map_bank(path, packed_num_bytes(run.identity.shapes)).shape[1]
@@ -47,9 +50,15 @@ def ray_bank(
     actors = [ray.remote(_ShardActor).remote(run, base, path, first, stop) for first, stop in ranges]
 
     def broadcast(method: str, *arguments: Any) -> list[Any]:
-        # Put once: every shard of a node then reads the same pages.
-        references = [ray.put(argument) for argument in arguments]
-        results: list[Any] = ray.get([actor.call.remote(method, *references) for actor in actors])
+        # What is large is put once: every shard of a node then reads the same pages.
+        references = [
+            ray.put(argument) if getattr(argument, "nbytes", 0) > MAX_INLINE_BYTES else argument
+            for argument in arguments
+        ]
+        try:
+            results: list[Any] = ray.get([actor.call.remote(method, *references) for actor in actors])
+        except ray.exceptions.RayError as error:
+            raise LostWorkerError(f"a shard of the masks was lost: {first_line(error)}") from error
         return results
 
     try:

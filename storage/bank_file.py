@@ -20,18 +20,25 @@ from storage.mask_store import MaskStore
 CHUNK_MASKS = 512  # masks in memory while a file is made
 
 
-def ensure_bank(store: MaskStore) -> Path:
-    """Return the bank file of all tasks up to the first that has no mask, made now if need be.
+def bank_path(store: MaskStore) -> Path:
+    """Return the bank file of all tasks before the first that has no mask, made or not.
 
-    Banks that this one replaces are removed. Raises RunFolderError when task 0 has no mask.
+    Raises RunFolderError when task 0 has no mask.
     """
     digests = _leading_digests(store)
     if not digests:
         raise RunFolderError(f"{store.layout.root} has no mask of task 0; run the sweep first")
-    digest = hashlib.sha256("".join(digests).encode()).hexdigest()
-    path = store.layout.bank(len(digests), digest)
-    if not path.is_file():
-        commit(path, lambda temporary: _write(store, len(digests), temporary))
+    return store.layout.bank(len(digests), hashlib.sha256("".join(digests).encode()).hexdigest())
+
+
+def ensure_bank(store: MaskStore) -> Path:
+    """Return ``bank_path``, making the file if it is missing or cut short.
+
+    Banks that it replaces are removed.
+    """
+    path = bank_path(store)
+    if not _is_whole(path, packed_num_bytes(store.identity.shapes)):
+        commit(path, lambda temporary: _write(store, temporary))
     for other in store.layout.banks.glob("masks-*.npy"):
         if other != path:
             other.unlink(missing_ok=True)
@@ -57,6 +64,14 @@ def map_bank(path: Path, num_bytes: int) -> NDArray[np.uint8]:
     return np.asarray(tiles)
 
 
+def _is_whole(path: Path, num_bytes: int) -> bool:
+    try:
+        map_bank(path, num_bytes)
+    except DamagedFileError:
+        return False
+    return True
+
+
 def _leading_digests(store: MaskStore) -> list[str]:
     """Return the digests of tasks 0, 1, 2 and so on, up to the first that is missing."""
     facts = store.facts()
@@ -64,7 +79,8 @@ def _leading_digests(store: MaskStore) -> list[str]:
     return [digest for i, (task, digest) in enumerate(zip(tasks, digests, strict=True)) if task == i]
 
 
-def _write(store: MaskStore, num_tasks: int, path: Path) -> None:
+def _write(store: MaskStore, path: Path) -> None:
+    num_tasks = num_leading(store)
     num_bytes = packed_num_bytes(store.identity.shapes)
     shape = (num_tiles(num_bytes), num_tasks, TILE_BYTES)
     tiles = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)

@@ -152,7 +152,9 @@ def test_only_the_first_batches_when_asked(run):
 
 def test_a_second_evaluation_infers_nothing(run, sweep, capsys):
     written = {path: path.stat().st_mtime_ns for path in run.layout.evaluations.glob("*.parquet")}
+    shutil.rmtree(run.layout.banks)
     assert supsup("evaluate", run.layout.root) == 0
+    assert not run.layout.banks.exists()
     assert "inferring" not in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in run.layout.evaluations.glob("*.parquet")} == written
 

@@ -32,6 +32,9 @@ def test_two_tasks_reach_the_expected_accuracy_and_their_masks_alone_reproduce_i
     assert min(row["test_accuracy"] for row in result.facts) >= 0.92
     assert max(row["test_accuracy"] for row in result.facts) <= 0.945
     assert all(0.495 < row["density"] < 0.52 for row in result.facts)
+    given, inferred = result.measured["GG"]["2"], result.measured["GNu"]["one_shot-G-1"]["2"]
+    assert inferred["task_inference_accuracy"] == 1.0
+    assert inferred["accuracy"] == given["accuracy"]
     run, dataset = locate_run(config), load_dataset("mnist", mnist_folder)
     np.savez(tmp_path / "test.npz", images=dataset.test_images, labels=dataset.test_labels)
     export_run(run, tmp_path / "out", range(2))

@@ -71,6 +71,7 @@ def test_a_damaged_bank_is_named_with_what_to_do(store, content):
     with pytest.raises(DamagedFileError, match="delete it, it is made again") as raised:
         map_bank(path, NUM_BYTES)
     assert str(path) in str(raised.value)
+    assert mapped_bits(ensure_bank(store)) == stored_bits(store, 5)
 
 
 def test_a_bank_of_other_masks_is_refused(store):

@@ -1,0 +1,37 @@
+"""What goes from a run folder into summary.json and MLflow."""
+
+import json
+
+from orchestrator.config import load_sweep
+from orchestrator.report import metrics_by_k, read_summary, scenario_key, write_report
+from orchestrator.run_folder import locate_run
+
+MEASURED = {
+    "GG": {"2": {"accuracy": 0.9}, "10": {"accuracy": 0.8}},
+    "GNu-b5": {"one_shot-G-1": {"10": {"accuracy": 0.7}}, "binary-H-128": {"10": {"accuracy": 0.6}}},
+}
+
+
+def test_metrics_are_short_for_the_runs_own_way_of_inference_and_named_for_others():
+    assert set(metrics_by_k(MEASURED, "one_shot-G-1")) == {
+        ("GG/accuracy", 2, 0.9),
+        ("GG/accuracy", 10, 0.8),
+        ("GNu/accuracy", 10, 0.7),
+        ("GNu/binary-H-128/accuracy", 10, 0.6),
+    }
+
+
+def test_a_summary_keeps_what_was_there_at_every_level(sweep):
+    run = locate_run(load_sweep(sweep))
+    write_report(run, MEASURED)
+    write_report(run, {"GG": {"3": {"accuracy": 0.5}}, "GNu-b5": {"one_shot-G-1": {"10": {"accuracy": 0.1}}}})
+    found = read_summary(run)
+    assert set(found["GG"]) == {"2", "3", "10"}
+    assert found["GNu-b5"]["one_shot-G-1"]["10"] == {"accuracy": 0.1}
+    assert found["GNu-b5"]["binary-H-128"] == MEASURED["GNu-b5"]["binary-H-128"]
+    assert json.loads(run.layout.summary.read_text()) == found
+
+
+def test_a_part_of_the_test_set_has_its_own_name(sweep):
+    assert scenario_key(locate_run(load_sweep(sweep)), "GNu") == "GNu"
+    assert scenario_key(locate_run(load_sweep(sweep, ["evaluation.batches=5"])), "GNu") == "GNu-b5"
