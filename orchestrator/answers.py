@@ -55,9 +55,9 @@ def answers_json(answers: Sequence[Named]) -> str:
 def print_answers(console: Console, answers: Sequence[Named]) -> None:
     """Print a row per image."""
     name = Column("image", overflow="fold")
-    table = Table(name, "task", "class", "confidence", "next best: task (class)", box=SIMPLE_HEAD)
+    table = Table(name, "task", "class", "confidence", "next best tasks", box=SIMPLE_HEAD)
     for image, answer in answers:
-        others = "  ".join(f"{c.task} ({c.label})" for c in answer.best[1:])
+        others = ", ".join(str(candidate.task) for candidate in answer.best[1:])
         table.add_row(image, str(answer.task), str(answer.label), f"{100 * answer.confidence:.1f} %", others)
     console.print(table)
 

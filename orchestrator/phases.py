@@ -95,15 +95,20 @@ class Phases:
         self.close()
         layout = self.run.layout
         own = build_sweep(self.record.config, str(layout.run_file)).evaluation.inference.label
+        num_tasks = self.run.config.benchmark.num_tasks
+        is_trained = self.run.store.locate().keys() >= set(range(num_tasks))
         end = TrackedEnd(
-            status="FAILED" if failures else "FINISHED",
+            # Evaluating what is there does not finish a run that was stopped.
+            status="FAILED" if failures else "FINISHED" if is_trained else "KILLED",
             metrics=metrics_by_k(measured, own),
             artifacts=(
                 (layout.config, None),
                 (layout.tasks, None),
                 *((path, "report") for path in sorted(layout.report.iterdir())),
             ),
-            failed=tuple((t, first_line(f.error)) for f in failures for t in f.job.tasks),
+            failed=tuple(
+                (t, first_line(f.error)) for f in failures if f.job.kind == "train" for t in f.job.tasks
+            ),
         )
         if not self.tracker.close(end):
             self.display.message(

@@ -8,6 +8,7 @@ import pytest
 
 import orchestrator.tracking
 from orchestrator.config import load_sweep
+from orchestrator.evaluate import evaluate_run
 from orchestrator.run_folder import locate_run
 from orchestrator.sweep import run_sweep
 from orchestrator.tracked import TrackedEnd, TrackedRun, absolute_uri
@@ -70,6 +71,29 @@ def test_a_sweep_in_mlflow_is_one_run_complete_and_never_doubled(tmp_path):
         names = {f.path for f in client.list_artifacts(run.info.run_id)}
         assert names == {"config.yaml", "tasks.parquet", "report"}
         assert (tmp_path / "store" / "mlflow-artifacts" / "tiny").is_dir()
+
+
+@pytest.mark.slow
+def test_evaluating_adds_to_the_same_mlflow_run_and_does_not_finish_one_that_was_stopped(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    path = tmp_path / "tiny.yaml"
+    evaluation = "{scenarios: [GNu], at: [2, 4]}"
+    path.write_text(sweep_text(tmp_path / "runs", tracking=f"{{uri: '{uri}'}}", evaluation=evaluation))
+    config = load_sweep(path)
+    run_sweep(config, None, Recorder())
+    root = locate_run(config).layout.root
+    keys = ["GNu/accuracy", "GNu/task_inference_accuracy"]
+    for settings, own, status in (([], True, "FINISHED"), (["objective=H"], False, "KILLED")):
+        words = [f"evaluation.inference.{setting}" for setting in settings]
+        evaluate_run(root, words, None, Recorder())
+        client = client_of(uri)
+        run = only_run(client, "tiny")
+        assert run.info.status == status
+        for key in keys:
+            assert [s for s, _ in points(client, run.info.run_id, key)] == [2, 4]
+        named = points(client, run.info.run_id, "GNu/one_shot-H-1/accuracy")
+        assert [s for s, _ in named] == ([] if own else [2])
+        locate_run(config).layout.cohort(2, 3).unlink(missing_ok=True)
 
 
 def test_sending_everything_again_changes_nothing_and_fills_what_is_missing(tmp_path):
