@@ -4,6 +4,7 @@ A part, like a mask file, is a fact: what is on disk and readable is done. The m
 the same for any number of workers, any order and after any crash.
 """
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +62,10 @@ def merge_parts(run: Run, question: Question) -> None:
         position = table.column_names.index("num_correct")
         scored = table.set_column(position, INFERENCE_SCHEMA.field("num_correct"), counted)
         write_evaluation(_path(run, question, scenario), scored, _metadata(run, question, scenario))
-    shutil.rmtree(run.layout.evaluation_parts(*_place(question)), ignore_errors=True)
+    parts = run.layout.evaluation_parts(*_place(question))
+    shutil.rmtree(parts, ignore_errors=True)
+    with contextlib.suppress(OSError):  # other questions' parts are still there
+        parts.parent.rmdir()
 
 
 def question_metrics(run: Run, question: Question) -> dict[str, Metrics]:
