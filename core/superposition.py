@@ -17,6 +17,7 @@ packed mask.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Protocol
 
 import numpy as np
@@ -124,14 +125,13 @@ class MaskBank:
     def products(self, flow: Flow, tasks: Tasks) -> NDArray[np.float64]:
         """See ``Bank``."""
         out = np.empty((len(flow.inputs[0]), len(tasks)))
-        for column, task in enumerate(tasks):
+        for column in range(len(tasks)):
             weights = mask_weights(self.packed(tasks[column : column + 1])[0], self.base)
-            total = sum(
+            by_layer = [
                 ((h_BI @ weight_OI.T) * delta_BO).sum(dim=1, dtype=torch.float64)
                 for h_BI, delta_BO, weight_OI in zip(flow.inputs, flow.deltas, weights, strict=True)
-            )
-            assert isinstance(total, Tensor), f"task {task}: a network has at least one layer"
-            out[:, column] = total.cpu().numpy()
+            ]
+            out[:, column] = reduce(torch.add, by_layer).cpu().numpy()
         return out
 
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
@@ -164,12 +164,18 @@ def superpose(bank: Bank, tasks: Tasks) -> Superposition:
     return Superposition(tasks, tuple(w * share for w, share in zip(bank.base, shares, strict=True)))
 
 
-def pass_through(x_BD: Tensor, weights: Sequence[Tensor], objective: Objective, num_classes: int) -> Flow:
-    """Run B images forward and each image's own objective backward through ``weights``."""
+def forward_plain(x_BD: Tensor, weights: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """Return each layer's input [B, I] and the logits [B, O] of one network, [O, I] a layer."""
     inputs = [x_BD]
     for weight_OI in weights[:-1]:
         inputs.append((inputs[-1] @ weight_OI.T).relu())
-    deltas = [logit_gradient(inputs[-1] @ weights[-1].T, objective, num_classes)]
+    return inputs, inputs[-1] @ weights[-1].T
+
+
+def pass_through(x_BD: Tensor, weights: Sequence[Tensor], objective: Objective, num_classes: int) -> Flow:
+    """Run B images forward and each image's own objective backward through ``weights``."""
+    inputs, logits_BO = forward_plain(x_BD, weights)
+    deltas = [logit_gradient(logits_BO, objective, num_classes)]
     for layer in range(len(weights) - 1, 0, -1):
         deltas.append((deltas[-1] @ weights[layer]) * (inputs[layer] > 0))
     return Flow(tuple(inputs), tuple(reversed(deltas)))

@@ -27,6 +27,7 @@ from core.superposition import (
     Superposition,
     Tasks,
     first_tasks,
+    forward_plain,
     gradient_planes,
     lowest,
     mask_weights,
@@ -153,13 +154,12 @@ def _plain_scores(search: TaskSearch, x_GND: Tensor) -> NDArray[np.float64]:
     """Return how ill each mask alone suits each group, float64 [G, tasks]."""
     num_groups, num_images, num_pixels = x_GND.shape
     tasks = search.start.tasks
+    x_BD = x_GND.reshape(num_groups * num_images, num_pixels)
     scores = np.empty((num_groups, len(tasks)))
     for column in range(len(tasks)):
-        hidden = x_GND.reshape(num_groups * num_images, num_pixels)
         weights = mask_weights(search.bank.packed(tasks[column : column + 1])[0], search.bank.base)
-        for weight_OI in weights[:-1]:
-            hidden = (hidden @ weight_OI.T).relu()
-        score = plain_score(hidden @ weights[-1].T, search.spec.objective, search.num_classes)
+        _, logits_BO = forward_plain(x_BD, weights)
+        score = plain_score(logits_BO, search.spec.objective, search.num_classes)
         scores[:, column] = score.reshape(num_groups, num_images).mean(dim=1).cpu().numpy()
     return scores
 

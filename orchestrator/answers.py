@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from core.datasets import normalisation
 from core.specs import IMAGE_SHAPES
 from orchestrator.images import read_images
-from orchestrator.predict import Answer, load_predictor, sharded_predictor
+from orchestrator.predict import Answer, local_predictor, sharded_predictor
 from orchestrator.run_folder import open_run
 
 Named = tuple[str, Answer]
@@ -37,9 +37,9 @@ def answer_images(
     images = [(str(path), read_images(path, shape, scale)) for path in paths]
     with ExitStack() as stack:
         if num_shards is None:
-            predictor = load_predictor(root, k, **inference)
+            predictor = local_predictor(run, k, inference)
         else:
-            predictor = stack.enter_context(sharded_predictor(root, num_shards, k, inference))
+            predictor = stack.enter_context(sharded_predictor(run, num_shards, k, inference))
         return [
             (name if len(rows) == 1 else f"{name}[{number}]", answer)
             for name, rows in images

@@ -24,7 +24,7 @@ from orchestrator.report import (
 )
 from orchestrator.resources import find_resources
 from orchestrator.run_folder import Run, clean_temporaries, locked, open_run
-from storage.bank_file import bank_path, ensure_bank, num_leading
+from storage.bank_file import bank_path, make_bank, num_leading
 
 INFERENCE_BLOCK_TASKS = 8  # tasks of one job: seconds at 2500 tasks, so a crash loses little
 SECTIONS = ("evaluation", "executor", "tracking", "data_dir")  # what `supsup evaluate` may change
@@ -62,7 +62,7 @@ def evaluate_run(
     with locked(run.layout):
         clean_temporaries(run.layout)
         with working(run, record, dataset, resources, display) as phases:
-            measured, failures = evaluate(phases, ())
+            measured, failures = evaluate(phases)
             write_report(run, measured)
             phases.end(failures, measured)
     return EvaluationResult(
@@ -70,12 +70,12 @@ def evaluate_run(
     )
 
 
-def evaluate(phases: Phases, untrained: Sequence[Failure]) -> tuple[Measured, tuple[Failure, ...]]:
+def evaluate(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
     """Answer what the sweep asks at every k whose tasks are trained; files that are there stand."""
     measured: Measured = {}
     failures: tuple[Failure, ...] = ()
     if "GG" in phases.run.config.evaluation.scenarios:
-        given, failures = _given(phases, untrained)
+        given, failures = _given(phases)
         measured |= given
     if phases.run.config.evaluation.inferred_scenarios:
         inferred, more = _inferred(phases)
@@ -83,18 +83,17 @@ def evaluate(phases: Phases, untrained: Sequence[Failure]) -> tuple[Measured, tu
     return measured, failures
 
 
-def _given(phases: Phases, untrained: Sequence[Failure]) -> tuple[Measured, tuple[Failure, ...]]:
+def _given(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
     run = phases.run
     correct = stored_counts(run)
     most = max(run.config.evaluation.points(run.config.benchmark.num_tasks))
-    failed = {task for failure in untrained for task in failure.job.tasks}
     places = run.store.locate()
-    skipped = failed | {task for task in range(most) if task not in places}
+    untrained = {task for task in range(most) if task not in places}
 
     def keep(result: JobResult) -> None:
         correct.update(result.correct)
 
-    plan = plan_jobs(most, phases.record.cohort_size, correct.keys() | skipped, "evaluate")
+    plan = plan_jobs(most, phases.record.cohort_size, correct.keys() | untrained, "evaluate")
     _, failures = phases.work("evaluating GG", plan, most, keep)
     accuracies = write_evaluations(run, correct, _num_test_images(phases, most))
     points = {str(k): {"accuracy": accuracy} for k, accuracy in accuracies.items()}
@@ -108,7 +107,7 @@ def _inferred(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
         return {}, ()
     open_questions = [question for question in questions if not is_answered(run, question)]
     if open_questions:
-        ensure_bank(run.store)
+        make_bank(run.store, open_questions[0].bank)
     plans = [
         plan_jobs(q.k, INFERENCE_BLOCK_TASKS, inferred_tasks(run, q), "infer", q) for q in open_questions
     ]

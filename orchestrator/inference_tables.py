@@ -76,13 +76,11 @@ def question_metrics(run: Run, question: Question) -> dict[str, Metrics]:
     ``top_5_task_inference_accuracy``; ``shortlist_agreement`` with exact one-shot, where checked.
     Writes the confusion table beside.
     """
-    found: dict[str, Metrics] = {}
-    for scenario in run.config.evaluation.inferred_scenarios:
-        table = _stored(run, question, scenario)
-        if table is not None:
-            found[scenario] = _metrics(table)
-            _write_confusion(run, question, table)
-    return found
+    stored = {name: _stored(run, question, name) for name in run.config.evaluation.inferred_scenarios}
+    tables = {scenario: table for scenario, table in stored.items() if table is not None}
+    if tables:  # the inferred tasks are the same in every scenario
+        _write_confusion(run, question, next(iter(tables.values())))
+    return {scenario: _metrics(table) for scenario, table in tables.items()}
 
 
 def _metrics(table: pa.Table) -> Metrics:

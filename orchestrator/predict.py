@@ -21,7 +21,7 @@ from core.datasets import normalisation
 from core.masks import packed_num_bytes
 from core.networks import base_weights
 from core.specs import IMAGE_SHAPES, NUM_CLASSES, InferenceSpec
-from core.superposition import Bank, MaskBank, mask_weights
+from core.superposition import Bank, MaskBank, forward_plain, mask_weights
 from core.task_inference import TaskSearch, infer_tasks, search_first
 from orchestrator.config import change_settings
 from orchestrator.images import flat_images
@@ -93,11 +93,8 @@ class Predictor:
         packed = dict(zip(np.sort(tasks).tolist(), bank.packed(np.sort(tasks)), strict=True))
         candidates = []
         for task, value in zip(tasks.tolist(), ranking.values[0], strict=True):
-            hidden = x_D
-            weights = mask_weights(packed[task], bank.base)
-            for weight_OI in weights[:-1]:
-                hidden = (weight_OI @ hidden).relu()
-            p_O = torch.softmax(weights[-1] @ hidden, dim=0)
+            _, logits_1O = forward_plain(x_D.unsqueeze(0), mask_weights(packed[task], bank.base))
+            p_O = torch.softmax(logits_1O[0], dim=0)
             label = int(p_O.argmax())
             candidates.append(
                 Candidate(task=task, label=label, confidence=float(p_O[label]), value=float(value))
@@ -112,6 +109,11 @@ def load_predictor(root: str | Path, k: int | None = None, **inference: str) -> 
     RunFolderError, ConfigError or InferenceError.
     """
     run, _ = open_run(Path(root))
+    return local_predictor(run, k, inference)
+
+
+def local_predictor(run: Run, k: int | None, inference: Mapping[str, str]) -> Predictor:
+    """Return ``load_predictor``'s for a run that is open."""
     num_threads = len(os.sched_getaffinity(0))
     tiles = map_bank(ensure_bank(run.store), packed_num_bytes(run.identity.shapes))
     return predictor(run, MaskBank(tiles, base_tensors(run), num_threads), k, inference)
@@ -119,12 +121,11 @@ def load_predictor(root: str | Path, k: int | None = None, **inference: str) -> 
 
 @contextmanager
 def sharded_predictor(
-    root: Path, num_shards: int, k: int | None, inference: Mapping[str, str]
+    run: Run, num_shards: int, k: int | None, inference: Mapping[str, str]
 ) -> Iterator[Predictor]:
     """Give the same predictor over ``num_shards`` Ray actors, which end with the context."""
     from orchestrator.ray_bank import ray_bank  # imports ray: only where it is asked for
 
-    run, _ = open_run(root)
     with ray_bank(run, base_tensors(run), num_shards, run.config.executor.address) as bank:
         yield predictor(run, bank, k, inference)
 

@@ -46,7 +46,7 @@ def run_sweep(config: SweepConfig, data_folder: Path | None, display: Display) -
         verdict = _set_bad_files_aside(run, display)
         with working(run, record, dataset, resources, display) as phases:
             num_trained, failures = _train(phases, verdict)
-            measured, evaluation_failures = evaluate(phases, failures)
+            measured, evaluation_failures = evaluate(phases)
             write_report(run, measured)
             clean_temporaries(run.layout)
             phases.end(failures + evaluation_failures, measured)

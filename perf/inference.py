@@ -151,15 +151,13 @@ def _agreement(root: Path, num_images: int) -> None:
     from core.benchmarks import task_view
     from core.datasets import load_dataset
     from core.inputs import gather_inputs, to_device
+    from orchestrator.predict import base_tensors
     from orchestrator.run_folder import open_run
     from storage.bank_file import ensure_bank, map_bank
 
     run, _ = open_run(root)
     dataset = load_dataset(run.config.benchmark.dataset, Path(os.environ["SUPSUP_DATA"]))
-    base = tuple(
-        torch.from_numpy(w)
-        for w in base_weights(run.config.network, dataset.num_inputs, seed=run.config.seed)
-    )
+    base = base_tensors(run)
     tiles = np.array(map_bank(ensure_bank(run.store), packed_num_bytes(run.identity.shapes)))
     bank, pixels = MaskBank(tiles, base), to_device(dataset, "test", torch.device("cpu"))
     draw = np.random.default_rng(0)

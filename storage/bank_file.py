@@ -32,17 +32,19 @@ def bank_path(store: MaskStore) -> Path:
 
 
 def ensure_bank(store: MaskStore) -> Path:
-    """Return ``bank_path``, making the file if it is missing or cut short.
-
-    Banks that it replaces are removed.
-    """
+    """Return ``bank_path``, the file made if it is missing or cut short."""
     path = bank_path(store)
+    make_bank(store, path)
+    return path
+
+
+def make_bank(store: MaskStore, path: Path) -> None:
+    """Make the bank at ``path`` (from ``bank_path``) unless it is there; remove those it replaces."""
     if not _is_whole(path, packed_num_bytes(store.identity.shapes)):
         commit(path, lambda temporary: _write(store, temporary))
     for other in store.layout.banks.glob("masks-*.npy"):
         if other != path:
             other.unlink(missing_ok=True)
-    return path
 
 
 def num_leading(store: MaskStore) -> int:
