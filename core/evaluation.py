@@ -15,11 +15,11 @@ from torch import Tensor
 
 from core.benchmarks import TaskView
 from core.evaluation_batches import InferredRows, blank_rows
+from core.gradients import forward
 from core.inputs import Pixels, gather_inputs
 from core.specs import TEST_BATCH_SIZE
 from core.superposition import Bank, mask_weights
 from core.task_inference import TaskSearch, infer_tasks
-from core.training import forward
 
 CHUNK_IMAGES = 1024  # images in one forward pass
 CHECKED_INFERENCES = 8  # of each task, where a shortlist is compared with the exact answer

@@ -48,6 +48,11 @@ def gather_inputs(pixels: Pixels, gather_KD: Tensor, rows_KB: Tensor) -> Tensor:
     return raw_KBD.float() * pixels.gain + pixels.offset
 
 
+def pixel_table(pixels: Pixels) -> Tensor:
+    """Return what a network sees of each pixel value, float32 [256]."""
+    return torch.arange(256, device=pixels.images.device).float() * pixels.gain + pixels.offset
+
+
 def _read_only_tensor(array: NDArray[np.generic]) -> Tensor:
     """View ``array`` as a tensor that must never be written.
 

@@ -1,7 +1,8 @@
-"""Optimizers of the scores, in place, with the arithmetic of ``torch.optim``.
+"""Optimizers of the scores, in place: the readable reference.
 
-Written out so that one compiled step can fuse the update with the next effective
-weights. A state is a tuple of buffers shaped like the scores.
+The formulas are those of ``torch.optim``, as single multiplications, additions, divisions and
+square roots, each rounded once. That is what makes ``fused_loops`` give the same bits on any
+CPU. A state is a tuple of buffers shaped like the scores.
 """
 
 from dataclasses import dataclass
@@ -19,44 +20,62 @@ class Optimizer:
     spec: OptimizerSpec
 
     def buffers(self, scores: Tensor) -> tuple[Tensor, ...]:
-        """Return the state before the first step: zeros shaped like ``scores``."""
-        return tuple(torch.zeros_like(scores) for _ in range(self.spec.num_buffers))
+        """Return the state before the first step: zeros shaped like ``scores``, of ``spec.state``."""
+        dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.spec.state]
+        return tuple(torch.zeros_like(scores, dtype=dtype) for _ in range(self.spec.num_buffers))
 
     def update(self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor) -> None:
         """Update ``scores`` and ``state`` in place; ``grad`` is used up.
 
-        step: float64 scalar, 1 at first.
+        step: float64 scalar, 1 at first. A bfloat16 state is widened, used, and rounded only
+        when it is put back.
         """
         if self.spec.weight_decay:
             grad = grad + self.spec.weight_decay * scores
+        wide = tuple(buffer.float() for buffer in state)  # the buffer itself where it is float32
         {"rmsprop": self._rmsprop, "adam": self._adam, "sgd": self._sgd}[self.spec.kind](
-            scores, grad, state, step
+            scores, grad, wide, step
         )
+        if self.spec.state != "float32":
+            for buffer, value in zip(state, wide, strict=True):
+                buffer.copy_(value)
 
     def _rmsprop(self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor) -> None:
         del step
         smoothing, eps, lr = _given(self.spec.smoothing), _given(self.spec.eps), _given(self.spec.lr)
         square = state[0]
-        square.mul_(smoothing).addcmul_(grad, grad, value=1 - smoothing)
-        direction = grad.div_(square.sqrt().add_(eps))
+        square.mul_(smoothing).add_((grad * grad).mul_(1 - smoothing))
+        direction = grad.div_(_sqrt(square).add_(eps))
         if self.spec.momentum:
             direction = state[1].mul_(self.spec.momentum).add_(direction)
-        scores.sub_(direction, alpha=lr)
+        scores.sub_(direction * lr)
 
     def _adam(self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor) -> None:
         beta1, beta2 = _given(self.spec.beta1), _given(self.spec.beta2)
         mean, square = state
-        mean.mul_(beta1).add_(grad, alpha=1 - beta1)
-        square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        step_size = (_given(self.spec.lr) / (1 - beta1**step)).float()
-        correction = (1 - beta2**step).sqrt().float()
-        scores.sub_(step_size * (mean / (square.sqrt() / correction + _given(self.spec.eps))))
+        mean.mul_(beta1).add_(grad * (1 - beta1))
+        square.mul_(beta2).add_((grad * grad).mul_(1 - beta2))
+        step_size, correction = adam_scales(self.spec, step)
+        scores.sub_(mean / (_sqrt(square) / correction).add_(_given(self.spec.eps)) * step_size)
 
     def _sgd(self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor) -> None:
         del step
         if self.spec.momentum:
             grad = state[0].mul_(self.spec.momentum).add_(grad)
-        scores.sub_(grad, alpha=_given(self.spec.lr))
+        scores.sub_(grad * _given(self.spec.lr))
+
+
+def adam_scales(spec: OptimizerSpec, step: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Adam's step size and what divides the root of its squares, float32 scalars."""
+    step_size = _given(spec.lr) / (1 - _given(spec.beta1) ** step)
+    return step_size.float(), (1 - _given(spec.beta2) ** step).sqrt().float()
+
+
+def _sqrt(values: Tensor) -> Tensor:
+    """Return the square root, rounded correctly; on a CPU, torch's own may be off in the last bit."""
+    if values.is_cuda or torch.compiler.is_compiling():
+        return values.sqrt()
+    return values.double().sqrt_().float()
 
 
 def _given(value: float | None) -> float:

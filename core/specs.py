@@ -20,7 +20,8 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, float]] = {
     "sgd": {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
 }
 MAX_TASKS = 1_000_000
-Engine = Literal["eager", "compiled"]
+Engine = Literal["eager", "fused", "compiled"]
+Matmul = Literal["float32", "tf32", "bfloat16"]
 Objective = Literal["H", "G"]
 TEST_BATCH_SIZE = 128  # test images that share one answer of task inference
 
@@ -45,9 +46,13 @@ def _fill_by_kind(spec: Any, section: str, choices: Mapping[str, Mapping[str, An
 
 
 class Spec:
-    """A frozen dataclass read from a mapping with exactly its keys."""
+    """A frozen dataclass read from a mapping with exactly its keys.
+
+    LATER_KEYS: keys younger than run folders in use, with the value that those folders mean.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
+    LATER_KEYS: ClassVar[Mapping[str, object]] = {}
 
     def canonical(self) -> dict[str, Any]:
         """Return the keys that are in use, as plain values ready for JSON."""
@@ -55,7 +60,7 @@ class Spec:
         return {
             key: value.canonical() if isinstance(value, Spec) else value
             for key, value in values.items()
-            if value is not None
+            if value is not None and value != self.LATER_KEYS.get(key)
         }
 
 
@@ -155,7 +160,10 @@ class OptimizerSpec(Spec):
 
     ``smoothing`` is the decay of RMSProp's squared-gradient average (torch calls it
     alpha; here alpha is the superposition's coefficient and nothing else).
+    state: how the optimizer's buffers are kept between steps; scores are always float32.
     """
+
+    LATER_KEYS: ClassVar[Mapping[str, object]] = {"state": "float32"}
 
     kind: Literal["rmsprop", "adam", "sgd"] = "rmsprop"
     lr: float | None = None
@@ -165,6 +173,7 @@ class OptimizerSpec(Spec):
     eps: float | None = None
     momentum: float | None = None
     weight_decay: float | None = None
+    state: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         _fill_by_kind(self, "training.optimizer", OPTIMIZER_DEFAULTS)
@@ -177,9 +186,19 @@ class OptimizerSpec(Spec):
 
     @property
     def num_buffers(self) -> int:
-        """Float32 buffers a score, which count in a worker's memory."""
+        """Buffers a score, which count in a worker's memory."""
         has_momentum = bool(self.momentum)
         return {"rmsprop": 1 + has_momentum, "adam": 2, "sgd": int(has_momentum)}[self.kind]
+
+    @property
+    def num_slots(self) -> int:
+        """Buffers a score that this kind may have."""
+        return {"rmsprop": 2, "adam": 2, "sgd": 1}[self.kind]
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes a score that all buffers take."""
+        return self.num_buffers * {"float32": 4, "bfloat16": 2}[self.state]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,17 +208,27 @@ class TrainingSpec(Spec):
     task_identity: ``given`` in training (scenarios GG, GNs, GNu).
     steps: optimizer steps a task; batches run on across epochs, so each has
         ``batch_size`` images, drawn without replacement within an epoch.
+    matmul: precision of the matrix products; ``tf32`` and ``bfloat16`` are for GPUs (on a CPU
+        tf32 is float32). Scores and their gradients stay float32.
     """
+
+    LATER_KEYS: ClassVar[Mapping[str, object]] = {"matmul": "float32"}
 
     task_identity: Literal["given"] = "given"
     steps: int = 1000
     batch_size: int = 128
+    matmul: Matmul = "float32"
     optimizer: OptimizerSpec = OptimizerSpec()
 
     def __post_init__(self) -> None:
         _require(1 <= self.steps <= 10**8, "training.steps", self.steps, "a number from 1 to 100,000,000")
         size = self.batch_size
         _require(1 <= size <= 65_536, "training.batch_size", size, "a number from 1 to 65,536")
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether everything is kept and multiplied in float32 (tf32 is, on a CPU)."""
+        return self.matmul != "bfloat16" and self.optimizer.state == "float32"
 
 
 @dataclass(frozen=True, kw_only=True)

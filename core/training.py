@@ -2,20 +2,22 @@
 
 The effective weights of task k are base * (score >= 0). The straight-through rule
 passes the mask's gradient to the score unchanged (paper, section 2), so
-dL/dscore = dL/d(effective weight) * base. Backward is written by hand: a ReLU
-network needs three lines of it, the input's gradient is never formed, and the whole
-step compiles into one graph without autograd.
+dL/dscore = dL/d(effective weight) * base.
 
-On a CPU the bits of a mask do not depend on the tasks trained beside it: a batched
-product is K separate products, and everything else works element by element.
+On a CPU the bits of a mask do not depend on the tasks trained beside it. The ``fused`` engine
+trains one task at a time. In a cohort of the ``eager`` one a batched product is K separate
+products and the rest works element by element; there it holds for layers of a multiple of 16
+weights, since MKL may round otherwise where a matrix does not start at a multiple of 64 bytes.
 
 Letters: K tasks, B images of a batch, D input pixels, N images, O and I a layer's outputs
 and inputs, T training steps.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -25,13 +27,15 @@ from torch import Tensor
 from core.benchmarks import TaskView, task_view
 from core.datasets import Dataset
 from core.errors import TrainingError
+from core.gradients import FixedWeights, fix_weights, gradients
 from core.inputs import Pixels, gather_inputs
 from core.optimizers import Optimizer
 from core.seeding import stream
 from core.specs import RunSpec, TrainingSpec
 
 LOSS_WINDOW_STEPS = 100  # train_loss is the mean over the last steps of this many
-StepFunction = Callable[..., Tensor]
+# (pixels, gather [K, D], rows [K, B], fixed weights, state) -> loss [K]; changes the state.
+StepFunction = Callable[[Pixels, Tensor, Tensor, FixedWeights, "CohortState"], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +54,20 @@ class CohortResult:
 
 
 @dataclass(frozen=True)
+class Step:
+    """A training step, and how many tasks it takes at a time: None for a whole cohort."""
+
+    run: StepFunction
+    tasks_at_once: int | None = None
+
+
+@dataclass(frozen=True)
 class CohortState:
-    """All that a step changes: per layer [K, O, I] scores, effective weights, buffers."""
+    """All that a step changes: per layer [K, O, I] scores, effective weights, buffers.
+
+    Scores are float32; effective weights have the dtype of the products, buffers that of
+    ``OptimizerSpec.state``.
+    """
 
     scores: list[Tensor]
     effective: list[Tensor]
@@ -66,21 +82,45 @@ def train_cohort(
     *,
     pixels: Pixels,
     base: Sequence[Tensor],
-    step: StepFunction,
+    step: Step,
 ) -> CohortResult:
     """Train the masks of ``tasks`` and return them.
 
     pixels: the training images on the device. base: fixed weights [O, I] on the device.
     step: from ``engine.make_step``. Raises TrainingError when a loss is not finite.
     """
-    device = base[0].device
-    views = [task_view(spec.benchmark, dataset, task, seed=spec.seed) for task in tasks]
-    order_KT = torch.stack([_order(spec, task, view) for task, view in zip(tasks, views, strict=True)])
-    gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
-    state = _start(spec, tasks, base)
-    losses, seconds = _run_steps(
-        spec.training, order_KT, lambda rows_KB: step(pixels, gather_KD, rows_KB, base, state), device
+    fixed = fix_weights(base, spec.training.matmul)
+    size = step.tasks_at_once or len(tasks)
+    parts = [
+        _train_together(spec, tasks[start : start + size], dataset, partial(step.run, pixels), fixed)
+        for start in range(0, len(tasks), size)
+    ]
+    return CohortResult(
+        tasks=tuple(tasks),
+        masks=tuple(np.concatenate(layer) for layer in zip(*(part.masks for part in parts), strict=True)),
+        train_loss=np.concatenate([part.train_loss for part in parts]),
+        train_seconds=sum(part.train_seconds * len(part.tasks) for part in parts) / len(tasks),
     )
+
+
+def _train_together(
+    spec: RunSpec,
+    tasks: Sequence[int],
+    dataset: Dataset,
+    run_step: Callable[[Tensor, Tensor, FixedWeights, CohortState], Tensor],
+    fixed: FixedWeights,
+) -> CohortResult:
+    device = fixed.base[0].device
+    views = [task_view(spec.benchmark, dataset, task, seed=spec.seed) for task in tasks]
+    order_KT = torch.from_numpy(
+        np.stack([_order(spec, task, view) for task, view in zip(tasks, views, strict=True)])
+    ).to(device)
+    gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
+    state = _start(spec, tasks, fixed)
+    with _tf32(enabled=spec.training.matmul == "tf32"):
+        losses, seconds = _run_steps(
+            spec.training, order_KT, lambda rows_KB: run_step(gather_KD, rows_KB, fixed, state)
+        )
     return CohortResult(
         tasks=tuple(tasks),
         masks=tuple((scores >= 0).cpu().numpy() for scores in state.scores),
@@ -90,18 +130,21 @@ def train_cohort(
 
 
 def _run_steps(
-    training: TrainingSpec, order_KT: Tensor, step: Callable[[Tensor], Tensor], device: torch.device
+    training: TrainingSpec, order_KT: Tensor, step: Callable[[Tensor], Tensor]
 ) -> tuple[list[Tensor], float]:
-    """Run all steps; return the losses [K] of the last ones, and the seconds without compilation."""
+    """Run all steps; return the losses [K] of the last ones, and the seconds without compilation.
+
+    Nothing in the loop waits for the device: steps queue up, and the end waits once.
+    """
     losses, size, start_s = [], training.batch_size, time.perf_counter()
     for t in range(training.steps):
         if t == 1:  # the first step compiles, so the clock starts at the second
-            _synchronize(device)
+            _synchronize(order_KT.device)
             start_s = time.perf_counter()
-        loss_K = step(order_KT[:, t * size : (t + 1) * size].to(device, non_blocking=True))
+        loss_K = step(order_KT[:, t * size : (t + 1) * size])
         if t >= training.steps - LOSS_WINDOW_STEPS:
             losses.append(loss_K)
-    _synchronize(device)
+    _synchronize(order_KT.device)
     elapsed_s = time.perf_counter() - start_s
     return losses, elapsed_s * training.steps / max(training.steps - 1, 1)
 
@@ -113,63 +156,44 @@ def eager_step(optimizer: Optimizer) -> StepFunction:
     """
 
     def step(
-        pixels: Pixels, gather_KD: Tensor, rows_KB: Tensor, base: Sequence[Tensor], state: CohortState
+        pixels: Pixels, gather_KD: Tensor, rows_KB: Tensor, fixed: FixedWeights, state: CohortState
     ) -> Tensor:
         x_KBD = gather_inputs(pixels, gather_KD, rows_KB)
-        labels_KB = pixels.labels[rows_KB]
-        grads, loss_K = _gradients(x_KBD, labels_KB, state.effective)
+        grads, loss_K = gradients(x_KBD, pixels.labels[rows_KB], state.effective, fixed.gains)
         state.step.add_(1)
         for layer, grad_KOI in enumerate(grads):
             scores = state.scores[layer]
-            optimizer.update(scores, grad_KOI.mul_(base[layer]), state.buffers[layer], state.step)
-            torch.mul(base[layer], scores >= 0, out=state.effective[layer])
+            optimizer.update(scores, grad_KOI.mul_(fixed.base[layer]), state.buffers[layer], state.step)
+            torch.mul(fixed.operand[layer], scores >= 0, out=state.effective[layer])
         return loss_K
 
     return step
 
 
-def forward(x_KBD: Tensor, effective: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """Return each layer's input [K, B, I] and the logits [K, B, O] of the last layer."""
-    inputs, hidden = [], x_KBD
-    for layer, weight_KOI in enumerate(effective):
-        inputs.append(hidden)
-        hidden = torch.bmm(hidden, weight_KOI.transpose(1, 2))
-        if layer < len(effective) - 1:
-            hidden = hidden.relu()
-    return inputs, hidden
+@contextmanager
+def _tf32(*, enabled: bool) -> Iterator[None]:
+    """Allow or forbid TF32 in float32 products on a GPU, for a while."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = enabled
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def _gradients(x_KBD: Tensor, labels_KB: Tensor, effective: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """Return dL/d(effective weight) a layer, [K, O, I], and the loss [K]."""
-    inputs, logits_KBO = forward(x_KBD, effective)
-    log_p = torch.log_softmax(logits_KBO, dim=2)
-    labels_KB1 = labels_KB.unsqueeze(2)
-    loss_K = -log_p.gather(2, labels_KB1).squeeze(2).mean(dim=1)
-    delta = (log_p.exp() - _one_hot(labels_KB1, logits_KBO.shape[2])) / labels_KB.shape[1]
-    grads: list[Tensor] = []
-    for layer in range(len(effective) - 1, -1, -1):
-        grads.append(torch.bmm(delta.transpose(1, 2), inputs[layer]))
-        if layer > 0:
-            delta = torch.bmm(delta, effective[layer]) * (inputs[layer] > 0)
-    return grads[::-1], loss_K
-
-
-def _one_hot(labels_KB1: Tensor, num_outputs: int) -> Tensor:
-    return (torch.arange(num_outputs, device=labels_KB1.device) == labels_KB1).float()
-
-
-def _order(spec: RunSpec, task: int, view: TaskView) -> Tensor:
-    """Return the images of every step, int64 [T * B]: whole epochs, each shuffled anew."""
+def _order(spec: RunSpec, task: int, view: TaskView) -> NDArray[np.int32]:
+    """Return the images of every step, int32 [T * B]: whole epochs, each shuffled anew."""
     needed = spec.training.steps * spec.training.batch_size
+    rows = view.train_rows.astype(np.int32)
     draw, order, drawn = stream(spec.seed, "order", task), [], 0
     while drawn < needed:
-        order.append(draw.permutation(view.train_rows))
-        drawn += len(order[-1])
-    return torch.from_numpy(np.concatenate(order)[:needed])
+        order.append(draw.permutation(rows))
+        drawn += len(rows)
+    return np.concatenate(order)[:needed]
 
 
-def _start(spec: RunSpec, tasks: Sequence[int], base: Sequence[Tensor]) -> CohortState:
-    scores = [torch.empty(len(tasks), *weight.shape, device=weight.device) for weight in base]
+def _start(spec: RunSpec, tasks: Sequence[int], fixed: FixedWeights) -> CohortState:
+    scores = [torch.empty(len(tasks), *weight.shape, device=weight.device) for weight in fixed.base]
     for k, task in enumerate(tasks):
         draw = stream(spec.seed, "scores", task)
         for layer in scores:
@@ -177,9 +201,9 @@ def _start(spec: RunSpec, tasks: Sequence[int], base: Sequence[Tensor]) -> Cohor
     optimizer = Optimizer(spec.training.optimizer)
     return CohortState(
         scores=scores,
-        effective=[torch.where(s >= 0, w, 0.0) for s, w in zip(scores, base, strict=True)],
+        effective=[torch.mul(w, s >= 0) for s, w in zip(scores, fixed.operand, strict=True)],
         buffers=[optimizer.buffers(s) for s in scores],
-        step=torch.zeros((), dtype=torch.float64, device=base[0].device),
+        step=torch.zeros((), dtype=torch.float64, device=fixed.base[0].device),
     )
 
 
@@ -190,7 +214,8 @@ def start_scores(draw: np.random.Generator, shape: tuple[int, int]) -> NDArray[n
 
 
 def _mean_loss(tasks: Sequence[int], losses: list[Tensor]) -> NDArray[np.float32]:
-    loss_K = torch.stack(losses).mean(dim=0).cpu().numpy()
+    # Along rows: the order in which a column is summed depends on how many there are.
+    loss_K = torch.stack(losses, dim=1).mean(dim=1).cpu().numpy()
     if not np.isfinite(loss_K).all():
         bad = [task for task, loss in zip(tasks, loss_K, strict=True) if not np.isfinite(loss)]
         raise TrainingError(

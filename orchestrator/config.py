@@ -21,6 +21,7 @@ from core.errors import ConfigError
 from core.specs import (
     NUM_CLASSES,
     BenchmarkSpec,
+    Engine,
     InferenceSpec,
     MaskSpec,
     NetworkSpec,
@@ -30,7 +31,8 @@ from core.specs import (
 )
 from orchestrator.config_errors import explain
 
-RECIPE = 1  # goes up when a change of ours gives other masks for the same sweep file
+RECIPE = 2  # goes up when a change of ours gives other masks for the same sweep file
+RECIPES = (2, 1)  # whose run folders can be read; only RECIPE trains
 Auto = Literal["auto"]
 
 
@@ -98,8 +100,8 @@ class ExecutorConfig(Spec):
     kind: ``inline`` trains in this process, ``ray`` in actors.
     workers: ``auto`` is one per CPU core, or per GPU where there are GPUs.
     address: of a running Ray cluster; None starts a local one.
-    engine: ``compiled`` fuses the training step; ``auto`` compiles when the work repays it.
-        Fixed when the run folder is made.
+    engine: how a training step runs (``core.engine``); ``auto`` is ``fused`` on CPUs and, where
+        the work repays compiling, ``compiled`` on GPUs. Fixed when the run folder is made.
     retries: more attempts after a failure that need not repeat, such as a lost worker.
     """
 
@@ -108,7 +110,7 @@ class ExecutorConfig(Spec):
     gpus_per_worker: float | Auto = "auto"
     threads_per_worker: int = 1
     address: str | None = None
-    engine: Literal["auto", "eager", "compiled"] = "auto"
+    engine: Engine | Auto = "auto"
     retries: int = 3
 
     def __post_init__(self) -> None:
@@ -176,6 +178,10 @@ class SweepConfig(Spec):
         ok = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name) is not None
         _require(ok, "name", self.name, "at most 100 letters, digits, '.', '_' or '-'")
         self.run_spec()
+        engine = self.executor.engine
+        ok = engine != "fused" or self.training.is_float32
+        expected = "'auto', 'eager' or 'compiled': fused trains in float32 only"
+        _require(ok, "executor.engine", engine, expected)
         classes, outputs = NUM_CLASSES[self.benchmark.dataset], self.network.outputs
         if self.evaluation.inferred_scenarios and self.evaluation.inference.objective == "G":
             expected = f"'H', or more network.outputs than the {classes} classes: G needs superfluous neurons"
@@ -192,11 +198,11 @@ class SweepConfig(Spec):
         )
 
 
-def fingerprint(spec: RunSpec) -> str:
+def fingerprint(spec: RunSpec, recipe: int = RECIPE) -> str:
     """Return the sha256 (hex) of what the masks mean; ``num_tasks`` does not count."""
     content = spec.canonical()
     del content["benchmark"]["num_tasks"]
-    text = json.dumps({"recipe": RECIPE, **content}, sort_keys=True, separators=(",", ":"))
+    text = json.dumps({"recipe": recipe, **content}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,9 +1,10 @@
 """From a run and its resources to an executor with workers."""
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from core.datasets import Dataset
+from core.specs import Engine
 from orchestrator.config import SweepConfig
 from orchestrator.executors import Executor, InlineExecutor, WorkerFactory
 from orchestrator.jobs import WorkerSetup
@@ -20,7 +21,7 @@ def make_executor(run: Run, record: RunRecord, dataset: Dataset, resources: Reso
         spec=run.config.run_spec(),
         layout=run.layout,
         identity=run.identity,
-        engine="compiled" if record.engine == "compiled" else "eager",
+        engine=cast(Engine, record.engine),
         device="cuda" if resources.on_gpu else "cpu",
         num_threads=config.threads_per_worker,
         test_batches=test_batches(run),

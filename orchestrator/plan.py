@@ -49,7 +49,10 @@ def auto_cohort_size(
     share = free_bytes * MEMORY_SHARE / (1 if on_gpu else num_workers)
     fits = max(1, int(share // peak_bytes))
     fair = -(-num_tasks // num_workers)
-    return min(fits, fair) if on_gpu else min(fits, fair, MAX_AUTO_COHORT_CPU)
+    if not on_gpu:
+        return min(fits, fair, MAX_AUTO_COHORT_CPU)
+    num_cohorts = -(-fair // fits)  # of equal size, so that the step compiles for one shape
+    return -(-fair // num_cohorts)
 
 
 def _runs(missing: Sequence[int], cohort_size: int) -> Iterator[list[int]]:

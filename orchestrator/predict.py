@@ -2,7 +2,7 @@
 
 from orchestrator.predict import load_predictor
 
-predictor = load_predictor("runs/permuted_10-edcee530")
+predictor = load_predictor("runs/permuted_10-b0f0eaec")
 answers = predictor.infer(images)        # uint8 [N, 28, 28], as a task sees them
 """
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
+from core.compiler import choose_engine
 from core.errors import ConfigError, RunFolderError, RunLockedError
 from core.memory import cohort_peak_bytes
 from core.networks import Layer, base_weights, layers, network_digest
 from core.specs import IMAGE_SHAPES, Engine
-from orchestrator.config import SweepConfig, build_sweep, config_values, fingerprint
+from orchestrator.config import RECIPE, RECIPES, SweepConfig, build_sweep, config_values, fingerprint
 from orchestrator.plan import auto_cohort_size
 from orchestrator.provenance import provenance
 from storage.files import remove_temporaries
@@ -23,8 +24,6 @@ from storage.layout import RunLayout, host_name, run_folder_name
 from storage.mask_store import MaskStore, StoreIdentity
 from storage.run_file import RunRecord, read_run, write_run
 
-# Arithmetic of a whole run above which compiling the step (about 25 s cold) is repaid.
-AUTO_COMPILE_FLOP = 5e12
 FOREIGN_HOST_TEMPORARY_S = 24 * 3600.0
 
 
@@ -63,10 +62,10 @@ class Run:
         return self.layout.root.name
 
 
-def locate_run(config: SweepConfig) -> Run:
+def locate_run(config: SweepConfig, recipe: int = RECIPE) -> Run:
     """Return the run folder that ``config`` means; touches nothing."""
     spec = config.run_spec()
-    digest = fingerprint(spec)
+    digest = fingerprint(spec, recipe)
     height, width = IMAGE_SHAPES[spec.benchmark.dataset]
     num_inputs = height * width
     shapes = layers(spec.network, num_inputs)
@@ -90,9 +89,12 @@ def open_run(root: Path) -> tuple[Run, RunRecord]:
     layout = RunLayout(root.absolute())
     record = read_run(layout)
     try:
-        located = locate_run(build_sweep(record.config, str(layout.run_file)))
+        config = build_sweep(record.config, str(layout.run_file))
     except ConfigError as error:
         raise RunFolderError(f"{error} (was this run made by another version of supsup?)") from error
+    spec = config.run_spec()
+    recipes = [recipe for recipe in RECIPES if fingerprint(spec, recipe) == record.fingerprint]
+    located = locate_run(config, *recipes)
     _check_record(layout, record, located)
     return replace(located, layout=layout), record
 
@@ -222,8 +224,4 @@ def _choose_engine(run: Run, resources: Resources) -> Engine:
     training = run.config.training
     weights = sum(layer.num_weights for layer in run.layers)
     flop = 6 * weights * training.batch_size * training.steps * run.config.benchmark.num_tasks
-    if flop < AUTO_COMPILE_FLOP:
-        return "eager"
-    from core.compiler import has_compiler
-
-    return "compiled" if has_compiler(on_gpu=resources.on_gpu) else "eager"
+    return choose_engine(training, flop, on_gpu=resources.on_gpu)

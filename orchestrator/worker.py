@@ -13,6 +13,7 @@ import torch
 from torch._dynamo.exc import TorchDynamoException
 
 from core.benchmarks import TaskView, task_view
+from core.compiler import can_fuse, without_compiler
 from core.datasets import Dataset
 from core.engine import make_step
 from core.errors import RunFolderError, first_line
@@ -24,7 +25,7 @@ from core.networks import base_weights, network_digest
 from core.specs import Engine
 from core.superposition import MaskBank
 from core.task_inference import TaskSearch, search_first
-from core.training import CohortResult, StepFunction, train_cohort
+from core.training import CohortResult, Step, train_cohort
 from orchestrator.inference_tables import write_part
 from orchestrator.jobs import Job, JobResult, Question, TaskReport, WorkerSetup
 from storage.bank_file import map_bank
@@ -73,9 +74,8 @@ class Worker:
         return MaskStore(self._setup.layout, self._setup.identity)
 
     @cached_property
-    def _steps(self) -> dict[Engine, StepFunction]:
-        optimizer = self._setup.spec.training.optimizer
-        return {engine: make_step(optimizer, engine) for engine in {"eager", self._setup.engine}}
+    def _step(self) -> Step:
+        return make_step(self._setup.spec.training, self._engine)
 
     def _train(self, job: Job) -> JobResult:
         result = self._train_cohort(job)
@@ -97,6 +97,9 @@ class Worker:
         return JobResult(reports=reports, note=self._note)
 
     def _train_cohort(self, job: Job) -> CohortResult:
+        on_cpu = self._device.type == "cpu"
+        if self._engine == "fused" and not (on_cpu and can_fuse(self._setup.spec.training)):
+            self._change_engine("has no numba" if on_cpu else "trains on a GPU")
         train = partial(
             train_cohort,
             self._setup.spec,
@@ -105,15 +108,18 @@ class Worker:
             pixels=self._pixels[0],
             base=self._base,
         )
-        if self._engine == "compiled":
-            try:
-                return train(step=self._steps["compiled"])
-            except TorchDynamoException as error:
-                # No working compiler on this machine: slower, recorded in the file, not fatal.
-                reason = first_line(error)[:200]
-                self._note = f"{host_name()} cannot compile the training step ({reason}); it trains eagerly"
-                self._engine = "eager"
-        return train(step=self._steps["eager"])
+        try:
+            return train(step=self._step)
+        except TorchDynamoException as error:
+            # No working compiler on this machine: slower, recorded in the file, not fatal.
+            self._change_engine(f"cannot compile the training step ({first_line(error)[:200]})")
+        return train(step=self._step)
+
+    def _change_engine(self, reason: str) -> None:
+        wanted, on_gpu = self._engine, self._device.type == "cuda"
+        self._engine = without_compiler(self._setup.spec.training, on_gpu=on_gpu)
+        self.__dict__.pop("_step", None)
+        self._note = f"{host_name()} {reason}; it trains with engine {self._engine}, not {wanted}"
 
     def _task_mask(self, result: CohortResult, k: int) -> TaskMask:
         mask = tuple(layer[k] for layer in result.masks)

@@ -30,7 +30,7 @@ def train(num_tasks):
                    network=NetworkSpec(kind="lenet_300_100", outputs=500), training=TrainingSpec(steps=20))
     base = [torch.from_numpy(w) for w in base_weights(spec.network, 784, seed=0)]
     train_cohort(spec, range(num_tasks), data, pixels=to_device(data, "train", torch.device("cpu")),
-                 base=base, step=make_step(spec.training.optimizer, "eager"))
+                 base=base, step=make_step(spec.training, "eager"))
 def status(key):
     line = next(line for line in open("/proc/self/status") if line.startswith(key))
     return int(line.split()[1]) * 1024

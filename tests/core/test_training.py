@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from core.datasets import load_dataset
 from core.engine import make_step
 from core.errors import TrainingError
 from core.evaluation import correct_images
+from core.gradients import fix_weights, gradients
 from core.inputs import gather_inputs, to_device
 from core.networks import base_weights
 from core.optimizers import Optimizer
 from core.specs import BenchmarkSpec, NetworkSpec, OptimizerSpec, TrainingSpec
-from core.training import CohortState, _gradients, eager_step, train_cohort
+from core.training import CohortState, eager_step, train_cohort
 from tests.conftest import tiny_spec
 
 CPU = torch.device("cpu")
@@ -28,7 +30,7 @@ DATASET = load_dataset("synthetic")
 
 def train(spec, tasks, engine="eager"):
     base = [torch.from_numpy(w) for w in base_weights(spec.network, DATASET.num_inputs, seed=spec.seed)]
-    step = make_step(spec.training.optimizer, engine)
+    step = make_step(spec.training, engine)
     return train_cohort(spec, tasks, DATASET, pixels=to_device(DATASET, "train", CPU), base=base, step=step)
 
 
@@ -40,7 +42,7 @@ def test_gradients_equal_autograd():
     torch.manual_seed(0)
     x, labels = torch.randn(3, 16, 12), torch.randint(0, 5, (3, 16))
     weights = [torch.randn(3, 9, 12), torch.randn(3, 7, 9), torch.randn(3, 5, 7)]
-    grads, loss = _gradients(x, labels, weights)
+    grads, loss = gradients(x, labels, weights)
     for k in range(3):
         leaves = [w[k].clone().requires_grad_() for w in weights]
         hidden = torch.relu(torch.relu(x[k] @ leaves[0].T) @ leaves[1].T)
@@ -96,7 +98,7 @@ def test_one_step_is_straight_through():
     gather, rows = torch.tensor([[4, 9]]), torch.tensor([[0]])
     label = int(pixels.labels[0]) % 2
     pixels = type(pixels)(pixels.images, pixels.labels % 2, pixels.gain, pixels.offset)
-    eager_step(Optimizer(spec))(pixels, gather, rows, base, state)
+    eager_step(Optimizer(spec))(pixels, gather, rows, fix_weights(base, "float32"), state)
     x = gather_inputs(pixels, gather, rows)[0, 0]
     p = torch.softmax(effective[0] @ x, 0)
     p[label] -= 1
@@ -145,7 +147,7 @@ def test_each_epoch_uses_every_image_once():
     from core.training import _order
 
     spec = tiny_spec(training=TrainingSpec(steps=70, batch_size=16))
-    order = _order(spec, 0, task_view(spec.benchmark, DATASET, 0, seed=0)).numpy()
+    order = _order(spec, 0, task_view(spec.benchmark, DATASET, 0, seed=0))
     assert len(order) == 70 * 16
     assert sorted(order[:512]) == sorted(order[512:1024]) == list(range(512))
     assert not np.array_equal(order[:512], order[512:1024])
@@ -167,7 +169,7 @@ def test_a_loss_that_is_not_finite_names_the_task():
         _mean_loss([1, 2], [torch.tensor([0.5, float("nan")])])
 
 
-def test_a_worker_without_a_compiler_trains_eagerly_and_says_so(tmp_path):
+def test_a_worker_without_a_compiler_trains_without_one_and_says_so(tmp_path):
     """In a process of its own, where the C++ compiler is a file that does not exist."""
     code = """
         import sys, pathlib
@@ -187,7 +189,73 @@ def test_a_worker_without_a_compiler_trains_eagerly_and_says_so(tmp_path):
     environment = {**os.environ, "CXX": "/nonexistent", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.stdout.splitlines()[-1:] == ["eager 1"], done.stderr
+    assert done.stdout.splitlines()[-1:] == ["fused 1"], done.stderr
+
+
+@pytest.mark.parametrize(("optimizer", "_reference"), OPTIMIZERS, ids=lambda v: getattr(v, "kind", ""))
+@pytest.mark.parametrize("kind", ["permuted", "rotated"])
+def test_fused_gives_the_bits_of_the_reference(optimizer, _reference, kind):
+    """Masks and losses, odd sizes and blank pixels included; tasks one at a time."""
+    spec = tiny_spec(
+        benchmark=BenchmarkSpec(kind=kind, dataset="synthetic", num_tasks=3),
+        network=NetworkSpec(kind="mlp", hidden=(33, 17), outputs=11),
+        training=TrainingSpec(steps=150, batch_size=21, optimizer=optimizer),
+    )
+    fused = train(spec, range(3), "fused")
+    for task in range(3):
+        eager = train(spec, [task])
+        assert same(eager.masks, [mask[task : task + 1] for mask in fused.masks])
+        assert eager.train_loss[0] == fused.train_loss[task]
+
+
+@pytest.mark.parametrize("num_tasks", [2, 7])
+def test_fused_gives_the_bits_of_a_cohort_of_the_reference(num_tasks):
+    spec = tiny_spec()
+    eager, fused = train(spec, range(num_tasks)), train(spec, range(num_tasks), "fused")
+    assert same(eager.masks, fused.masks)
+    assert np.array_equal(eager.train_loss, fused.train_loss)
+
+
+def test_a_state_in_bfloat16_is_half_the_bytes_and_nearly_the_same_training():
+    spec = tiny_spec()
+    narrow = replace(spec.training.optimizer, state="bfloat16")
+    assert Optimizer(narrow).buffers(torch.zeros(3))[0].dtype == torch.bfloat16
+    assert (spec.training.optimizer.state_bytes, narrow.state_bytes) == (4, 2)
+    wide, less = (
+        train(tiny_spec(training=replace(spec.training, optimizer=o)), [0, 1])
+        for o in (spec.training.optimizer, narrow)
+    )
+    assert not same(wide.masks, less.masks)
+    np.testing.assert_allclose(wide.train_loss, less.train_loss, rtol=0.1)
+
+
+def test_products_in_bfloat16_use_exact_weights():
+    """The gradient is that of the float32 network, up to the rounding of activations."""
+    torch.manual_seed(0)
+    base = [torch.randn(9, 12).sign() * 0.3, torch.randn(5, 9).sign() * 0.7]
+    masks = [torch.rand(2, *w.shape) < 0.5 for w in base]
+    x, labels = torch.randn(2, 16, 12), torch.randint(0, 5, (2, 16))
+    found = {}
+    for matmul in ("float32", "bfloat16"):
+        fixed = fix_weights(base, matmul)
+        effective = [w * m for w, m in zip(fixed.operand, masks, strict=True)]
+        found[matmul] = gradients(x, labels, effective, fixed.gains)
+    assert all(set(w.unique().tolist()) <= {-1.0, 0.0, 1.0} for w in effective)
+    for narrow, wide in zip(found["bfloat16"][0], found["float32"][0], strict=True):
+        assert narrow.dtype == torch.float32
+        torch.testing.assert_close(narrow, wide, rtol=0.05, atol=0.003)
+    torch.testing.assert_close(found["bfloat16"][1], found["float32"][1], rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("matmul", ["tf32", "bfloat16"])
+def test_every_precision_learns(matmul):
+    training = TrainingSpec(steps=300, batch_size=32, matmul=matmul, optimizer=OptimizerSpec(lr=3e-3))
+    spec = tiny_spec(training=training)
+    result = train(spec, [0])
+    base = [torch.from_numpy(w) for w in base_weights(spec.network, DATASET.num_inputs, seed=spec.seed)]
+    view = task_view(spec.benchmark, DATASET, 0, seed=spec.seed)
+    mask = [layer[0] for layer in result.masks]
+    assert correct_images(view, to_device(DATASET, "test", CPU), base, mask).mean() > 0.9
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError
-from orchestrator.config import fingerprint, load_sweep
+from orchestrator.config import RECIPES, fingerprint, load_sweep
 from tests.conftest import sweep_text
 from tests.orchestrator.wrong_inputs import WRONG_FILES, WRONG_SETTINGS
 
@@ -78,12 +78,22 @@ def test_fingerprint_changes_with_what_the_masks_mean_and_with_nothing_else(swee
 
 def test_fingerprint_is_frozen(sweep):
     """A change here orphans every run folder: raise RECIPE only when masks really change."""
-    assert fingerprint(load_sweep(sweep).run_spec())[:16] == FROZEN
+    spec = load_sweep(sweep).run_spec()
+    assert {recipe: fingerprint(spec, recipe)[:16] for recipe in RECIPES} == FROZEN
 
 
 def test_spelled_out_defaults_are_the_same_run(sweep):
     spelled = ["training.optimizer.smoothing=0.99", "training.optimizer.eps=1e-8", "mask.rule=threshold"]
+    spelled += ["training.matmul=float32", "training.optimizer.state=float32"]
     assert load_sweep(sweep, spelled).run_spec() == load_sweep(sweep).run_spec()
+
+
+def test_a_key_that_changes_bits_changes_the_run(sweep):
+    changed = ["training.matmul=tf32", "training.matmul=bfloat16", "training.optimizer.state=bfloat16"]
+    found = {
+        fingerprint(load_sweep(sweep, settings).run_spec()) for settings in ([], *([s] for s in changed))
+    }
+    assert len(found) == 4
 
 
 @pytest.mark.parametrize(("setting", "words"), WRONG_SETTINGS)
@@ -113,4 +123,4 @@ def test_all_wrong_keys_are_told_at_once(tmp_path):
         assert key in str(caught.value)
 
 
-FROZEN = "b2c622f1d6ecd63d"
+FROZEN = {1: "b2c622f1d6ecd63d", 2: "7b65d4638d6bb4a3"}

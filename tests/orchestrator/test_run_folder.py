@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from orchestrator.config import load_sweep
 from orchestrator.provenance import git_commit, provenance
-from orchestrator.run_folder import Resources, ensure_record, is_locked, locate_run, locked
+from orchestrator.run_folder import Resources, ensure_record, is_locked, locate_run, locked, open_run
 from orchestrator.status import find_runs, resolve_run
 from orchestrator.ui import _environment
 
@@ -24,7 +26,31 @@ def test_cohort_size_and_engine_are_fixed_when_the_run_is_made(sweep):
     run = locate_run(load_sweep(sweep, settings))
     assert ensure_record(run, FEW).cohort_size == 4
     assert ensure_record(run, MANY).cohort_size == 4  # a resume on a larger machine
-    assert ensure_record(run, MANY).engine == "eager"  # auto: far too little work to compile
+    assert ensure_record(run, MANY).engine == "fused"
+
+
+@pytest.mark.parametrize(
+    ("settings", "on_gpu", "engine"),
+    [
+        ([], False, "fused"),
+        ([], True, "eager"),  # far too little work to compile
+        (["training.optimizer.state=bfloat16"], False, "eager"),
+        (["executor.engine=compiled"], False, "compiled"),
+    ],
+)
+def test_auto_takes_the_engine_that_is_fastest_there(sweep, settings, on_gpu, engine):
+    run = locate_run(load_sweep(sweep, settings))
+    resources = Resources(num_workers=1, gpus_per_worker=float(on_gpu), free_bytes=10**10)
+    assert ensure_record(run, resources).engine == engine
+
+
+def test_a_run_of_an_older_recipe_can_be_read_and_is_not_trained_further(sweep):
+    config = load_sweep(sweep)
+    old, new = locate_run(config, recipe=1), locate_run(config)
+    assert old.layout.root != new.layout.root
+    old.layout.root.mkdir(parents=True)
+    ensure_record(old, FEW)
+    assert open_run(old.layout.root)[0].fingerprint == old.fingerprint
 
 
 def test_num_tasks_grows_and_never_shrinks(sweep):
