@@ -21,20 +21,30 @@ from core.specs import TEST_BATCH_SIZE
 from core.superposition import Bank, mask_weights
 from core.task_inference import TaskSearch, infer_tasks
 
-CHUNK_IMAGES = 1024  # images in one forward pass
+CHUNK_IMAGES = 1024  # of each task, in one forward pass
+GPU_TASKS_AT_ONCE = 64  # in one forward pass: 65,536 images and 80 MB of weights at LeNet's size
 CHECKED_INFERENCES = 8  # of each task, where a shortlist is compared with the exact answer
 
 
 def correct_images(
-    view: TaskView, pixels: Pixels, base: Sequence[Tensor], mask: Sequence[NDArray[np.bool_]]
-) -> NDArray[np.bool_]:
-    """Tell for each test image of the task whether ``mask`` classifies it, bool [test rows].
+    views: Sequence[TaskView],
+    pixels: Pixels,
+    base: Sequence[Tensor],
+    masks: Sequence[NDArray[np.bool_]],
+) -> list[NDArray[np.bool_]]:
+    """Tell for each test image of each task whether the task's mask classifies it, bool [test rows].
 
-    pixels: the test images. base: float32 [O, I] a layer. mask: bool [O, I] a layer.
+    views: of K tasks. pixels: the test images. base: float32 [O, I] a layer. masks: bool
+    [K, O, I] a layer. On a GPU tasks go through in batches, on a CPU one at a time.
     """
-    device = base[0].device
-    weights = [torch.where(torch.from_numpy(m).to(device), w, 0.0) for m, w in zip(mask, base, strict=True)]
-    return _correct(view, pixels, weights, view.test_rows)
+    size = GPU_TASKS_AT_ONCE if base[0].is_cuda else 1
+    found = []
+    for start in range(0, len(views), size):
+        chunk = slice(start, start + size)
+        on_device = [torch.from_numpy(mask[chunk]).to(base[0].device) for mask in masks]
+        weights = [torch.where(mask, w, 0.0) for mask, w in zip(on_device, base, strict=True)]
+        found += _correct(views[chunk], pixels, weights, [view.test_rows for view in views[chunk]])
+    return found
 
 
 def infer_test_images(
@@ -56,15 +66,21 @@ def infer_test_images(
 
 
 def _correct(
-    view: TaskView, pixels: Pixels, weights: Sequence[Tensor], rows: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Tell whether ``weights``, [O, I] a layer, classify the images ``rows``, bool [rows]."""
-    effective = [weight.unsqueeze(0) for weight in weights]
+    views: Sequence[TaskView],
+    pixels: Pixels,
+    weights: Sequence[Tensor],
+    rows: Sequence[NDArray[np.int64]],
+) -> list[NDArray[np.bool_]]:
+    """Tell whether ``weights``, [K, O, I] a layer, classify the images ``rows`` of each task."""
+    device, most = weights[0].device, max(len(row) for row in rows)
+    padded = np.stack([np.pad(row, (0, most - len(row))) for row in rows])
+    gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
     correct = []
-    for rows_B in torch.split(torch.from_numpy(rows), CHUNK_IMAGES):
-        _, logits_1BO = forward(_inputs(view, pixels, rows_B).unsqueeze(0), effective)
-        correct.append(logits_1BO[0].argmax(dim=1) == pixels.labels[rows_B.to(pixels.labels.device)])
-    return torch.cat(correct).cpu().numpy()
+    for rows_KB in torch.split(torch.from_numpy(padded).to(device), CHUNK_IMAGES, dim=1):
+        _, logits_KBO = forward(gather_inputs(pixels, gather_KD, rows_KB), weights)
+        correct.append(logits_KBO.argmax(dim=2) == pixels.labels[rows_KB])
+    correct_KN = torch.cat(correct, dim=1).cpu().numpy()
+    return [found[: len(row)] for found, row in zip(correct_KN, rows, strict=True)]
 
 
 def _inputs(view: TaskView, pixels: Pixels, rows_B: Tensor) -> Tensor:
@@ -107,7 +123,7 @@ def _num_correct(rows: InferredRows, bank: Bank, view: TaskView, pixels: Pixels)
         of_task = np.flatnonzero(rows.inferred_task == inferred)
         images = np.concatenate([np.arange(rows.num_images[row]) + rows.first_image[row] for row in of_task])
         weights = mask_weights(bank.packed(np.array([inferred]))[0], bank.base)
-        correct = _correct(view, pixels, weights, view.test_rows[images])
+        (correct,) = _correct([view], pixels, [w.unsqueeze(0) for w in weights], [view.test_rows[images]])
         starts = np.concatenate([[0], np.cumsum(rows.num_images[of_task])[:-1]])
         num_correct[of_task] = np.add.reduceat(correct.astype(np.int32), starts)
     return num_correct

@@ -184,12 +184,12 @@ def pass_through(x_BD: Tensor, weights: Sequence[Tensor], objective: Objective, 
 def gradient_planes(flow: Flow, base: Sequence[Tensor]) -> Planes:
     """Return dObjective/dW * base as planes, the objective being the mean over the images."""
     num_images = len(flow.inputs[0])
-    bit_values = base[0].new_zeros(sum(_num_bits(weight) for weight in base))
+    bit_values = base[0].new_zeros(sum(num_bits(weight) for weight in base))
     start = 0
     for h_BI, delta_BO, weight_OI in zip(flow.inputs, flow.deltas, base, strict=True):
         layer_OI = bit_values[start : start + weight_OI.numel()].view(weight_OI.shape)
         torch.mm((delta_BO / num_images).T, h_BI, out=layer_OI).mul_(weight_OI)
-        start += _num_bits(weight_OI)
+        start += num_bits(weight_OI)
     return to_planes(bit_values.cpu().numpy())
 
 
@@ -211,10 +211,10 @@ def _layer_values(bit_values: NDArray[np.generic], base: Sequence[Tensor]) -> li
     for weight in base:
         flat = bit_values[start : start + weight.numel()]
         layers.append(torch.from_numpy(flat).reshape(weight.shape).to(weight.device))
-        start += _num_bits(weight)
+        start += num_bits(weight)
     return layers
 
 
-def _num_bits(weight: Tensor) -> int:
+def num_bits(weight: Tensor) -> int:
     """Return the bits of a layer in a packed mask, padding included."""
     return -(-weight.numel() // 8) * 8

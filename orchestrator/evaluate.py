@@ -11,7 +11,7 @@ from orchestrator.config import change_settings
 from orchestrator.controller import Failure
 from orchestrator.display import Display
 from orchestrator.inference_tables import inferred_tasks, is_answered, merge_parts, question_metrics
-from orchestrator.jobs import JobResult, Question
+from orchestrator.jobs import Question
 from orchestrator.phases import Phases, working
 from orchestrator.plan import Plan, plan_jobs
 from orchestrator.report import (
@@ -84,17 +84,14 @@ def evaluate(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
 
 
 def _given(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
-    run = phases.run
-    correct = stored_counts(run)
+    run, correct = phases.run, phases.correct
+    correct.update(stored_counts(run))
     most = max(run.config.evaluation.points(run.config.benchmark.num_tasks))
     places = run.store.locate()
     untrained = {task for task in range(most) if task not in places}
 
-    def keep(result: JobResult) -> None:
-        correct.update(result.correct)
-
     plan = plan_jobs(most, phases.record.cohort_size, correct.keys() | untrained, "evaluate")
-    _, failures = phases.work("evaluating GG", plan, most, keep)
+    _, failures = phases.work("evaluating GG", plan, most)
     accuracies = write_evaluations(run, correct, _num_test_images(phases, most))
     points = {str(k): {"accuracy": accuracy} for k, accuracy in accuracies.items()}
     return {scenario_key(run, "GG"): points} if points else {}, failures

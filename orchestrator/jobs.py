@@ -81,7 +81,7 @@ class TaskReport:
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """What a job gives: reports of trained tasks, or correct images a test batch by task.
+    """What a job gives: reports of trained tasks, and correct images a test batch by task.
 
     note: what the user should know of how it went, said once.
     """

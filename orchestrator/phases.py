@@ -1,6 +1,6 @@
 """Phases of a run: jobs of one kind, handed to workers that are started when there is a job."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,11 +30,11 @@ class StoppedError(SupSupError):
 
 @dataclass
 class _Watcher:
-    """Passes what the controller tells on to the display, the tracker and ``on_result``."""
+    """Passes what the controller tells on to the display and the tracker; keeps ``correct``."""
 
     display: Display
     tracker: Tracker
-    on_result: Callable[[JobResult], None] | None
+    correct: dict[int, tuple[int, ...]]
     num_done: int = 0
     notes: set[str] = field(default_factory=set)
 
@@ -43,8 +43,7 @@ class _Watcher:
         if result.note is not None and result.note not in self.notes:
             self.notes.add(result.note)
             self.display.message(result.note)
-        if self.on_result is not None:
-            self.on_result(result)
+        self.correct.update(result.correct)
         self.tracker.tasks(result.reports)
         self.display.advance(job, result)
 
@@ -58,7 +57,10 @@ class _Watcher:
 
 @dataclass
 class Phases:
-    """Runs one phase after another in a run folder, on the same workers."""
+    """Runs one phase after another in a run folder, on the same workers.
+
+    correct: by task, correct images of each test batch with the task given, as workers counted.
+    """
 
     run: Run
     record: RunRecord
@@ -66,15 +68,10 @@ class Phases:
     resources: Resources
     display: Display
     tracker: Tracker
+    correct: dict[int, tuple[int, ...]] = field(default_factory=dict)
     _executor: Executor | None = None
 
-    def work(
-        self,
-        verb: str,
-        plan: Plan,
-        num_total: int,
-        on_result: Callable[[JobResult], None] | None = None,
-    ) -> tuple[int, tuple[Failure, ...]]:
+    def work(self, verb: str, plan: Plan, num_total: int) -> tuple[int, tuple[Failure, ...]]:
         """Run the jobs of ``plan``; return how many tasks ended well, and the failures.
 
         verb, num_total: what the display says, and of how many tasks.
@@ -83,7 +80,7 @@ class Phases:
             return 0, ()
         if self._executor is None:
             self._executor = make_executor(self.run, self.record, self.dataset, self.resources)
-        watcher = _Watcher(self.display, self.tracker, on_result)
+        watcher = _Watcher(self.display, self.tracker, self.correct)
         self.display.start(verb, num_total, plan.num_done)
         policy = RetryPolicy(max_retries=self.run.config.executor.retries)
         failures = run_jobs(plan.jobs, self._executor, policy, watcher)

@@ -5,16 +5,19 @@ A plain class that knows no executor. It needs torch, and nothing of Ray or MLfl
 
 import os
 import time
+from collections.abc import Sequence
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch._dynamo.exc import TorchDynamoException
 
 from core.benchmarks import TaskView, task_view
 from core.compiler import can_fuse, without_compiler
 from core.datasets import Dataset
+from core.device_bank import DeviceBank
 from core.engine import make_step
 from core.errors import RunFolderError, first_line
 from core.evaluation import correct_images, infer_test_images
@@ -22,8 +25,9 @@ from core.evaluation_batches import batch_counts
 from core.inputs import Pixels, to_device
 from core.masks import pack, packed_num_bytes, unpack
 from core.networks import base_weights, network_digest
+from core.packed_sums import Tiles, from_tiles
 from core.specs import Engine
-from core.superposition import MaskBank
+from core.superposition import Bank, MaskBank
 from core.task_inference import TaskSearch, search_first
 from core.training import CohortResult, Step, train_cohort
 from orchestrator.inference_tables import write_part
@@ -80,7 +84,8 @@ class Worker:
     def _train(self, job: Job) -> JobResult:
         result = self._train_cohort(job)
         finished_s = time.time()
-        masks = [self._task_mask(result, k) for k in range(len(result.tasks))]
+        correct = correct_images(self._views(result.tasks), self._pixels[1], self._base, result.masks)
+        masks = [_task_mask(result, k, float(correct[k].mean())) for k in range(len(result.tasks))]
         self._store.write_cohort(masks, self._provenance(finished_s))
         num_weights = sum(weight.numel() for weight in self._base)
         reports = tuple(
@@ -94,7 +99,7 @@ class Worker:
             )
             for mask in masks
         )
-        return JobResult(reports=reports, note=self._note)
+        return JobResult(reports=reports, correct=self._counts(result.tasks, correct), note=self._note)
 
     def _train_cohort(self, job: Job) -> CohortResult:
         on_cpu = self._device.type == "cpu"
@@ -121,30 +126,30 @@ class Worker:
         self.__dict__.pop("_step", None)
         self._note = f"{host_name()} {reason}; it trains with engine {self._engine}, not {wanted}"
 
-    def _task_mask(self, result: CohortResult, k: int) -> TaskMask:
-        mask = tuple(layer[k] for layer in result.masks)
-        return TaskMask(
-            task=result.tasks[k],
-            bits=pack(mask).tobytes(),
-            test_accuracy=float(self._correct(result.tasks[k], mask).mean()),
-            train_loss=float(result.train_loss[k]),
-            train_seconds=result.train_seconds,
-        )
-
-    def _correct(self, task: int, mask: tuple[np.ndarray[Any, Any], ...]) -> np.ndarray[Any, Any]:
-        return correct_images(self._view(task), self._pixels[1], self._base, mask)
-
     def _view(self, task: int) -> TaskView:
         spec = self._setup.spec
         return task_view(spec.benchmark, self._dataset, task, seed=spec.seed)
 
+    def _views(self, tasks: Sequence[int]) -> list[TaskView]:
+        return [self._view(task) for task in tasks]
+
     def _evaluate(self, job: Job) -> JobResult:
-        counts = []
-        for stored in self._store.iterate(job.tasks):
-            mask = unpack(stored.bits, self._setup.identity.shapes)
-            batches = batch_counts(self._correct(stored.task, mask))[: self._setup.test_batches]
-            counts.append((stored.task, tuple(int(count) for count in batches)))
-        return JobResult(correct=tuple(counts))
+        stored = list(self._store.iterate(job.tasks))
+        unpacked = [unpack(mask.bits, self._setup.identity.shapes) for mask in stored]
+        masks = [np.stack(layer) for layer in zip(*unpacked, strict=True)]
+        tasks = [mask.task for mask in stored]
+        correct = correct_images(self._views(tasks), self._pixels[1], self._base, masks)
+        return JobResult(correct=self._counts(tasks, correct))
+
+    def _counts(
+        self, tasks: Sequence[int], correct: Sequence[NDArray[np.bool_]]
+    ) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """Return the correct images of each test batch that is asked for, by task."""
+        most = self._setup.test_batches
+        batches = [batch_counts(of_task)[:most] for of_task in correct]
+        return tuple(
+            (task, tuple(int(count) for count in counts)) for task, counts in zip(tasks, batches, strict=True)
+        )
 
     def _infer(self, job: Job) -> JobResult:
         question = job.question
@@ -170,11 +175,18 @@ class Worker:
         """Build what searches among the first k tasks; the last one is kept for the next job."""
         if self._last_search is None or self._last_search[0] != question:
             tiles = map_bank(question.bank, packed_num_bytes(self._setup.identity.shapes))
-            bank = MaskBank(tiles, tuple(self._base), self._setup.num_threads)
+            bank = self._bank(tiles)
             classes = self._dataset.num_classes
             search = search_first(question.inference, bank, question.k, num_classes=classes)
             self._last_search = question, search
         return self._last_search[1]
+
+    def _bank(self, tiles: Tiles) -> Bank:
+        base = tuple(self._base)
+        if self._device.type == "cpu":
+            return MaskBank(tiles, base, self._setup.num_threads)
+        packed = from_tiles(tiles, packed_num_bytes(self._setup.identity.shapes))
+        return DeviceBank(torch.from_numpy(packed).to(self._device), base)
 
     def _provenance(self, finished_s: float) -> dict[str, Any]:
         on_gpu = self._device.type == "cuda"
@@ -188,3 +200,13 @@ class Worker:
             "process_id": os.getpid(),
             "finished_s": finished_s,
         }
+
+
+def _task_mask(result: CohortResult, k: int, test_accuracy: float) -> TaskMask:
+    return TaskMask(
+        task=result.tasks[k],
+        bits=pack([layer[k] for layer in result.masks]).tobytes(),
+        test_accuracy=test_accuracy,
+        train_loss=float(result.train_loss[k]),
+        train_seconds=result.train_seconds,
+    )

@@ -139,8 +139,8 @@ def test_every_benchmark_is_learned(kind):
     base = [torch.from_numpy(w) for w in base_weights(spec.network, DATASET.num_inputs, seed=spec.seed)]
     for task in (0, 1):
         view = task_view(benchmark, DATASET, task, seed=spec.seed)
-        mask = [layer[task] for layer in result.masks]
-        assert correct_images(view, to_device(DATASET, "test", CPU), base, mask).mean() > 0.9
+        masks = [layer[task : task + 1] for layer in result.masks]
+        assert correct_images([view], to_device(DATASET, "test", CPU), base, masks)[0].mean() > 0.9
 
 
 def test_each_epoch_uses_every_image_once():
@@ -254,8 +254,7 @@ def test_every_precision_learns(matmul):
     result = train(spec, [0])
     base = [torch.from_numpy(w) for w in base_weights(spec.network, DATASET.num_inputs, seed=spec.seed)]
     view = task_view(spec.benchmark, DATASET, 0, seed=spec.seed)
-    mask = [layer[0] for layer in result.masks]
-    assert correct_images(view, to_device(DATASET, "test", CPU), base, mask).mean() > 0.9
+    assert correct_images([view], to_device(DATASET, "test", CPU), base, result.masks)[0].mean() > 0.9
 
 
 @pytest.mark.slow

@@ -113,8 +113,8 @@ def test_another_cohort_size_later_is_said_and_cuts_only_what_is_missing(run, sw
 def test_another_engine_later_is_said_and_not_used(run, sweep, capsys):
     run.layout.cohort(2, 3).unlink()
     assert supsup("run", sweep, "executor.engine=compiled") == 0
-    assert "this run was made with eager, which it keeps" in capsys.readouterr().out
-    assert run.store.provenance(run.layout.cohort(2, 3))["engine"] == "eager"
+    assert "this run was made with fused, which it keeps" in capsys.readouterr().out
+    assert run.store.provenance(run.layout.cohort(2, 3))["engine"] == "fused"
 
 
 def test_num_tasks_2_and_3_share_task_1(sweep, tmp_path):
