@@ -31,7 +31,7 @@ check: $(READY)
 	$(PYTHON) -m mypy
 
 bench: $(READY)
-	$(PYTHON) perf/training.py
+	$(PYTHON) perf/bench.py
 	$(PYTHON) perf/inference.py
 	$(PYTHON) perf/inference.py --memory 2500
 	$(PYTHON) perf/inference.py --from-disk 20000

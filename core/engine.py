@@ -14,14 +14,20 @@ from pathlib import Path
 import torch
 
 from core.optimizers import Optimizer
+from core.packed_sums import has_numba
 from core.specs import Engine, TrainingSpec
 from core.training import Step, eager_step
 
 
 def make_step(training: TrainingSpec, engine: Engine) -> Step:
-    """Return the training step of ``engine``; compilation happens at its first call."""
+    """Return the training step of ``engine``; compilation happens at its first call.
+
+    Raises ImportError when ``fused`` cannot run here: it needs numba, and torch's matrix product.
+    """
     if engine == "fused":
-        from core.fused_step import FusedStep  # needs numba
+        if not has_numba():
+            raise ImportError("numba is not installed, or turned off")
+        from core.fused_step import FusedStep
 
         return Step(FusedStep(training.optimizer), tasks_at_once=1)
     step = eager_step(Optimizer(training.optimizer))

@@ -1,11 +1,15 @@
-"""The training step on a CPU: torch's products, and everything between them in single passes.
+"""The training step on a CPU: four calls, everything between the products in single passes.
 
-Tasks go one after another, so that one task's scores and state stay in cache. The gradient of
-a layer is read once: score, state and next effective weight are updated in the same pass.
-Bit for bit the reference (``training.eager_step``), as the tests show.
+Tasks go one after another, so that one task's scores and state stay in cache. A gradient is read
+once: score, state and next effective weight are updated in the same pass. Masks are bit for bit
+those of the reference (``training.eager_step``) trained a task at a time, as the tests show.
+
+Little is left to the interpreter: between megabytes of weights its own data fall out of cache,
+and each call from Python then costs as much as a small product.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,100 +18,119 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core import fused_loops
-from core.gradients import FixedWeights
+from core.gradients import SMALLEST, FixedWeights
 from core.inputs import Pixels, pixel_table
 from core.optimizers import adam_scales
 from core.specs import OptimizerSpec
 from core.training import CohortState
 
+Array = NDArray[Any]
+Arrays = tuple[Array, ...]  # one a layer
+
 
 @dataclass(frozen=True)
 class _Scratch:
-    """Memory used again by every step. hidden: each layer's input and output [B, width].
+    """Memory used again by every step.
 
-    deltas: dL/d(output) [B, O] a layer. grads: dL/d(effective weight) [O, I] a layer. table:
-    what the network sees of each pixel value, [256].
+    hidden: each layer's input and output [B, width]. deltas: dL/d(output) [B, O] a layer. grads:
+    dL/d(effective weight) [O, I] a layer. logits, probabilities: the last of hidden and of deltas,
+    as torch sees them. images: uint8 [N, D]. labels: [N]. table: float32 [256], of each pixel value.
     """
 
-    table: NDArray[np.float32]
-    hidden: list[Tensor]
-    deltas: list[Tensor]
-    grads: list[Tensor]
+    hidden: Arrays
+    deltas: Arrays
+    grads: Arrays
+    logits: Tensor
+    probabilities: Tensor
+    images: Array
+    labels: Array
+    table: Array
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One task's arrays. updated: what the optimizer's loop takes, flat, a tuple of layers each."""
+
+    gather: Array
+    effective: Arrays
+    updated: tuple[Arrays, ...]
 
 
 @dataclass
 class FusedStep:
-    """A training step (``training.StepFunction``) for float32 on a CPU."""
+    """A training step (``training.StepFunction``) for float32 on a CPU.
+
+    The views of a cohort's arrays are made at its first step and kept until the next cohort.
+    """
 
     optimizer: OptimizerSpec
-    _scratch: dict[tuple[int, float, float], _Scratch] = field(default_factory=dict)
+    _state: CohortState | None = None
+    _tasks: list[_Task] = field(default_factory=list)
+    _scratch: _Scratch | None = None
+    _constants: tuple[np.float32, ...] = ()
 
     def __call__(
         self, pixels: Pixels, gather_KD: Tensor, rows_KB: Tensor, fixed: FixedWeights, state: CohortState
     ) -> Tensor:
         """Update ``state`` in place; return the loss before the update, float32 [K]."""
+        if state is not self._state or self._scratch is None:
+            self._scratch = _make_scratch(rows_KB.shape[1], pixels, fixed)
+            bind = partial(_bind, self.optimizer, self._scratch, fixed, state)
+            self._tasks = [bind(k, gather_KD[k]) for k in range(len(rows_KB))]
+            self._state = state
         state.step.add_(1)
-        scratch = self._scratch_for(rows_KB.shape[1], pixels, fixed)
-        losses = []
-        for k in range(len(rows_KB)):
-            _gather(pixels, gather_KD[k], rows_KB[k], scratch)
-            effective = [weight_KOI[k] for weight_KOI in state.effective]
-            losses.append(_gradients(effective, pixels.labels[rows_KB[k]], scratch))
-            self._update(k, scratch.grads, fixed, state)
-        return torch.cat(losses)
-
-    def _update(self, k: int, grads: list[Tensor], fixed: FixedWeights, state: CohortState) -> None:
-        """Update scores, buffers and effective weights of task ``k`` of the cohort."""
-        spec = self.optimizer
-        loop, constants = getattr(fused_loops, spec.kind), _constants(spec, state.step)
-        for layer, grad_OI in enumerate(grads):
-            buffers = [_flat(buffer_KOI[k]) for buffer_KOI in state.buffers[layer]]
-            unused = [np.empty(0, dtype=np.float32)] * (spec.num_slots - len(buffers))
-            scores, effective = _flat(state.scores[layer][k]), _flat(state.effective[layer][k])
-            loop(_flat(grad_OI), _flat(fixed.base[layer]), scores, effective, *buffers, *unused, constants)
-
-    def _scratch_for(self, batch_size: int, pixels: Pixels, fixed: FixedWeights) -> _Scratch:
-        key = (batch_size, pixels.gain, pixels.offset)
-        if key not in self._scratch:
-            widths = [fixed.base[0].shape[1], *(weight.shape[0] for weight in fixed.base)]
-            self._scratch[key] = _Scratch(
-                table=pixel_table(pixels).numpy(),
-                hidden=[torch.empty(batch_size, width) for width in widths],
-                deltas=[torch.empty(batch_size, width) for width in widths[1:]],
-                grads=[torch.empty_like(weight) for weight in fixed.base],
-            )
-        return self._scratch[key]
+        if self.optimizer.kind == "adam" or not self._constants:
+            self._constants = _constants(self.optimizer, state.step)
+        update, losses = getattr(fused_loops, self.optimizer.kind), np.empty(len(rows_KB), dtype=np.float32)
+        for k, rows in enumerate(rows_KB.numpy()):
+            losses[k] = _gradients(self._tasks[k], rows, self._scratch)
+            update(*self._tasks[k].updated, self._constants)
+        return torch.from_numpy(losses)
 
 
-def _gather(pixels: Pixels, gather_D: Tensor, rows_B: Tensor, scratch: _Scratch) -> None:
-    """Write the batch as the task sees it to the input of the first layer."""
-    fused_loops.gather(
-        pixels.images.numpy(), rows_B.numpy(), gather_D.numpy(), scratch.table, scratch.hidden[0].numpy()
+def _make_scratch(batch_size: int, pixels: Pixels, fixed: FixedWeights) -> _Scratch:
+    widths = [fixed.base[0].shape[1], *(weight.shape[0] for weight in fixed.base)]
+    hidden = [torch.empty(batch_size, width) for width in widths]
+    deltas = [torch.empty(batch_size, width) for width in widths[1:]]
+    return _Scratch(
+        hidden=_arrays(hidden),
+        deltas=_arrays(deltas),
+        grads=_arrays([torch.empty_like(weight) for weight in fixed.base]),
+        logits=hidden[-1],
+        probabilities=deltas[-1],
+        images=pixels.images.numpy(),
+        labels=pixels.labels.numpy(),
+        table=pixel_table(pixels).numpy(),
     )
 
 
-def _gradients(effective: list[Tensor], labels_B: Tensor, scratch: _Scratch) -> Tensor:
-    """Run the batch in ``scratch`` forward and backward, fill its ``grads``; return the loss [1]."""
-    log_p = torch.log_softmax(_forward(effective, scratch), dim=1)
-    torch.exp(log_p, out=scratch.deltas[-1])
-    fused_loops.logit_deltas(scratch.deltas[-1].numpy(), labels_B.numpy())
-    for layer in range(len(effective) - 1, -1, -1):
-        delta, hidden = scratch.deltas[layer], scratch.hidden[layer]
-        torch.mm(delta.T, hidden, out=scratch.grads[layer])
-        if layer > 0:
-            below = scratch.deltas[layer - 1]
-            torch.mm(delta, effective[layer], out=below)
-            fused_loops.relu_backward(_flat(below), _flat(hidden))
-    return -log_p.gather(1, labels_B.unsqueeze(1)).view(1, -1).mean(dim=1)
+def _bind(  # noqa: PLR0917  # bound one part after the other
+    optimizer: OptimizerSpec,
+    scratch: _Scratch,
+    fixed: FixedWeights,
+    state: CohortState,
+    k: int,
+    gather_D: Tensor,
+) -> _Task:
+    """Collect the arrays of task ``k`` of the cohort."""
+    effective = _arrays([weight_KOI[k] for weight_KOI in state.effective])
+    scores = _arrays([scores_KOI[k] for scores_KOI in state.scores])
+    buffers = [_arrays([layer[slot][k] for layer in state.buffers]) for slot in range(optimizer.num_buffers)]
+    unused = [_arrays([torch.empty(0)] * len(effective))] * (optimizer.num_slots - len(buffers))
+    updated = [scratch.grads, _arrays(fixed.base), scores, effective, *buffers, *unused]
+    return _Task(gather_D.numpy(), effective, tuple(tuple(a.reshape(-1) for a in part) for part in updated))
 
 
-def _forward(effective: list[Tensor], scratch: _Scratch) -> Tensor:
-    """Fill ``scratch.hidden`` and return its last, the logits [B, O]."""
-    for layer, weight_OI in enumerate(effective):
-        torch.mm(scratch.hidden[layer], weight_OI.T, out=scratch.hidden[layer + 1])
-        if layer < len(effective) - 1:
-            scratch.hidden[layer + 1].relu_()
-    return scratch.hidden[-1]
+def _gradients(task: _Task, rows: Array, scratch: _Scratch) -> float:
+    """Run the images ``rows`` [B] forward and backward, fill ``scratch.grads``; return the loss."""
+    hidden, effective = scratch.hidden, task.effective
+    fused_loops.forward(scratch.images, rows, task.gather, scratch.table, hidden, effective)
+    torch.softmax(scratch.logits, dim=1, out=scratch.probabilities)
+    smallest = np.float32(SMALLEST)
+    loss: float = fused_loops.backward(
+        scratch.labels, rows, smallest, hidden, effective, scratch.deltas, scratch.grads
+    )
+    return loss
 
 
 def _constants(spec: OptimizerSpec, step: Tensor) -> tuple[np.float32, ...]:
@@ -123,5 +146,5 @@ def _constants(spec: OptimizerSpec, step: Tensor) -> tuple[np.float32, ...]:
     return tuple(np.float32(value) for value in (spec.weight_decay, *values[spec.kind]))
 
 
-def _flat(tensor: Tensor) -> NDArray[np.float32]:
-    return tensor.numpy().reshape(-1)
+def _arrays(tensors: Any) -> Arrays:
+    return tuple(tensor.numpy() for tensor in tensors)

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from core.specs import Matmul
 
+SMALLEST = float(torch.finfo(torch.float32).tiny)
+
 
 @dataclass(frozen=True)
 class FixedWeights:
@@ -64,13 +66,14 @@ def gradients(
 ) -> tuple[list[Tensor], Tensor]:
     """Return dL/d(effective weight), float32 [K, O, I] a layer, and the loss [K].
 
-    L is the mean cross-entropy (nats) of a task's batch. labels_KB: int64.
+    L is the mean cross-entropy (nats) of a task's batch, at most 87 an image where the right
+    class has a probability of 0 in float32. labels_KB: int64.
     """
     inputs, logits_KBO = forward(x_KBD, effective, gains)
-    log_p = torch.log_softmax(logits_KBO, dim=2)
+    p_KBO = torch.softmax(logits_KBO, dim=2)
     labels_KB1 = labels_KB.unsqueeze(2)
-    loss_K = -log_p.gather(2, labels_KB1).squeeze(2).mean(dim=1)
-    delta = (log_p.exp() - _one_hot(labels_KB1, logits_KBO.shape[2])) / labels_KB.shape[1]
+    right_KB = p_KBO.gather(2, labels_KB1).squeeze(2).clamp_min(SMALLEST)
+    delta = (p_KBO - _one_hot(labels_KB1, logits_KBO.shape[2])) / labels_KB.shape[1]
     grads: list[Tensor] = []
     for layer in range(len(effective) - 1, -1, -1):
         weight_KOI, h_KBI = effective[layer], inputs[layer]
@@ -79,7 +82,7 @@ def gradients(
         if layer > 0:
             back = _scaled(torch.bmm(narrow, weight_KOI), gains[layer] if gains else None)
             delta = torch.where(h_KBI > 0, back, 0.0)
-    return grads[::-1], loss_K
+    return grads[::-1], -right_KB.log().mean(dim=1)
 
 
 def _scaled(product: Tensor, gain: Tensor | None) -> Tensor:

@@ -13,8 +13,10 @@ Letters: K tasks, B images of a batch, D input pixels, N images, O and I a layer
 and inputs, T training steps.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -112,11 +114,8 @@ def _train_together(
 ) -> CohortResult:
     device = fixed.base[0].device
     views = [task_view(spec.benchmark, dataset, task, seed=spec.seed) for task in tasks]
-    order_KT = torch.from_numpy(
-        np.stack([_order(spec, task, view) for task, view in zip(tasks, views, strict=True)])
-    ).to(device)
     gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
-    state = _start(spec, tasks, fixed)
+    order_KT, state = _draw(spec, tasks, views, fixed)
     with _tf32(enabled=spec.training.matmul == "tf32"):
         losses, seconds = _run_steps(
             spec.training, order_KT, lambda rows_KB: run_step(gather_KD, rows_KB, fixed, state)
@@ -181,6 +180,30 @@ def _tf32(*, enabled: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
+def _draw(
+    spec: RunSpec, tasks: Sequence[int], views: Sequence[TaskView], fixed: FixedWeights
+) -> tuple[Tensor, CohortState]:
+    """Draw each task's order of images, int32 [K, T * B], and its start; both on the device.
+
+    Each task has streams of its own, so threads change nothing; a GPU waits for all the cores.
+    """
+    device = fixed.base[0].device
+    order_KT = np.empty((len(tasks), spec.training.steps * spec.training.batch_size), dtype=np.int32)
+    scores = [np.empty((len(tasks), *weight.shape), dtype=np.float32) for weight in fixed.base]
+
+    def draw(k: int) -> None:
+        order_KT[k] = _order(spec, tasks[k], views[k])
+        start = stream(spec.seed, "scores", tasks[k])
+        for layer in scores:
+            start_scores(start, layer[k])
+
+    num_threads = len(os.sched_getaffinity(0)) if device.type == "cuda" else torch.get_num_threads()
+    with ThreadPoolExecutor(num_threads) as pool:
+        list(pool.map(draw, range(len(tasks))))
+    state = _start(spec, [torch.from_numpy(layer).to(device) for layer in scores], fixed)
+    return torch.from_numpy(order_KT).to(device), state
+
+
 def _order(spec: RunSpec, task: int, view: TaskView) -> NDArray[np.int32]:
     """Return the images of every step, int32 [T * B]: whole epochs, each shuffled anew."""
     needed = spec.training.steps * spec.training.batch_size
@@ -192,25 +215,22 @@ def _order(spec: RunSpec, task: int, view: TaskView) -> NDArray[np.int32]:
     return np.concatenate(order)[:needed]
 
 
-def _start(spec: RunSpec, tasks: Sequence[int], fixed: FixedWeights) -> CohortState:
-    scores = [torch.empty(len(tasks), *weight.shape, device=weight.device) for weight in fixed.base]
-    for k, task in enumerate(tasks):
-        draw = stream(spec.seed, "scores", task)
-        for layer in scores:
-            layer[k].copy_(torch.from_numpy(start_scores(draw, (layer.shape[1], layer.shape[2]))))
+def _start(spec: RunSpec, scores: list[Tensor], fixed: FixedWeights) -> CohortState:
     optimizer = Optimizer(spec.training.optimizer)
     return CohortState(
         scores=scores,
         effective=[torch.mul(w, s >= 0) for s, w in zip(scores, fixed.operand, strict=True)],
         buffers=[optimizer.buffers(s) for s in scores],
-        step=torch.zeros((), dtype=torch.float64, device=fixed.base[0].device),
+        step=torch.zeros((), dtype=torch.float64, device=scores[0].device),
     )
 
 
-def start_scores(draw: np.random.Generator, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Draw scores from U(-1/sqrt(fan_in), +1/sqrt(fan_in)), float32 [O, I]."""
-    bound = np.float32(1 / np.sqrt(shape[1]))
-    return (draw.random(shape, dtype=np.float32) * 2 - 1) * bound
+def start_scores(draw: np.random.Generator, out: NDArray[np.float32]) -> None:
+    """Fill ``out``, float32 [O, I], from U(-1/sqrt(fan_in), +1/sqrt(fan_in))."""
+    draw.random(dtype=np.float32, out=out)
+    out *= 2
+    out -= 1
+    out *= np.float32(1 / np.sqrt(out.shape[1]))
 
 
 def _mean_loss(tasks: Sequence[int], losses: list[Tensor]) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch._dynamo.exc import TorchDynamoException
 
 from core.benchmarks import TaskView, task_view
-from core.compiler import can_fuse, without_compiler
+from core.compiler import without_compiler
 from core.datasets import Dataset
 from core.device_bank import DeviceBank
 from core.engine import make_step
@@ -102,9 +102,8 @@ class Worker:
         return JobResult(reports=reports, correct=self._counts(result.tasks, correct), note=self._note)
 
     def _train_cohort(self, job: Job) -> CohortResult:
-        on_cpu = self._device.type == "cpu"
-        if self._engine == "fused" and not (on_cpu and can_fuse(self._setup.spec.training)):
-            self._change_engine("has no numba" if on_cpu else "trains on a GPU")
+        if self._engine == "fused" and self._device.type == "cuda":
+            self._change_engine("trains on a GPU")
         train = partial(
             train_cohort,
             self._setup.spec,
@@ -113,18 +112,22 @@ class Worker:
             pixels=self._pixels[0],
             base=self._base,
         )
-        try:
-            return train(step=self._step)
-        except TorchDynamoException as error:
-            # No working compiler on this machine: slower, recorded in the file, not fatal.
-            self._change_engine(f"cannot compile the training step ({first_line(error)[:200]})")
-        return train(step=self._step)
+        while True:
+            try:
+                return train(step=self._step)
+            except (ImportError, TorchDynamoException) as error:
+                # No numba, or no working compiler: slower, recorded in the file, not fatal.
+                if self._engine == "eager":
+                    raise
+                self._change_engine(f"cannot train with it ({first_line(error)[:200]})")
 
     def _change_engine(self, reason: str) -> None:
-        wanted, on_gpu = self._engine, self._device.type == "cuda"
-        self._engine = without_compiler(self._setup.spec.training, on_gpu=on_gpu)
+        """Go on with the next best engine, and say so with the next result."""
+        wanted, training = self._engine, self._setup.spec.training
+        on_gpu = self._device.type == "cuda"
+        self._engine = "eager" if wanted == "fused" else without_compiler(training, on_gpu=on_gpu)
         self.__dict__.pop("_step", None)
-        self._note = f"{host_name()} {reason}; it trains with engine {self._engine}, not {wanted}"
+        self._note = f"engine {wanted}: {host_name()} {reason}; it goes on with {self._engine}"
 
     def _view(self, task: int) -> TaskView:
         spec = self._setup.spec

@@ -1,0 +1,44 @@
+"""One table: each row a figure, the limit it is held against, measured in the same run, the ratio.
+
+python perf/bench.py                 everything, about a quarter of an hour
+python perf/bench.py task storage    some of: task, scaling, overhead, start, storage, memory
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import disk
+import orchestration
+import task
+from cases import Row, mnist, versions
+
+from orchestrator.provenance import processor
+
+
+def main() -> None:
+    """Measure what is asked and print each row as it comes."""
+    folder = os.environ.get("SUPSUP_DATA")
+    data = Path(folder) if folder else None
+    dataset, data_name = mnist(data)
+    parts: dict[str, Callable[[], list[Row]]] = {
+        "task": lambda: task.rows(dataset),
+        "scaling": lambda: [orchestration.scaling_row(data)] if data else [],
+        "overhead": orchestration.overhead_rows,
+        "start": lambda: [orchestration.second_start_row(data)],
+        "storage": disk.rows,
+        "memory": lambda: [disk.memory_row()],
+    }
+    wanted = sys.argv[1:] or list(parts)
+    if unknown := set(wanted) - parts.keys():
+        raise SystemExit(f"no such part: {', '.join(sorted(unknown))}; expected some of: {', '.join(parts)}")
+    print(f"{processor()}, {len(os.sched_getaffinity(0))} cores, {versions()}; {data_name}\n")
+    print("| what | measured | limit, in the same run | ratio |\n| --- | --- | --- | --- |", flush=True)
+    for name in wanted:
+        for row in parts[name]():
+            print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Whole runs of ``supsup run``: one worker and two, tasks of one step, memory, the second start."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from cases import Row
+
+from orchestrator.config import load_sweep
+from orchestrator.run_folder import locate_run
+
+SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
+PRODUCTS = "import torch; torch.set_num_threads(1); from task import products_seconds; print({})"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A finished run.
+
+    first_file_s, total_s: since its start. resident_bytes: of the whole process tree, each second
+    while masks were written. finished_s: of each task, Unix time, ascending.
+    """
+
+    first_file_s: float
+    total_s: float
+    resident_bytes: list[int]
+    finished_s: list[float]
+
+
+def scaling_row(data: Path | None) -> Row:
+    """Compare two workers with one, medians of three runs each; beside it, products on two cores."""
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(3):
+        for num_workers, taken in rates.items():
+            settings = [f"benchmark.num_tasks={8 * num_workers}", f"executor.workers={num_workers}"]
+            settings += ["training.cohort_size=1", "tracking.uri=null", "evaluation.scenarios=[GG]"]
+            run = _run("permuted_2500.yaml", settings, data)
+            lasted_s = run.finished_s[-1] - run.finished_s[num_workers - 1]
+            taken.append((len(run.finished_s) - num_workers) / lasted_s)
+    one, two = (statistics.median(rates[n]) for n in (1, 2))
+    limit = _two_products()
+    return Row(
+        "tasks a minute, 2 workers on 2 cores against 1",
+        f"{60 * two:.1f} against {60 * one:.1f}",
+        f"products alone, two processes against one: {limit:.2f} x",
+        f"{two / one:.2f} x",
+    )
+
+
+def overhead_rows(num_tasks: int = 2500) -> list[Row]:
+    """Run tasks of one step on the digits, with Ray, MLflow and Parquet."""
+    settings = [f"benchmark.num_tasks={num_tasks}", "training.steps=1", "evaluation.scenarios=[GG]"]
+    run = _run("digits_10.yaml", [*settings, "evaluation.at=null"], None)
+    lasted_s = run.total_s - run.first_file_s
+    quarter = len(run.resident_bytes) // 4
+    early, late = run.resident_bytes[quarter], run.resident_bytes[-1]
+    return [
+        Row(
+            f"{num_tasks} tasks of one step, after start-up",
+            f"{lasted_s:.1f} s, {1000 * lasted_s / num_tasks:.1f} ms a task",
+            "60 s",
+            f"{lasted_s / 60:.0%}",
+        ),
+        Row(
+            "memory of all its processes, at the last mask and at a quarter of the way",
+            f"{late / 1e6:.0f} MB",
+            f"{early / 1e6:.0f} MB",
+            f"{late / early:.2f} x",
+        ),
+    ]
+
+
+def second_start_row(data: Path | None) -> Row:
+    """Start a small sweep twice; the second compiles nothing."""
+    settings = ["benchmark.num_tasks=2", "evaluation.scenarios=[GG]"]
+    name = "digits_10.yaml" if data is None else "permuted_10.yaml"
+    with tempfile.TemporaryDirectory() as cache:
+        first, second = (_run(name, settings, data, {"NUMBA_CACHE_DIR": cache}) for _ in range(2))
+    return Row(
+        f"start to first trained cohort, {name}, 2 tasks, second start",
+        f"{second.first_file_s:.1f} s",
+        f"first start, which compiles: {first.first_file_s:.1f} s",
+        f"{second.first_file_s / first.first_file_s:.2f} x",
+    )
+
+
+def _run(
+    sweep: str, settings: Sequence[str], data: Path | None, environment: dict[str, str] | None = None
+) -> Watched:
+    with tempfile.TemporaryDirectory() as folder:
+        settings = [*settings, f"storage.uri={folder}/runs"]
+        if "tracking.uri=null" not in settings:
+            settings = [*settings, f"tracking.uri=sqlite:///{folder}/runs/mlflow.db"]
+        store = locate_run(load_sweep(SWEEPS / sweep, settings)).store
+        command = [sys.executable, "-m", "orchestrator.cli", "run", str(SWEEPS / sweep), *settings]
+        known = {**os.environ, **(environment or {}), **({"SUPSUP_DATA": str(data)} if data else {})}
+        start_s = time.time()
+        process = subprocess.Popen(command, env=known, stdout=subprocess.DEVNULL)
+        first_file_s, resident = _watch(process, store.layout.masks, start_s)
+        if process.returncode != 0:
+            raise SystemExit(f"{' '.join(command)} ended with code {process.returncode}")
+        total_s = time.time() - start_s
+        finished = [float(store.provenance(path)["finished_s"]) for path in store.locate().values()]
+    return Watched(first_file_s, total_s, resident, sorted(finished))
+
+
+def _watch(process: subprocess.Popen, masks: Path, start_s: float) -> tuple[float, list[int]]:
+    """Return when the first mask file was there, and the resident bytes each second from then on."""
+    first_file_s, resident, last_num = 0.0, [], 0
+    while process.poll() is None:
+        num_files = len(list(masks.glob("*.parquet"))) if masks.is_dir() else 0
+        if num_files and not first_file_s:
+            first_file_s = time.time() - start_s
+        if num_files > last_num and int(time.time() - start_s) > len(resident):
+            resident.append(_resident_bytes(process.pid))
+        last_num = num_files
+        time.sleep(0.05)
+    return first_file_s, resident
+
+
+def _resident_bytes(process_id: int) -> int:
+    root, total = psutil.Process(process_id), 0
+    for process in [root, *root.children(recursive=True)]:
+        try:
+            total += process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
+
+
+def _two_products() -> float:
+    """Return how many times one process's rate two processes reach, on the step's products."""
+    one, two = [], []
+    for _ in range(3):
+        one += _products(1)
+        two += _products(2)
+    return 2 * statistics.median(one) / statistics.median(two)
+
+
+def _products(num_processes: int) -> list[float]:
+    code = PRODUCTS.format("sorted(products_seconds() for _ in range(20))[10]")
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(num_processes)
+    ]
+    return [float(process.communicate()[0]) for process in started]
