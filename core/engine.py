@@ -36,3 +36,10 @@ def make_step(training: TrainingSpec, engine: Engine) -> Step:
     # Not in /tmp, which is emptied: workers and later runs then compile nothing.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache/supsup/inductor"))
     return Step(torch.compile(step, dynamic=False, fullgraph=True))
+
+
+def is_missing(error: Exception) -> bool:
+    """Tell whether ``error`` says that an engine cannot run here: no numba, no working compiler."""
+    # By name: importing torch's compiler to ask costs a second.
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"ImportError", "TorchDynamoException"})

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch._dynamo.exc import TorchDynamoException
 
 from core.benchmarks import TaskView, task_view
 from core.compiler import without_compiler
 from core.datasets import Dataset
 from core.device_bank import DeviceBank
-from core.engine import make_step
+from core.engine import is_missing, make_step
 from core.errors import RunFolderError, first_line
 from core.evaluation import correct_images, infer_test_images
 from core.evaluation_batches import batch_counts
@@ -115,9 +114,9 @@ class Worker:
         while True:
             try:
                 return train(step=self._step)
-            except (ImportError, TorchDynamoException) as error:
+            except Exception as error:
                 # No numba, or no working compiler: slower, recorded in the file, not fatal.
-                if self._engine == "eager":
+                if self._engine == "eager" or not is_missing(error):
                     raise
                 self._change_engine(f"cannot train with it ({first_line(error)[:200]})")
 

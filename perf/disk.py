@@ -51,7 +51,8 @@ def rows() -> list[Row]:
         "outputs": 500,
         "digest": network_digest([w.numpy() for w in base_on(spec, "cpu")]),
     }
-    identity = StoreIdentity("0" * 64, tuple((layer.name, layer.shape) for layer in shapes), network)
+    named = tuple((layer.name, layer.shape) for layer in shapes)
+    identity = StoreIdentity(fingerprint="0" * 64, layers=named, network=network)
     times = [_once(masks, identity) for _ in range(3)]
     ours_write, raw_write, ours_read, raw_read = (
         statistics.median(column) for column in zip(*times, strict=True)

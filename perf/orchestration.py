@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -25,25 +26,27 @@ class Watched:
     """A finished run.
 
     first_file_s, total_s: since its start. resident_bytes: of the whole process tree, each second
-    while masks were written. finished_s: of each task, Unix time, ascending.
+    while masks were written. periods_s: of each worker, the time between one mask and its next.
     """
 
     first_file_s: float
     total_s: float
     resident_bytes: list[int]
-    finished_s: list[float]
+    periods_s: list[list[float]]
 
 
 def scaling_row(data: Path | None) -> Row:
-    """Compare two workers with one, medians of three runs each; beside it, products on two cores."""
+    """Compare two workers with one, medians of three runs each; beside it, products on two cores.
+
+    A worker's rate is one task in the median time between two of its masks, test set included.
+    """
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(3):
         for num_workers, taken in rates.items():
             settings = [f"benchmark.num_tasks={8 * num_workers}", f"executor.workers={num_workers}"]
             settings += ["training.cohort_size=1", "tracking.uri=null", "evaluation.scenarios=[GG]"]
             run = _run("permuted_2500.yaml", settings, data)
-            lasted_s = run.finished_s[-1] - run.finished_s[num_workers - 1]
-            taken.append((len(run.finished_s) - num_workers) / lasted_s)
+            taken.append(sum(1 / statistics.median(periods) for periods in run.periods_s))
     one, two = (statistics.median(rates[n]) for n in (1, 2))
     limit = _two_products()
     return Row(
@@ -99,7 +102,7 @@ def _run(
         if "tracking.uri=null" not in settings:
             settings = [*settings, f"tracking.uri=sqlite:///{folder}/runs/mlflow.db"]
         store = locate_run(load_sweep(SWEEPS / sweep, settings)).store
-        command = [sys.executable, "-m", "orchestrator.cli", "run", str(SWEEPS / sweep), *settings]
+        command = [str(Path(sys.executable).parent / "supsup"), "run", str(SWEEPS / sweep), *settings]
         known = {**os.environ, **(environment or {}), **({"SUPSUP_DATA": str(data)} if data else {})}
         start_s = time.time()
         process = subprocess.Popen(command, env=known, stdout=subprocess.DEVNULL)
@@ -107,8 +110,12 @@ def _run(
         if process.returncode != 0:
             raise SystemExit(f"{' '.join(command)} ended with code {process.returncode}")
         total_s = time.time() - start_s
-        finished = [float(store.provenance(path)["finished_s"]) for path in store.locate().values()]
-    return Watched(first_file_s, total_s, resident, sorted(finished))
+        finished: dict[int, list[float]] = {}
+        for path in store.locate().values():
+            made = store.provenance(path)
+            finished.setdefault(made["process_id"], []).append(float(made["finished_s"]))
+    periods = [[b - a for a, b in pairwise(sorted(times))] for times in finished.values()]
+    return Watched(first_file_s, total_s, resident, periods)
 
 
 def _watch(process: subprocess.Popen, masks: Path, start_s: float) -> tuple[float, list[int]]:
