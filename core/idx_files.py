@@ -7,6 +7,7 @@ that a damaged or different file is told from the real one in both forms.
 import gzip
 import hashlib
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -97,11 +98,20 @@ def _find(name: str, index: int, folder: Path | None) -> Path:
             f"or data_dir, or name none to download {name}"
         )
     places = [] if folder is None else [folder / name, folder / name.replace("_", "-"), folder]
-    for place in [*places, cache_folder(name)]:
+    # The cache last and late: a machine that has the files needs no pooch.
+    return (
+        _first_file(places, index)
+        or _first_file([cache_folder(name)], index)
+        or _download(name, index, folder)
+    )
+
+
+def _first_file(places: Sequence[Path], index: int) -> Path | None:
+    for place in places:
         for file in (place / f"{FILES[index]}.gz", place / FILES[index]):
             if file.is_file():
                 return file
-    return _download(name, index, folder)
+    return None
 
 
 def _download(name: str, index: int, folder: Path | None) -> Path:

@@ -167,3 +167,19 @@ def test_every_room_has_its_tests():
     """A module of ours is tested in the folder of its room."""
     for room in ROOMS:
         assert list((ROOT / "tests" / room).glob("test_*.py")), room
+
+
+def test_the_gpu_benchmark_runs_with_core_storage_and_their_libraries_alone():
+    """As on a GPU machine that has torch, numpy and pyarrow only; here on the CPU, random images."""
+    printed = run_python("""
+        import os, runpy, sys
+        for name in ("ray", "mlflow", "omegaconf", "pydantic", "typer", "rich", "sklearn", "pooch", "psutil",
+                     "filelock", "safetensors", "numba", "PIL", "tqdm", "yaml"):
+            sys.modules[name] = None
+        os.environ.pop("SUPSUP_DATA", None)
+        sys.path.insert(0, "perf")
+        sys.argv = ["gpu.py", "--device", "cpu", "--tasks", "2", "--steps", "3", "--batches", "1"]
+        runpy.run_path("perf/gpu.py", run_name="__main__")
+    """)
+    for row in ("ceiling: copy", "TFLOP", "roofline", "peak memory", "GG: mean accuracy", "GNu at k = 2"):
+        assert row in printed
