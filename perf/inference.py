@@ -15,11 +15,11 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from cases import median_seconds
 
 from core.masks import packed_num_bytes
 from core.networks import base_weights
@@ -76,12 +76,12 @@ def _row(bank: MaskBank, k: int, num_threads: int) -> list[str]:
         threaded = MaskBank(bank.tiles, bank.base, threads)
         for spec in WAYS.values():
             search = search_first(spec, threaded, k, num_classes=CLASSES)
-            seconds.append(_median(lambda search=search: infer_tasks(search, one)))
+            seconds.append(median_seconds(lambda search=search: infer_tasks(search, one), REPEATS))
     seconds.append(_float_stacks(bank, one[0]))
-    seconds.append(_median(lambda: bank.tiles.view(np.uint64).sum()))
+    seconds.append(median_seconds(lambda: bank.tiles.view(np.uint64).sum(), REPEATS))
     for spec in WAYS.values():
         search = search_first(spec, bank, k, num_classes=CLASSES)
-        seconds.append(_median(lambda search=search: infer_tasks(search, many), repeats=2))
+        seconds.append(median_seconds(lambda search=search: infer_tasks(search, many), 2))
     return [f"{1000 * value:.1f} ms" for value in seconds]
 
 
@@ -104,7 +104,7 @@ def _float_stacks(bank: MaskBank, x_1D: torch.Tensor) -> float:
         held = torch.cat([hidden[:, :CLASSES].detach(), hidden[:, CLASSES:]], dim=1)
         return torch.autograd.grad(held.logsumexp(dim=1).sum(), alpha)[0].argmin()
 
-    return _median(infer, repeats=3)
+    return median_seconds(infer, 3)
 
 
 def _memory(num_masks: int) -> None:
@@ -135,9 +135,9 @@ def _from_disk(num_masks: int) -> None:
         started_bytes = _status_bytes("VmRSS")
         tiles = np.asarray(np.load(path, mmap_mode="r"))
         search = search_first(WAYS["exact"], MaskBank(tiles, _base()), num_masks, num_classes=CLASSES)
-        seconds = [_median(lambda: infer_tasks(search, _images(1)), repeats=3)]
+        seconds = [median_seconds(lambda: infer_tasks(search, _images(1)), 3)]
         short = search_first(WAYS["shortlist"], MaskBank(tiles, _base()), num_masks, num_classes=CLASSES)
-        seconds.append(_median(lambda: infer_tasks(short, _images(1)), repeats=3))
+        seconds.append(median_seconds(lambda: infer_tasks(short, _images(1)), 3))
     peak_bytes = _status_bytes("VmHWM")
     print("| masks | bank | exact | shortlist | resident before | resident at most |")
     print("| --- | --- | --- | --- | --- | --- |")
@@ -218,17 +218,6 @@ def _images(num: int) -> torch.Tensor:
     draw = np.random.default_rng(1)
     raw = np.where(draw.random((num, 1, 784)) < 0.2, draw.random((num, 1, 784)), 0)
     return torch.from_numpy((raw - 0.1307) / 0.3081).float()
-
-
-def _median(work: Callable[[], object], repeats: int = REPEATS) -> float:
-    """Return the median seconds of ``repeats`` calls, after one that does not count."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start_s = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start_s)
-    return statistics.median(times)
 
 
 def _status_bytes(key: str) -> int:
