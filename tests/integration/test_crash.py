@@ -19,7 +19,7 @@ from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
 
 SUPSUP = Path(sys.executable).with_name("supsup")
-TRAINING = "{steps: 2500, batch_size: 64, optimizer: {kind: rmsprop, lr: 1.0e-3}, cohort_size: 2}"
+TRAINING = "{steps: 8000, batch_size: 64, optimizer: {kind: rmsprop, lr: 1.0e-3}, cohort_size: 2}"
 
 
 def write_sweep(folder: Path, storage: Path, executor: str, tracking: str = "{uri: null}") -> Path:
