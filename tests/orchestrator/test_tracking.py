@@ -150,7 +150,7 @@ def test_an_unreachable_mlflow_warns_once_and_delays_nothing(tmp_path, monkeypat
     tracker.open(tracked(tmp_path), [report(0)])
     for task in range(1, 500):
         tracker.tasks([report(task)])
-    assert time.monotonic() - start_s < 0.5
+    assert time.monotonic() - start_s < 5  # MLflow alone would ask again for minutes
     deadline_s = time.monotonic() + 60
     while not warnings and time.monotonic() < deadline_s:
         time.sleep(0.05)
