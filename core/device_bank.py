@@ -4,8 +4,8 @@ Everything is torch, so the same code runs on a CPU, where ``superposition.MaskB
 A block of masks is one matrix: the products of B images with all of it are one matrix product a
 layer, which is what a GPU is good at.
 
-Letters: K tasks, B images, P bytes of a packed mask, N bits of it, T tiles, V
-values of a tile, O and I a layer's outputs and inputs.
+Letters: K tasks, B images, P bytes of a packed mask, N bits of it, T tiles, V values of a tile,
+O and I a layer's outputs and inputs.
 """
 
 from collections.abc import Iterator, Sequence

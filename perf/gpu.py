@@ -14,6 +14,7 @@ import os
 import resource
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def _ceilings(spec: RunSpec, device: torch.device, num_tasks: int) -> Ceilings:
     return Ceilings(step_flop(spec) * num_tasks / seconds, 2 * size**3 / square_s, 2 * len(source) / copy_s)
 
 
-def _seconds(work: object, device: torch.device) -> float:
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
     def finished() -> None:
         work()
         _wait(device)

@@ -8,6 +8,7 @@ CPU. ``tensor_loop`` is the same training with the data already in one tensor.
 import math
 import time
 import warnings
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -86,7 +87,7 @@ def tensor_loop(dataset: Dataset, steps: int) -> float:
     return _train(batch, steps)
 
 
-def _train(batch: object, steps: int) -> float:
+def _train(batch: Callable[[], tuple[Tensor, Tensor]], steps: int) -> float:
     layers = [_MaskedLinear(i, o) for i, o in pairwise(WIDTHS)]
     network = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
     optimizer = torch.optim.RMSprop(network.parameters(), lr=LEARNING_RATE)
