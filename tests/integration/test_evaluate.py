@@ -1,5 +1,6 @@
 """Stored masks evaluated with the task inferred: tables, resume, other settings, images from files."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -199,7 +201,7 @@ def test_a_killed_evaluation_resumes_and_gives_the_same_tables(tmp_path, executo
         deadline_s = time.monotonic() + 120
         while not parts(root) and process.poll() is None and time.monotonic() < deadline_s:
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
+        _kill_all(process)
     kept = {path: path.stat().st_mtime_ns for path in parts(root)}
     assert 1 <= len(kept) < 5
     capsys.readouterr()
@@ -209,6 +211,16 @@ def test_a_killed_evaluation_resumes_and_gives_the_same_tables(tmp_path, executo
     assert made == {path.name: path.read_bytes() for path in (undisturbed / "evaluations").glob("*.parquet")}
     assert not parts(root)
     assert not list(root.rglob(".*.tmp"))
+
+
+def _kill_all(process: subprocess.Popen) -> None:
+    """Kill the process and its children, and see them gone: Ray's outlive the group for a moment."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGKILL)
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    psutil.wait_procs(children, timeout=30)
 
 
 def _num_tasks(part: Path) -> int:
