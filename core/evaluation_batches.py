@@ -14,8 +14,9 @@ class InferredRows:
     """One row per inference of one task's test images, int32 [rows]; 0 or -1 stand for none.
 
     batch: of 128 test images. first_image, num_images: what the inference answers for.
-    inferred_task; num_correct: images that its mask classifies. rank: of the true task, 1 the
-    best, 0 when not among the five best. exact_task: of exact one-shot, -1 where not asked.
+    inferred_task: in scenario NNs, which knows no tasks, the mask. num_correct: images that its
+    mask classifies. rank: of the true task, 1 the best, 0 when not among the five best.
+    exact_task: of exact one-shot, -1 where not asked.
     """
 
     batch: NDArray[np.int32]

@@ -60,11 +60,13 @@ class _Task:
 class FusedStep:
     """A training step (``training.StepFunction``) for float32 on a CPU.
 
-    The views of a cohort's arrays are made at its first step and kept until the next cohort.
+    The views of a cohort's arrays are made at its first step and kept until the next cohort, or
+    until its inputs are gathered in another way.
     """
 
     optimizer: OptimizerSpec
     _state: CohortState | None = None
+    _gather: Tensor | None = None
     _tasks: list[_Task] = field(default_factory=list)
     _scratch: _Scratch | None = None
     _constants: tuple[np.float32, ...] = ()
@@ -73,11 +75,11 @@ class FusedStep:
         self, pixels: Pixels, gather_KD: Tensor, rows_KB: Tensor, fixed: FixedWeights, state: CohortState
     ) -> Tensor:
         """Update ``state`` in place; return the loss before the update, float32 [K]."""
-        if state is not self._state or self._scratch is None:
+        if state is not self._state or gather_KD is not self._gather or self._scratch is None:
             self._scratch = _make_scratch(rows_KB.shape[1], pixels, fixed)
             bind = partial(_bind, self.optimizer, self._scratch, fixed, state)
             self._tasks = [bind(k, gather_KD[k]) for k in range(len(rows_KB))]
-            self._state = state
+            self._state, self._gather = state, gather_KD
         state.step.add_(1)
         if self.optimizer.kind == "adam" or not self._constants:
             self._constants = _constants(self.optimizer, state.step)

@@ -6,7 +6,7 @@ with zero bits to a whole byte; layers concatenated in order.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,11 @@ def check_padding(packed: NDArray[np.uint8], shapes: Shapes) -> None:
 def bits_digest(bits: bytes) -> str:
     """Return the sha256 (hex) of a packed mask."""
     return hashlib.sha256(bits).hexdigest()
+
+
+def joint_digest(digests: Iterable[str]) -> str:
+    """Sum up masks, given by their digests (hex) in order, as one sha256 (hex)."""
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def num_ones(packed: NDArray[np.uint8]) -> int:

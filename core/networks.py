@@ -18,14 +18,14 @@ from core.specs import NetworkSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """Name and weight shape (out, in) of one masked layer."""
+    """Name and shape of a layer: (out, in) of its weights, or (out,) of a mask on its outputs."""
 
     name: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
 
     @property
     def num_weights(self) -> int:
-        """Weights in the layer, each with one mask bit a task."""
+        """Weights in the layer, or outputs; each that is masked has one bit a task."""
         return math.prod(self.shape)
 
 
@@ -34,6 +34,17 @@ def layers(spec: NetworkSpec, num_inputs: int) -> tuple[Layer, ...]:
     widths = spec.widths(num_inputs)
     return tuple(
         Layer(name=f"fc{i + 1}.weight", shape=(widths[i + 1], widths[i])) for i in range(len(widths) - 1)
+    )
+
+
+def mask_layers(spec: NetworkSpec, num_inputs: int) -> tuple[Layer, ...]:
+    """Return what a mask covers: the weights, or the outputs of every layer but the last."""
+    weight_layers = layers(spec, num_inputs)
+    if not spec.masks_outputs:
+        return weight_layers
+    return tuple(
+        Layer(name=layer.name.replace(".weight", ".output"), shape=layer.shape[:1])
+        for layer in weight_layers[:-1]
     )
 
 

@@ -6,62 +6,27 @@ numpy and no torch, so that a plan can be made where neither is loaded.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from core.errors import ConfigError
+from core.spec import MAX_TASKS, Spec, fill_by_kind, require
+from core.stream_specs import AllocationSpec, StreamSpec
 
 NUM_CLASSES = {"digits": 10, "mnist": 10, "fashion_mnist": 10, "synthetic": 4}
 IMAGE_SHAPES = {"digits": (8, 8), "mnist": (28, 28), "fashion_mnist": (28, 28), "synthetic": (6, 6)}
-HIDDEN_WIDTHS = {"lenet_300_100": (300, 100), "fc_1024_1024": (1024, 1024)}
+HIDDEN_WIDTHS = {"lenet_300_100": (300, 100), "fc_1024_1024": (1024, 1024), "bn_fc_2048": (2048, 2048)}
+MASKED_OUTPUTS = ("bn_fc_2048", "bn_mlp")  # networks with masks on layer outputs, not on weights
 OPTIMIZER_DEFAULTS: dict[str, dict[str, float]] = {
     "rmsprop": {"lr": 1e-4, "smoothing": 0.99, "eps": 1e-8, "momentum": 0.0, "weight_decay": 0.0},
     "adam": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0},
     "sgd": {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
 }
-MAX_TASKS = 1_000_000
 Engine = Literal["eager", "fused", "compiled"]
 Matmul = Literal["float32", "tf32", "bfloat16"]
 Objective = Literal["H", "G"]
+DEFAULT_STEPS = 1000
 TEST_BATCH_SIZE = 128  # test images that share one answer of task inference
-
-
-def _require(ok: bool, key: str, found: object, expected: str) -> None:
-    if not ok:
-        raise ConfigError(f"{key}: found {found!r}, expected {expected}")
-
-
-def _fill_by_kind(spec: Any, section: str, choices: Mapping[str, Mapping[str, Any]]) -> None:
-    """Give each optional key its default for ``spec.kind``; refuse keys of another kind."""
-    own = choices[spec.kind]
-    for key in sorted({key for keys in choices.values() for key in keys}):
-        value = getattr(spec, key)
-        if key in own:
-            object.__setattr__(spec, key, own[key] if value is None else value)
-        elif value is not None:
-            raise ConfigError(
-                f"{section}.{key}: {section}.kind {spec.kind!r} has no such key; "
-                f"remove it, or use one of: {', '.join(sorted(own)) or 'none'}"
-            )
-
-
-class Spec:
-    """A frozen dataclass read from a mapping with exactly its keys.
-
-    LATER_KEYS: keys younger than run folders in use, with the value that those folders mean.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
-    LATER_KEYS: ClassVar[Mapping[str, object]] = {}
-
-    def canonical(self) -> dict[str, Any]:
-        """Return the keys that are in use, as plain values ready for JSON."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # every subclass is a dataclass
-        return {
-            key: value.canonical() if isinstance(value, Spec) else value
-            for key, value in values.items()
-            if value is not None and value != self.LATER_KEYS.get(key)
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +49,7 @@ class BenchmarkSpec(Spec):
     permutation: Literal["named", "original"] | None = None
 
     def __post_init__(self) -> None:
-        _fill_by_kind(
+        fill_by_kind(
             self,
             "benchmark",
             {
@@ -97,49 +62,56 @@ class BenchmarkSpec(Spec):
 
     def _check_num_tasks(self) -> None:
         key, found = "benchmark.num_tasks", self.num_tasks
-        _require(1 <= found <= MAX_TASKS, key, found, f"a number from 1 to {MAX_TASKS:,}")
+        require(1 <= found <= MAX_TASKS, key, found, f"a number from 1 to {MAX_TASKS:,}")
         if self.angle_step_deg is not None:
             step = self.angle_step_deg
-            _require(0 < step < 360, "benchmark.angle_step_deg", step, "degrees between 0 and 360")
+            require(0 < step < 360, "benchmark.angle_step_deg", step, "degrees between 0 and 360")
             most = math.floor(360 / step)
-            _require(found <= most, key, found, f"at most {most}: tasks repeat after a full turn")
+            require(found <= most, key, found, f"at most {most}: tasks repeat after a full turn")
         if self.classes_per_task is not None:
             per_task, classes = self.classes_per_task, NUM_CLASSES[self.dataset]
-            _require(
+            require(
                 1 <= per_task <= classes,
                 "benchmark.classes_per_task",
                 per_task,
                 f"a number from 1 to {classes}, the classes of {self.dataset}",
             )
             most = classes // per_task
-            _require(found <= most, key, found, f"at most {most}: {self.dataset} has {classes} classes")
+            require(found <= most, key, found, f"at most {most}: {self.dataset} has {classes} classes")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec(Spec):
-    """The fixed base network: a ReLU multi-layer perceptron without biases.
+    """The fixed base network: a multi-layer perceptron without biases.
 
-    kind: ``lenet_300_100`` and ``fc_1024_1024`` name their hidden layers; ``mlp`` takes
-        ``hidden``. The input size comes from the data set.
+    kind: ``lenet_300_100`` and ``fc_1024_1024`` name their hidden layers, ``mlp`` takes
+        ``hidden``; all three have ReLU and masks on their weights. ``bn_fc_2048`` and ``bn_mlp``
+        (which takes ``hidden``) have batch normalisation, Swish, and masks on the outputs of
+        hidden layers (HopSupSup). The input size comes from the data set.
     outputs: s, real classes plus superfluous neurons.
     """
 
-    kind: Literal["lenet_300_100", "fc_1024_1024", "mlp"]
+    kind: Literal["lenet_300_100", "fc_1024_1024", "mlp", "bn_fc_2048", "bn_mlp"]
     outputs: int
     hidden: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.kind == "mlp":
-            _require(self.hidden is not None, "network.hidden", None, "a list of widths for 'mlp'")
-            _require(all(w >= 1 for w in self.hidden or ()), "network.hidden", self.hidden, "widths >= 1")
+        if self.kind in ("mlp", "bn_mlp"):
+            require(bool(self.hidden), "network.hidden", self.hidden, f"a list of widths for {self.kind!r}")
+            require(all(w >= 1 for w in self.hidden or ()), "network.hidden", self.hidden, "widths >= 1")
         else:
-            _require(
+            require(
                 self.hidden is None,
                 "network.hidden",
                 self.hidden,
-                f"no such key for {self.kind!r}: its widths are fixed; use kind: mlp",
+                f"no such key for {self.kind!r}: its widths are fixed; use kind: mlp or bn_mlp",
             )
-        _require(1 <= self.outputs <= 65_536, "network.outputs", self.outputs, "a number from 1 to 65,536")
+        require(1 <= self.outputs <= 65_536, "network.outputs", self.outputs, "a number from 1 to 65,536")
+
+    @property
+    def masks_outputs(self) -> bool:
+        """Whether masks are on the outputs of hidden layers, in place of the weights."""
+        return self.kind in MASKED_OUTPUTS
 
     def widths(self, num_inputs: int) -> tuple[int, ...]:
         """Return every layer width, input first and outputs last."""
@@ -176,13 +148,13 @@ class OptimizerSpec(Spec):
     state: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        _fill_by_kind(self, "training.optimizer", OPTIMIZER_DEFAULTS)
+        fill_by_kind(self, "training.optimizer", OPTIMIZER_DEFAULTS)
         for key in OPTIMIZER_DEFAULTS[self.kind]:
             value = getattr(self, key)
             ok = math.isfinite(value) and (value > 0 if key in ("lr", "eps") else value >= 0)
-            _require(ok, f"training.optimizer.{key}", value, "a positive, finite number")
+            require(ok, f"training.optimizer.{key}", value, "a positive, finite number")
             if key in ("smoothing", "beta1", "beta2", "momentum"):
-                _require(value < 1, f"training.optimizer.{key}", value, "a number from 0 to below 1")
+                require(value < 1, f"training.optimizer.{key}", value, "a number from 0 to below 1")
 
     @property
     def num_buffers(self) -> int:
@@ -205,25 +177,70 @@ class OptimizerSpec(Spec):
 class TrainingSpec(Spec):
     """How each task's scores are trained.
 
-    task_identity: ``given`` in training (scenarios GG, GNs, GNu).
+    task_identity: ``given`` in training (scenarios GG, GNs, GNu), or ``none`` (NNs): one stream
+        of batches, in which the model finds tasks and allocates masks by itself.
     steps: optimizer steps a task; batches run on across epochs, so each has
-        ``batch_size`` images, drawn without replacement within an epoch.
+        ``batch_size`` images, drawn without replacement within an epoch. In a stream: batches
+        of a visit. epochs: in place of steps, for networks with masks on their outputs.
+    stream, allocation: for task_identity ``none``.
     matmul: precision of the matrix products; ``tf32`` and ``bfloat16`` are for GPUs (on a CPU
         tf32 is float32). Scores and their gradients stay float32.
     """
 
     LATER_KEYS: ClassVar[Mapping[str, object]] = {"matmul": "float32"}
 
-    task_identity: Literal["given"] = "given"
-    steps: int = 1000
+    task_identity: Literal["given", "none"] = "given"
+    steps: int | None = None
+    epochs: int | None = None
     batch_size: int = 128
     matmul: Matmul = "float32"
     optimizer: OptimizerSpec = OptimizerSpec()
+    stream: StreamSpec | None = None
+    allocation: AllocationSpec | None = None
 
     def __post_init__(self) -> None:
-        _require(1 <= self.steps <= 10**8, "training.steps", self.steps, "a number from 1 to 100,000,000")
+        require(
+            self.steps is None or self.epochs is None, "training.epochs", self.epochs, "null beside steps"
+        )
+        if self.steps is None and self.epochs is None:
+            object.__setattr__(self, "steps", DEFAULT_STEPS)
+        for key in ("steps", "epochs"):
+            found = getattr(self, key)
+            ok = found is None or 1 <= found <= 10**8
+            require(ok, f"training.{key}", found, "a number from 1 to 100,000,000")
         size = self.batch_size
-        _require(1 <= size <= 65_536, "training.batch_size", size, "a number from 1 to 65,536")
+        require(1 <= size <= 65_536, "training.batch_size", size, "a number from 1 to 65,536")
+        self._check_stream()
+
+    def _check_stream(self) -> None:
+        parts: dict[str, type[StreamSpec | AllocationSpec]] = {
+            "stream": StreamSpec,
+            "allocation": AllocationSpec,
+        }
+        for key, kind in parts.items():
+            if self.is_given:
+                require(
+                    getattr(self, key) is None, f"training.{key}", "keys", "none for task_identity: given"
+                )
+            elif getattr(self, key) is None:
+                object.__setattr__(self, key, kind())
+        if self.is_given or self.stream is None or self.allocation is None:
+            return
+        every, steps = self.allocation.decide_every, self.num_steps
+        ok = self.stream.boundaries == "random" or steps % every == 0
+        require(ok, "training.steps", steps, f"a multiple of decide_every ({every}) for boundaries: aligned")
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the task is given in training."""
+        return self.task_identity == "given"
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of a task, or batches of a visit. Raises ConfigError where epochs count."""
+        if self.steps is None:
+            raise ConfigError("training.epochs: found a number, expected steps for this network")
+        return self.steps
 
     @property
     def is_float32(self) -> bool:
@@ -250,7 +267,7 @@ class InferenceSpec(Spec):
     def __post_init__(self) -> None:
         ok = self.images == "each" or 1 <= self.images <= TEST_BATCH_SIZE
         expected = f"a number from 1 to {TEST_BATCH_SIZE} or 'each'"
-        _require(ok, "evaluation.inference.images", self.images, expected)
+        require(ok, "evaluation.inference.images", self.images, expected)
 
     @property
     def label(self) -> str:
@@ -269,11 +286,21 @@ class RunSpec(Spec):
     training: TrainingSpec = TrainingSpec()
 
     def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**63, "seed", self.seed, "a number from 0 to 2**63 - 1")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "a number from 0 to 2**63 - 1")
         classes = NUM_CLASSES[self.benchmark.dataset]
-        _require(
+        require(
             self.network.outputs >= classes,
             "network.outputs",
             self.network.outputs,
             f"at least {classes}, the classes of {self.benchmark.dataset}",
         )
+        self._check_network()
+
+    def _check_network(self) -> None:
+        training, kind = self.training, self.network.kind
+        if self.network.masks_outputs:
+            require(training.is_given, "training.task_identity", "none", f"given for network {kind!r}")
+            require(training.is_float32, "training.matmul", "bfloat16", f"float32 throughout for {kind!r}")
+        else:
+            ok, expected = training.epochs is None, f"null: network {kind!r} takes training.steps"
+            require(ok, "training.epochs", training.epochs, expected)

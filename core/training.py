@@ -136,16 +136,17 @@ def _run_steps(
     Nothing in the loop waits for the device: steps queue up, and the end waits once.
     """
     losses, size, start_s = [], training.batch_size, time.perf_counter()
-    for t in range(training.steps):
+    num_steps = training.num_steps
+    for t in range(num_steps):
         if t == 1:  # the first step compiles, so the clock starts at the second
             _synchronize(order_KT.device)
             start_s = time.perf_counter()
         loss_K = step(order_KT[:, t * size : (t + 1) * size])
-        if t >= training.steps - LOSS_WINDOW_STEPS:
+        if t >= num_steps - LOSS_WINDOW_STEPS:
             losses.append(loss_K)
     _synchronize(order_KT.device)
     elapsed_s = time.perf_counter() - start_s
-    return losses, elapsed_s * training.steps / max(training.steps - 1, 1)
+    return losses, elapsed_s * num_steps / max(num_steps - 1, 1)
 
 
 def eager_step(optimizer: Optimizer) -> StepFunction:
@@ -188,11 +189,11 @@ def _draw(
     Each task has streams of its own, so threads change nothing; a GPU waits for all the cores.
     """
     device = fixed.base[0].device
-    order_KT = np.empty((len(tasks), spec.training.steps * spec.training.batch_size), dtype=np.int32)
+    order_KT = np.empty((len(tasks), spec.training.num_steps * spec.training.batch_size), dtype=np.int32)
     scores = [np.empty((len(tasks), *weight.shape), dtype=np.float32) for weight in fixed.base]
 
     def draw(k: int) -> None:
-        order_KT[k] = _order(spec, tasks[k], views[k])
+        order_KT[k] = image_order(spec, tasks[k], views[k], order_KT.shape[1])
         start = stream(spec.seed, "scores", tasks[k])
         for layer in scores:
             start_scores(start, layer[k])
@@ -200,13 +201,14 @@ def _draw(
     num_threads = len(os.sched_getaffinity(0)) if device.type == "cuda" else torch.get_num_threads()
     with ThreadPoolExecutor(num_threads) as pool:
         list(pool.map(draw, range(len(tasks))))
-    state = _start(spec, [torch.from_numpy(layer).to(device) for layer in scores], fixed)
-    return torch.from_numpy(order_KT).to(device), state
+    on_device = [torch.from_numpy(layer).to(device) for layer in scores]
+    return torch.from_numpy(order_KT).to(device), start_state(
+        Optimizer(spec.training.optimizer), on_device, fixed
+    )
 
 
-def _order(spec: RunSpec, task: int, view: TaskView) -> NDArray[np.int32]:
-    """Return the images of every step, int32 [T * B]: whole epochs, each shuffled anew."""
-    needed = spec.training.steps * spec.training.batch_size
+def image_order(spec: RunSpec, task: int, view: TaskView, needed: int) -> NDArray[np.int32]:
+    """Return the first ``needed`` images of a task, int32 [needed]: whole epochs, each shuffled anew."""
     rows = view.train_rows.astype(np.int32)
     draw, order, drawn = stream(spec.seed, "order", task), [], 0
     while drawn < needed:
@@ -215,8 +217,8 @@ def _order(spec: RunSpec, task: int, view: TaskView) -> NDArray[np.int32]:
     return np.concatenate(order)[:needed]
 
 
-def _start(spec: RunSpec, scores: list[Tensor], fixed: FixedWeights) -> CohortState:
-    optimizer = Optimizer(spec.training.optimizer)
+def start_state(optimizer: Optimizer, scores: list[Tensor], fixed: FixedWeights) -> CohortState:
+    """Return the state of ``scores``, [K, O, I] a layer, before the first step."""
     return CohortState(
         scores=scores,
         effective=[torch.mul(w, s >= 0) for s, w in zip(scores, fixed.operand, strict=True)],

@@ -159,9 +159,10 @@ def export(
     from orchestrator.export import export_run, export_test_images
     from orchestrator.run_folder import open_run
     from orchestrator.status import resolve_run
+    from orchestrator.stream_log import num_expected_masks
 
     located, record = open_run(resolve_run(run, storage))
-    chosen = parse_tasks(tasks, record.num_tasks)
+    chosen = parse_tasks(tasks, num_expected_masks(located, record.num_tasks))
     num_masks = export_run(located, out, chosen)
     Console().print(f"wrote network.safetensors and {num_masks} masks to {out}", soft_wrap=True)
     if test_images:

@@ -10,7 +10,7 @@ import re
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -18,146 +18,30 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from core.errors import ConfigError
-from core.specs import (
-    NUM_CLASSES,
-    BenchmarkSpec,
-    Engine,
-    InferenceSpec,
-    MaskSpec,
-    NetworkSpec,
-    RunSpec,
-    Spec,
-    TrainingSpec,
-)
+from core.hopfield_specs import HopfieldSpec
+from core.spec import Spec, require
+from core.specs import NUM_CLASSES, BenchmarkSpec, InferenceSpec, MaskSpec, NetworkSpec, RunSpec
 from orchestrator.config_errors import explain
+from orchestrator.config_sections import (
+    EvaluationConfig,
+    ExecutorConfig,
+    Scenario,
+    SearchConfig,
+    StorageConfig,
+    TrackingConfig,
+    TrainingConfig,
+)
 
 RECIPE = 2  # goes up when a change of ours gives other masks for the same sweep file
 RECIPES = (2, 1)  # whose run folders can be read; only RECIPE trains
-Auto = Literal["auto"]
-
-
-def _require(ok: bool, key: str, found: object, expected: str) -> None:
-    if not ok:
-        raise ConfigError(f"{key}: found {found!r}, expected {expected}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig(TrainingSpec):
-    """``TrainingSpec`` and how many tasks train together; ``auto`` fits them to memory."""
-
-    cohort_size: int | Auto = "auto"
-
-    def __post_init__(self) -> None:
-        # Not super(): pydantic rebuilds the class, and the zero-argument form then fails.
-        TrainingSpec.__post_init__(self)
-        size = self.cohort_size
-        _require(size == "auto" or size >= 1, "training.cohort_size", size, "'auto' or a number >= 1")
-
-    def spec(self) -> TrainingSpec:
-        """Return the part that decides the bits."""
-        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(TrainingSpec)}
-        return TrainingSpec(**own)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationConfig(Spec):
-    """What to measure on the stored masks.
-
-    scenarios: ``GG`` the task is given at test; ``GNs`` it is inferred and a right class
-        counts; ``GNu`` it is inferred and must be right as well.
-    inference: how, for GNs and GNu.
-    at: numbers of tasks k; those above num_tasks are left out, aloud. None, or all left
-        out: num_tasks.
-    batches: ``all``, or N for the first N test batches of each task.
-    """
-
-    scenarios: tuple[Literal["GG", "GNs", "GNu"], ...] = ("GG",)
-    inference: InferenceSpec = field(default_factory=InferenceSpec)
-    at: tuple[int, ...] | None = None
-    batches: int | Literal["all"] = "all"
-
-    def __post_init__(self) -> None:
-        _require(bool(self.scenarios), "evaluation.scenarios", [], "at least one of GG, GNs, GNu")
-        _require(all(k >= 1 for k in self.at or ()), "evaluation.at", self.at, "numbers of tasks >= 1")
-        ok = self.batches == "all" or self.batches >= 1
-        _require(ok, "evaluation.batches", self.batches, "'all' or a number >= 1")
-
-    @property
-    def inferred_scenarios(self) -> tuple[Literal["GNs", "GNu"], ...]:
-        """The scenarios asked for in which the task is not given at test."""
-        known: tuple[Literal["GNs", "GNu"], ...] = ("GNs", "GNu")
-        return tuple(scenario for scenario in known if scenario in self.scenarios)
-
-    def points(self, num_tasks: int) -> tuple[int, ...]:
-        """Return the k to evaluate, ascending, each once; never none."""
-        return tuple(sorted({k for k in self.at or () if k <= num_tasks})) or (num_tasks,)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExecutorConfig(Spec):
-    """Where and how tasks train; never part of a run's identity.
-
-    kind: ``inline`` trains in this process, ``ray`` in actors.
-    workers: ``auto`` is one per CPU core, or per GPU where there are GPUs.
-    address: of a running Ray cluster; None starts a local one.
-    engine: how a training step runs (``core.engine``); ``auto`` is ``fused`` on CPUs and, where
-        the work repays compiling, ``compiled`` on GPUs. Fixed when the run folder is made.
-    retries: more attempts after a failure that need not repeat, such as a lost worker.
-    """
-
-    kind: Literal["inline", "ray"] = "ray"
-    workers: int | Auto = "auto"
-    gpus_per_worker: float | Auto = "auto"
-    threads_per_worker: int = 1
-    address: str | None = None
-    engine: Engine | Auto = "auto"
-    retries: int = 3
-
-    def __post_init__(self) -> None:
-        workers, gpus = self.workers, self.gpus_per_worker
-        _require(workers == "auto" or workers >= 1, "executor.workers", workers, "'auto' or a number >= 1")
-        inline_ok = self.kind == "ray" or workers in ("auto", 1)
-        _require(inline_ok, "executor.workers", workers, "1 for kind: inline; use kind: ray for more")
-        _require(gpus == "auto" or gpus >= 0, "executor.gpus_per_worker", gpus, "'auto' or a number >= 0")
-        threads = self.threads_per_worker
-        _require(1 <= threads <= 1024, "executor.threads_per_worker", threads, "a number from 1 to 1024")
-        _require(0 <= self.retries <= 100, "executor.retries", self.retries, "a number from 0 to 100")
-        address_ok = self.address is None or self.kind == "ray"
-        _require(address_ok, "executor.address", self.address, "null for kind: inline")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StorageConfig(Spec):
-    """Folder that holds run folders; every worker must see it at the same path."""
-
-    uri: str = "runs"
-
-    def __post_init__(self) -> None:
-        ok = bool(self.uri.strip()) and "://" not in self.uri
-        _require(ok, "storage.uri", self.uri, "a path on a file system that every worker sees")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrackingConfig(Spec):
-    """MLflow's tracking store; ``uri: null`` means no tracking.
-
-    task_runs: which tasks also get a child run of their own.
-    """
-
-    uri: str | None = "sqlite:///runs/mlflow.db"
-    task_runs: Literal["all", "failed", "none"] = "none"
-
-    def __post_init__(self) -> None:
-        known = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")
-        ok = self.uri is None or self.uri.startswith(known)
-        _require(ok, "tracking.uri", self.uri, "null, sqlite:///PATH, http://HOST:PORT or a database URI")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig(Spec):
     """A whole sweep file.
 
-    name: of the run folder and the MLflow experiment. search: none yet, so null.
+    name: of the run folder and the MLflow experiment. search: many runs, one for each
+        combination of values; null for a single run.
     data_dir: folder of data sets; None takes SUPSUP_DATA, then the cache, then a download.
     """
 
@@ -166,26 +50,64 @@ class SweepConfig(Spec):
     benchmark: BenchmarkSpec
     network: NetworkSpec
     mask: MaskSpec = field(default_factory=MaskSpec)
-    training: TrainingConfig = TrainingConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    executor: ExecutorConfig = ExecutorConfig()
-    storage: StorageConfig = StorageConfig()
-    tracking: TrackingConfig = TrackingConfig()
-    search: None = None
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    search: SearchConfig | None = None
     data_dir: str | None = None
 
     def __post_init__(self) -> None:
         ok = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.name) is not None
-        _require(ok, "name", self.name, "at most 100 letters, digits, '.', '_' or '-'")
+        require(ok, "name", self.name, "at most 100 letters, digits, '.', '_' or '-'")
         self.run_spec()
         engine = self.executor.engine
         ok = engine != "fused" or self.training.is_float32
         expected = "'auto', 'eager' or 'compiled': fused trains in float32 only"
-        _require(ok, "executor.engine", engine, expected)
+        require(ok, "executor.engine", engine, expected)
+        self._check_engine()
+        self._fill_evaluation()
+
+    def _check_engine(self) -> None:
+        engine, kind = self.executor.engine, self.network.kind
+        ok = not self.network.masks_outputs or engine in ("auto", "eager")
+        require(ok, "executor.engine", engine, f"'auto' or 'eager' for network {kind!r}")
+
+    def _fill_evaluation(self) -> None:
+        """Give the evaluation the defaults of what is trained; refuse what does not go with it."""
+        evaluation, masks_outputs = self.evaluation, self.network.masks_outputs
+        allowed: tuple[Scenario, ...] = ("GG", "GNs", "GNu") if self.training.is_given else ("NNs",)
+        if masks_outputs:
+            allowed = ("GG", "GNs")
+        scenarios = evaluation.scenarios or allowed[:1]
+        wrong = [scenario for scenario in scenarios if scenario not in allowed]
+        require(not wrong, "evaluation.scenarios", wrong, f"some of: {', '.join(allowed)}")
+        inference, hopfield = evaluation.inference, evaluation.hopfield
+        if masks_outputs:
+            require(inference is None, "evaluation.inference", "keys", "null: masks on outputs are recovered")
+            hopfield = hopfield or HopfieldSpec()
+        else:
+            require(
+                hopfield is None, "evaluation.hopfield", "keys", f"null for network {self.network.kind!r}"
+            )
+            inference = inference or InferenceSpec(objective="G" if self.training.is_given else "H")
+        filled = dataclasses.replace(evaluation, scenarios=scenarios, inference=inference, hopfield=hopfield)
+        object.__setattr__(self, "evaluation", filled)
+        self._check_points()
+        self._check_objective()
+
+    def _check_points(self) -> None:
+        num_tasks, at = self.benchmark.num_tasks, self.evaluation.at
+        ok = self.training.is_given or at in (None, (num_tasks,))
+        require(ok, "evaluation.at", at, f"null or [{num_tasks}]: a stream is evaluated at its end")
+
+    def _check_objective(self) -> None:
         classes, outputs = NUM_CLASSES[self.benchmark.dataset], self.network.outputs
-        if self.evaluation.inferred_scenarios and self.evaluation.inference.objective == "G":
+        inference = self.evaluation.inference
+        if self.evaluation.inferred_scenarios and inference is not None and inference.objective == "G":
             expected = f"'H', or more network.outputs than the {classes} classes: G needs superfluous neurons"
-            _require(outputs > classes, "evaluation.inference.objective", "G", expected)
+            require(outputs > classes, "evaluation.inference.objective", "G", expected)
 
     def run_spec(self) -> RunSpec:
         """Return what decides the masks."""
@@ -199,9 +121,13 @@ class SweepConfig(Spec):
 
 
 def fingerprint(spec: RunSpec, recipe: int = RECIPE) -> str:
-    """Return the sha256 (hex) of what the masks mean; ``num_tasks`` does not count."""
+    """Return the sha256 (hex) of what the masks mean.
+
+    ``num_tasks`` counts only without task identity, where every mask depends on the whole stream.
+    """
     content = spec.canonical()
-    del content["benchmark"]["num_tasks"]
+    if spec.training.is_given:
+        del content["benchmark"]["num_tasks"]
     text = json.dumps({"recipe": recipe, **content}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -114,7 +114,7 @@ def _settle(
         return None
     num_attempts = queue.attempts[job]
     delay_s = policy.delay_s(error, num_attempts)
-    if delay_s is None and len(job.tasks) > 1:
+    if delay_s is None and job.is_divisible:
         # One bad task must not take its cohort down: each goes on alone.
         queue.fresh[:0] = [replace(job, first=task, last=task) for task in job.tasks]
         watcher.job_retried(job, error, 0.0)

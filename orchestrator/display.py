@@ -14,8 +14,8 @@ PLAIN_INTERVAL_S = 2.0
 class Display(Protocol):
     """Shows progress and messages."""
 
-    def start(self, verb: str, num_total: int, num_done: int) -> None:
-        """Begin a phase over ``num_total`` tasks, ``num_done`` of which need nothing."""
+    def start(self, verb: str, num_total: int, num_done: int, unit: str = "tasks") -> None:
+        """Begin a phase over ``num_total`` tasks (or ``unit``), ``num_done`` of which need nothing."""
         ...
 
     def advance(self, job: Job, result: JobResult) -> None:
@@ -34,8 +34,8 @@ class Display(Protocol):
 class Tally:
     """Counts of one phase, and the words for them."""
 
-    def __init__(self, num_total: int, num_done: int) -> None:
-        self.num_total, self.num_done = num_total, num_done
+    def __init__(self, num_total: int, num_done: int, unit: str = "tasks") -> None:
+        self.num_total, self.num_done, self.unit = num_total, num_done, unit
         self._num_new, self._start_s = 0, time.monotonic()
         self._accuracies: list[float] = []
 
@@ -51,7 +51,7 @@ class Tally:
         if self._num_new:
             elapsed_s = max(time.monotonic() - self._start_s, 1e-6)
             rate = self._num_new / elapsed_s
-            parts.append(f"{60 * rate:.1f} tasks/min")
+            parts.append(f"{60 * rate:.1f} {self.unit}/min")
             parts.append(f"ETA {duration((self.num_total - self.num_done) / rate)}")
         if self._accuracies:
             mean = sum(self._accuracies) / len(self._accuracies)
@@ -67,14 +67,14 @@ class LiveDisplay:
         self._progress: Progress | None = None
         self._tally = Tally(0, 0)
 
-    def start(self, verb: str, num_total: int, num_done: int) -> None:
+    def start(self, verb: str, num_total: int, num_done: int, unit: str = "tasks") -> None:
         """Show the bar."""
-        self._tally = Tally(num_total, num_done)
+        self._tally = Tally(num_total, num_done, unit)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("tasks  {task.fields[words]}"),
+            TextColumn(f"{unit}  {{task.fields[words]}}"),
             TimeElapsedColumn(),
             console=self._console,
         )
@@ -107,9 +107,9 @@ class PlainDisplay:
         self._tally = Tally(0, 0)
         self._verb, self._shown_s = "", 0.0
 
-    def start(self, verb: str, num_total: int, num_done: int) -> None:
+    def start(self, verb: str, num_total: int, num_done: int, unit: str = "tasks") -> None:
         """Say what begins."""
-        self._verb, self._tally = verb, Tally(num_total, num_done)
+        self._verb, self._tally = verb, Tally(num_total, num_done, unit)
         self._line()
 
     def advance(self, job: Job, result: JobResult) -> None:
@@ -129,7 +129,9 @@ class PlainDisplay:
     def _line(self) -> None:
         self._shown_s = time.monotonic()
         tally = self._tally
-        self.message(f"{self._verb} {tally.num_done}/{tally.num_total} tasks  {tally.words()}".rstrip())
+        self.message(
+            f"{self._verb} {tally.num_done}/{tally.num_total} {tally.unit}  {tally.words()}".rstrip()
+        )
 
 
 def make_display(console: Console) -> Display:

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from core.datasets import load_dataset
 from core.errors import RunFolderError
+from core.specs import InferenceSpec
 from orchestrator.config import change_settings
 from orchestrator.controller import Failure
 from orchestrator.display import Display
@@ -14,6 +15,7 @@ from orchestrator.inference_tables import inferred_tasks, is_answered, merge_par
 from orchestrator.jobs import Question
 from orchestrator.phases import Phases, working
 from orchestrator.plan import Plan, plan_jobs
+from orchestrator.recovery import evaluate_recovery, has_memory
 from orchestrator.report import (
     Measured,
     scenario_key,
@@ -24,6 +26,7 @@ from orchestrator.report import (
 )
 from orchestrator.resources import find_resources
 from orchestrator.run_folder import Run, clean_temporaries, locked, open_run
+from orchestrator.stream_log import finished_log, score_rows
 from storage.bank_file import bank_path, make_bank, num_leading
 
 INFERENCE_BLOCK_TASKS = 8  # tasks of one job: seconds at 2500 tasks, so a crash loses little
@@ -46,15 +49,16 @@ def evaluate_run(
     """Evaluate the masks of a run folder under other settings. Raises InputError.
 
     settings: key=value of ``SECTIONS``. Where neither they nor the run ask for a scenario with
-    the task inferred, GNu is evaluated.
+    the task inferred, GNu is evaluated (GNs for masks on outputs).
     """
     start_s = time.monotonic()
     opened, record = open_run(root)
     config = change_settings(opened.config, settings, SECTIONS)
     if not config.evaluation.inferred_scenarios and not any("scenarios" in s for s in settings):
-        config = change_settings(config, ["evaluation.scenarios=[GG,GNu]"], SECTIONS)
+        more = "GNs" if config.network.masks_outputs else "GNu"
+        config = change_settings(config, [f"evaluation.scenarios=[GG,{more}]"], SECTIONS)
     run = replace(opened, config=config)
-    if not num_leading(run.store):
+    if not num_leading(run.store) and not has_memory(run):
         raise RunFolderError(f"{root} has no mask of task 0; run the sweep first")
     folder = data_folder if config.data_dir is None else Path(config.data_dir).expanduser()
     dataset = load_dataset(config.benchmark.dataset, folder)
@@ -74,11 +78,12 @@ def evaluate(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
     """Answer what the sweep asks at every k whose tasks are trained; files that are there stand."""
     measured: Measured = {}
     failures: tuple[Failure, ...] = ()
-    if "GG" in phases.run.config.evaluation.scenarios:
+    if "GG" in phases.run.config.evaluation.asked:
         given, failures = _given(phases)
         measured |= given
     if phases.run.config.evaluation.inferred_scenarios:
-        inferred, more = _inferred(phases)
+        masks_outputs = phases.run.config.network.masks_outputs
+        inferred, more = evaluate_recovery(phases) if masks_outputs else _inferred(phases)
         measured, failures = measured | inferred, failures + more
     return measured, failures
 
@@ -109,7 +114,7 @@ def _inferred(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
         plan_jobs(q.k, INFERENCE_BLOCK_TASKS, inferred_tasks(run, q), "infer", q) for q in open_questions
     ]
     plan = Plan(jobs=tuple(job for p in plans for job in p.jobs), num_done=sum(p.num_done for p in plans))
-    verb = f"inferring tasks ({run.config.evaluation.inference.label})"
+    verb = f"inferring tasks ({run.config.evaluation.way.label})"
     _, failures = phases.work(verb, plan, sum(question.k for question in open_questions))
     measured: Measured = {}
     for question in open_questions:
@@ -119,13 +124,25 @@ def _inferred(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
             by_k = measured.setdefault(scenario_key(run, scenario), {}).setdefault(
                 question.inference.label, {}
             )
-            by_k[str(question.k)] = metrics
+            by_k[str(question.k)] = metrics | _allocation_metrics(run)
     return measured, failures
+
+
+def _allocation_metrics(run: Run) -> dict[str, float]:
+    """Return the counts of ``AllocationScore`` for a stream without task ids, else nothing."""
+    rows = None if run.config.training.is_given else finished_log(run)
+    if rows is None:
+        return {}
+    score = asdict(score_rows(rows))
+    return {key: float(value) for key, value in score.items() if key.startswith("num_")}
 
 
 def _questions(run: Run) -> list[Question]:
     """Return one question per k that is trained."""
     evaluation = run.config.evaluation
+    assert evaluation.inference is not None, "masks on weights are searched by inference"
+    if not run.config.training.is_given:
+        return _stream_questions(run, evaluation.inference)
     most = num_leading(run.store)
     points = [k for k in evaluation.points(run.config.benchmark.num_tasks) if k <= most]
     if not points:
@@ -134,6 +151,23 @@ def _questions(run: Run) -> list[Question]:
     return [
         Question(inference=evaluation.inference, k=k, num_batches=test_batches(run), bank=bank)
         for k in points
+    ]
+
+
+def _stream_questions(run: Run, inference: InferenceSpec) -> list[Question]:
+    """Return the question at the end of a stream without task ids; none before that."""
+    rows = finished_log(run)
+    homes = score_rows(rows).homes if rows else ()
+    if not homes or num_leading(run.store) < len(homes):
+        return []
+    return [
+        Question(
+            inference=inference,
+            k=run.config.benchmark.num_tasks,
+            num_batches=test_batches(run),
+            bank=bank_path(run.store),
+            homes=homes,
+        )
     ]
 
 

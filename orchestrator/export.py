@@ -1,7 +1,8 @@
 """Masks as safetensors files that need no code of ours to read.
 
-``network.safetensors``: base weights by layer name. ``task-<i>.safetensors``: boolean
-masks by layer name, and ``input_gather`` or ``input_permutation`` where the benchmark moves
+``network.safetensors``: base weights by layer name. ``task-<i>.safetensors`` (``mask-<i>`` where
+the task was not given in training, with the task it belongs to in the metadata): boolean masks by
+layer name, and ``input_gather`` or ``input_permutation`` where the benchmark moves
 pixels. Task input = image.flatten()[input_permutation], then (pixel / scale - mean) / std
 with scale, mean and std from the metadata of ``network.safetensors``.
 """
@@ -22,6 +23,7 @@ from core.networks import base_weights
 from core.specs import IMAGE_SHAPES
 from orchestrator.images import write_png
 from orchestrator.run_folder import Run
+from orchestrator.stream_log import finished_log, score_rows
 from storage.files import commit
 from storage.mask_store import TaskMask
 
@@ -37,8 +39,12 @@ def export_run(run: Run, folder: Path, tasks: Iterable[int]) -> int:
             f"{run.layout.root} has no mask of task {missing[0]} ({len(missing)} missing); run the sweep first"
         )
     _save_network(run, folder / "network.safetensors")
+    homes = None if run.config.training.is_given else score_rows(finished_log(run) or []).homes
     for stored in run.store.iterate(wanted):
-        _save_task(run, stored, folder / f"task-{stored.task}.safetensors")
+        task = stored.task if homes is None else homes[stored.task]
+        _save_task(
+            run, stored, task, folder / f"{'task' if homes is None else 'mask'}-{stored.task}.safetensors"
+        )
     return len(wanted)
 
 
@@ -67,13 +73,13 @@ def _save_network(run: Run, path: Path) -> None:
     spec = run.config.run_spec()
     height, width = IMAGE_SHAPES[spec.benchmark.dataset]
     weights = base_weights(spec.network, height * width, seed=spec.seed)
-    names = [name for name, _ in run.identity.layers]
+    names = [layer.name for layer in run.layers]
     scale, mean, std = normalisation(spec.benchmark.dataset)
     facts = {
         "fingerprint": run.fingerprint,
         "dataset": spec.benchmark.dataset,
         "layer_order": ",".join(names),
-        "activation": "relu",
+        "activation": "swish(mask * batch_norm(.))" if spec.network.masks_outputs else "relu",
         "scale": repr(scale),
         "mean": repr(mean),
         "std": repr(std),
@@ -81,15 +87,15 @@ def _save_network(run: Run, path: Path) -> None:
     _save(dict(zip(names, weights, strict=True)), path, facts)
 
 
-def _save_task(run: Run, stored: TaskMask, path: Path) -> None:
-    names = [name for name, _ in run.identity.layers]
+def _save_task(run: Run, stored: TaskMask, task: int, path: Path) -> None:
+    names = run.identity.names
     tensors: dict[str, Any] = dict(zip(names, unpack(stored.bits, run.identity.shapes), strict=True))
     spec = run.config.benchmark
     if spec.kind != "split":
-        gather = input_gather(spec, IMAGE_SHAPES[spec.dataset], stored.task, seed=run.config.seed)
+        gather = input_gather(spec, IMAGE_SHAPES[spec.dataset], task, seed=run.config.seed)
         # A rotation leaves blank pixels (index = number of pixels), so it is no permutation.
         tensors["input_permutation" if spec.kind == "permuted" else "input_gather"] = gather
-    _save(tensors, path, {"task": str(stored.task), "fingerprint": run.fingerprint})
+    _save(tensors, path, {"task": str(task), "fingerprint": run.fingerprint})
 
 
 def _save(tensors: dict[str, np.ndarray[Any, Any]], path: Path, facts: dict[str, str]) -> None:

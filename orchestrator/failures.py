@@ -15,15 +15,19 @@ def write_failures(run: Run, failures: Sequence[Failure]) -> None:
         run.layout.failures.unlink(missing_ok=True)
         return
     rows = [
-        {"task": task, "error": str(f.error), "kind": type(f.error).__name__, "attempts": f.num_attempts}
+        {**what, "error": str(f.error), "kind": type(f.error).__name__, "attempts": f.num_attempts}
         for f in failures
-        for task in f.job.tasks
+        for what in ([{"decision": f.job.first}] if f.job.kind == "stream" else _each_task(f))
     ]
     commit_json(run.layout.failures, rows)
 
 
+def _each_task(failure: Failure) -> list[dict[str, int]]:
+    return [{"task": task} for task in failure.job.tasks]
+
+
 def read_failures(run: Run) -> list[dict[str, Any]]:
-    """Return the tasks that failed in the last run: task, error, kind, attempts."""
+    """Return the tasks that failed in the last run: task (in a stream the decision), error, kind, attempts."""
     if not run.layout.failures.exists():
         return []
     rows: list[dict[str, Any]] = json.loads(run.layout.failures.read_text())

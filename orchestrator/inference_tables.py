@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError
 from core.evaluation_batches import InferredRows
-from orchestrator.jobs import Question
+from orchestrator.jobs import Question, RecoveryQuestion
 from orchestrator.run_folder import Run
 from storage.files import commit
 from storage.layout import RunLayout
@@ -24,6 +24,7 @@ from storage.tables import INFERENCE_SCHEMA, read_evaluation, task_accuracies, t
 
 ORDER = [("task", "ascending"), ("batch", "ascending"), ("first_image", "ascending")]
 Metrics = dict[str, float]
+AnyQuestion = Question | RecoveryQuestion
 
 
 def write_part(
@@ -31,38 +32,49 @@ def write_part(
 ) -> None:
     """Commit the rows of contiguous tasks, given as (task, rows)."""
     table = pa.concat_tables([_rows_table(task, inferred) for task, inferred in rows])
-    path = layout.evaluation_part(*_place(question), rows[0][0], rows[-1][0])
+    path = layout.evaluation_part(*place(question), rows[0][0], rows[-1][0])
     write_evaluation(path, table, {"fingerprint": fingerprint, "k": str(question.k)})
 
 
-def inferred_tasks(run: Run, question: Question) -> set[int]:
+def inferred_tasks(run: Run, question: AnyQuestion) -> set[int]:
     """Return the tasks that readable parts hold."""
     return {task for part in _parts(run, question) for task in pc.unique(part["task"]).to_pylist()}
 
 
-def is_answered(run: Run, question: Question) -> bool:
+def is_answered(run: Run, question: AnyQuestion) -> bool:
     """Tell whether the table of every scenario asked for is there and readable."""
-    return all(_stored(run, question, name) for name in run.config.evaluation.inferred_scenarios)
+    return all(stored_table(run, question, name) for name in run.config.evaluation.inferred_scenarios)
 
 
 def merge_parts(run: Run, question: Question) -> None:
     """Write the table of each scenario when every task is inferred, and drop the parts."""
+    whole = whole_parts(run, question)
+    if whole is None:
+        return
+    table = whole.sort_by(ORDER).combine_chunks()
+    for scenario in run.config.evaluation.inferred_scenarios:
+        is_counted = pc.or_(_is_right(table), scenario != "GNu")
+        counted = _where(is_counted, table["num_correct"])
+        position = table.column_names.index("num_correct")
+        scored = table.set_column(position, INFERENCE_SCHEMA.field("num_correct"), counted)
+        write_evaluation(table_path(run, question, scenario), scored, _metadata(run, question, scenario))
+    drop_parts(run, question)
+
+
+def whole_parts(run: Run, question: AnyQuestion, kind: str = "tasks") -> pa.Table | None:
+    """Return all readable parts together, each task once, or None while tasks are missing."""
     seen: set[int] = set()
     kept = []
-    for part in _parts(run, question):
+    for part in _parts(run, question, kind):
         fresh = set(pc.unique(part["task"]).to_pylist()) - seen
         kept.append(part.filter(pc.is_in(part["task"], pa.array(sorted(fresh), pa.int32()))))
         seen |= fresh
-    if not seen.issuperset(range(question.k)):
-        return
-    table = pa.concat_tables(kept).sort_by(ORDER).combine_chunks()
-    is_right = pc.equal(table["task"], table["inferred_task"])
-    for scenario in run.config.evaluation.inferred_scenarios:
-        counted = table["num_correct"] if scenario == "GNs" else _where(is_right, table["num_correct"])
-        position = table.column_names.index("num_correct")
-        scored = table.set_column(position, INFERENCE_SCHEMA.field("num_correct"), counted)
-        write_evaluation(_path(run, question, scenario), scored, _metadata(run, question, scenario))
-    parts = run.layout.evaluation_parts(*_place(question))
+    return pa.concat_tables(kept) if seen.issuperset(range(question.k)) else None
+
+
+def drop_parts(run: Run, question: AnyQuestion) -> None:
+    """Remove the parts of a question whose tables are written."""
+    parts = run.layout.evaluation_parts(*place(question))
     shutil.rmtree(parts, ignore_errors=True)
     with contextlib.suppress(OSError):  # other questions' parts are still there
         parts.parent.rmdir()
@@ -76,7 +88,7 @@ def question_metrics(run: Run, question: Question) -> dict[str, Metrics]:
     ``top_5_task_inference_accuracy``; ``shortlist_agreement`` with exact one-shot, where checked.
     Writes the confusion table beside.
     """
-    stored = {name: _stored(run, question, name) for name in run.config.evaluation.inferred_scenarios}
+    stored = {name: stored_table(run, question, name) for name in run.config.evaluation.inferred_scenarios}
     tables = {scenario: table for scenario, table in stored.items() if table is not None}
     if tables:  # the inferred tasks are the same in every scenario
         _write_confusion(run, question, next(iter(tables.values())))
@@ -84,12 +96,12 @@ def question_metrics(run: Run, question: Question) -> dict[str, Metrics]:
 
 
 def _metrics(table: pa.Table) -> Metrics:
-    is_right = pc.equal(table["task"], table["inferred_task"])
+    is_right = _is_right(table)
     metrics = {
-        "accuracy": _mean(task_accuracies(table)),
-        "task_inference_accuracy": _mean(_task_means(table, is_right)),
-        "image_task_inference_accuracy": _mean(task_shares(table, _where(is_right, table["num_images"]))),
-        "top_5_task_inference_accuracy": _mean(_task_means(table, pc.is_valid(table["rank"]))),
+        "accuracy": mean(task_accuracies(table)),
+        "task_inference_accuracy": mean(_task_means(table, is_right)),
+        "image_task_inference_accuracy": mean(task_shares(table, _where(is_right, table["num_images"]))),
+        "top_5_task_inference_accuracy": mean(_task_means(table, pc.is_valid(table["rank"]))),
     }
     checked = table.filter(pc.is_valid(table["exact_task"]))
     if len(checked):
@@ -109,7 +121,7 @@ def _write_confusion(run: Run, question: Question, table: pa.Table) -> None:
     counted = table.group_by(["task", "inferred_task"]).aggregate([("batch", "count"), ("num_images", "sum")])
     names = ["task", "inferred_task", "num_inferences", "num_images"]
     confusion = counted.rename_columns(names).sort_by([("task", "ascending"), ("inferred_task", "ascending")])
-    path = run.layout.confusion(*_place(question))
+    path = run.layout.confusion(*place(question))
     commit(path, lambda temporary: pq.write_table(confusion, temporary, compression="zstd"))
 
 
@@ -124,28 +136,36 @@ def _rows_table(task: int, rows: InferredRows) -> pa.Table:
     return pa.table(arrays).cast(INFERENCE_SCHEMA)
 
 
-def _parts(run: Run, question: Question) -> Iterator[pa.Table]:
-    for path in sorted(run.layout.evaluation_parts(*_place(question)).glob("tasks-*.parquet")):
+def _is_right(table: pa.Table) -> pa.ChunkedArray:
+    """Tell of each inference whether it found the task, or in NNs a mask that belongs to it."""
+    return pc.fill_null(pc.equal(table["rank"], 1), fill_value=False)
+
+
+def _parts(run: Run, question: AnyQuestion, kind: str = "tasks") -> Iterator[pa.Table]:
+    for path in sorted(run.layout.evaluation_parts(*place(question)).glob(f"{kind}-*.parquet")):
         try:
             yield read_evaluation(path, run.fingerprint)
         except DamagedFileError:
             continue  # inferred again from the masks
 
 
-def _stored(run: Run, question: Question, scenario: str) -> pa.Table | None:
+def stored_table(run: Run, question: AnyQuestion, scenario: str) -> pa.Table | None:
+    """Return the table of a scenario, None where there is none that can be read."""
     try:
-        return read_evaluation(_path(run, question, scenario), run.fingerprint)
+        return read_evaluation(table_path(run, question, scenario), run.fingerprint)
     except DamagedFileError:
         return None
 
 
-def _path(run: Run, question: Question, scenario: str) -> Path:
-    label = f"{scenario}-{question.inference.label}"
+def table_path(run: Run, question: AnyQuestion, scenario: str) -> Path:
+    """Return where the evaluation table of a scenario is, or will be."""
+    label = f"{scenario}-{question.label}"
     return run.layout.evaluation(label, question.k, question.num_batches)
 
 
-def _place(question: Question) -> tuple[str, int, int | None]:
-    return question.inference.label, question.k, question.num_batches
+def place(question: AnyQuestion) -> tuple[str, int, int | None]:
+    """Return what names the files of a question."""
+    return question.label, question.k, question.num_batches
 
 
 def _metadata(run: Run, question: Question, scenario: str) -> dict[str, str]:
@@ -166,5 +186,6 @@ def _where(condition: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArr
     return pc.if_else(condition, values, pa.scalar(0, pa.int32()))
 
 
-def _mean(by_task: dict[int, float]) -> float:
+def mean(by_task: dict[int, float]) -> float:
+    """Return the mean over tasks."""
     return float(np.mean(list(by_task.values())))

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from core.hopfield_specs import HopfieldSpec
 from core.specs import Engine, InferenceSpec, RunSpec
 from storage.layout import RunLayout
 from storage.mask_store import StoreIdentity
+
+JobKind = Literal["train", "evaluate", "infer", "recover", "stream"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,29 +17,73 @@ class Question:
     """What is asked of task inference: one evaluation table.
 
     k: tasks to search, the first ones. num_batches: test batches of each task, None for all.
-    bank: the bank file (``storage.bank_file``).
+    bank: the bank file (``storage.bank_file``). homes: without task identity the task that each
+    mask belongs to; then all masks are searched, and k counts the tasks that are asked about.
     """
 
     inference: InferenceSpec
     k: int
     num_batches: int | None
     bank: Path
+    homes: tuple[int, ...] | None = None
+
+    @property
+    def label(self) -> str:
+        """The way of inference, in the names of files and tables."""
+        return self.inference.label
+
+    @property
+    def num_masks(self) -> int:
+        """Masks to search, the first ones."""
+        return self.k if self.homes is None else len(self.homes)
+
+    def own_masks(self, task: int) -> list[int]:
+        """Return the masks that are a right answer for images of ``task``."""
+        return [task] if self.homes is None else [m for m, home in enumerate(self.homes) if home == task]
 
     def __str__(self) -> str:
-        return f"{self.inference.label} at k = {self.k}"
+        return f"{self.label} at k = {self.k}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveryQuestion:
+    """The masks of which tasks are recovered from a Hopfield memory: one evaluation table.
+
+    k: tasks, the first ones, whose masks are in the memory. num_batches: scored batches of each
+    task, None for all. memory: its file (``storage.hopfield_file``).
+    """
+
+    hopfield: HopfieldSpec
+    k: int
+    num_batches: int | None
+    memory: Path
+
+    @property
+    def label(self) -> str:
+        """The settings, in the names of files and tables."""
+        return self.hopfield.label
+
+    def __str__(self) -> str:
+        return f"{self.label} at k = {self.k}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """Contiguous tasks that one worker trains, evaluates or infers, as one unit.
 
-    question: for ``infer`` only.
+    question: for ``infer`` and ``recover`` only. ``stream`` goes through a stream without task
+    ids: first and last are decisions, not tasks.
     """
 
     first: int
     last: int
-    kind: Literal["train", "evaluate", "infer"] = "train"
-    question: Question | None = None
+    kind: JobKind = "train"
+    question: Question | RecoveryQuestion | None = None
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether its tasks may go on one by one after a failure."""
+        return self.kind != "stream" and self.first < self.last
 
     @property
     def tasks(self) -> range:
@@ -44,6 +91,8 @@ class Job:
         return range(self.first, self.last + 1)
 
     def __str__(self) -> str:
+        if self.kind == "stream":
+            return f"decisions {self.first}-{self.last}"
         what = self.kind if self.question is None else f"{self.kind} {self.question},"
         if self.first == self.last:
             return f"{what} task {self.first}"
@@ -54,7 +103,8 @@ class Job:
 class WorkerSetup:
     """All a worker must know; picklable and small.
 
-    test_batches: of each task to evaluate, None for all. provenance: goes into each file.
+    test_batches: of each task to evaluate, None for all. cohort_size: masks in a file of a stream.
+    provenance: goes into each file.
     """
 
     spec: RunSpec
@@ -64,6 +114,7 @@ class WorkerSetup:
     device: Literal["cpu", "cuda"]
     num_threads: int
     test_batches: int | None
+    cohort_size: int
     provenance: dict[str, Any]
 
 

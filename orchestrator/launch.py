@@ -25,6 +25,7 @@ def make_executor(run: Run, record: RunRecord, dataset: Dataset, resources: Reso
         device="cuda" if resources.on_gpu else "cpu",
         num_threads=config.threads_per_worker,
         test_batches=test_batches(run),
+        cohort_size=record.cohort_size,
         provenance=provenance(),
     )
     make_worker = partial(_make_worker, setup)

@@ -17,6 +17,7 @@ from orchestrator.plan import Plan
 from orchestrator.provenance import package_version
 from orchestrator.report import Measured, metrics_by_k
 from orchestrator.run_folder import Resources, Run
+from orchestrator.stream_log import num_expected_masks
 from orchestrator.tracked import TrackedEnd, TrackedRun, absolute_uri, sqlite_path
 from orchestrator.tracking import Tracker, flat_params, known_reports, make_tracker
 from storage.run_file import RunRecord
@@ -78,22 +79,43 @@ class Phases:
         """
         if not plan.jobs:
             return 0, ()
-        if self._executor is None:
-            self._executor = make_executor(self.run, self.record, self.dataset, self.resources)
-        watcher = _Watcher(self.display, self.tracker, self.correct)
-        self.display.start(verb, num_total, plan.num_done)
-        policy = RetryPolicy(max_retries=self.run.config.executor.retries)
-        failures = run_jobs(plan.jobs, self._executor, policy, watcher)
+        watcher, policy = self._begin(verb, num_total, plan.num_done, "tasks")
+        failures = run_jobs(plan.jobs, self._workers(), policy, watcher)
         self.display.stop()
         return watcher.num_done, failures
+
+    def work_in_order(
+        self, verb: str, jobs: Sequence[Job], *, num_done: int, unit: str
+    ) -> tuple[Failure, ...]:
+        """Run jobs one after another, each only after the one before; end with the first failure.
+
+        num_done: of ``unit``, before the first job.
+        """
+        watcher, policy = self._begin(verb, jobs[-1].last + 1, num_done, unit)
+        failures: tuple[Failure, ...] = ()
+        for job in jobs:
+            failures = failures or run_jobs([job], self._workers(), policy, watcher)
+        self.display.stop()
+        return failures
+
+    def _begin(self, verb: str, num_total: int, num_done: int, unit: str) -> tuple[_Watcher, RetryPolicy]:
+        self._workers()
+        self.display.start(verb, num_total, num_done, unit)
+        watcher = _Watcher(self.display, self.tracker, self.correct)
+        return watcher, RetryPolicy(max_retries=self.run.config.executor.retries)
+
+    def _workers(self) -> Executor:
+        if self._executor is None:
+            self._executor = make_executor(self.run, self.record, self.dataset, self.resources)
+        return self._executor
 
     def end(self, failures: Sequence[Failure], measured: Measured) -> None:
         """End the workers, then the MLflow run."""
         self.close()
         layout = self.run.layout
-        own = build_sweep(self.record.config, str(layout.run_file)).evaluation.inference.label
-        num_tasks = self.run.config.benchmark.num_tasks
-        is_trained = self.run.store.locate().keys() >= set(range(num_tasks))
+        own = build_sweep(self.record.config, str(layout.run_file)).evaluation.way.label
+        num_masks = num_expected_masks(self.run, self.run.config.benchmark.num_tasks)
+        is_trained = num_masks > 0 and self.run.store.locate().keys() >= set(range(num_masks))
         end = TrackedEnd(
             # Evaluating what is there does not finish a run that was stopped.
             status="FAILED" if failures else "FINISHED" if is_trained else "KILLED",

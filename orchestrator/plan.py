@@ -2,9 +2,8 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from orchestrator.jobs import Job, Question
+from orchestrator.jobs import Job, JobKind, Question, RecoveryQuestion
 
 MAX_AUTO_COHORT_CPU = 8  # a larger batch of tasks gains nothing on a core and delays commits
 MEMORY_SHARE = 0.5  # of the memory free now, that all workers' cohorts together may take
@@ -27,8 +26,8 @@ def plan_jobs(
     num_tasks: int,
     cohort_size: int,
     done: Collection[int],
-    kind: Literal["train", "evaluate", "infer"] = "train",
-    question: Question | None = None,
+    kind: JobKind = "train",
+    question: Question | RecoveryQuestion | None = None,
 ) -> Plan:
     """Cut what is missing of tasks 0 .. num_tasks - 1 at fixed multiples of ``cohort_size``."""
     missing = [task for task in range(num_tasks) if task not in done]

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from core.datasets import normalisation
+from core.errors import InferenceError
 from core.masks import packed_num_bytes
 from core.networks import base_weights
 from core.specs import IMAGE_SHAPES, NUM_CLASSES, InferenceSpec
@@ -155,6 +156,9 @@ def _inference(run: Run, words: Mapping[str, str]) -> InferenceSpec:
     """Return the run's way of inference with ``words`` changed, one image at a time."""
     settings = [f"evaluation.inference.{key}={value}" for key, value in words.items()]
     spec = change_settings(run.config, settings, ["evaluation"]).evaluation.inference
+    if spec is None:
+        kind = run.config.network.kind
+        raise InferenceError(f"{run.name}: network {kind!r} has masks on outputs; see `supsup evaluate`")
     classes, outputs = NUM_CLASSES[run.config.benchmark.dataset], run.config.network.outputs
     if outputs == classes and "objective" not in words:
         spec = replace(spec, objective="H")  # G needs superfluous neurons

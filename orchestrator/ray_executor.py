@@ -106,7 +106,8 @@ class RayExecutor:
 
     def _outcome(self, reference: Any) -> Outcome:
         name, handle, job = self._busy.pop(reference)
-        self._idle[name] = handle
+        # First in line again: jobs that go one after another stay with the worker that knows them.
+        self._idle = {name: handle, **self._idle}
         try:
             return Outcome(job=job, worker=name, result=ray.get(reference))
         except RayTaskError as error:  # first: it is also an instance of the worker's own class

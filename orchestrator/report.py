@@ -58,7 +58,8 @@ def write_report(run: Run, measured: Measured) -> None:
     layout = run.layout
     commit_json(layout.summary, _merged(read_summary(run), measured))
     facts = run.store.facts()
-    commit(layout.tasks, lambda path: pq.write_table(facts, path, compression="zstd"))
+    if len(facts) or not layout.tasks.exists():  # masks may have been thrown away; what was known stays
+        commit(layout.tasks, lambda path: pq.write_table(facts, path, compression="zstd"))
     commit_text(layout.config, OmegaConf.to_yaml(OmegaConf.create(config_values(run.config))))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from orchestrator.config import ExecutorConfig
+from orchestrator.config_sections import ExecutorConfig
 from orchestrator.run_folder import Resources
 
 UNSEEN_GPU_BYTES = 8 << 30  # assumed free on a GPU that this machine cannot ask

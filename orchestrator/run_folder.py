@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from core.compiler import choose_engine
 from core.errors import ConfigError, RunFolderError, RunLockedError
 from core.memory import cohort_peak_bytes
-from core.networks import Layer, base_weights, layers, network_digest
+from core.networks import Layer, base_weights, layers, mask_layers, network_digest
 from core.specs import IMAGE_SHAPES, Engine
 from orchestrator.config import RECIPE, RECIPES, SweepConfig, build_sweep, config_values, fingerprint
 from orchestrator.plan import auto_cohort_size
@@ -43,7 +43,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Run:
-    """A sweep's run folder, whether it exists or not."""
+    """A sweep's run folder, whether it exists or not. layers: of the base network's weights."""
 
     config: SweepConfig
     layout: RunLayout
@@ -77,7 +77,7 @@ def locate_run(config: SweepConfig, recipe: int = RECIPE) -> Run:
     }
     identity = StoreIdentity(
         fingerprint=digest,
-        layers=tuple((layer.name, layer.shape) for layer in shapes),
+        layers=tuple((layer.name, layer.shape) for layer in mask_layers(spec.network, num_inputs)),
         network=network,
     )
     root = Path(config.storage.uri).expanduser().absolute() / run_folder_name(config.name, digest)
@@ -197,7 +197,7 @@ def _new_record(run: Run, resources: Resources) -> RunRecord:
         cohort_size=cohort_size(run, resources),
         engine=_choose_engine(run, resources),
         created_s=time.time(),
-        layers=[{"name": layer.name, "shape": list(layer.shape)} for layer in run.layers],
+        layers=[{"name": name, "shape": list(shape)} for name, shape in run.identity.layers],
         network=run.identity.network,
         provenance=provenance(),
     )
@@ -212,9 +212,15 @@ def cohort_size(run: Run, resources: Resources) -> int:
         run.config.benchmark.num_tasks,
         resources.num_workers,
         resources.free_bytes,
-        cohort_peak_bytes(run.layers, training, 1),
+        peak_bytes(run, 1),
         on_gpu=resources.on_gpu,
     )
+
+
+def peak_bytes(run: Run, num_tasks: int) -> int:
+    """Return the bytes that training ``num_tasks`` tasks together adds to a worker."""
+    masks_outputs = run.config.network.masks_outputs
+    return cohort_peak_bytes(run.layers, run.config.training, num_tasks, masks_outputs=masks_outputs)
 
 
 def _choose_engine(run: Run, resources: Resources) -> Engine:
@@ -222,6 +228,8 @@ def _choose_engine(run: Run, resources: Resources) -> Engine:
     if wanted != "auto":
         return wanted
     training = run.config.training
+    if run.config.network.masks_outputs:
+        return "eager"
     weights = sum(layer.num_weights for layer in run.layers)
-    flop = 6 * weights * training.batch_size * training.steps * run.config.benchmark.num_tasks
+    flop = 6 * weights * training.batch_size * training.num_steps * run.config.benchmark.num_tasks
     return choose_engine(training, flop, on_gpu=resources.on_gpu)

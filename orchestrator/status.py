@@ -44,7 +44,7 @@ def run_status(root: Path) -> RunStatus:
     run, record = open_run(root)
     facts = run.store.facts()
     done = set(facts["task"].to_pylist())
-    failed = {row["task"] for row in read_failures(run)} - done
+    failed = {row["task"] for row in read_failures(run) if "task" in row} - done
     accuracies = facts["test_accuracy"].to_pylist()
     holder = lock_holder(run.layout) if is_locked(run.layout) else None
     rate = _tasks_per_min(run) if holder else None

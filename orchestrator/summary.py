@@ -8,19 +8,18 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from core.errors import ConfigError, RunFolderError, first_line
-from core.memory import cohort_peak_bytes
 from orchestrator.config import SweepConfig
 from orchestrator.controller import Failure
 from orchestrator.display import duration
 from orchestrator.evaluate import EvaluationResult
+from orchestrator.measured_tables import print_measured, say
 from orchestrator.plan import plan_jobs
-from orchestrator.report import Measured, scenario_key
 from orchestrator.resources import find_resources
-from orchestrator.run_folder import Run, cohort_size, locate_run, locked, open_run
+from orchestrator.run_folder import cohort_size, locate_run, locked, open_run, peak_bytes
 from orchestrator.status import resolve_run, run_status
+from orchestrator.stream_log import num_expected_masks
 from orchestrator.sweep import SweepResult
 from orchestrator.ui import runs_page, start_server, stop_server
-from storage.bank_file import num_leading
 from storage.run_file import read_run
 from storage.verify import quarantine, verify_masks
 
@@ -31,18 +30,23 @@ def print_result(console: Console, result: SweepResult) -> None:
     """Print the tasks (the worst, when they are many), accuracy by k, failures, next steps."""
     if result.facts:
         console.print(_task_table(result))
-    _print_measured(console, result.run, result.measured, result.failures)
-    done = f"trained {result.num_trained} tasks" if result.num_trained else "trained nothing"
-    _say(console, f"{done} in {duration(result.elapsed_s)}; run folder: {result.run.layout.root}")
+    print_measured(console, result.run, result.measured)
+    if result.failures:
+        console.print(_failure_table(result.failures))
+    what = "tasks" if result.run.config.training.is_given else "masks"
+    done = f"trained {result.num_trained} {what}" if result.num_trained else "trained nothing"
+    say(console, f"{done} in {duration(result.elapsed_s)}; run folder: {result.run.layout.root}")
     if result.run.config.tracking.uri:
-        _say(console, f"browse it: supsup ui {_short(result.run.layout.root)}")
+        say(console, f"browse it: supsup ui {_short(result.run.layout.root)}")
 
 
 def print_evaluation(console: Console, result: EvaluationResult) -> None:
     """Print accuracy by scenario and k, failures, and where the tables are."""
-    _print_measured(console, result.run, result.measured, result.failures)
+    print_measured(console, result.run, result.measured)
+    if result.failures:
+        console.print(_failure_table(result.failures))
     where = _short(result.run.layout.evaluations)
-    _say(console, f"evaluated in {duration(result.elapsed_s)}; tables: {where}")
+    say(console, f"evaluated in {duration(result.elapsed_s)}; tables: {where}")
 
 
 def print_plan(console: Console, config: SweepConfig) -> None:
@@ -53,7 +57,6 @@ def print_plan(console: Console, config: SweepConfig) -> None:
     size = read_run(run.layout).cohort_size if exists else cohort_size(run, resources)
     done = verify_masks(run.store).tasks if exists else frozenset()
     jobs = plan_jobs(config.benchmark.num_tasks, size, done)
-    peak_bytes = cohort_peak_bytes(run.layers, config.training, size)
     weights = sum(layer.num_weights for layer in run.layers)
     table = Table("", Column(overflow="fold"), show_header=False, box=None)
     for key, value in (
@@ -63,8 +66,8 @@ def print_plan(console: Console, config: SweepConfig) -> None:
         ("cohorts to train", f"{len(jobs.jobs)} of up to {size} tasks"),
         ("network", f"{config.network.kind}, {weights:,} weights, {config.network.outputs} outputs"),
         ("workers", f"{resources.num_workers} ({config.executor.kind})"),
-        ("memory", f"{peak_bytes / 1e6:,.0f} MB a worker, besides the data set"),
-        ("evaluate", ", ".join(config.evaluation.scenarios)),
+        ("memory", f"{peak_bytes(run, size) / 1e6:,.0f} MB a worker, besides the data set"),
+        ("evaluate", ", ".join(config.evaluation.asked)),
         ("at k =", ", ".join(map(str, config.evaluation.points(config.benchmark.num_tasks)))),
     ):
         table.add_row(key, value)
@@ -74,7 +77,7 @@ def print_plan(console: Console, config: SweepConfig) -> None:
 def print_status(console: Console, roots: list[Path], storage: Path) -> None:
     """Print one row per run."""
     if not roots:
-        _say(console, f"no runs in {storage.absolute()}; start one with: supsup run SWEEP.yaml")
+        say(console, f"no runs in {storage.absolute()}; start one with: supsup run SWEEP.yaml")
         return
     # Names are for copying: never cut.
     name = Column("run", min_width=max(len(root.name) for root in roots))
@@ -113,21 +116,24 @@ def verify_and_print(console: Console, root: Path, *, repair: bool) -> bool:
             moved = quarantine(run.store, verdict.problems)
     else:
         verdict, moved = verify_masks(run.store), []
-    missing = verdict.missing(record.num_tasks)
+    num_expected = num_expected_masks(run, record.num_tasks)
+    missing = verdict.missing(num_expected)
     for problem in (*verdict.problems, *missing):
-        _say(console, f"{problem.kind}: {problem.message}" if problem.path else problem.message)
+        say(console, f"{problem.kind}: {problem.message}" if problem.path else problem.message)
     if len(verdict.provenances) > 1:
         made = "; ".join(", ".join(words) for words in verdict.provenances)
-        _say(console, f"note: masks of several makes (engine, device, torch): {made}")
-    _say(console, f"{len(verdict.tasks)} of {record.num_tasks} masks are good")
+        say(console, f"note: masks of several makes (engine, device, torch): {made}")
+    say(console, f"{len(verdict.tasks)} of {num_expected} masks are good")
+    if not num_expected:
+        say(console, "the stream has not ended yet; its masks are stored when it does")
     if repair:
-        _say(
+        say(
             console,
             f"moved {len(moved)} bad files to {run.layout.quarantine}" if moved else "nothing to move",
         )
     if missing:
-        _say(console, f"`supsup run` of its sweep trains the {len(missing)} missing tasks")
-    return repair or not (verdict.problems or missing)
+        say(console, f"`supsup run` of its sweep trains the {len(missing)} missing tasks")
+    return repair or not (verdict.problems or missing or not num_expected)
 
 
 def serve_ui(console: Console, name: str | None, uri: str | None, port: int | None, storage: Path) -> None:
@@ -140,12 +146,12 @@ def serve_ui(console: Console, name: str | None, uri: str | None, port: int | No
             raise ConfigError(f"{name} was run with tracking.uri: null, so MLflow has nothing of it")
     store = uri or "sqlite:///runs/mlflow.db"
     if store.startswith("http"):
-        _say(console, f"MLflow is already served at {store}")
+        say(console, f"MLflow is already served at {store}")
         return
     process, address = start_server(store, port)
     try:
-        _say(console, f"MLflow: {runs_page(address, _experiment_id(address, experiment))}")
-        _say(console, "Ctrl-C ends it")
+        say(console, f"MLflow: {runs_page(address, _experiment_id(address, experiment))}")
+        say(console, "Ctrl-C ends it")
         process.wait()
     except KeyboardInterrupt:
         pass
@@ -183,47 +189,5 @@ def _failure_table(failures: Sequence[Failure]) -> Table:
     return table
 
 
-def _print_measured(console: Console, run: Run, measured: Measured, failures: Sequence[Failure]) -> None:
-    inferred = Table("scenario", "inference", "k", "accuracy", "task right", "in best 5", box=SIMPLE_HEAD)
-    for key, by_label in measured.items():
-        if key.startswith("GG"):
-            for k, metrics in by_label.items():
-                _say(console, f"{key} accuracy over the first {k} tasks: {_percent(metrics['accuracy'])}")
-            continue
-        for label, by_k in by_label.items():
-            for k, metrics in by_k.items():
-                right, best = metrics["task_inference_accuracy"], metrics["top_5_task_inference_accuracy"]
-                shown = (_percent(value) for value in (metrics["accuracy"], right, best))
-                inferred.add_row(key, label, k, *shown)
-                if "shortlist_agreement" in metrics:
-                    agreement = _percent(metrics["shortlist_agreement"])
-                    _say(
-                        console,
-                        f"{label} at k = {k}: agrees with the exact answer in {agreement} of a sample",
-                    )
-    if inferred.row_count:
-        console.print(inferred)
-    for scenario in run.config.evaluation.scenarios:
-        _say_skipped(console, run, scenario, measured.get(scenario_key(run, scenario), {}))
-    if failures:
-        console.print(_failure_table(failures))
-
-
-def _say_skipped(console: Console, run: Run, scenario: str, found: Measured) -> None:
-    by_k = found if scenario == "GG" else found.get(run.config.evaluation.inference.label, {})
-    missing = sorted(set(run.config.evaluation.at or ()) - {int(k) for k in by_k})
-    if missing:
-        points = ", ".join(map(str, missing))
-        _say(console, f"{scenario} not evaluated at k = {points}: {num_leading(run.store)} tasks are trained")
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f} %"
-
-
 def _short(root: Path) -> str:
     return str(root.relative_to(Path.cwd())) if root.is_relative_to(Path.cwd()) else str(root)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -16,6 +16,7 @@ from orchestrator.plan import plan_jobs
 from orchestrator.report import Measured, write_report
 from orchestrator.resources import find_resources
 from orchestrator.run_folder import Run, clean_temporaries, ensure_record, locate_run, locked
+from orchestrator.stream_phase import train_stream
 from storage.verify import Verdict, quarantine, verify_masks
 
 
@@ -61,7 +62,11 @@ def run_sweep(config: SweepConfig, data_folder: Path | None, display: Display) -
 
 
 def _train(phases: Phases, verdict: Verdict) -> tuple[int, tuple[Failure, ...]]:
-    """Train what is missing; return how many tasks were, and the failures."""
+    """Train what is missing; return how many masks were, and the failures."""
+    if not phases.run.config.training.is_given:
+        num_trained, failures = train_stream(phases, verdict)
+        write_failures(phases.run, failures)
+        return num_trained, failures
     num_tasks, size = phases.run.config.benchmark.num_tasks, _cohort_size(phases)
     _say_engine(phases)
     plan = plan_jobs(num_tasks, size, verdict.tasks)

@@ -3,6 +3,7 @@
 A plain class that knows no executor. It needs torch, and nothing of Ray or MLflow.
 """
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -24,13 +25,16 @@ from core.evaluation_batches import batch_counts
 from core.inputs import Pixels, to_device
 from core.masks import pack, packed_num_bytes, unpack
 from core.networks import base_weights, network_digest
+from core.output_masks import correct_outputs, train_outputs
 from core.packed_sums import Tiles, from_tiles
 from core.specs import Engine
 from core.superposition import Bank, MaskBank
 from core.task_inference import TaskSearch, search_first
 from core.training import CohortResult, Step, train_cohort
 from orchestrator.inference_tables import write_part
-from orchestrator.jobs import Job, JobResult, Question, TaskReport, WorkerSetup
+from orchestrator.jobs import Job, JobResult, Question, RecoveryQuestion, TaskReport, WorkerSetup
+from orchestrator.recovery_work import recover_task
+from orchestrator.stream_work import StreamWork
 from storage.bank_file import map_bank
 from storage.layout import host_name
 from storage.mask_store import MaskStore, TaskMask
@@ -45,11 +49,18 @@ class Worker:
         self._engine: Engine = setup.engine
         self._note: str | None = None
         self._last_search: tuple[Question, TaskSearch] | None = None
+        self._stream: StreamWork | None = None
 
     def run(self, job: Job) -> JobResult:
         """Do ``job``; a trained cohort is on disk when this returns."""
         torch.set_num_threads(self._setup.num_threads)
-        ways = {"train": self._train, "evaluate": self._evaluate, "infer": self._infer}
+        ways = {
+            "train": self._train,
+            "evaluate": self._evaluate,
+            "infer": self._infer,
+            "recover": self._recover,
+            "stream": self._go_through,
+        }
         return ways[job.kind](job)
 
     @cached_property
@@ -83,10 +94,10 @@ class Worker:
     def _train(self, job: Job) -> JobResult:
         result = self._train_cohort(job)
         finished_s = time.time()
-        correct = correct_images(self._views(result.tasks), self._pixels[1], self._base, result.masks)
+        correct = self._correct(result.tasks, result.masks)
         masks = [_task_mask(result, k, float(correct[k].mean())) for k in range(len(result.tasks))]
         self._store.write_cohort(masks, self._provenance(finished_s))
-        num_weights = sum(weight.numel() for weight in self._base)
+        num_weights = sum(math.prod(shape) for shape in self._setup.identity.shapes)
         reports = tuple(
             TaskReport(
                 task=mask.task,
@@ -101,6 +112,10 @@ class Worker:
         return JobResult(reports=reports, correct=self._counts(result.tasks, correct), note=self._note)
 
     def _train_cohort(self, job: Job) -> CohortResult:
+        if self._setup.spec.network.masks_outputs:
+            return train_outputs(
+                self._setup.spec, job.tasks, self._dataset, pixels=self._pixels[0], base=self._base
+            )
         if self._engine == "fused" and self._device.type == "cuda":
             self._change_engine("trains on a GPU")
         train = partial(
@@ -140,8 +155,15 @@ class Worker:
         unpacked = [unpack(mask.bits, self._setup.identity.shapes) for mask in stored]
         masks = [np.stack(layer) for layer in zip(*unpacked, strict=True)]
         tasks = [mask.task for mask in stored]
-        correct = correct_images(self._views(tasks), self._pixels[1], self._base, masks)
+        correct = self._correct(tasks, masks)
         return JobResult(correct=self._counts(tasks, correct))
+
+    def _correct(self, tasks: Sequence[int], masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
+        """Tell for each test image of each task whether its own mask classifies it."""
+        pixels, base = self._pixels[1], self._base
+        if not self._setup.spec.network.masks_outputs:
+            return correct_images(self._views(tasks), pixels, base, masks)
+        return correct_outputs(self._setup.spec, tasks, self._dataset, pixels=pixels, base=base, masks=masks)
 
     def _counts(
         self, tasks: Sequence[int], correct: Sequence[NDArray[np.bool_]]
@@ -155,14 +177,14 @@ class Worker:
 
     def _infer(self, job: Job) -> JobResult:
         question = job.question
-        assert question is not None, "a job of kind infer asks something"
+        assert isinstance(question, Question), "a job of kind infer asks something"
         search = self._search(question)
         rows = [
             (
                 task,
                 infer_test_images(
                     search,
-                    task=task,
+                    own=question.own_masks(task),
                     view=self._view(task),
                     pixels=self._pixels[1],
                     num_batches=question.num_batches,
@@ -179,9 +201,32 @@ class Worker:
             tiles = map_bank(question.bank, packed_num_bytes(self._setup.identity.shapes))
             bank = self._bank(tiles)
             classes = self._dataset.num_classes
-            search = search_first(question.inference, bank, question.k, num_classes=classes)
+            search = search_first(question.inference, bank, question.num_masks, num_classes=classes)
             self._last_search = question, search
         return self._last_search[1]
+
+    def _recover(self, job: Job) -> JobResult:
+        question, setup = job.question, self._setup
+        assert isinstance(question, RecoveryQuestion), "a job of kind recover asks something"
+        for task in job.tasks:
+            recover_task(
+                setup,
+                question,
+                task,
+                self._dataset,
+                pixels=self._pixels[1],
+                base=self._base,
+                store=self._store,
+            )
+        return JobResult()
+
+    def _go_through(self, job: Job) -> JobResult:
+        """Go on with the stream without task ids, to the last decision of ``job``."""
+        if self._stream is None:
+            self._stream = StreamWork(
+                self._setup, self._dataset, pixels=self._pixels, base=self._base, step=self._step
+            )
+        return self._stream.go_on(job, self._provenance)
 
     def _bank(self, tiles: Tiles) -> Bank:
         base = tuple(self._base)

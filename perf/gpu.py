@@ -148,7 +148,7 @@ def _train(
 
 
 def _print_roofline(spec: RunSpec, ceilings: Ceilings, result: CohortResult, total_s: float) -> None:
-    num_steps = spec.training.steps * len(result.tasks)
+    num_steps = spec.training.num_steps * len(result.tasks)
     loop_s = result.train_seconds * len(result.tasks)
     flop, num_bytes = step_flop(spec) * num_steps, step_bytes(spec) * num_steps
     flop_s, bytes_s = flop / ceilings.step_flops, num_bytes / ceilings.bytes_per_s
@@ -216,7 +216,7 @@ def _print_accuracy(
     bank = DeviceBank(torch.from_numpy(packed).to(device), tuple(base))
     search = search_first(InferenceSpec(), bank, len(views), num_classes=dataset.num_classes)
     rows = [
-        infer_test_images(search, task=task, view=view, pixels=pixels, num_batches=num_batches)
+        infer_test_images(search, own=[task], view=view, pixels=pixels, num_batches=num_batches)
         for task, view in zip(result.tasks, views, strict=True)
     ]
     right = [(row.inferred_task == task) for task, row in zip(result.tasks, rows, strict=True)]

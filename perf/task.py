@@ -23,7 +23,7 @@ def rows(dataset: Dataset) -> list[Row]:
     """Measure engines and loops in turn, ``REPEATS`` times, beside the products alone."""
     torch.set_num_threads(1)
     spec = paper_spec()
-    steps, flop = spec.training.steps, step_flop(spec)
+    steps, flop = spec.training.num_steps, step_flop(spec)
     found: dict[str, list[tuple[float, float]]] = {}
     engines: list[Engine] = ["fused", "eager", *(["compiled"] if has_compiler(on_gpu=False) else [])]
     ways: dict[str, Callable[[], float]] = {engine: _engine(dataset, engine) for engine in engines}
@@ -73,6 +73,6 @@ def _engine(dataset: Dataset, engine: Engine) -> Callable[[], float]:
     def train() -> float:
         start_s = time.perf_counter()
         train_cohort(spec, [0], dataset, pixels=pixels, base=base, step=step)
-        return (time.perf_counter() - start_s) / spec.training.steps
+        return (time.perf_counter() - start_s) / spec.training.num_steps
 
     return train

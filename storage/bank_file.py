@@ -5,14 +5,13 @@ it is a copy in another order, and its name sums up their digests: a run that gr
 that is made anew with other bits, gives another file. Processes of one machine share its pages.
 """
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DamagedFileError, RunFolderError, first_line
-from core.masks import packed_num_bytes
+from core.masks import joint_digest, packed_num_bytes
 from core.packed_sums import TILE_BYTES, num_tiles, to_tiles
 from storage.files import commit
 from storage.mask_store import MaskStore
@@ -25,10 +24,10 @@ def bank_path(store: MaskStore) -> Path:
 
     Raises RunFolderError when task 0 has no mask.
     """
-    digests = _leading_digests(store)
+    digests = leading_digests(store)
     if not digests:
         raise RunFolderError(f"{store.layout.root} has no mask of task 0; run the sweep first")
-    return store.layout.bank(len(digests), hashlib.sha256("".join(digests).encode()).hexdigest())
+    return store.layout.bank(len(digests), joint_digest(digests))
 
 
 def ensure_bank(store: MaskStore) -> Path:
@@ -74,7 +73,7 @@ def _is_whole(path: Path, num_bytes: int) -> bool:
     return True
 
 
-def _leading_digests(store: MaskStore) -> list[str]:
+def leading_digests(store: MaskStore) -> list[str]:
     """Return the digests of tasks 0, 1, 2 and so on, up to the first that is missing."""
     facts = store.facts()
     tasks, digests = facts["task"].to_pylist(), facts["digest"].to_pylist()

@@ -7,7 +7,11 @@
       masks/cohort-00000-00031.parquet
       evaluations/GG-10.parquet, GNu-one_shot-G-1-10.parquet
       evaluations/parts/one_shot-G-1-10/tasks-00000-00007.parquet    until the table is whole
+      evaluations/recovery-<label>-5.parquet       HopSupSup: each step of each recovery
       bank/masks-00010-<8 of digest>.npy     masks laid out for task inference; made again if lost
+      stream/decisions.parquet               scenario NNs: what was decided, and on which task
+      stream/state.json, mask-00003-000120.npz     where the stream stands, only until it ends
+      hopfield/storkey-00005.parquet         HopSupSup: Psi and the sums of the stored masks
       report/summary.json, tasks.parquet, config.yaml, confusion-one_shot-G-1-10.parquet
       quarantine/                            what `verify --repair` took out of masks/
 
@@ -108,6 +112,37 @@ class RunLayout:
     def confusion(self, label: str, k: int, num_batches: int | None) -> Path:
         """Return the table of how often which task was taken for which."""
         return self.report / f"confusion-{_point(label, k, num_batches)}.parquet"
+
+    def recovery(self, label: str, k: int, num_batches: int | None) -> Path:
+        """Return the table of the steps of each recovery, beside its evaluation table."""
+        return self.evaluations / f"recovery-{_point(label, k, num_batches)}.parquet"
+
+    def recovery_part(self, label: str, k: int, num_batches: int | None, first: int, last: int) -> Path:
+        """Return the steps of tasks ``first`` to ``last`` while the tables are not whole."""
+        return self.evaluation_parts(label, k, num_batches) / f"steps-{first:05d}-{last:05d}.parquet"
+
+    def memory(self, rule: str, num_masks: int) -> Path:
+        """Return the Hopfield memory of the first ``num_masks`` masks, stored by ``rule``."""
+        return self.root / "hopfield" / f"{rule}-{num_masks:05d}.parquet"
+
+    @property
+    def stream(self) -> Path:
+        """Folder of a run without task identity."""
+        return self.root / "stream"
+
+    @property
+    def decisions(self) -> Path:
+        """Every decision of the stream so far."""
+        return self.stream / "decisions.parquet"
+
+    @property
+    def stream_state(self) -> Path:
+        """Where the stream stands; its commit is the commit of a checkpoint."""
+        return self.stream / "state.json"
+
+    def mask_state(self, mask: int, num_decisions: int) -> Path:
+        """Return the scores and optimizer state of ``mask`` after so many decisions."""
+        return self.stream / f"mask-{mask:05d}-{num_decisions:06d}.npz"
 
     @property
     def banks(self) -> Path:

@@ -51,8 +51,13 @@ class StoreIdentity:
     network: dict[str, Any]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each layer."""
+        return tuple(name for name, _ in self.layers)
+
+    @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The weight shape of each layer."""
+        """The shape of each layer's mask."""
         return tuple(shape for _, shape in self.layers)
 
     def metadata(self, provenance: dict[str, Any]) -> dict[str, str]:

@@ -25,11 +25,29 @@ EVALUATION_SCHEMA = pa.schema(
 INFERENCE_SCHEMA = EVALUATION_SCHEMA.append(pa.field("rank", pa.int32())).append(
     pa.field("exact_task", pa.int32())
 )
+# With masks recovered from a Hopfield memory. num_correct_given: images that the task's own mask
+# classifies, null where the masks are gone.
+RECOVERED_SCHEMA = EVALUATION_SCHEMA.append(pa.field("num_correct_given", pa.int32()))
+RECOVERY_STEP_SCHEMA = pa.schema(
+    [
+        pa.field("task", pa.int32(), nullable=False),
+        pa.field("step", pa.int32(), nullable=False),
+        pa.field("hamming", pa.int32(), nullable=True),
+        pa.field("energy", pa.float64(), nullable=False),
+        pa.field("entropy", pa.float64(), nullable=True),
+    ]
+)
+_SCHEMAS = {
+    "rank": INFERENCE_SCHEMA,
+    "num_correct_given": RECOVERED_SCHEMA,
+    "energy": RECOVERY_STEP_SCHEMA,
+}
 
 
 def write_evaluation(path: Path, table: pa.Table, metadata: Mapping[str, str]) -> None:
     """Commit an evaluation table; ``metadata`` keys are given without the ``supsup.`` prefix."""
-    schema = INFERENCE_SCHEMA if "rank" in table.column_names else EVALUATION_SCHEMA
+    known = [schema for column, schema in _SCHEMAS.items() if column in table.column_names]
+    schema = known[0] if known else EVALUATION_SCHEMA
     tagged = table.cast(schema).replace_schema_metadata(
         {f"supsup.{key}": value for key, value in metadata.items()}
     )
@@ -43,7 +61,7 @@ def read_evaluation(path: Path, fingerprint: str) -> pa.Table:
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(f"{path} cannot be read: {str(error)[:160]}") from error
     found = (table.schema.metadata or {}).get(b"supsup.fingerprint", b"").decode()
-    if found != fingerprint or table.schema.remove_metadata() not in (EVALUATION_SCHEMA, INFERENCE_SCHEMA):
+    if found != fingerprint or table.schema.remove_metadata() not in (EVALUATION_SCHEMA, *_SCHEMAS.values()):
         raise DamagedFileError(f"{path} is not an evaluation table of run {fingerprint[:8]}")
     return table
 

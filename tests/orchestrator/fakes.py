@@ -78,7 +78,7 @@ class Recorder:
     def job_failed(self, job, error, num_attempts):
         self.events.append(("failed", job.first, job.last, num_attempts))
 
-    def start(self, verb, num_total, num_done):
+    def start(self, verb, num_total, num_done, unit="tasks"):
         self.events.append(("start", verb, num_total, num_done))
 
     def advance(self, job, result):

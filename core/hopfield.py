@@ -1,0 +1,123 @@
+"""HopSupSup: masks as attractors of a Hopfield network of fixed size, one a masked layer.
+
+A mask m in {0, 1}^d is kept as z = 2 m - 1 in {-1, +1}^d, in a matrix Psi [d, d] that starts at
+zero (paper, section 3.6 on Hopfield networks). Energy: E(z) = -0.5 z^T Psi z. Two rules to store
+z, task after task:
+
+- Hebbian: Psi <- Psi + (1/d) z z^T.
+- Storkey: h = Psi z; Psi <- Psi + (1/d) (z z^T - I - z h^T - h z^T).
+
+Psi and the mean of the stored z are all that recovery needs (``recovery``). All sums run in
+numpy in a fixed order, so that a memory is the same bits with any number of threads.
+
+Letter: D outputs of a masked layer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.hopfield_specs import HopfieldRule
+
+Pattern = NDArray[np.bool_]  # [D], a layer's mask
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class HopfieldLayer:
+    """The memory of one layer. psi: float32 [D, D]. total: int32 [D], the sum of the stored z."""
+
+    psi: Array
+    total: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class HopfieldMemory:
+    """What is kept of ``num_masks`` masks: fixed bytes, however many there are."""
+
+    rule: HopfieldRule
+    layers: tuple[HopfieldLayer, ...]
+    num_masks: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of Psi and of the sums."""
+        return sum(layer.psi.nbytes + layer.total.nbytes for layer in self.layers)
+
+    def means(self) -> tuple[Array, ...]:
+        """Return the mean of the stored z, float32 [D] a layer; zeros for an empty memory."""
+        num = np.float32(max(1, self.num_masks))
+        return tuple(layer.total.astype(np.float32) / num for layer in self.layers)
+
+
+def empty_memory(rule: HopfieldRule, widths: Sequence[int]) -> HopfieldMemory:
+    """Return a memory of layers of D = ``widths`` outputs that holds nothing."""
+    layers = tuple(HopfieldLayer(np.zeros((d, d), np.float32), np.zeros(d, np.int32)) for d in widths)
+    return HopfieldMemory(rule, layers, 0)
+
+
+def store(memory: HopfieldMemory, mask: Sequence[Pattern]) -> HopfieldMemory:
+    """Return ``memory`` with one more mask, bool [D] a layer."""
+    layers = tuple(
+        HopfieldLayer(
+            _stored(memory.rule, layer.psi, signs(part)), layer.total + signs(part).astype(np.int32)
+        )
+        for layer, part in zip(memory.layers, mask, strict=True)
+    )
+    return HopfieldMemory(memory.rule, layers, memory.num_masks + 1)
+
+
+def memorise(rule: HopfieldRule, masks: Sequence[Sequence[Pattern]]) -> HopfieldMemory:
+    """Return the memory of ``masks``, stored in order."""
+    return reduce(store, masks, empty_memory(rule, [len(part) for part in masks[0]]))
+
+
+def signs(mask: Pattern) -> Array:
+    """Return z = 2 m - 1, float32 [D]."""
+    return np.where(mask, np.float32(1), np.float32(-1))
+
+
+def local_field(psi: Array, z: Array) -> Array:
+    """Return Psi z, float32 [D]; its sums do not depend on a matrix library or its threads."""
+    return np.asarray((psi * z).sum(axis=1))
+
+
+def energy(psi: Array, z: Array) -> float:
+    """Return E(z) = -0.5 z^T Psi z."""
+    return -0.5 * float(z.astype(np.float64) @ local_field(psi, z))
+
+
+def is_fixed_point(psi: Array, mask: Pattern) -> bool:
+    """Tell whether no neuron of ``mask`` wants to flip: the sign of its field is its own."""
+    z = signs(mask)
+    return bool((local_field(psi, z) * z > 0).all())
+
+
+def settle(psi: Array, mask: Pattern, max_rounds: int = 50) -> Pattern:
+    """Return where ``mask`` ends when all neurons follow their field, round after round.
+
+    A neuron whose field is exactly zero stays. Ends at a fixed point or after ``max_rounds``.
+    """
+    z = signs(mask)
+    for _ in range(max_rounds):
+        field = local_field(psi, z)
+        after = np.where(field == 0, z, np.sign(field)).astype(np.float32)
+        if (after == z).all():
+            break
+        z = after
+    return np.asarray(z > 0)
+
+
+def _stored(rule: HopfieldRule, psi: Array, z: Array) -> Array:
+    size = np.float32(len(z))
+    if rule == "hebbian":
+        return psi + np.outer(z, z / size)
+    field = local_field(psi, z)
+    # z z^T - z h^T - h z^T in one product: two would read Psi's megabytes twice.
+    change = np.outer(z, (z - field) / size)
+    change -= np.outer(field / size, z)
+    change[np.diag_indices_from(change)] -= 1 / size
+    return psi + change

@@ -1,0 +1,161 @@
+"""The sections of a sweep file that say where, how and what to measure, as frozen dataclasses."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from core.hopfield_specs import HopfieldSpec
+from core.spec import Spec, require
+from core.specs import Engine, InferenceSpec, TrainingSpec
+
+Auto = Literal["auto"]
+Scenario = Literal["GG", "GNs", "GNu", "NNs"]
+Value = bool | int | float | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(TrainingSpec):
+    """``TrainingSpec`` and how many tasks train together; ``auto`` fits them to memory."""
+
+    cohort_size: int | Auto = "auto"
+
+    def __post_init__(self) -> None:
+        # Not super(): pydantic rebuilds the class, and the zero-argument form then fails.
+        TrainingSpec.__post_init__(self)
+        size = self.cohort_size
+        require(size == "auto" or size >= 1, "training.cohort_size", size, "'auto' or a number >= 1")
+
+    def spec(self) -> TrainingSpec:
+        """Return the part that decides the bits."""
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(TrainingSpec)}
+        return TrainingSpec(**own)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(Spec):
+    """What to measure on the stored masks.
+
+    scenarios: ``GG`` the task is given at test; ``GNs`` it is inferred and a right class
+        counts; ``GNu`` it is inferred and must be right as well; ``NNs`` as GNs, for masks that
+        were trained without task identity. None: GG, or NNs.
+    inference: how, for GNs, GNu and NNs. hopfield: how, for networks with masks on outputs.
+    at: numbers of tasks k; those above num_tasks are left out, aloud. None, or all left
+        out: num_tasks.
+    batches: ``all``, or N for the first N test batches of each task.
+    """
+
+    scenarios: tuple[Scenario, ...] | None = None
+    inference: InferenceSpec | None = None
+    hopfield: HopfieldSpec | None = None
+    at: tuple[int, ...] | None = None
+    batches: int | Literal["all"] = "all"
+
+    def __post_init__(self) -> None:
+        ok = self.scenarios is None or bool(self.scenarios)
+        require(ok, "evaluation.scenarios", [], "at least one of GG, GNs, GNu, NNs")
+        require(all(k >= 1 for k in self.at or ()), "evaluation.at", self.at, "numbers of tasks >= 1")
+        ok = self.batches == "all" or self.batches >= 1
+        require(ok, "evaluation.batches", self.batches, "'all' or a number >= 1")
+
+    @property
+    def way(self) -> InferenceSpec | HopfieldSpec:
+        """How a task, or its mask, is found at test."""
+        way = self.inference or self.hopfield
+        assert way is not None, "SweepConfig fills one of the two"
+        return way
+
+    @property
+    def asked(self) -> tuple[Scenario, ...]:
+        """The scenarios to evaluate."""
+        assert self.scenarios is not None, "SweepConfig fills them"
+        return self.scenarios
+
+    @property
+    def inferred_scenarios(self) -> tuple[Scenario, ...]:
+        """The scenarios asked for in which the task is not given at test."""
+        known: tuple[Scenario, ...] = ("GNs", "GNu", "NNs")
+        return tuple(scenario for scenario in known if scenario in self.asked)
+
+    def points(self, num_tasks: int) -> tuple[int, ...]:
+        """Return the k to evaluate, ascending, each once; never none."""
+        return tuple(sorted({k for k in self.at or () if k <= num_tasks})) or (num_tasks,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorConfig(Spec):
+    """Where and how tasks train; never part of a run's identity.
+
+    kind: ``inline`` trains in this process, ``ray`` in actors.
+    workers: ``auto`` is one per CPU core, or per GPU where there are GPUs.
+    address: of a running Ray cluster; None starts a local one.
+    engine: how a training step runs (``core.engine``); ``auto`` is ``fused`` on CPUs and, where
+        the work repays compiling, ``compiled`` on GPUs. Fixed when the run folder is made.
+    retries: more attempts after a failure that need not repeat, such as a lost worker.
+    """
+
+    kind: Literal["inline", "ray"] = "ray"
+    workers: int | Auto = "auto"
+    gpus_per_worker: float | Auto = "auto"
+    threads_per_worker: int = 1
+    address: str | None = None
+    engine: Engine | Auto = "auto"
+    retries: int = 3
+
+    def __post_init__(self) -> None:
+        workers, gpus = self.workers, self.gpus_per_worker
+        require(workers == "auto" or workers >= 1, "executor.workers", workers, "'auto' or a number >= 1")
+        inline_ok = self.kind == "ray" or workers in ("auto", 1)
+        require(inline_ok, "executor.workers", workers, "1 for kind: inline; use kind: ray for more")
+        require(gpus == "auto" or gpus >= 0, "executor.gpus_per_worker", gpus, "'auto' or a number >= 0")
+        threads = self.threads_per_worker
+        require(1 <= threads <= 1024, "executor.threads_per_worker", threads, "a number from 1 to 1024")
+        require(0 <= self.retries <= 100, "executor.retries", self.retries, "a number from 0 to 100")
+        address_ok = self.address is None or self.kind == "ray"
+        require(address_ok, "executor.address", self.address, "null for kind: inline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageConfig(Spec):
+    """Folder that holds run folders; every worker must see it at the same path."""
+
+    uri: str = "runs"
+
+    def __post_init__(self) -> None:
+        ok = bool(self.uri.strip()) and "://" not in self.uri
+        require(ok, "storage.uri", self.uri, "a path on a file system that every worker sees")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig(Spec):
+    """MLflow's tracking store; ``uri: null`` means no tracking.
+
+    task_runs: which tasks also get a child run of their own.
+    """
+
+    uri: str | None = "sqlite:///runs/mlflow.db"
+    task_runs: Literal["all", "failed", "none"] = "none"
+
+    def __post_init__(self) -> None:
+        known = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")
+        ok = self.uri is None or self.uri.startswith(known)
+        require(ok, "tracking.uri", self.uri, "null, sqlite:///PATH, http://HOST:PORT or a database URI")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(Spec):
+    """A grid of runs: each combination of the values is one run, with a run folder of its own.
+
+    space: full dotted key of the sweep file -> values. The runs go in parallel, as many at a
+        time as ``executor.workers`` says.
+    """
+
+    space: dict[str, tuple[Value, ...]]
+
+    def __post_init__(self) -> None:
+        require(bool(self.space), "search.space", {}, "at least one key with its values")
+        for key, values in self.space.items():
+            ok = len(values) > 0 and len(set(map(repr, values))) == len(values)
+            require(ok, f"search.space.{key}", list(values), "a list of different values")
+            section = key.split(".")[0]
+            ok = section in ("seed", "benchmark", "network", "mask", "training")
+            require(ok, "search.space", key, "keys that decide the masks, such as training.steps or seed")

@@ -1,0 +1,61 @@
+"""The decision log of a stream without task ids: one row per decision, as Parquet."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from core.errors import DamagedFileError
+from storage.files import commit
+from storage.layout import RunLayout
+
+DECISION_SCHEMA = pa.schema(
+    [
+        pa.field("decision", pa.int32(), nullable=False),
+        pa.field("batch", pa.int64(), nullable=False),
+        pa.field("num_batches", pa.int32(), nullable=False),
+        pa.field("num_masks", pa.int32(), nullable=False),
+        pa.field("num_candidates", pa.int32(), nullable=False),
+        pa.field("max_nu", pa.float64(), nullable=True),
+        pa.field("action", pa.string(), nullable=False),
+        pa.field("mask", pa.int32(), nullable=True),
+        pa.field("rolled_back", pa.bool_(), nullable=False),
+        pa.field("digest", pa.string(), nullable=True),
+        pa.field("visit", pa.int32(), nullable=False),
+        pa.field("true_task", pa.int32(), nullable=False),
+    ]
+)
+
+
+def write_decisions(
+    layout: RunLayout, rows: Sequence[Mapping[str, Any]], fingerprint: str, *, is_complete: bool
+) -> None:
+    """Commit the log; ``is_complete`` says that the stream has ended and its masks are stored."""
+    metadata = {"supsup.fingerprint": fingerprint, "supsup.is_complete": str(is_complete).lower()}
+    table = pa.Table.from_pylist(list(rows), schema=DECISION_SCHEMA).replace_schema_metadata(metadata)
+    commit(
+        layout.decisions,
+        lambda path: pq.write_table(table, path, compression="zstd", write_page_checksum=True),
+    )
+
+
+def read_decisions(layout: RunLayout, fingerprint: str) -> tuple[list[dict[str, Any]], bool]:
+    """Return the rows and whether the stream has ended; ([], False) without a log.
+
+    Raises DamagedFileError.
+    """
+    path = layout.decisions
+    if not path.exists():
+        return [], False
+    try:
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFileError(f"{path} cannot be read: {str(error)[:160]}") from error
+    metadata = table.schema.metadata or {}
+    if (
+        metadata.get(b"supsup.fingerprint", b"").decode() != fingerprint
+        or table.schema.remove_metadata() != DECISION_SCHEMA
+    ):
+        raise DamagedFileError(f"{path} is not the decision log of run {fingerprint[:8]}")
+    return table.to_pylist(), metadata.get(b"supsup.is_complete") == b"true"

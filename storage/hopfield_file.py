@@ -1,0 +1,118 @@
+"""A Hopfield memory on disk: Psi and the sums of the stored masks, and nothing of the masks.
+
+Parquet, one row per masked layer, zstd, page checksums, sealed with a checksum over every byte
+like a mask file (FORMAT.md).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from core.errors import DamagedFileError, ForeignFileError, first_line
+from core.hopfield import HopfieldLayer, HopfieldMemory
+from core.hopfield_specs import HopfieldRule
+from storage.checksum import KEY, PLACEHOLDER, check_seal, seal
+from storage.files import commit_bytes
+
+MEMORY_FORMAT_VERSION = 1
+SCHEMA = pa.schema(
+    [
+        pa.field("layer", pa.string(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("psi", pa.binary(), nullable=False),
+        pa.field("total", pa.binary(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+    ]
+)
+
+
+def write_memory(
+    path: Path, memory: HopfieldMemory, names: Sequence[str], *, fingerprint: str, masks_digest: str
+) -> None:
+    """Commit a memory. masks_digest: sums up the masks stored, as in a bank's name."""
+    rows = [_row(name, layer) for name, layer in zip(names, memory.layers, strict=True)]
+    metadata = {
+        "supsup.memory_format_version": str(MEMORY_FORMAT_VERSION),
+        "supsup.fingerprint": fingerprint,
+        "supsup.rule": memory.rule,
+        "supsup.num_masks": str(memory.num_masks),
+        "supsup.masks_digest": masks_digest,
+        KEY: PLACEHOLDER,
+    }
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink,
+        SCHEMA,
+        compression="zstd",
+        write_page_checksum=True,
+        store_schema=False,
+        use_dictionary=False,
+        write_statistics=False,
+    ) as writer:
+        writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), row_group_size=1)
+        writer.add_key_value_metadata(metadata)
+    commit_bytes(path, seal(sink.getvalue().to_pybytes()))
+
+
+def read_memory(path: Path, fingerprint: str, names: Sequence[str]) -> HopfieldMemory:
+    """Return a verified memory of the run. Raises DamagedFileError or ForeignFileError."""
+    try:
+        content = path.read_bytes()
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        table = file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFileError(f"{path} cannot be read: {first_line(error)[:160]}") from error
+    metadata = _metadata(file)
+    try:
+        check_seal(content, metadata.get(KEY, ""))
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{path}: {error}") from error
+    found = metadata.get("supsup.fingerprint", ""), table["layer"].to_pylist()
+    if found != (fingerprint, list(names)) or not file.schema_arrow.equals(SCHEMA):
+        raise ForeignFileError(f"{path} is not a Hopfield memory of run {fingerprint[:8]}")
+    layers = tuple(_layer(path, row) for row in table.to_pylist())
+    rule: HopfieldRule = "hebbian" if metadata["supsup.rule"] == "hebbian" else "storkey"
+    return HopfieldMemory(rule, layers, int(metadata["supsup.num_masks"]))
+
+
+def stored_masks_digest(path: Path) -> str | None:
+    """Return what sums up the masks in a memory file; None where none can be read."""
+    try:
+        return _metadata(pq.ParquetFile(path)).get("supsup.masks_digest")
+    except (pa.ArrowException, OSError):
+        return None
+
+
+def memory_num_bytes(path: Path) -> int:
+    """Return the bytes that a memory takes unpacked: float32 Psi and int32 sums."""
+    widths = pq.ParquetFile(path).read(columns=["width"])["width"].to_pylist()
+    return sum(4 * width * width + 4 * width for width in widths)
+
+
+def _row(name: str, layer: HopfieldLayer) -> dict[str, object]:
+    psi = np.ascontiguousarray(layer.psi, dtype="<f4").tobytes()
+    total = np.ascontiguousarray(layer.total, dtype="<i4").tobytes()
+    digest = hashlib.sha256(psi + total).hexdigest()
+    return {"layer": name, "width": len(layer.total), "psi": psi, "total": total, "digest": digest}
+
+
+def _layer(path: Path, row: dict[str, object]) -> HopfieldLayer:
+    psi, total, width = row["psi"], row["total"], row["width"]
+    assert isinstance(psi, bytes)
+    assert isinstance(total, bytes)
+    assert isinstance(width, int)
+    if hashlib.sha256(psi + total).hexdigest() != row["digest"] or len(psi) != 4 * width * width:
+        raise DamagedFileError(f"{path}: layer {row['layer']} does not match its digest")
+    return HopfieldLayer(
+        np.frombuffer(psi, dtype="<f4").reshape(width, width).copy(),
+        np.frombuffer(total, dtype="<i4").copy(),
+    )
+
+
+def _metadata(file: pq.ParquetFile) -> dict[str, str]:
+    raw = file.schema_arrow.metadata or {}
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in raw.items()}

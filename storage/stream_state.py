@@ -1,0 +1,113 @@
+"""Where a stream without task ids stands: a checkpoint that a crash cannot tear.
+
+State files (one a mask, numpy's npz) are written first, under new names; ``state.json`` then
+names those that count, with their digests. Files that it does not name are left over from before.
+All of it goes when the stream has ended and its masks are stored.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.errors import DamagedFileError
+from storage.files import commit_bytes, commit_json
+from storage.layout import RunLayout
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateFile:
+    """One mask's state. name: of the file. sha256: of its bytes, hex. is_pending: not confirmed."""
+
+    mask: int
+    name: str
+    sha256: str
+    is_pending: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamPosition:
+    """A checkpoint. num_decisions: made so far. num_total: of the whole stream."""
+
+    fingerprint: str
+    num_decisions: int
+    num_total: int
+    files: tuple[StateFile, ...]
+
+
+def write_mask_state(
+    layout: RunLayout, mask: int, num_decisions: int, arrays: Arrays, *, is_pending: bool
+) -> StateFile:
+    """Commit the state of one mask after ``num_decisions``; it counts from the next position on."""
+    sink = io.BytesIO()
+    np.savez(sink, **arrays)  # type: ignore[arg-type]  # numpy types the keywords as its own flag
+    content = sink.getvalue()
+    path = layout.mask_state(mask, num_decisions)
+    if is_pending:
+        path = path.with_stem(f"{path.stem}-pending")
+    commit_bytes(path, content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return StateFile(mask=mask, name=path.name, sha256=sha256, is_pending=is_pending)
+
+
+def read_mask_state(layout: RunLayout, file: StateFile) -> dict[str, NDArray[Any]]:
+    """Return the arrays of one state file. Raises DamagedFileError."""
+    path = layout.stream / file.name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DamagedFileError(f"{path} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise DamagedFileError(f"{path}: its bytes do not match its digest in {layout.stream_state.name}")
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        return {key: stored[key] for key in stored.files}
+
+
+def commit_position(layout: RunLayout, position: StreamPosition) -> None:
+    """Commit a checkpoint, then remove the state files that it no longer names."""
+    commit_json(layout.stream_state, asdict(position))
+    named = {file.name for file in position.files}
+    for path in layout.stream.glob("mask-*.npz"):
+        if path.name not in named:
+            path.unlink(missing_ok=True)
+
+
+def read_position(layout: RunLayout, fingerprint: str) -> StreamPosition | None:
+    """Return the last checkpoint, None where there is none. Raises DamagedFileError."""
+    path = layout.stream_state
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        files = tuple(StateFile(**file) for file in content.pop("files"))
+        position = StreamPosition(files=files, **content)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DamagedFileError(f"{path} cannot be read ({error})") from error
+    if position.fingerprint != fingerprint:
+        raise DamagedFileError(f"{path} is of another run ({position.fingerprint[:8]})")
+    return position
+
+
+def drop_states(layout: RunLayout) -> None:
+    """Forget the checkpoint; the decisions stay."""
+    layout.stream_state.unlink(missing_ok=True)
+    for path in layout.stream.glob("mask-*.npz"):
+        path.unlink(missing_ok=True)
+
+
+def restart_stream(layout: RunLayout) -> None:
+    """Remove everything of the stream, so that it starts anew."""
+    shutil.rmtree(layout.stream, ignore_errors=True)
+
+
+def latest(files: Sequence[StateFile]) -> dict[int, StateFile]:
+    """Return the confirmed state file of each mask."""
+    return {file.mask: file for file in files if not file.is_pending}
