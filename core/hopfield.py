@@ -7,10 +7,10 @@ z, task after task:
 - Hebbian: Psi <- Psi + (1/d) z z^T.
 - Storkey: h = Psi z; Psi <- Psi + (1/d) (z z^T - I - z h^T - h z^T).
 
-Psi and the mean of the stored z are all that recovery needs (``recovery``). All sums run in
+Psi and the mean of the stored z are all that recovery needs (``recovery``). What storing sums up runs in
 numpy in a fixed order, so that a memory is the same bits with any number of threads.
 
-Letter: D outputs of a masked layer.
+Letters: D outputs of a masked layer, N masks.
 """
 
 from collections.abc import Sequence
@@ -90,25 +90,25 @@ def energy(psi: Array, z: Array) -> float:
     return -0.5 * float(z.astype(np.float64) @ local_field(psi, z))
 
 
-def is_fixed_point(psi: Array, mask: Pattern) -> bool:
-    """Tell whether no neuron of ``mask`` wants to flip: the sign of its field is its own."""
-    z = signs(mask)
-    return bool((local_field(psi, z) * z > 0).all())
+def are_fixed_points(psi: Array, masks_ND: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell of each mask, bool [N, D], whether no neuron wants to flip: its field has its own sign."""
+    z_ND = signs(masks_ND)
+    return np.asarray((z_ND @ psi * z_ND > 0).all(axis=1))
 
 
-def settle(psi: Array, mask: Pattern, max_rounds: int = 50) -> Pattern:
-    """Return where ``mask`` ends when all neurons follow their field, round after round.
+def settle(psi: Array, masks_ND: NDArray[np.bool_], max_rounds: int = 50) -> NDArray[np.bool_]:
+    """Return where masks, bool [N, D], end when all neurons follow their field, round after round.
 
-    A neuron whose field is exactly zero stays. Ends at a fixed point or after ``max_rounds``.
+    A neuron whose field is exactly zero stays. Ends at fixed points or after ``max_rounds``.
     """
-    z = signs(mask)
+    z_ND = signs(masks_ND)
     for _ in range(max_rounds):
-        field = local_field(psi, z)
-        after = np.where(field == 0, z, np.sign(field)).astype(np.float32)
-        if (after == z).all():
+        field_ND = z_ND @ psi
+        after_ND = np.where(field_ND == 0, z_ND, np.sign(field_ND)).astype(np.float32)
+        if (after_ND == z_ND).all():
             break
-        z = after
-    return np.asarray(z > 0)
+        z_ND = after_ND
+    return np.asarray(z_ND > 0)
 
 
 def _stored(rule: HopfieldRule, psi: Array, z: Array) -> Array:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from core.errors import ConfigError, InputError, SupSupError
 
+MAX_STORED = 10_000  # masks in a capacity study
 STOPPED = 130  # 128 + SIGINT, as a shell would say
 
 app = typer.Typer(
@@ -58,6 +59,13 @@ def run(sweep: Sweep, settings: Settings = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config = load_sweep(sweep, settings or [])
     console = Console()
+    if config.search is not None:
+        from orchestrator.search import run_search
+        from orchestrator.search_summary import print_search
+
+        results = run_search(config, _data_folder(config.data_dir), make_display(console))
+        print_search(console, config, results)
+        raise typer.Exit(1 if any(result.error for result in results) else 0)
     result = run_sweep(config, _data_folder(config.data_dir), make_display(console))
     print_result(console, result)
     raise typer.Exit(1 if result.failures else 0)
@@ -69,7 +77,13 @@ def plan(sweep: Sweep, settings: Settings = None) -> None:
     from orchestrator.config import load_sweep
     from orchestrator.summary import print_plan
 
-    print_plan(Console(), load_sweep(sweep, settings or []))
+    config = load_sweep(sweep, settings or [])
+    if config.search is not None:
+        from orchestrator.search_summary import print_search_plan
+
+        print_search_plan(Console(), config)
+        return
+    print_plan(Console(), config)
 
 
 @app.command()
@@ -130,6 +144,19 @@ def infer(
 
 
 @app.command()
+def capacity(
+    run: RunName,
+    at: Annotated[str | None, typer.Option(help="Numbers of stored masks, such as 5,20,100.")] = None,
+    storage: Storage = Path("runs"),
+) -> None:
+    """How many masks a Hopfield memory holds: the run's own and random ones, by both rules."""
+    from orchestrator.capacity import DEFAULT_COUNTS, study_capacity
+    from orchestrator.status import resolve_run
+
+    study_capacity(Console(), resolve_run(run, storage), parse_counts(at) if at else DEFAULT_COUNTS)
+
+
+@app.command()
 def verify(
     run: RunName,
     repair: Annotated[
@@ -185,6 +212,17 @@ def ui(
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     serve_ui(Console(), run, uri, port, storage)
+
+
+def parse_counts(text: str) -> list[int]:
+    """Parse numbers of masks such as ``5,20,100``. Raises ConfigError."""
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if not part.isdigit() or not 1 <= int(part) <= MAX_STORED:
+            raise ConfigError(
+                f"--at: found {part!r}, expected numbers from 1 to {MAX_STORED:,}, such as 5,20"
+            )
+    return [int(part) for part in parts]
 
 
 def parse_tasks(text: str, num_tasks: int) -> list[int]:

@@ -165,7 +165,7 @@ def config_values(config: SweepConfig) -> dict[str, Any]:
 def build_sweep(content: Any, source: str) -> SweepConfig:
     """Check plain values into a ``SweepConfig``; ``source`` is named in errors."""
     try:
-        text = json.dumps(content)
+        text = json.dumps(_with_flat_space(content))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{source}: keys must be text and values plain ({error})") from error
     try:
@@ -173,6 +173,22 @@ def build_sweep(content: Any, source: str) -> SweepConfig:
     except ValidationError as error:
         lines = dict.fromkeys(explain(error, SweepConfig))
         raise ConfigError(f"{source}: " + "\n".join(lines)) from error
+
+
+def _with_flat_space(content: Any) -> Any:
+    """Write nested keys of ``search.space``, as the command line gives them, with dots."""
+    search = content.get("search") if isinstance(content, dict) else None
+    space = search.get("space") if isinstance(search, dict) else None
+    if not isinstance(space, dict):
+        return content
+    return {**content, "search": {**content["search"], "space": _dotted(space)}}
+
+
+def _dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _read_yaml(path: Path) -> Any:

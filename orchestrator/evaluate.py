@@ -11,7 +11,13 @@ from core.specs import InferenceSpec
 from orchestrator.config import change_settings
 from orchestrator.controller import Failure
 from orchestrator.display import Display
-from orchestrator.inference_tables import inferred_tasks, is_answered, merge_parts, question_metrics
+from orchestrator.inference_tables import (
+    inferred_tasks,
+    is_answered,
+    merge_parts,
+    question_metrics,
+    stored_table,
+)
 from orchestrator.jobs import Question
 from orchestrator.phases import Phases, working
 from orchestrator.plan import Plan, plan_jobs
@@ -24,6 +30,7 @@ from orchestrator.report import (
     write_evaluations,
     write_report,
 )
+from orchestrator.report_figures import draw_stream
 from orchestrator.resources import find_resources
 from orchestrator.run_folder import Run, clean_temporaries, locked, open_run
 from orchestrator.stream_log import finished_log, score_rows
@@ -124,15 +131,17 @@ def _inferred(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
             by_k = measured.setdefault(scenario_key(run, scenario), {}).setdefault(
                 question.inference.label, {}
             )
-            by_k[str(question.k)] = metrics | _allocation_metrics(run)
+            by_k[str(question.k)] = metrics | _stream_metrics(run, question)
     return measured, failures
 
 
-def _allocation_metrics(run: Run) -> dict[str, float]:
-    """Return the counts of ``AllocationScore`` for a stream without task ids, else nothing."""
-    rows = None if run.config.training.is_given else finished_log(run)
-    if rows is None:
+def _stream_metrics(run: Run, question: Question) -> dict[str, float]:
+    """Return the counts of ``AllocationScore`` for a stream without task ids, else nothing; draw it."""
+    rows = None if question.homes is None else finished_log(run)
+    scored = stored_table(run, question, "NNs")
+    if rows is None or scored is None:
         return {}
+    draw_stream(run, rows, scored)
     score = asdict(score_rows(rows))
     return {key: float(value) for key, value in score.items() if key.startswith("num_")}
 

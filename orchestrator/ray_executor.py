@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from core.errors import ConfigError, SupSupError, first_line
@@ -25,7 +26,7 @@ from ray.exceptions import RayError, RayTaskError
 
 PROBE_LIMIT_S = 10.0
 # ray itself too: whoever else needs it takes it from here, after the lines above.
-__all__ = ["LostWorkerError", "RayExecutor", "cluster_size", "ray", "start_ray"]
+__all__ = ["LostWorkerError", "RayExecutor", "cluster_size", "ray", "run_in_parallel", "start_ray"]
 
 
 class LostWorkerError(SupSupError):
@@ -62,13 +63,12 @@ class RayExecutor:
         self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
             start_ray(address, num_cpus=num_workers * threads_per_worker)
-        threads = {name: str(threads_per_worker) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         actor = ray.remote(_Actor).options(
             num_cpus=threads_per_worker,
             num_gpus=gpus_per_worker,
             max_restarts=-1,
             max_task_retries=0,
-            runtime_env={"env_vars": threads},
+            runtime_env={"env_vars": _thread_variables(threads_per_worker)},
         )
         # Goes with each job, not with the actor: one that Ray restarts has it again.
         self._shared = ray.put(shared)
@@ -116,6 +116,59 @@ class RayExecutor:
         except RayError as error:
             lost = LostWorkerError(f"{name} was lost: {first_line(error)}")
             return Outcome(job=job, worker=name, error=lost)
+
+
+def run_in_parallel(
+    work: Callable[[Any], Any],
+    items: Sequence[Any],
+    *,
+    num_workers: int,
+    gpus_per_worker: float,
+    threads_per_worker: int,
+    address: str | None,
+) -> Iterator[tuple[int, Any]]:
+    """Call ``work`` on each item, ``num_workers`` at a time; yield (index, result or error) as they end.
+
+    A worker that is lost takes its item with it: that is an error of the item.
+    """
+    owns_ray = not ray.is_initialized()
+    if owns_ray:
+        start_ray(address, num_cpus=num_workers * threads_per_worker)
+    remote = ray.remote(_call).options(
+        num_cpus=threads_per_worker,
+        num_gpus=gpus_per_worker,
+        max_retries=0,
+        runtime_env={"env_vars": _thread_variables(threads_per_worker)},
+    )
+    waiting: list[tuple[int, Any]] = list(enumerate(items))
+    out: dict[Any, int] = {}
+    try:
+        while waiting or out:
+            while waiting and len(out) < num_workers:
+                index, item = waiting.pop(0)
+                out[remote.remote(work, item)] = index
+            (ready, *_), _ = ray.wait(list(out), num_returns=1)
+            yield out.pop(ready), _result_or_error(ready)
+    finally:
+        if owns_ray:
+            ray.shutdown()
+
+
+def _call(work: Callable[[Any], Any], item: Any) -> Any:
+    return work(item)
+
+
+def _result_or_error(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        return error.cause if isinstance(error.cause, Exception) else error
+    except RayError as error:
+        return LostWorkerError(f"the worker was lost: {first_line(error)}")
+
+
+def _thread_variables(num_threads: int) -> dict[str, str]:
+    return {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 def cluster_size(address: str) -> tuple[int, int]:

@@ -8,8 +8,9 @@ from orchestrator.inference_tables import inferred_tasks, is_answered
 from orchestrator.jobs import RecoveryQuestion
 from orchestrator.phases import Phases
 from orchestrator.plan import Plan, plan_jobs
-from orchestrator.recovery_tables import SCENARIO, merge_recovery, recovery_metrics
+from orchestrator.recovery_tables import SCENARIO, merge_recovery, recovery_metrics, recovery_steps
 from orchestrator.report import Measured, scenario_key, test_batches
+from orchestrator.report_figures import draw_recovery
 from orchestrator.run_folder import Run
 from storage.bank_file import leading_digests
 from storage.hopfield_file import memory_num_bytes, stored_masks_digest, write_memory
@@ -30,6 +31,7 @@ def evaluate_recovery(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
     for question in questions:
         metrics = recovery_metrics(run, question, psi_bytes=memory_num_bytes(question.memory))
         if metrics is not None:
+            draw_recovery(run, recovery_steps(run, question), question.label, question.k)
             by_k[str(question.k)] = metrics
     return ({scenario_key(run, SCENARIO): {label: by_k}} if by_k else {}), failures
 

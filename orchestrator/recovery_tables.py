@@ -93,6 +93,11 @@ def recovery_metrics(run: Run, question: RecoveryQuestion, *, psi_bytes: int) ->
     return metrics
 
 
+def recovery_steps(run: Run, question: RecoveryQuestion) -> pa.Table:
+    """Return each step of each recovery. Raises DamagedFileError."""
+    return read_evaluation(run.layout.recovery(*place(question)), run.fingerprint)
+
+
 def exact_steps(steps: pa.Table) -> dict[int, int | None]:
     """Return, by task, after how many steps its mask was found for good; None where it was not."""
     found: dict[int, int | None] = {}
@@ -105,8 +110,7 @@ def exact_steps(steps: pa.Table) -> dict[int, int | None]:
 
 
 def _step_metrics(run: Run, question: RecoveryQuestion) -> Metrics:
-    steps = read_evaluation(run.layout.recovery(*place(question)), run.fingerprint)
-    found = exact_steps(steps)
+    found = exact_steps(recovery_steps(run, question))
     needed = [number for number in found.values() if number is not None]
     metrics = {"recovered": len(needed) / len(found)}
     if needed:

@@ -5,19 +5,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import RunFolderError
+from core.task_stream import num_decisions
 from orchestrator.failures import read_failures
 from orchestrator.run_folder import Run, is_locked, lock_holder, open_run
+from orchestrator.stream_log import num_expected_masks
 from storage.layout import RunLayout
+from storage.stream_state import read_position
 
 RATE_WINDOW_S = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """Counts of tasks, and the pace of the last ten minutes.
+    """Counts of tasks (of decisions, while a stream goes on), and the pace of the last ten minutes.
 
     tasks_per_min, eta_s: None unless a controller is at work and something finished lately.
-    mean_accuracy: over the tasks done, task given; None with none done.
+    mean_accuracy: over the tasks done, task given; None with none done. is_stream: whether a
+    stream goes on.
     """
 
     run: Run
@@ -27,6 +31,12 @@ class RunStatus:
     holder: str | None
     tasks_per_min: float | None
     mean_accuracy: float | None
+    is_stream: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What is counted, where it is not tasks."""
+        return "" if self.run.config.training.is_given else " decisions" if self.is_stream else " masks"
 
     @property
     def num_left(self) -> int:
@@ -42,6 +52,8 @@ class RunStatus:
 def run_status(root: Path) -> RunStatus:
     """Read a run folder's status. Raises RunFolderError."""
     run, record = open_run(root)
+    if not num_expected_masks(run, record.num_tasks):
+        return _stream_status(run)
     facts = run.store.facts()
     done = set(facts["task"].to_pylist())
     failed = {row["task"] for row in read_failures(run) if "task" in row} - done
@@ -50,12 +62,27 @@ def run_status(root: Path) -> RunStatus:
     rate = _tasks_per_min(run) if holder else None
     return RunStatus(
         run=run,
-        num_tasks=record.num_tasks,
+        num_tasks=num_expected_masks(run, record.num_tasks),
         num_done=len(done),
         num_failed=len(failed),
         holder=holder,
         tasks_per_min=rate,
         mean_accuracy=sum(accuracies) / len(accuracies) if accuracies else None,
+    )
+
+
+def _stream_status(run: Run) -> RunStatus:
+    """Return the status of a stream that has not ended, in decisions; the masks come at its end."""
+    position = read_position(run.layout, run.fingerprint)
+    return RunStatus(
+        run=run,
+        num_tasks=num_decisions(run.config.run_spec()),
+        num_done=position.num_decisions if position else 0,
+        num_failed=0,
+        holder=lock_holder(run.layout) if is_locked(run.layout) else None,
+        tasks_per_min=None,
+        mean_accuracy=None,
+        is_stream=True,
     )
 
 

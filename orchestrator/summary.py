@@ -1,5 +1,6 @@
 """What commands print when they are done: tables and the next thing to do."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from core.errors import ConfigError, RunFolderError, first_line
+from core.task_stream import num_decisions, plan_visits
 from orchestrator.config import SweepConfig
 from orchestrator.controller import Failure
 from orchestrator.display import duration
@@ -15,7 +17,7 @@ from orchestrator.evaluate import EvaluationResult
 from orchestrator.measured_tables import print_measured, say
 from orchestrator.plan import plan_jobs
 from orchestrator.resources import find_resources
-from orchestrator.run_folder import cohort_size, locate_run, locked, open_run, peak_bytes
+from orchestrator.run_folder import Run, cohort_size, locate_run, locked, open_run, peak_bytes
 from orchestrator.status import resolve_run, run_status
 from orchestrator.stream_log import num_expected_masks
 from orchestrator.sweep import SweepResult
@@ -56,14 +58,12 @@ def print_plan(console: Console, config: SweepConfig) -> None:
     exists = run.layout.run_file.exists()
     size = read_run(run.layout).cohort_size if exists else cohort_size(run, resources)
     done = verify_masks(run.store).tasks if exists else frozenset()
-    jobs = plan_jobs(config.benchmark.num_tasks, size, done)
     weights = sum(layer.num_weights for layer in run.layers)
     table = Table("", Column(overflow="fold"), show_header=False, box=None)
     for key, value in (
         ("run folder", f"{run.layout.root} ({'exists' if exists else 'new'})"),
         ("fingerprint", run.fingerprint),
-        ("tasks", f"{config.benchmark.num_tasks}: {jobs.num_done} done, {jobs.num_left} to train"),
-        ("cohorts to train", f"{len(jobs.jobs)} of up to {size} tasks"),
+        *(_stream_rows(run) if not config.training.is_given else _task_rows(run, size, done)),
         ("network", f"{config.network.kind}, {weights:,} weights, {config.network.outputs} outputs"),
         ("workers", f"{resources.num_workers} ({config.executor.kind})"),
         ("memory", f"{peak_bytes(run, size) / 1e6:,.0f} MB a worker, besides the data set"),
@@ -72,6 +72,29 @@ def print_plan(console: Console, config: SweepConfig) -> None:
     ):
         table.add_row(key, value)
     console.print(table)
+
+
+def _task_rows(run: Run, size: int, done: frozenset[int]) -> list[tuple[str, str]]:
+    num_tasks = run.config.benchmark.num_tasks
+    jobs = plan_jobs(num_tasks, size, done)
+    return [
+        ("tasks", f"{num_tasks}: {jobs.num_done} done, {jobs.num_left} to train"),
+        ("cohorts to train", f"{len(jobs.jobs)} of up to {size} tasks"),
+    ]
+
+
+def _stream_rows(run: Run) -> list[tuple[str, str]]:
+    spec = run.config.run_spec()
+    visits, rules = plan_visits(spec), spec.training.stream
+    assert rules is not None, "a spec without task identity has a stream"
+    again = Counter(visit.kind for visit in visits)
+    where = "where decisions fall, which leaks them" if rules.boundaries == "aligned" else "at random places"
+    return [
+        ("true tasks", f"{run.config.benchmark.num_tasks}, not told to the model"),
+        ("visits", f"{len(visits)}: {again['return']} come back, {again['repeat']} twice in a row"),
+        ("batches", f"{visits[-1].end:,}, boundaries {where}"),
+        ("decisions", f"{num_decisions(spec):,}"),
+    ]
 
 
 def print_status(console: Console, roots: list[Path], storage: Path) -> None:
@@ -96,7 +119,7 @@ def print_status(console: Console, roots: list[Path], storage: Path) -> None:
         finished = "finished" if found.num_done == found.num_tasks else "stopped"
         table.add_row(
             root.name,
-            f"{found.num_done}/{found.num_tasks}",
+            f"{found.num_done}/{found.num_tasks}{found.unit}",
             str(found.num_failed),
             str(found.num_left),
             "-" if accuracy is None else f"{100 * accuracy:.2f} %",

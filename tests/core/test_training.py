@@ -21,7 +21,7 @@ from core.inputs import gather_inputs, to_device
 from core.networks import base_weights
 from core.optimizers import Optimizer
 from core.specs import BenchmarkSpec, NetworkSpec, OptimizerSpec, TrainingSpec
-from core.training import CohortState, eager_step, train_cohort
+from core.training import CohortState, eager_step, image_order, train_cohort
 from tests.conftest import tiny_spec
 
 CPU = torch.device("cpu")
@@ -144,10 +144,8 @@ def test_every_benchmark_is_learned(kind):
 
 
 def test_each_epoch_uses_every_image_once():
-    from core.training import _order
-
     spec = tiny_spec(training=TrainingSpec(steps=70, batch_size=16))
-    order = _order(spec, 0, task_view(spec.benchmark, DATASET, 0, seed=0))
+    order = image_order(spec, 0, task_view(spec.benchmark, DATASET, 0, seed=0), 70 * 16)
     assert len(order) == 70 * 16
     assert sorted(order[:512]) == sorted(order[512:1024]) == list(range(512))
     assert not np.array_equal(order[:512], order[512:1024])

@@ -1,0 +1,186 @@
+"""Masks on outputs: the forward pass, training, recovery from a Hopfield memory, capacity."""
+
+import numpy as np
+import pytest
+import torch
+
+from core.benchmarks import task_view
+from core.capacity import measure_capacity, random_masks
+from core.datasets import load_dataset
+from core.errors import ConfigError
+from core.hopfield import memorise
+from core.hopfield_specs import HopfieldSpec
+from core.inputs import to_device
+from core.networks import base_weights, layers, mask_layers
+from core.output_masks import correct_outputs, forward_masked, task_images, train_outputs
+from core.recovery import recover, split_images
+from core.specs import BenchmarkSpec, NetworkSpec, OptimizerSpec, RunSpec, TrainingSpec
+
+CPU = torch.device("cpu")
+DIGITS = load_dataset("digits")
+TASKS = range(5)
+
+
+def digits_spec(epochs=5, **changes):
+    parts = {
+        "seed": 0,
+        "benchmark": BenchmarkSpec(kind="split", dataset="digits", num_tasks=5),
+        "network": NetworkSpec(kind="bn_mlp", hidden=(512, 512), outputs=10),
+        "training": TrainingSpec(epochs=epochs, batch_size=32, optimizer=OptimizerSpec(kind="sgd")),
+    }
+    return RunSpec(**(parts | changes))
+
+
+def base_of(spec):
+    weights = base_weights(spec.network, DIGITS.num_inputs, seed=spec.seed)
+    return [torch.from_numpy(weight) for weight in weights]
+
+
+def train(spec, tasks=TASKS):
+    return train_outputs(spec, tasks, DIGITS, pixels=to_device(DIGITS, "train", CPU), base=base_of(spec))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return train(digits_spec())
+
+
+def test_the_network_against_torchs_own_layers():
+    torch.manual_seed(0)
+    weights = [torch.randn(6, 4), torch.randn(5, 6), torch.randn(3, 5)]
+    masks = [(torch.rand(6) < 0.5).float(), (torch.rand(5) < 0.5).float()]
+    hidden = x = torch.randn(16, 4)
+    for weight, mask in zip(weights[:-1], masks, strict=True):
+        norm = torch.nn.BatchNorm1d(len(weight), affine=False, track_running_stats=False)
+        hidden = torch.nn.SiLU()(norm(hidden @ weight.T) * mask)
+    torch.testing.assert_close(forward_masked(x, weights, masks), hidden @ weights[-1].T)
+
+
+def test_a_mask_covers_the_outputs_of_every_layer_but_the_last():
+    spec = NetworkSpec(kind="bn_fc_2048", outputs=10)
+    assert [layer.shape for layer in layers(spec, 784)] == [(2048, 784), (2048, 2048), (10, 2048)]
+    assert [(layer.name, layer.shape) for layer in mask_layers(spec, 784)] == [
+        ("fc1.output", (2048,)),
+        ("fc2.output", (2048,)),
+    ]
+
+
+def test_training_learns_on_images_the_mask_never_saw(trained):
+    spec = digits_spec()
+    pixels = to_device(DIGITS, "test", CPU)
+    correct = correct_outputs(spec, TASKS, DIGITS, pixels=pixels, base=base_of(spec), masks=trained.masks)
+    assert np.mean([part.mean() for part in correct]) > 0.9
+    shuffled = [layer[::-1] for layer in trained.masks]  # every task with another's mask, but the middle one
+    wrong = correct_outputs(spec, TASKS, DIGITS, pixels=pixels, base=base_of(spec), masks=shuffled)
+    assert np.mean([wrong[task].mean() for task in (0, 1, 3, 4)]) < 0.2
+
+
+def test_masks_do_not_depend_on_the_tasks_trained_beside_them(trained):
+    alone = train(digits_spec(), [3])
+    for layer, of_all in zip(alone.masks, trained.masks, strict=True):
+        assert np.array_equal(layer[0], of_all[3])
+
+
+def test_scores_start_at_zero_so_the_first_mask_keeps_everything():
+    spec = digits_spec(
+        epochs=None,
+        training=TrainingSpec(steps=1, batch_size=32, optimizer=OptimizerSpec(kind="sgd", lr=1e-30)),
+    )
+    # One step of next to nothing: a score is still kept where its gradient is not positive.
+    assert 0.2 < np.mean([layer.mean() for layer in train(spec, [0]).masks]) < 0.8
+
+
+def test_epochs_are_for_masks_on_outputs_and_excluded_by_steps():
+    with pytest.raises(ConfigError, match=r"training.epochs: found 1, expected null: network 'mlp'"):
+        RunSpec(
+            seed=0,
+            benchmark=BenchmarkSpec(kind="split", dataset="digits", num_tasks=5),
+            network=NetworkSpec(kind="mlp", hidden=(8,), outputs=10),
+            training=TrainingSpec(epochs=1),
+        )
+    with pytest.raises(ConfigError, match=r"training.epochs: found 1, expected null beside steps"):
+        TrainingSpec(steps=5, epochs=1)
+
+
+def recover_all(trained, spec, hopfield, *, know=True):
+    masks = [[layer[task] for layer in trained.masks] for task in TASKS]
+    memory = memorise(hopfield.rule, masks)
+    found = []
+    for task in TASKS:
+        view = task_view(spec.benchmark, DIGITS, task, seed=spec.seed)
+        adapted, _ = split_images(hopfield, view.test_rows)
+        x_NI, _ = task_images(spec, task, DIGITS, to_device(DIGITS, "test", CPU), adapted)
+        found.append(recover(hopfield, memory, x_NI, base_of(spec), masks[task] if know else None))
+    return found
+
+
+HOPFIELD = HopfieldSpec(batch_size=16, lr=200.0, gamma=1.5e-2)  # for layers of 512 in place of 2048
+
+
+def test_masks_are_recovered_bit_for_bit_from_unlabelled_images(trained):
+    found = recover_all(trained, digits_spec(), HOPFIELD)
+    assert sum(recovery.is_exact for recovery in found) >= 3
+    for task, recovery in enumerate(found):
+        assert recovery.hamming[0] > 50  # the mean of five masks is far from each
+        assert (len(recovery.hamming), len(recovery.energy), len(recovery.entropy)) == (31, 31, 30)
+        if recovery.is_exact:
+            assert 0 < recovery.num_steps <= 30
+            assert recovery.hamming[recovery.num_steps - 1] > 0
+            for layer, true in zip(recovery.mask, trained.masks, strict=True):
+                assert np.array_equal(layer, true[task])
+
+
+def test_recovery_does_not_look_at_the_true_mask(trained):
+    knowing = recover_all(trained, digits_spec(), HOPFIELD)
+    blind = recover_all(trained, digits_spec(), HOPFIELD, know=False)
+    for one, other in zip(knowing, blind, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one.mask, other.mask, strict=True))
+        assert (other.hamming, other.is_exact, other.num_steps) == (None, None, None)
+
+
+def test_images_to_adapt_on_and_to_score_are_disjoint_unless_asked_otherwise():
+    rows = np.arange(7)
+    adapted, scored = split_images(HopfieldSpec(), rows)
+    assert sorted([*adapted, *scored]) == list(rows)
+    adapted, scored = split_images(HopfieldSpec(adapt_on="same"), rows)
+    assert list(adapted) == list(scored) == list(rows)
+
+
+def test_one_pass_takes_each_image_once(trained):
+    hopfield = HopfieldSpec(batch_size=16, adapt_on="same", steps="one_pass")
+    found = recover_all(trained, digits_spec(), hopfield)[0]
+    num_images = len(task_view(digits_spec().benchmark, DIGITS, 0, seed=0).test_rows)
+    assert len(found.entropy) in (num_images // 16, -(-num_images // 16))
+
+
+def test_settings_that_differ_have_labels_that_differ():
+    specs = [
+        HopfieldSpec(),
+        HopfieldSpec(rule="hebbian"),
+        HopfieldSpec(adapt_on="same"),
+        HopfieldSpec(steps=20),
+        HopfieldSpec(gamma=1e-2),
+        HopfieldSpec(lr=100.0),
+    ]
+    assert specs[0].label == "hopfield-storkey-disjoint-30"
+    assert len({spec.label for spec in specs}) == len(specs)
+
+
+def test_capacity_falls_when_too_much_is_stored_and_later_for_storkey():
+    masks = random_masks(0, 60, [128])
+    points = {
+        rule: list(measure_capacity(rule, masks, [5, 20, 60], seed=0)) for rule in ("hebbian", "storkey")
+    }
+    for found in points.values():
+        assert [point.num_masks for point in found] == [5, 20, 60]
+        assert found[0].held == found[0].found_again == 1
+        assert found[2].found_again < 0.5
+    assert points["storkey"][1].held > points["hebbian"][1].held
+
+
+def test_every_layer_must_hold_a_mask():
+    """A wide layer that holds everything does not make up for a narrow one that does not."""
+    masks = random_masks(0, 20, [512, 16])
+    (point,) = measure_capacity("hebbian", masks, [20], seed=0)
+    (wide,) = measure_capacity("hebbian", masks[:1], [20], seed=0)
+    assert (wide.found_again, point.found_again) == (1, 0)

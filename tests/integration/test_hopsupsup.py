@@ -1,0 +1,166 @@
+"""HopSupSup through the command line: masks, a memory of fixed size, recovery without the masks."""
+
+import json
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator import recovery_work
+from orchestrator.cli import app, call
+from orchestrator.config import load_sweep
+from orchestrator.phases import StoppedError
+from orchestrator.run_folder import locate_run
+from orchestrator.sweep import run_sweep
+from tests.conftest import sweep_text
+from tests.integration.test_streams import StopAfter
+from tests.orchestrator.fakes import Recorder
+
+LINES = {
+    "name": "hop",
+    "benchmark": "{kind: split, dataset: digits, num_tasks: 5}",
+    "network": "{kind: bn_mlp, hidden: [512, 512], outputs: 10}",
+    "training": "{epochs: 5, batch_size: 32, optimizer: {kind: sgd}, cohort_size: 2}",
+    "evaluation": "{scenarios: [GG, GNs], hopfield: {batch_size: 16, lr: 200.0, gamma: 1.5e-2}}",
+}
+
+
+def supsup(*arguments) -> int:
+    return call(app, [str(argument) for argument in arguments])
+
+
+def write_sweep(folder, name="runs"):
+    path = folder / f"{name}.yaml"
+    path.write_text(sweep_text(folder / name, **LINES))
+    return path
+
+
+def measured(run):
+    return json.loads(run.layout.summary.read_text())
+
+
+def task_sizes(table) -> dict[int, int]:
+    sums = table.group_by("task").aggregate([("num_images", "sum")])
+    return dict(zip(sums["task"].to_pylist(), sums["num_images_sum"].to_pylist(), strict=True))
+
+
+@pytest.fixture
+def run(tmp_path):
+    path = write_sweep(tmp_path)
+    assert supsup("run", path) == 0
+    return locate_run(load_sweep(path))
+
+
+def test_a_run_reports_recovery_beside_the_true_masks(run):
+    label = run.config.evaluation.way.label
+    found = measured(run)["GNs"][label]["5"]
+    assert found["given_accuracy"] > 0.9
+    assert 0.5 < found["accuracy"] <= found["given_accuracy"] + 0.02
+    assert found["recovered"] >= 0.4
+    assert 0 < found["mean_steps"] <= found["most_steps"] <= 30
+    assert found["mask_bytes"] == 128
+    assert found["psi_bytes"] == 2 * 4 * (512**2 + 512)
+    assert found["break_even_tasks"] == -(-found["psi_bytes"] // 128)
+    steps = pq.read_table(run.layout.evaluations / f"recovery-{label}-5.parquet")
+    assert len(steps) == 5 * 31
+    scored = pq.read_table(run.layout.evaluations / f"GNs-{label}-5.parquet").to_pylist()
+    sizes = task_sizes(pq.read_table(run.layout.evaluations / "GG-5.parquet"))
+    # Every other image of each task was adapted on.
+    assert task_sizes(pa.Table.from_pylist(scored)) == {task: size // 2 for task, size in sizes.items()}
+    assert {row["first_image"] % 2 for row in scored} == {1}
+    assert (run.layout.report / f"recovery-{label}-5.png").exists()
+
+
+def test_with_the_masks_thrown_away_recovery_gives_the_same_answers(run, capsys):
+    label = run.config.evaluation.way.label
+    with_masks = measured(run)["GNs"][label]["5"]["accuracy"]
+    shutil.rmtree(run.layout.masks)
+    shutil.rmtree(run.layout.evaluations)
+    run.layout.summary.unlink()
+    facts = run.layout.tasks.read_bytes()
+    assert supsup("evaluate", run.layout.root) == 0
+    found = measured(run)["GNs"][label]["5"]
+    assert found["accuracy"] == with_masks
+    assert "given_accuracy" not in found  # nothing is left to compare with
+    assert "recovered" not in found
+    assert not run.layout.masks.exists()
+    assert run.layout.tasks.read_bytes() == facts
+    assert "GNs" in capsys.readouterr().out
+
+
+def test_without_masks_and_without_a_memory_the_user_is_told(run, capsys):
+    shutil.rmtree(run.layout.masks)
+    shutil.rmtree(run.layout.root / "hopfield")
+    capsys.readouterr()
+    assert supsup("evaluate", run.layout.root) == 2
+    assert "has no mask of task 0" in capsys.readouterr().err
+
+
+def test_the_papers_protocol_has_its_own_label_and_table(run):
+    settings = ["evaluation.hopfield.adapt_on=same", "evaluation.hopfield.steps=one_pass"]
+    assert supsup("evaluate", run.layout.root, *settings) == 0
+    labels = list(measured(run)["GNs"])
+    assert len(labels) == 2
+    assert any("same-one_pass" in label for label in labels)
+
+
+def test_the_other_rule_has_its_own_memory(run):
+    assert supsup("evaluate", run.layout.root, "evaluation.hopfield.rule=hebbian") == 0
+    names = {path.name for path in (run.layout.root / "hopfield").iterdir()}
+    assert names == {"storkey-00005.parquet", "hebbian-00005.parquet"}
+
+
+def test_a_damaged_memory_is_made_again_from_the_masks(run):
+    path = run.layout.memory("storkey", 5)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    for table in run.layout.evaluations.glob("GNs-*"):
+        table.unlink()
+    assert supsup("evaluate", run.layout.root) == 0
+    assert path.read_bytes() == content
+
+
+def test_capacity_is_measured_on_the_masks_and_on_random_ones(run, capsys):
+    assert supsup("capacity", run.layout.root, "--at", "2,5,300") == 0
+    rows = pq.read_table(run.layout.report / "capacity.parquet").to_pylist()
+    assert {(row["masks"], row["rule"], row["num_masks"]) for row in rows} == {
+        (masks, rule, num)
+        for masks, nums in (("trained", (2, 5)), ("random", (2, 5, 300)))
+        for rule in ("hebbian", "storkey")
+        for num in nums
+    }
+    held = {(row["masks"], row["rule"], row["num_masks"]): row["held"] for row in rows}
+    assert held["random", "storkey", 5] == 1
+    assert held["random", "hebbian", 300] == 0
+    assert (run.layout.report / "capacity.png").exists()
+    assert supsup("capacity", run.layout.root, "--at", "two") == 2
+    assert "--at: found 'two'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("num_jobs", [0, 2, 4])
+def test_stopped_while_training_or_recovering_it_ends_with_the_same_bytes(tmp_path, num_jobs):
+    """Three jobs train (cohorts of two), five recover."""
+    expected = locate_run(load_sweep(write_sweep(tmp_path, "undisturbed")))
+    run_sweep(expected.config, None, Recorder())
+    config = load_sweep(write_sweep(tmp_path, "stopped"))
+    display = StopAfter()
+    display.num_left = num_jobs
+    with pytest.raises(StoppedError):
+        run_sweep(config, None, display)
+    run_sweep(config, None, Recorder())
+    run = locate_run(config)
+    assert run.store.facts()["digest"] == expected.store.facts()["digest"]
+    for path in expected.layout.evaluations.glob("*.parquet"):
+        assert (run.layout.evaluations / path.name).read_bytes() == path.read_bytes()
+    memory = run.layout.memory("storkey", 5)
+    assert memory.read_bytes() == expected.layout.memory("storkey", 5).read_bytes()
+    assert not (run.layout.evaluations / "parts").exists()
+
+
+@pytest.fixture(autouse=True)
+def forget_memories():
+    """Drop the memory that the worker keeps: another test may have written it anew."""
+    recovery_work._memory.cache_clear()
+    yield
+    recovery_work._memory.cache_clear()

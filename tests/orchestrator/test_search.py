@@ -1,0 +1,97 @@
+"""A search: its points come from the file, each is a run of its own, finished ones are not run again."""
+
+import json
+
+import pytest
+
+from core.errors import ConfigError
+from orchestrator.cli import app, call
+from orchestrator.config import load_sweep
+from orchestrator.run_folder import locate_run
+from orchestrator.search import plan_points, run_search, search_folder
+from tests.conftest import sweep_text
+from tests.orchestrator.fakes import Recorder
+
+GRID = ["search.space.training.steps=[20,40]", "search.space.seed=[1,2]"]
+
+
+def supsup(*arguments) -> int:
+    return call(app, [str(argument) for argument in arguments])
+
+
+def test_points_are_all_combinations_in_the_order_of_the_file(sweep):
+    points = plan_points(load_sweep(sweep, GRID))
+    assert [tuple(point.settings.values()) for point in points] == [(20, 1), (20, 2), (40, 1), (40, 2)]
+    assert [(p.config.training.steps, p.config.seed, p.config.search) for p in points][2] == (40, 1, None)
+    assert len({locate_run(point.config).layout.root for point in points}) == 4
+
+
+def test_keys_with_dots_mean_the_same_as_nested_ones(sweep):
+    text = sweep.read_text() + "search: {space: {training.steps: [20, 40], seed: [1, 2]}}\n"
+    flat = sweep.with_name("flat.yaml")
+    flat.write_text(text)
+    assert load_sweep(flat) == load_sweep(sweep, GRID)
+
+
+@pytest.mark.parametrize(
+    "executor", ["{kind: inline}", pytest.param("{kind: ray, workers: 2}", marks=pytest.mark.ray)]
+)
+def test_a_search_runs_every_point_and_the_same_again_trains_nothing(tmp_path, executor, request):
+    if "ray" in executor:
+        request.getfixturevalue("local_ray")
+    path = tmp_path / "grid.yaml"
+    path.write_text(sweep_text(tmp_path / "runs", executor=executor))
+    config = load_sweep(path, GRID)
+    results = run_search(config, None, Recorder())
+    assert [result.error for result in results] == [None] * 4
+    assert [result.point.settings for result in results] == [p.settings for p in plan_points(config)]
+    assert all(0.25 < result.metrics["GG/accuracy"] <= 1 for result in results)
+    written = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*/masks/*.parquet")}
+    grown = load_sweep(path, ["search.space.training.steps=[20,40,60]", GRID[1]])
+    assert len(run_search(grown, None, Recorder())) == 6
+    after = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*/masks/*.parquet")}
+    assert {p: after[p] for p in written} == written
+    assert len(after) == len(written) * 6 // 4
+
+
+def test_the_command_prints_a_table_draws_a_figure_and_keeps_both(sweep, capsys):
+    assert supsup("plan", sweep, *GRID) == 0
+    assert capsys.readouterr().out.count("new") == 4
+    assert supsup("run", sweep, *GRID) == 0
+    shown = capsys.readouterr().out
+    assert "GG/accuracy" in shown
+    folder = search_folder(load_sweep(sweep, GRID))
+    rows = json.loads((folder / "search.json").read_text())
+    assert next(row["settings"] for row in rows) == {"training.steps": 20, "seed": 1}
+    assert (folder / "search.png").stat().st_size > 5000
+
+
+def test_a_point_that_fails_is_named_and_the_others_are_kept(sweep, capsys):
+    """A learning rate that float32 cannot hold."""
+    code = supsup("run", sweep, "search.space.training.optimizer.lr=[0.01,1.0e+300]", "executor.retries=0")
+    shown = capsys.readouterr().out
+    assert code == 1
+    assert "lr 1e+300: failed: train task 0" in shown
+    rows = json.loads((search_folder(load_sweep(sweep, GRID)) / "search.json").read_text())
+    assert [row["error"] is None for row in rows] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("search.space={}", ["search.space", "at least one key"]),
+        ("search.space.seed=[]", ["search.space.seed", "a list of different values"]),
+        ("search.space.seed=[1,1]", ["search.space.seed", "different"]),
+        ("search.space.executor.workers=[1,2]", ["search.space", "executor.workers", "decide the masks"]),
+    ],
+)
+def test_a_wrong_space_is_refused(sweep, setting, words):
+    with pytest.raises(ConfigError) as refused:
+        load_sweep(sweep, [setting])
+    assert all(word in str(refused.value) for word in words)
+
+
+def test_a_wrong_point_is_named_before_anything_runs(sweep, tmp_path, capsys):
+    assert supsup("run", sweep, "search.space.training.steps=[20,0]") == 2
+    assert "search point training.steps=0" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
