@@ -2,7 +2,7 @@
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from orchestrator.report import Measured, scenario_key
 from orchestrator.run_folder import Run
@@ -12,8 +12,9 @@ from storage.bank_file import num_leading
 def print_measured(console: Console, run: Run, measured: Measured) -> None:
     """Print accuracy by scenario, way of inference and k; what was asked and left out, aloud."""
     inferred = Table("scenario", "inference", "k", "accuracy", "task right", "in best 5", box=SIMPLE_HEAD)
+    recovery = Column("recovery", overflow="fold")
     recovered = Table(
-        "scenario", "recovery", "k", "accuracy", "true mask", "found exactly", "steps", "Psi", box=SIMPLE_HEAD
+        "scenario", recovery, "k", "accuracy", "true mask", "found exactly", "steps", box=SIMPLE_HEAD
     )
     for key, by_label in measured.items():
         if key.startswith("GG"):
@@ -57,7 +58,7 @@ def _recovery_cells(metrics: Measured) -> list[str]:
         if "mean_steps" in metrics
         else "-"
     )
-    return [percent(metrics["accuracy"]), *shares, steps, f"{metrics['psi_bytes'] / 1e6:.1f} MB"]
+    return [percent(metrics["accuracy"]), *shares, steps]
 
 
 def _say_more(console: Console, label: str, k: str, metrics: Measured) -> None:
@@ -69,7 +70,8 @@ def _say_more(console: Console, label: str, k: str, metrics: Measured) -> None:
     if "break_even_tasks" in metrics:
         say(
             console,
-            f"Psi is smaller than plain masks ({metrics['mask_bytes']:.0f} bytes each) from "
+            f"Psi takes {metrics['psi_bytes'] / 1e6:.1f} MB whatever k; plain masks take "
+            f"{metrics['mask_bytes']:.0f} bytes each, so Psi is smaller from "
             f"{metrics['break_even_tasks']:,.0f} tasks on",
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from core.datasets import Dataset
 from core.errors import SupSupError, first_line
+from core.task_stream import num_decisions
 from orchestrator.config import build_sweep, config_values
 from orchestrator.controller import Failure, RetryPolicy, run_jobs
 from orchestrator.display import Display
@@ -21,6 +22,7 @@ from orchestrator.stream_log import num_expected_masks
 from orchestrator.tracked import TrackedEnd, TrackedRun, absolute_uri, sqlite_path
 from orchestrator.tracking import Tracker, flat_params, known_reports, make_tracker
 from storage.run_file import RunRecord
+from storage.stream_state import read_position
 
 
 class StoppedError(SupSupError):
@@ -187,8 +189,9 @@ def _finished_reports(run: Run) -> list[Any]:
 
 
 def _stopped_message(run: Run) -> str:
-    num_done = len([task for task in run.store.locate() if task < run.config.benchmark.num_tasks])
-    return (
-        f"stopped: {num_done} of {run.config.benchmark.num_tasks} tasks are finished and kept in "
-        f"{run.layout.root}; the same command goes on from there"
-    )
+    num_total = run.config.benchmark.num_tasks
+    done = f"{sum(task < num_total for task in run.store.locate())} of {num_total} tasks are finished and"
+    if not num_expected_masks(run, num_total):
+        position = read_position(run.layout, run.fingerprint)
+        done = f"{position.num_decisions if position else 0} of {num_decisions(run.config.run_spec())} decisions are"
+    return f"stopped: {done} kept in {run.layout.root}; the same command goes on from there"

@@ -192,11 +192,13 @@ def _experiment_id(address: str, experiment: str | None) -> str | None:
 
 def _task_table(result: SweepResult) -> Table:
     rows = sorted(result.facts, key=lambda row: row["task"])
-    title = f"{result.run.name}: {len(rows)} tasks"
+    is_given = result.run.config.training.is_given
+    title = f"{result.run.name}: {len(rows)} {'tasks' if is_given else 'masks'}"
     if len(rows) > MAX_TASK_ROWS:
         rows = sorted(rows, key=lambda row: row["test_accuracy"])[:MAX_TASK_ROWS]
         title += f", the {MAX_TASK_ROWS} worst"
-    table = Table("task", "accuracy (GG)", "train loss", "density", "train seconds", title=title)
+    named = ("task", "accuracy (GG)") if is_given else ("mask", "accuracy on its task")
+    table = Table(*named, "train loss", "density", "train seconds", title=title)
     for row in rows:
         accuracy, loss = f"{100 * row['test_accuracy']:.2f} %", f"{row['train_loss']:.3f}"
         table.add_row(

@@ -1,5 +1,6 @@
 """Wrong inputs, and the words that their refusal must hold."""
 
+NO_IDENTITY = "training.task_identity=none evaluation.scenarios=[NNs] evaluation.at=null"
 WRONG_SETTINGS = [
     # unknown keys
     ("sed=1", ["sed", "did you mean 'seed'"]),
@@ -35,8 +36,9 @@ WRONG_SETTINGS = [
     ("training.matmul=float16", ["training.matmul", "'float16'", "'bfloat16'"]),
     ("training.optimizer.state=float16", ["training.optimizer.state", "'float16'"]),
     ("tracking.task_runs=some", ["tracking.task_runs", "'some'", "'none'"]),
-    ("training.task_identity=none", ["training.task_identity", "'none'", "'given'"]),
-    ("search={a:1}", ["search", "null"]),
+    ("training.task_identity=nobody", ["training.task_identity", "'nobody'", "'given'", "'none'"]),
+    ("search.spaces.seed=[1]", ["search.spaces", "did you mean 'space'"]),
+    ("search.space.seed=1", ["search.space", "a list"]),
     # out of range
     ("seed=-1", ["seed", "-1", "from 0"]),
     ("benchmark.num_tasks=0", ["benchmark.num_tasks", "0", "from 1 to 1,000,000"]),
@@ -73,6 +75,28 @@ WRONG_SETTINGS = [
         "network.outputs=4 evaluation.scenarios=[GNu]",
         ["evaluation.inference.objective", "'G'", "'H'", "network.outputs", "superfluous neurons"],
     ),
+    ("training.task_identity=none", ["evaluation.scenarios", "['GG']", "NNs"]),
+    ("evaluation.scenarios=[NNs]", ["evaluation.scenarios", "['NNs']", "GG, GNs, GNu"]),
+    (NO_IDENTITY + " evaluation.at=[2]", ["evaluation.at", "null or [4]", "at its end"]),
+    (NO_IDENTITY + " training.allocation.epsilon=-1", ["training.allocation.epsilon", "-1"]),
+    (NO_IDENTITY + " training.allocation.eps=1", ["training.allocation.eps", "did you mean 'epsilon'"]),
+    (NO_IDENTITY + " training.allocation.mask_budget=0", ["training.allocation.mask_budget", "0"]),
+    (NO_IDENTITY + " training.allocation.past_budget=stop", ["'stop'", "'reuse'", "'skip'"]),
+    (NO_IDENTITY + " training.stream.boundaries=aligned", ["training.steps", "60", "decide_every (100)"]),
+    (NO_IDENTITY + " training.stream.length_jitter=1", ["training.stream.length_jitter", "below 1"]),
+    ("training.allocation.epsilon=1", ["training.allocation", "none for task_identity: given"]),
+    ("training.stream.boundaries=random", ["training.stream", "none for task_identity: given"]),
+    ("training.epochs=1", ["training.epochs", "null beside steps"]),
+    ("training.steps=null training.epochs=1", ["training.epochs", "'mlp'", "training.steps"]),
+    ("evaluation.hopfield.rule=storkey", ["evaluation.hopfield", "null", "'mlp'"]),
+    ("network.kind=bn_mlp evaluation.scenarios=[GNu]", ["evaluation.scenarios", "GNu", "GG, GNs"]),
+    ("network.kind=bn_mlp executor.engine=fused", ["executor.engine", "'fused'", "'eager'"]),
+    ("network.kind=bn_mlp evaluation.inference.images=1", ["evaluation.inference", "null"]),
+    ("network.kind=bn_mlp training.matmul=bfloat16", ["training.matmul", "'bn_mlp'"]),
+    ("network.kind=bn_mlp evaluation.hopfield.rule=hebb", ["'hebb'", "'hebbian'"]),
+    ("network.kind=bn_mlp evaluation.hopfield.lr=0", ["evaluation.hopfield.lr", "positive"]),
+    ("network.kind=bn_fc_2048", ["network.hidden", "bn_mlp"]),
+    (NO_IDENTITY + " network.kind=bn_mlp", ["training.task_identity", "'none'", "given for network"]),
     # places
     ("storage.uri=s3://bucket/runs", ["storage.uri", "s3://bucket/runs", "a path"]),
     ("tracking.uri=file:///tmp/mlruns", ["tracking.uri", "sqlite:///"]),
