@@ -11,6 +11,7 @@ from storage.files import commit
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PANEL_INCHES = (4.2, 3.2)
+MAX_COLUMNS = 3
 DPI = 150
 
 
@@ -22,21 +23,12 @@ class Curve:
     values: Mapping[float, Sequence[float]]
 
 
-def draw_panels(
-    path: Path,
-    panels: Mapping[str, Sequence[Curve]],
-    *,
-    x_label: str,
-    title: str,
-    marked_y: Mapping[str, float] | None = None,
-) -> None:
-    """Draw one panel beside the other, as PNG. panels: y label -> curves. marked_y: dashed lines."""
-    figure, axes = _figure(len(panels))
+def draw_panels(path: Path, panels: Mapping[str, Sequence[Curve]], *, x_label: str, title: str) -> None:
+    """Draw one panel beside the other, as PNG. panels: y label -> curves."""
+    figure, axes = new_figure(len(panels))
     for axis, (label, curves) in zip(axes, panels.items(), strict=True):
         for i, curve in enumerate(curves):
             _draw_curve(axis, curve, i)
-        if marked_y and label in marked_y:
-            axis.axhline(marked_y[label], color="0.4", linestyle="--", linewidth=1)
         axis.set_xlabel(x_label.rsplit(".", maxsplit=1)[-1])
         axis.set_ylabel(label)
     _legend(axes[0], [curve.name for curves in panels.values() for curve in curves])
@@ -50,16 +42,17 @@ def save(figure: Any, path: Path) -> None:
 
 
 def new_figure(num_panels: int) -> tuple[Any, Any]:
-    """Return a figure with panels side by side, and their axes."""
-    return _figure(num_panels)
-
-
-def _figure(num_panels: int) -> tuple[Any, Any]:
+    """Return a figure with panels side by side, three in a row, and their axes."""
     from matplotlib.figure import Figure  # half a second to import; and without pyplot's global state
 
     width, height = PANEL_INCHES
-    figure = Figure(figsize=(width * num_panels, height), layout="constrained")
-    axes = figure.subplots(1, num_panels, squeeze=False)[0]
+    columns = min(num_panels, MAX_COLUMNS)
+    rows = -(-num_panels // columns)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    axes = places[:num_panels]
+    for place in places[num_panels:]:
+        place.remove()
     for axis in axes:
         axis.grid(visible=True, color="0.9")
         axis.spines[["top", "right"]].set_visible(False)

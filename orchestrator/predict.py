@@ -115,6 +115,7 @@ def load_predictor(root: str | Path, k: int | None = None, **inference: str) -> 
 
 def local_predictor(run: Run, k: int | None, inference: Mapping[str, str]) -> Predictor:
     """Return ``load_predictor``'s for a run that is open."""
+    _check_network(run)
     num_threads = len(os.sched_getaffinity(0))
     tiles = map_bank(ensure_bank(run.store), packed_num_bytes(run.identity.shapes))
     return predictor(run, MaskBank(tiles, base_tensors(run), num_threads), k, inference)
@@ -127,6 +128,7 @@ def sharded_predictor(
     """Give the same predictor over ``num_shards`` Ray actors, which end with the context."""
     from orchestrator.ray_bank import ray_bank  # imports ray: only where it is asked for
 
+    _check_network(run)
     with ray_bank(run, base_tensors(run), num_shards, run.config.executor.address) as bank:
         yield predictor(run, bank, k, inference)
 
@@ -152,13 +154,19 @@ def base_tensors(run: Run) -> tuple[torch.Tensor, ...]:
     return tuple(torch.from_numpy(weight) for weight in weights)
 
 
+def _check_network(run: Run) -> None:
+    if run.config.network.masks_outputs:
+        raise InferenceError(
+            f"{run.name}: found network {run.config.network.kind!r} with masks on its outputs, expected masks "
+            "on weights; such masks are recovered from many images by `supsup evaluate`"
+        )
+
+
 def _inference(run: Run, words: Mapping[str, str]) -> InferenceSpec:
     """Return the run's way of inference with ``words`` changed, one image at a time."""
     settings = [f"evaluation.inference.{key}={value}" for key, value in words.items()]
     spec = change_settings(run.config, settings, ["evaluation"]).evaluation.inference
-    if spec is None:
-        kind = run.config.network.kind
-        raise InferenceError(f"{run.name}: network {kind!r} has masks on outputs; see `supsup evaluate`")
+    assert spec is not None, "_check_network refuses masks on outputs"
     classes, outputs = NUM_CLASSES[run.config.benchmark.dataset], run.config.network.outputs
     if outputs == classes and "objective" not in words:
         spec = replace(spec, objective="H")  # G needs superfluous neurons

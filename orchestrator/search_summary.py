@@ -12,14 +12,14 @@ from orchestrator.figures import Curve, draw_panels
 from orchestrator.measured_tables import say
 from orchestrator.search import PointResult, plan_points, search_folder
 
-# What is shown of a run, by the end of its MLflow name, and the label of its axis.
+# What is shown of a run, by the end of its MLflow name: what stands above its column and beside its axis.
 SHOWN = {
-    "/accuracy": "accuracy, %",
-    "/task_inference_accuracy": "task right, %",
-    "/recovered": "masks recovered exactly, %",
-    "/num_masks": "masks allocated",
-    "/num_missed": "tasks missed",
-    "/num_duplicates": "duplicate masks",
+    "/accuracy": ("", "accuracy, %"),
+    "/task_inference_accuracy": ("task right", "task right, %"),
+    "/recovered": ("found exactly", "masks found exactly, %"),
+    "/num_masks": ("masks", "masks allocated"),
+    "/num_missed": ("missed", "tasks missed"),
+    "/num_duplicates": ("duplicate", "duplicate masks"),
 }
 
 
@@ -27,8 +27,8 @@ def print_search(console: Console, config: SweepConfig, results: Sequence[PointR
     """Print one row per point, draw the figure, say where everything is."""
     assert config.search is not None, "a search has a space"
     keys = list(config.search.space)
-    shown = [name for name in _metric_names(results) if any(name.endswith(end) for end in SHOWN)]
-    table = Table(*(key.split(".")[-1] for key in keys), *shown, box=SIMPLE_HEAD, title=config.name)
+    shown = {name: _heading(name) for name in _metric_names(results) if _end(name)}
+    table = Table(*(key.split(".")[-1] for key in keys), *shown.values(), box=SIMPLE_HEAD, title=config.name)
     for result in results:
         cells = [_cell(name, result.metrics.get(name)) for name in shown]
         if result.error:
@@ -68,29 +68,40 @@ def draw_search(config: SweepConfig, results: Sequence[PointResult]) -> Path | N
     if not numeric:
         return None
     axis = max(numeric, key=lambda key: len(numeric[key]))
-    ends = {
-        end: label for end, label in SHOWN.items() if any(n.endswith(end) for n in _metric_names(results))
-    }
-    panels = {label: _curves(results, axis, end) for end, label in ends.items()}
+    panels = {_label(name): _curves(results, axis, name) for name in _metric_names(results) if _end(name)}
     path = search_folder(config) / "search.png"
     draw_panels(path, panels, x_label=axis, title=config.name)
     return path
 
 
-def _curves(results: Sequence[PointResult], axis: str, end: str) -> list[Curve]:
+def _curves(results: Sequence[PointResult], axis: str, metric: str) -> list[Curve]:
     """Return one curve for each combination of the other keys, seeds taken together."""
     groups: dict[str, dict[float, list[float]]] = {}
     for result in results:
         others = {k: v for k, v in result.point.settings.items() if k not in (axis, "seed")}
         name = ", ".join(f"{key.split('.')[-1]} {value}" for key, value in others.items())
-        values = [value for metric, value in result.metrics.items() if metric.endswith(end)]
-        x = float(result.point.settings[axis])
-        groups.setdefault(name, {}).setdefault(x, []).extend(_scaled(end, value) for value in values[:1])
+        values = groups.setdefault(name, {}).setdefault(float(result.point.settings[axis]), [])
+        if metric in result.metrics:
+            values.append(_scaled(metric, result.metrics[metric]))
     return [Curve(name=name, values=values) for name, values in groups.items()]
 
 
 def _metric_names(results: Sequence[PointResult]) -> list[str]:
     return list(dict.fromkeys(name for result in results for name in result.metrics))
+
+
+def _end(name: str) -> str | None:
+    return next((end for end in SHOWN if name.endswith(end)), None)
+
+
+def _heading(name: str) -> str:
+    """Return what stands above a column: GG/accuracy becomes GG."""
+    return SHOWN[_end(name) or ""][0] or name.split("/", maxsplit=1)[0]
+
+
+def _label(name: str) -> str:
+    """Return what stands beside an axis: GG/accuracy becomes "GG accuracy, %"."""
+    return f"{name.split('/', maxsplit=1)[0]} {SHOWN[_end(name) or ''][1]}"
 
 
 def _scaled(name: str, value: float) -> float:

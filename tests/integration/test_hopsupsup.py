@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -119,6 +120,15 @@ def test_a_damaged_memory_is_made_again_from_the_masks(run):
         table.unlink()
     assert supsup("evaluate", run.layout.root) == 0
     assert path.read_bytes() == content
+
+
+def test_single_images_cannot_be_inferred_and_nothing_is_written(run, tmp_path, capsys):
+    image = tmp_path / "image.npy"
+    np.save(image, np.zeros((8, 8)))
+    before = sorted(run.layout.root.rglob("*"))
+    assert supsup("infer", run.layout.root, image) == 2
+    assert "'bn_mlp' with masks on its outputs" in capsys.readouterr().err
+    assert sorted(run.layout.root.rglob("*")) == before
 
 
 def test_capacity_is_measured_on_the_masks_and_on_random_ones(run, capsys):

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -113,6 +114,9 @@ def test_every_command_knows_a_stream(run, tmp_path, capsys):
     assert f"{num_masks} of {num_masks} masks are good" in capsys.readouterr().out
     assert supsup("evaluate", root, "evaluation.inference.algorithm=exhaustive") == 0
     assert "exhaustive-H-1" in capsys.readouterr().out
+    image = tmp_path / "image.npy"
+    np.save(image, np.zeros((6, 6)))
+    assert supsup("infer", root, image) == 0
     assert supsup("export", root, "--out", tmp_path / "out") == 0
     assert len(list((tmp_path / "out").glob("mask-*.safetensors"))) == num_masks
 
