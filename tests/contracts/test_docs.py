@@ -54,7 +54,8 @@ def test_the_readme_names_every_command_and_sweep():
         assert f"`sweeps/{sweep.name}`" in README
 
 
-def test_the_run_folder_in_the_readme_is_the_one_that_is_made(tmp_path, monkeypatch):
+@pytest.mark.parametrize("sweep", ["permuted_10", "hopsupsup_split_mnist"])
+def test_the_run_folder_in_the_readme_is_the_one_that_is_made(sweep, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    name = locate_run(load_sweep(ROOT / "sweeps" / "permuted_10.yaml")).name
-    assert set(re.findall(r"runs/(permuted_10-[0-9a-f]{8})", README)) == {name}
+    name = locate_run(load_sweep(ROOT / "sweeps" / f"{sweep}.yaml")).name
+    assert set(re.findall(rf"runs/({sweep}-[0-9a-f]{{8}})", README)) == {name}
