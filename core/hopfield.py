@@ -1,14 +1,14 @@
 """HopSupSup: masks as attractors of a Hopfield network of fixed size, one a masked layer.
 
 A mask m in {0, 1}^d is kept as z = 2 m - 1 in {-1, +1}^d, in a matrix Psi [d, d] that starts at
-zero (paper, section 3.6 on Hopfield networks). Energy: E(z) = -0.5 z^T Psi z. Two rules to store
-z, task after task:
+zero (paper, on HopSupSup). Two rules to store z, task after task:
 
 - Hebbian: Psi <- Psi + (1/d) z z^T.
 - Storkey: h = Psi z; Psi <- Psi + (1/d) (z z^T - I - z h^T - h z^T).
 
-Psi and the mean of the stored z are all that recovery needs (``recovery``). What storing sums up runs in
-numpy in a fixed order, so that a memory is the same bits with any number of threads.
+Psi and the mean of the stored z are all that ``recovery`` needs, which descends the energy
+E(z) = -0.5 z^T Psi z. What storing sums up runs in numpy in a fixed order, so that a memory is the
+same bits with any number of threads.
 
 Letters: D outputs of a masked layer, N masks.
 """
@@ -83,11 +83,6 @@ def signs(mask: Pattern) -> Array:
 def local_field(psi: Array, z: Array) -> Array:
     """Return Psi z, float32 [D]; its sums do not depend on a matrix library or its threads."""
     return np.asarray((psi * z).sum(axis=1))
-
-
-def energy(psi: Array, z: Array) -> float:
-    """Return E(z) = -0.5 z^T Psi z."""
-    return -0.5 * float(z.astype(np.float64) @ local_field(psi, z))
 
 
 def are_fixed_points(psi: Array, masks_ND: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""How HopSupSup stores and recovers masks (paper, Hopfield section; original code's settings)."""
+"""How HopSupSup stores and recovers masks; the defaults are the original code's, but for the images."""
 
 import hashlib
 from dataclasses import dataclass, fields

@@ -65,26 +65,24 @@ def recover(
         OptimizerSpec(kind="sgd", lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
     )
     buffers, counter = [optimizer.buffers(layer) for layer in scores], torch.zeros((), dtype=torch.float64)
-    entropies, energies, distances = [], [], []
+    passed: list[tuple[int, float, float]] = []  # bits wrong, energy and entropy at each step
     batches = _cycle(spec, x_NI)
     for number, x_BI in enumerate(batches, start=1):
-        masks = [(layer >= 0).float().requires_grad_() for layer in scores]
-        mean_entropy = entropy(forward_masked(x_BI, base, masks)).mean()
-        energy = _energy(psi, masks)
+        masks = [mask.requires_grad_() for mask in _masks(scores)]
+        mean_entropy, energy = entropy(forward_masked(x_BI, base, masks)).mean(), _energy(psi, masks)
         share = number / len(batches)
         loss = (1 - share) * mean_entropy + spec.gamma * share * energy
-        entropies.append(float(mean_entropy.detach()))
-        energies.append(float(energy.detach()))
-        distances.append(_distance(masks, true_mask))
+        passed.append((_distance(scores, true_mask), energy.item(), mean_entropy.item()))
         counter.add_(1)
         for layer, grad_D in enumerate(torch.autograd.grad(loss, masks)):
             optimizer.update(scores[layer], grad_D, buffers[layer], counter)
-    masks = [(layer >= 0).float() for layer in scores]
+    last = _distance(scores, true_mask), float(_energy(psi, _masks(scores)))
+    hamming = np.array([*(bits for bits, _, _ in passed), last[0]])
     return Recovery(
         mask=tuple((layer >= 0).cpu().numpy() for layer in scores),
-        hamming=None if true_mask is None else np.array([*distances, _distance(masks, true_mask)]),
-        energy=np.array([*energies, float(_energy(psi, masks))]),
-        entropy=np.array(entropies),
+        hamming=None if true_mask is None else hamming,
+        energy=np.array([*(value for _, value, _ in passed), last[1]]),
+        entropy=np.array([value for _, _, value in passed]),
     )
 
 
@@ -108,10 +106,13 @@ def _energy(psi: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
     return torch.stack(parts).sum()
 
 
-def _distance(masks: Sequence[Tensor], true_mask: Sequence[Pattern] | None) -> int:
+def _masks(scores: Sequence[Tensor]) -> list[Tensor]:
+    return [(layer >= 0).float() for layer in scores]
+
+
+def _distance(scores: Sequence[Tensor], true_mask: Sequence[Pattern] | None) -> int:
+    """Count the bits that differ; -1 where the true mask is not known."""
     if true_mask is None:
         return -1
-    return sum(
-        int((mask.detach().cpu().numpy() > 0).__xor__(true).sum())
-        for mask, true in zip(masks, true_mask, strict=True)
-    )
+    found = [(layer >= 0).cpu().numpy() for layer in scores]
+    return sum(int((layer ^ true).sum()) for layer, true in zip(found, true_mask, strict=True))

@@ -226,7 +226,10 @@ class Worker:
             self._stream = StreamWork(
                 self._setup, self._dataset, pixels=self._pixels, base=self._base, step=self._step
             )
-        return self._stream.go_on(job, self._provenance)
+        stream, self._stream = self._stream, None  # after an error the last checkpoint counts, not memory
+        result = stream.go_on(job, self._provenance)
+        self._stream = stream
+        return result
 
     def _bank(self, tiles: Tiles) -> Bank:
         base = tuple(self._base)

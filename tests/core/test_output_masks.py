@@ -128,6 +128,15 @@ def test_masks_are_recovered_bit_for_bit_from_unlabelled_images(trained):
             assert recovery.hamming[recovery.num_steps - 1] > 0
             for layer, true in zip(recovery.mask, trained.masks, strict=True):
                 assert np.array_equal(layer, true[task])
+            assert recovery.energy[-1] == pytest.approx(literal_energy(trained, task), rel=1e-4)
+
+
+def literal_energy(trained, task) -> float:
+    """E(z) = -0.5 z^T Psi z of a stored mask, summed over layers."""
+    masks = [[layer[number] for layer in trained.masks] for number in TASKS]
+    z = [2.0 * part - 1 for part in masks[task]]
+    layers = memorise(HOPFIELD.rule, masks).layers
+    return sum(-0.5 * z_D @ layer.psi @ z_D for z_D, layer in zip(z, layers, strict=True))
 
 
 def test_recovery_does_not_look_at_the_true_mask(trained):

@@ -194,6 +194,31 @@ def test_a_damaged_checkpoint_is_said_and_the_stream_starts_again(tmp_path, monk
     assert digests(config) == digests(expected)
 
 
+@pytest.mark.parametrize("failing_call", [1, 6, 9])
+def test_an_error_in_the_middle_of_a_decision_changes_no_bit(tmp_path, monkeypatch, failing_call):
+    """What is pending was settled by then: the retry must start from the checkpoint, not from memory."""
+    from core.stream_training import StreamTrainer
+    from orchestrator import stream_work
+
+    expected = load_sweep(write_sweep(tmp_path, "undisturbed"))
+    run_sweep(expected, None, Recorder())
+    monkeypatch.setattr(stream_work, "CHECKPOINT_S", 0.0)
+    train, calls = StreamTrainer._trained, []
+
+    def fail_once(self, *arguments):
+        calls.append(arguments)
+        if len(calls) == failing_call:
+            raise OSError("out of something")
+        return train(self, *arguments)
+
+    monkeypatch.setattr(StreamTrainer, "_trained", fail_once)
+    config = load_sweep(write_sweep(tmp_path))
+    result = run_sweep(config, None, Recorder())
+    assert result.failures == ()
+    assert digests(config) == digests(expected)
+    assert finished_log(locate_run(config)) == finished_log(locate_run(expected))
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
