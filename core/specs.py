@@ -213,21 +213,17 @@ class TrainingSpec(Spec):
         self._check_stream()
 
     def _check_stream(self) -> None:
-        parts: dict[str, type[StreamSpec | AllocationSpec]] = {
-            "stream": StreamSpec,
-            "allocation": AllocationSpec,
-        }
-        for key, kind in parts.items():
-            if self.is_given:
+        if self.is_given:
+            for key in ("stream", "allocation"):
                 require(
                     getattr(self, key) is None, f"training.{key}", "keys", "none for task_identity: given"
                 )
-            elif getattr(self, key) is None:
-                object.__setattr__(self, key, kind())
-        if self.is_given or self.stream is None or self.allocation is None:
             return
-        every, steps = self.allocation.decide_every, self.num_steps
-        ok = self.stream.boundaries == "random" or steps % every == 0
+        stream, allocation = self.stream or StreamSpec(), self.allocation or AllocationSpec()
+        object.__setattr__(self, "stream", stream)
+        object.__setattr__(self, "allocation", allocation)
+        every, steps = allocation.decide_every, self.num_steps
+        ok = stream.boundaries == "random" or steps % every == 0
         require(ok, "training.steps", steps, f"a multiple of decide_every ({every}) for boundaries: aligned")
 
     @property

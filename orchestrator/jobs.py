@@ -1,5 +1,6 @@
 """What controller, executors and workers say to each other: small, frozen, picklable."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -7,7 +8,7 @@ from typing import Any, Literal
 from core.hopfield_specs import HopfieldSpec
 from core.specs import Engine, InferenceSpec, RunSpec
 from storage.layout import RunLayout
-from storage.mask_store import StoreIdentity
+from storage.mask_store import StoreIdentity, TaskMask
 
 JobKind = Literal["train", "evaluate", "infer", "recover", "stream"]
 
@@ -128,6 +129,21 @@ class TaskReport:
     train_seconds: float
     density: float
     finished_s: float
+
+
+def task_reports(masks: Iterable[TaskMask], num_weights: int, finished_s: float) -> tuple[TaskReport, ...]:
+    """Return what is reported of masks that were just stored; num_weights: that a mask covers."""
+    return tuple(
+        TaskReport(
+            task=mask.task,
+            test_accuracy=mask.test_accuracy,
+            train_loss=mask.train_loss,
+            train_seconds=mask.train_seconds,
+            density=mask.density(num_weights),
+            finished_s=finished_s,
+        )
+        for mask in masks
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

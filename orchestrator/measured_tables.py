@@ -25,7 +25,7 @@ def print_measured(console: Console, run: Run, measured: Measured) -> None:
             for k, metrics in by_k.items():
                 _say_more(console, label, k, metrics)
                 if "psi_bytes" in metrics:
-                    recovered.add_row(key, label, k, *_recovery_cells(metrics))
+                    recovered.add_row(key, label.removeprefix("hopfield-"), k, *_recovery_cells(metrics))
                 else:
                     inferred.add_row(key, label, k, *_inference_cells(metrics))
     for table in (inferred, recovered):

@@ -19,7 +19,7 @@ from core.evaluation import correct_images
 from core.inputs import Pixels
 from core.stream_training import Decision, MaskState, StreamTrainer
 from core.training import Step
-from orchestrator.jobs import Job, JobResult, TaskReport, WorkerSetup
+from orchestrator.jobs import Job, JobResult, TaskReport, WorkerSetup, task_reports
 from orchestrator.stream_log import Rows, score_rows
 from storage.decisions import read_decisions, write_decisions
 from storage.layout import RunLayout
@@ -173,18 +173,7 @@ class StreamWork:
             store.write_cohort(masks[start : start + size], provenance(finished_s))
         write_decisions(setup.layout, self._rows, setup.identity.fingerprint, is_complete=True)
         drop_states(setup.layout)
-        num_weights = sum(weight.numel() for weight in self._base)
-        return tuple(
-            TaskReport(
-                task=mask.task,
-                test_accuracy=mask.test_accuracy,
-                train_loss=mask.train_loss,
-                train_seconds=mask.train_seconds,
-                density=mask.density(num_weights),
-                finished_s=finished_s,
-            )
-            for mask in masks
-        )
+        return task_reports(masks, sum(weight.numel() for weight in self._base), finished_s)
 
     def _task_mask(self, mask: int, home: int) -> TaskMask:
         """Return what is stored of a mask; its accuracy is that on the task it belongs to."""

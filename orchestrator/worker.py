@@ -32,7 +32,7 @@ from core.superposition import Bank, MaskBank
 from core.task_inference import TaskSearch, search_first
 from core.training import CohortResult, Step, train_cohort
 from orchestrator.inference_tables import write_part
-from orchestrator.jobs import Job, JobResult, Question, RecoveryQuestion, TaskReport, WorkerSetup
+from orchestrator.jobs import Job, JobResult, Question, RecoveryQuestion, WorkerSetup, task_reports
 from orchestrator.recovery_work import recover_task
 from orchestrator.stream_work import StreamWork
 from storage.bank_file import map_bank
@@ -98,17 +98,7 @@ class Worker:
         masks = [_task_mask(result, k, float(correct[k].mean())) for k in range(len(result.tasks))]
         self._store.write_cohort(masks, self._provenance(finished_s))
         num_weights = sum(math.prod(shape) for shape in self._setup.identity.shapes)
-        reports = tuple(
-            TaskReport(
-                task=mask.task,
-                test_accuracy=mask.test_accuracy,
-                train_loss=mask.train_loss,
-                train_seconds=mask.train_seconds,
-                density=mask.density(num_weights),
-                finished_s=finished_s,
-            )
-            for mask in masks
-        )
+        reports = task_reports(masks, num_weights, finished_s)
         return JobResult(reports=reports, correct=self._counts(result.tasks, correct), note=self._note)
 
     def _train_cohort(self, job: Job) -> CohortResult:

@@ -121,9 +121,14 @@ class RunLayout:
         """Return the steps of tasks ``first`` to ``last`` while the tables are not whole."""
         return self.evaluation_parts(label, k, num_batches) / f"steps-{first:05d}-{last:05d}.parquet"
 
+    @property
+    def memories(self) -> Path:
+        """Folder of Hopfield memories."""
+        return self.root / "hopfield"
+
     def memory(self, rule: str, num_masks: int) -> Path:
         """Return the Hopfield memory of the first ``num_masks`` masks, stored by ``rule``."""
-        return self.root / "hopfield" / f"{rule}-{num_masks:05d}.parquet"
+        return self.memories / f"{rule}-{num_masks:05d}.parquet"
 
     @property
     def stream(self) -> Path:

@@ -1,11 +1,12 @@
-"""Is everything in ``masks/`` what it should be? Found out, named, and put aside if asked."""
+"""Are masks and Hopfield memories what they should be? Found out, named, and put aside if asked."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from core.errors import DamagedFileError, ForeignFileError
+from storage.hopfield_file import read_memory
 from storage.layout import cohort_range, temporary_writer
 from storage.mask_store import MaskStore
 
@@ -41,7 +42,7 @@ class Verdict:
 
 
 def verify_masks(store: MaskStore) -> Verdict:
-    """Read every file of ``masks/`` whole: checksums, digests, padding, whose it is."""
+    """Read every file of ``masks/`` and ``hopfield/`` whole: checksums, digests, padding, whose it is."""
     tasks: set[int] = set()
     problems, provenances = [], set()
     for path in _entries(store.layout.masks):
@@ -55,7 +56,7 @@ def verify_masks(store: MaskStore) -> Verdict:
             problems.append(Problem(kind="foreign", path=path, message=_named(path, error)))
     return Verdict(
         tasks=frozenset(tasks),
-        problems=tuple(problems),
+        problems=(*problems, *_memory_problems(store)),
         provenances=tuple(sorted((e, d, t) for e, d, t in provenances)),
     )
 
@@ -75,6 +76,17 @@ def quarantine(store: MaskStore, problems: Iterable[Problem]) -> list[Path]:
         problem.path.rename(target)
         moved.append(target)
     return moved
+
+
+def _memory_problems(store: MaskStore) -> Iterator[Problem]:
+    """Read every Hopfield memory whole; yield those that are not good."""
+    for path in _entries(store.layout.memories):
+        try:
+            read_memory(path, store.identity.fingerprint, store.identity.names)
+        except DamagedFileError as error:
+            yield Problem(kind="damaged", path=path, message=_named(path, error))
+        except ForeignFileError as error:
+            yield Problem(kind="foreign", path=path, message=_named(path, error))
 
 
 def _check(store: MaskStore, path: Path) -> list[int]:

@@ -112,10 +112,18 @@ def test_the_other_rule_has_its_own_memory(run):
     assert names == {"storkey-00005.parquet", "hebbian-00005.parquet"}
 
 
-def test_a_damaged_memory_is_made_again_from_the_masks(run):
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[: len(c) // 2], lambda c: c[:99] + bytes([c[99] ^ 1]) + c[100:]]
+)
+def test_a_damaged_memory_is_named_and_made_again_from_the_masks(run, capsys, damage):
     path = run.layout.memory("storkey", 5)
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+    assert supsup("verify", run.layout.root) == 0
+    path.write_bytes(damage(content))
+    assert supsup("verify", run.layout.root) == 1
+    assert f"damaged: {path}" in capsys.readouterr().out
+    assert supsup("verify", run.layout.root, "--repair") == 0
+    assert not path.exists()
     for table in run.layout.evaluations.glob("GNs-*"):
         table.unlink()
     assert supsup("evaluate", run.layout.root) == 0

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,9 +17,9 @@ from orchestrator.stream_log import finished_log, score_rows
 from orchestrator.sweep import run_sweep
 from storage.files import temporaries
 from tests.conftest import sweep_text
+from tests.integration.test_crash import start
 from tests.orchestrator.fakes import Recorder
 
-SUPSUP = Path(sys.executable).with_name("supsup")
 NETWORK = "{kind: mlp, hidden: [48], outputs: 32}"
 TRAINING = (
     "{task_identity: none, steps: 60, batch_size: 16, optimizer: {kind: rmsprop, lr: 3.0e-3}, "
@@ -244,16 +242,6 @@ def test_kill_9_of_the_process_group_at_three_moments(tmp_path):
     assert digests(config) == digests(expected)
     assert finished_log(locate_run(config)) == finished_log(locate_run(expected))
     assert temporaries(layout.root) == []
-
-
-def start(path: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [SUPSUP, "run", path],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def modified(path: Path) -> int:
