@@ -18,7 +18,7 @@ from orchestrator.plan import Plan
 from orchestrator.provenance import package_version
 from orchestrator.report import Measured, metrics_by_k
 from orchestrator.run_folder import Resources, Run
-from orchestrator.stream_log import num_expected_masks
+from orchestrator.stream_log import curves, finished_log, num_expected_masks
 from orchestrator.tracked import TrackedEnd, TrackedRun, absolute_uri, sqlite_path
 from orchestrator.tracking import Tracker, flat_params, known_reports, make_tracker
 from storage.run_file import RunRecord
@@ -121,7 +121,7 @@ class Phases:
         end = TrackedEnd(
             # Evaluating what is there does not finish a run that was stopped.
             status="FAILED" if failures else "FINISHED" if is_trained else "KILLED",
-            metrics=metrics_by_k(measured, own),
+            metrics=metrics_by_k(measured, own) + self._stream_curves(),
             artifacts=(
                 (layout.config, None),
                 (layout.tasks, None),
@@ -136,6 +136,9 @@ class Phases:
                 f"MLflow has not taken everything of this run; all of it is in {layout.root}, and the "
                 "next `supsup run` of the same sweep sends the rest"
             )
+
+    def _stream_curves(self) -> tuple[tuple[str, int, float], ...]:
+        return () if self.run.config.training.is_given else curves(finished_log(self.run) or [])
 
     def close(self) -> None:
         """End the executor, if one was started."""

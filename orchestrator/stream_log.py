@@ -7,6 +7,7 @@ from orchestrator.run_folder import Run
 from storage.decisions import read_decisions
 
 Rows = list[dict[str, Any]]
+MAX_CURVE_POINTS = 1000  # more make MLflow slow and a chart no clearer
 
 
 def choices_of(rows: Rows) -> list[tuple[Choice, int]]:
@@ -24,6 +25,17 @@ def finished_log(run: Run) -> Rows | None:
     """Return the log of a stream that has ended, None before that. Raises DamagedFileError."""
     rows, is_complete = read_decisions(run.layout, run.fingerprint)
     return rows if is_complete else None
+
+
+def curves(rows: Rows) -> tuple[tuple[str, int, float], ...]:
+    """Return (key, decision, value) for MLflow: masks allocated, and how sure the best one was."""
+    found = []
+    for row in rows[:: -(-len(rows) // MAX_CURVE_POINTS) or 1]:
+        found.append(("stream/num_masks", row["decision"], float(row["num_masks"])))
+        if row["max_nu"] is not None:
+            confidence = row["max_nu"] * row["num_candidates"]
+            found.append(("stream/confidence", row["decision"], confidence))
+    return tuple(found)
 
 
 def num_expected_masks(run: Run, num_tasks: int) -> int:

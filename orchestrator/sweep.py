@@ -94,9 +94,11 @@ def _say_engine(phases: Phases) -> None:
 
 
 def _set_bad_files_aside(run: Run, display: Display) -> Verdict:
-    """Verify all masks; move what is bad among mask files out of the way and say so."""
+    """Verify all masks and memories; move what is bad among their files out of the way and say so."""
     verdict = verify_masks(run.store)
-    bad = [p for p in verdict.problems if p.path in set(run.store.files())]
+    mask_files, memories = set(run.store.files()), run.layout.memories
+    bad = [p for p in verdict.problems if p.path and (p.path in mask_files or p.path.parent == memories)]
     for problem, place in zip(bad, quarantine(run.store, bad), strict=True):
-        display.message(f"{problem.message}\n  moved to {place}; its tasks are trained again")
+        again = "its tasks are trained again" if problem.path in mask_files else "it is made again"
+        display.message(f"{problem.message}\n  moved to {place}; {again}")
     return verdict
