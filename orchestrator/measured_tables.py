@@ -12,7 +12,7 @@ from storage.bank_file import num_leading
 def print_measured(console: Console, run: Run, measured: Measured) -> None:
     """Print accuracy by scenario, way of inference and k; what was asked and left out, aloud."""
     inferred = Table("scenario", "inference", "k", "accuracy", "task right", "in best 5", box=SIMPLE_HEAD)
-    recovery = Column("recovery", overflow="fold")
+    recovery = Column("recovery", no_wrap=True)
     recovered = Table(
         "scenario", recovery, "k", "accuracy", "true mask", "found exactly", "steps", box=SIMPLE_HEAD
     )
