@@ -15,7 +15,8 @@ from typing import Any
 
 from rich.console import Console
 
-from core.errors import SupSupError, first_line
+from core.datasets import load_dataset
+from core.errors import ConfigError, SupSupError, first_line
 from orchestrator.config import SweepConfig, build_sweep, config_values
 from orchestrator.config_sections import Value
 from orchestrator.display import Display, PlainDisplay
@@ -53,12 +54,22 @@ def plan_points(config: SweepConfig) -> list[Point]:
     assert config.search is not None, "a search has a space"
     keys = list(config.search.space)
     combinations = itertools.product(*config.search.space.values())
-    return [_point(config, dict(zip(keys, values, strict=True))) for values in combinations]
+    points = [_point(config, dict(zip(keys, values, strict=True))) for values in combinations]
+    by_folder: dict[Path, Point] = {}
+    for point in points:
+        other = by_folder.setdefault(locate_run(point.config).layout.root, point)
+        if other is not point:
+            raise ConfigError(
+                f"search.space: found ({other}) and ({point}), which are one run; expected points whose masks "
+                "differ (with the task given, the number of tasks makes no other run)"
+            )
+    return points
 
 
 def run_search(config: SweepConfig, data_folder: Path | None, display: Display) -> list[PointResult]:
     """Run every point, tell of each as it ends, write ``search.json``; results in the points' order."""
     points = plan_points(config)
+    load_dataset(config.benchmark.dataset, data_folder)  # what is missing is said once, before anything runs
     results: list[PointResult | None] = [None] * len(points)
     work = partial(_run_point, data_folder=data_folder)
     for number, (index, outcome) in enumerate(_run_all(config, work, points), start=1):

@@ -91,6 +91,24 @@ def test_a_wrong_space_is_refused(sweep, setting, words):
     assert all(word in str(refused.value) for word in words)
 
 
+def test_points_that_are_one_run_are_refused(sweep, capsys):
+    assert supsup("run", sweep, "search.space.benchmark.num_tasks=[2,3]") == 2
+    assert "(num_tasks 2) and (num_tasks 3), which are one run" in capsys.readouterr().err
+
+
+def test_missing_data_is_said_once_before_anything_runs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SUPSUP_DATA", str(tmp_path / "nowhere"))
+    path = tmp_path / "mnist.yaml"
+    lines = {
+        "benchmark": "{kind: permuted, dataset: mnist, num_tasks: 2}",
+        "network": "{kind: mlp, hidden: [8], outputs: 10}",
+    }
+    path.write_text(sweep_text(tmp_path / "runs", evaluation="{}", **lines))
+    assert supsup("run", path, "search.space.seed=[1,2]") == 2
+    assert capsys.readouterr().err.count("nowhere") == 1
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_wrong_point_is_named_before_anything_runs(sweep, tmp_path, capsys):
     assert supsup("run", sweep, "search.space.training.steps=[20,0]") == 2
     assert "search point training.steps=0" in capsys.readouterr().err
