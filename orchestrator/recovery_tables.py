@@ -1,14 +1,9 @@
 """Tables of HopSupSup: what recovered masks classify, and each step of each recovery."""
 
-from typing import Any
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from core.evaluation_batches import batch_sizes
-from core.recovery import Recovery
-from core.specs import TEST_BATCH_SIZE
 from orchestrator.inference_tables import (
     Metrics,
     drop_parts,
@@ -20,30 +15,9 @@ from orchestrator.inference_tables import (
 )
 from orchestrator.jobs import RecoveryQuestion
 from orchestrator.run_folder import Run
-from storage.layout import RunLayout
 from storage.tables import read_evaluation, task_accuracies, task_shares, write_evaluation
 
 SCENARIO = "GNs"
-
-
-def write_recovery_part(
-    layout: RunLayout,
-    fingerprint: str,
-    question: RecoveryQuestion,
-    *,
-    task: int,
-    recovery: Recovery,
-    counts: dict[str, Any],
-) -> None:
-    """Commit what became of one task: its steps first, since the other file says that it is done.
-
-    counts: int32 columns ``first_image``, ``num_correct`` and ``num_correct_given`` (or None).
-    """
-    metadata = {"fingerprint": fingerprint, "k": str(question.k)}
-    steps = layout.recovery_part(*place(question), task, task)
-    write_evaluation(steps, _steps_table(task, recovery), metadata)
-    scored = layout.evaluation_part(*place(question), task, task)
-    write_evaluation(scored, _scored_table(task, counts), metadata)
 
 
 def merge_recovery(run: Run, question: RecoveryQuestion) -> None:
@@ -116,42 +90,3 @@ def _step_metrics(run: Run, question: RecoveryQuestion) -> Metrics:
     if needed:
         metrics |= {"mean_steps": float(np.mean(needed)), "most_steps": float(max(needed))}
     return metrics
-
-
-def _steps_table(task: int, recovery: Recovery) -> pa.Table:
-    num = len(recovery.energy)
-    return pa.table(
-        {
-            "task": np.full(num, task, dtype=np.int32),
-            "step": np.arange(num, dtype=np.int32),
-            "hamming": pa.nulls(num, pa.int32()) if recovery.hamming is None else recovery.hamming,
-            "energy": recovery.energy,
-            "entropy": [*recovery.entropy.tolist(), None],
-        }
-    )
-
-
-def _scored_table(task: int, counts: dict[str, Any]) -> pa.Table:
-    num = len(counts["num_correct"])
-    given = counts["num_correct_given"]
-    return pa.table(
-        {
-            "task": np.full(num, task, dtype=np.int32),
-            "batch": np.arange(num, dtype=np.int32),
-            "first_image": counts["first_image"],
-            "num_images": counts["num_images"],
-            "inferred_task": pa.nulls(num, pa.int32()),
-            "num_correct": counts["num_correct"],
-            "num_correct_given": pa.nulls(num, pa.int32()) if given is None else given,
-        }
-    )
-
-
-def scored_counts(num_scored: int, stride: int, offset: int, num_batches: int | None) -> dict[str, Any]:
-    """Return first image and size of each batch of 128 scored images.
-
-    stride, offset: image i of those scored is image ``i * stride + offset`` of the test set.
-    """
-    sizes = batch_sizes(num_scored)[:num_batches]
-    first = np.arange(len(sizes), dtype=np.int32) * TEST_BATCH_SIZE * stride + offset
-    return {"first_image": first.astype(np.int32), "num_images": sizes}

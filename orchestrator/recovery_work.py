@@ -3,24 +3,28 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
 
 from core.benchmarks import task_view
 from core.datasets import Dataset
-from core.evaluation_batches import batch_counts
+from core.evaluation_batches import batch_counts, batch_sizes
 from core.hopfield import HopfieldMemory, Pattern
 from core.inputs import Pixels
 from core.masks import unpack
 from core.output_masks import correct_with_masks, task_images
-from core.recovery import recover, split_images
+from core.recovery import Recovery, recover, split_images
 from core.specs import TEST_BATCH_SIZE
+from orchestrator.inference_tables import place
 from orchestrator.jobs import RecoveryQuestion, WorkerSetup
-from orchestrator.recovery_tables import scored_counts, write_recovery_part
 from storage.hopfield_file import read_memory
+from storage.layout import RunLayout
 from storage.mask_store import MaskStore
+from storage.tables import write_evaluation
 
 
 def recover_task(
@@ -47,10 +51,10 @@ def recover_task(
     most = len(scored) if question.num_batches is None else question.num_batches * TEST_BATCH_SIZE
     x_NI, labels_N = task_images(setup.spec, task, dataset, pixels, scored[:most])
     stride, offset = (1, 0) if question.hopfield.adapt_on == "same" else (2, 1)
-    counts = scored_counts(len(scored), stride, offset, question.num_batches)
+    counts = _scored_counts(len(scored), stride, offset, question.num_batches)
     found = correct_with_masks(x_NI, labels_N, base, recovery.mask)
     given = None if true_mask is None else correct_with_masks(x_NI, labels_N, base, true_mask)
-    write_recovery_part(
+    _write_part(
         setup.layout,
         setup.identity.fingerprint,
         question,
@@ -58,6 +62,26 @@ def recover_task(
         recovery=recovery,
         counts=counts | {"num_correct": batch_counts(found), "num_correct_given": _counts(given)},
     )
+
+
+def _write_part(
+    layout: RunLayout,
+    fingerprint: str,
+    question: RecoveryQuestion,
+    *,
+    task: int,
+    recovery: Recovery,
+    counts: dict[str, Any],
+) -> None:
+    """Commit what became of one task: its steps first, since the other file says that it is done.
+
+    counts: int32 columns ``first_image``, ``num_correct`` and ``num_correct_given`` (or None).
+    """
+    metadata = {"fingerprint": fingerprint, "k": str(question.k)}
+    steps = layout.recovery_part(*place(question), task, task)
+    write_evaluation(steps, _steps_table(task, recovery), metadata)
+    scored = layout.evaluation_part(*place(question), task, task)
+    write_evaluation(scored, _scored_table(task, counts), metadata)
 
 
 def _counts(correct: NDArray[np.bool_] | None) -> NDArray[np.int32] | None:
@@ -74,3 +98,42 @@ def _true_mask(store: MaskStore, task: int) -> tuple[Pattern, ...] | None:
 def _memory(path: Path, fingerprint: str, names: tuple[str, ...]) -> HopfieldMemory:
     """Keep the memory last read: tens of megabytes, the same for every task of a question."""
     return read_memory(path, fingerprint, names)
+
+
+def _steps_table(task: int, recovery: Recovery) -> pa.Table:
+    num = len(recovery.energy)
+    return pa.table(
+        {
+            "task": np.full(num, task, dtype=np.int32),
+            "step": np.arange(num, dtype=np.int32),
+            "hamming": pa.nulls(num, pa.int32()) if recovery.hamming is None else recovery.hamming,
+            "energy": recovery.energy,
+            "entropy": [*recovery.entropy.tolist(), None],
+        }
+    )
+
+
+def _scored_table(task: int, counts: dict[str, Any]) -> pa.Table:
+    num = len(counts["num_correct"])
+    given = counts["num_correct_given"]
+    return pa.table(
+        {
+            "task": np.full(num, task, dtype=np.int32),
+            "batch": np.arange(num, dtype=np.int32),
+            "first_image": counts["first_image"],
+            "num_images": counts["num_images"],
+            "inferred_task": pa.nulls(num, pa.int32()),
+            "num_correct": counts["num_correct"],
+            "num_correct_given": pa.nulls(num, pa.int32()) if given is None else given,
+        }
+    )
+
+
+def _scored_counts(num_scored: int, stride: int, offset: int, num_batches: int | None) -> dict[str, Any]:
+    """Return first image and size of each batch of 128 scored images.
+
+    stride, offset: image i of those scored is image ``i * stride + offset`` of the test set.
+    """
+    sizes = batch_sizes(num_scored)[:num_batches]
+    first = np.arange(len(sizes), dtype=np.int32) * TEST_BATCH_SIZE * stride + offset
+    return {"first_image": first.astype(np.int32), "num_images": sizes}

@@ -18,6 +18,7 @@ OWNERS = {
     "pydantic": {"orchestrator/config.py", "orchestrator/config_errors.py"},
     "numba": {"core/packed_loops.py", "core/fused_loops.py"},
     "PIL": {"orchestrator/images.py"},
+    "matplotlib": {"orchestrator/figures.py"},
     "typer": {"orchestrator/cli.py"},
     "sklearn": {"core/datasets.py"},
     "pooch": {"core/idx_files.py"},
@@ -161,6 +162,16 @@ def test_help_loads_nothing_heavy():
         print(sorted({"torch", "ray", "mlflow", "pyarrow", "numpy", "omegaconf", "pydantic"} & set(sys.modules)))
     """)
     assert heavy.strip().endswith("[]")
+
+
+def test_a_controller_of_ray_workers_loads_neither_torch_nor_the_figures():
+    """Seconds and hundreds of megabytes that only workers and the end of a run need."""
+    loaded = run_python("""
+        import sys
+        import orchestrator.search, orchestrator.sweep, orchestrator.status
+        print(sorted({"torch", "ray", "mlflow", "matplotlib"} & set(sys.modules)))
+    """)
+    assert loaded.strip() == "[]"
 
 
 def test_every_room_has_its_tests():
