@@ -322,7 +322,7 @@ def refused(capsys, run, *arguments, words=()):
         ("evaluation.inference.images=0", ["evaluation.inference.images", "1 to 128"]),
         ("evaluation.inference.images=129", ["129"]),
         ("evaluation.scenarios=[]", ["evaluation.scenarios"]),
-        ("evaluation.scenarios=[NNs]", ["'NNs'", "'GNu'"]),
+        ("evaluation.scenarios=[NNs]", ["'NNs'", "GG, GNs, GNu"]),
         ("evaluation.at=[0]", ["evaluation.at"]),
     ],
 )
