@@ -16,6 +16,7 @@ Letters: D outputs of a masked layer, N masks.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,21 @@ class HopfieldMemory:
         """Return the mean of the stored z, float32 [D] a layer; zeros for an empty memory."""
         num = np.float32(max(1, self.num_masks))
         return tuple(layer.total.astype(np.float32) / num for layer in self.layers)
+
+
+def memory_num_bytes(widths: Sequence[int]) -> int:
+    """Return the bytes of a memory of layers of D = ``widths``: float32 Psi and int32 sums."""
+    return sum(4 * d * d + 4 * d for d in widths)
+
+
+def steps_to_exact(hamming: NDArray[np.integer[Any]]) -> int | None:
+    """Return after how many steps no bit was wrong any more, None where some were to the end.
+
+    hamming: bits wrong before each step, and at the end.
+    """
+    wrong = np.flatnonzero(hamming)
+    needed = int(wrong[-1]) + 1 if len(wrong) else 0
+    return None if needed == len(hamming) else needed
 
 
 def empty_memory(rule: HopfieldRule, widths: Sequence[int]) -> HopfieldMemory:

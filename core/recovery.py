@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.hopfield import HopfieldMemory, Pattern
+from core.hopfield import HopfieldMemory, Pattern, steps_to_exact
 from core.hopfield_specs import HopfieldSpec
 from core.objectives import entropy
 from core.optimizers import Optimizer
@@ -44,10 +44,7 @@ class Recovery:
     @property
     def num_steps(self) -> int | None:
         """Steps after which the mask was the true one for good; None where it never was, or unknown."""
-        if self.hamming is None or self.hamming[-1] != 0:
-            return None
-        wrong = np.flatnonzero(self.hamming)
-        return int(wrong[-1]) + 1 if len(wrong) else 0
+        return None if self.hamming is None else steps_to_exact(self.hamming)
 
 
 def recover(

@@ -26,12 +26,11 @@ from core.inputs import Pixels, gather_inputs
 from core.masks import bits_digest, pack
 from core.optimizers import Optimizer
 from core.packed_sums import TILE_BYTES, num_tiles, to_tiles
-from core.seeding import stream
 from core.specs import InferenceSpec, RunSpec
 from core.superposition import MaskBank, superpose
 from core.task_inference import TaskSearch
 from core.task_stream import num_decisions, parts, plan_visits
-from core.training import CohortState, Step, image_order, start_scores, start_state
+from core.training import CohortState, Step, draw_scores, image_order, start_state
 
 Array = NDArray[np.float32]
 SPARE_MASKS = 64  # room of the bank grows by at least so many
@@ -212,10 +211,8 @@ class StreamTrainer:
         return state
 
     def _start(self, mask: int) -> tuple[Array, ...]:
-        draw = stream(self._spec.seed, "scores", mask)
         scores = tuple(np.empty(shape, dtype=np.float32) for shape in self._shapes)
-        for layer in scores:
-            start_scores(draw, layer)
+        draw_scores(self._spec.seed, mask, scores)
         return scores
 
     def _batches(self, task: int, first: int, num: int) -> tuple[torch.Tensor, torch.Tensor]:

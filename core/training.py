@@ -194,9 +194,7 @@ def _draw(
 
     def draw(k: int) -> None:
         order_KT[k] = image_order(spec, tasks[k], views[k], order_KT.shape[1])
-        start = stream(spec.seed, "scores", tasks[k])
-        for layer in scores:
-            start_scores(start, layer[k])
+        draw_scores(spec.seed, tasks[k], [layer[k] for layer in scores])
 
     num_threads = len(os.sched_getaffinity(0)) if device.type == "cuda" else torch.get_num_threads()
     with ThreadPoolExecutor(num_threads) as pool:
@@ -227,7 +225,14 @@ def start_state(optimizer: Optimizer, scores: list[Tensor], fixed: FixedWeights)
     )
 
 
-def start_scores(draw: np.random.Generator, out: NDArray[np.float32]) -> None:
+def draw_scores(seed: int, task: int, scores: Sequence[NDArray[np.float32]]) -> None:
+    """Fill each layer, float32 [O, I], with the task's first scores."""
+    draw = stream(seed, "scores", task)
+    for layer in scores:
+        _fill_scores(draw, layer)
+
+
+def _fill_scores(draw: np.random.Generator, out: NDArray[np.float32]) -> None:
     """Fill ``out``, float32 [O, I], from U(-1/sqrt(fan_in), +1/sqrt(fan_in))."""
     draw.random(dtype=np.float32, out=out)
     out *= 2

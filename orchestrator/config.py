@@ -162,6 +162,25 @@ def config_values(config: SweepConfig) -> dict[str, Any]:
     return values
 
 
+def dotted_keys(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings to dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= dotted_keys(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def set_keys(config: SweepConfig, settings: typing.Mapping[str, Any], source: str) -> SweepConfig:
+    """Return ``config`` with values by dotted key; ``source`` is named in errors. Raises ConfigError."""
+    values = OmegaConf.create(config_values(config))
+    for key, value in settings.items():
+        OmegaConf.update(values, key, value)
+    return build_sweep(OmegaConf.to_container(values), source)
+
+
 def build_sweep(content: Any, source: str) -> SweepConfig:
     """Check plain values into a ``SweepConfig``; ``source`` is named in errors."""
     try:
@@ -181,14 +200,7 @@ def _with_flat_space(content: Any) -> Any:
     space = search.get("space") if isinstance(search, dict) else None
     if not isinstance(space, dict):
         return content
-    return {**content, "search": {**content["search"], "space": _dotted(space)}}
-
-
-def _dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+    return {**content, "search": {**content["search"], "space": dotted_keys(space)}}
 
 
 def _read_yaml(path: Path) -> Any:

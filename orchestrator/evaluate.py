@@ -20,7 +20,7 @@ from orchestrator.inference_tables import (
 )
 from orchestrator.jobs import Question
 from orchestrator.phases import Phases, working
-from orchestrator.plan import Plan, plan_jobs
+from orchestrator.plan import join_plans, plan_jobs
 from orchestrator.recovery import evaluate_recovery, has_memory
 from orchestrator.report import (
     Measured,
@@ -117,10 +117,9 @@ def _inferred(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
     open_questions = [question for question in questions if not is_answered(run, question)]
     if open_questions:
         make_bank(run.store, open_questions[0].bank)
-    plans = [
+    plan = join_plans(
         plan_jobs(q.k, INFERENCE_BLOCK_TASKS, inferred_tasks(run, q), "infer", q) for q in open_questions
-    ]
-    plan = Plan(jobs=tuple(job for p in plans for job in p.jobs), num_done=sum(p.num_done for p in plans))
+    )
     verb = f"inferring tasks ({run.config.evaluation.way.label})"
     _, failures = phases.work(verb, plan, sum(question.k for question in open_questions))
     measured: Measured = {}

@@ -8,7 +8,7 @@ from typing import Any
 from core.datasets import Dataset
 from core.errors import SupSupError, first_line
 from core.task_stream import num_decisions
-from orchestrator.config import build_sweep, config_values
+from orchestrator.config import build_sweep, config_values, dotted_keys
 from orchestrator.controller import Failure, RetryPolicy, run_jobs
 from orchestrator.display import Display
 from orchestrator.executors import Executor
@@ -20,7 +20,7 @@ from orchestrator.report import Measured, metrics_by_k
 from orchestrator.run_folder import Resources, Run
 from orchestrator.stream_log import curves, finished_log, num_expected_masks
 from orchestrator.tracked import TrackedEnd, TrackedRun, absolute_uri, sqlite_path
-from orchestrator.tracking import Tracker, flat_params, known_reports, make_tracker
+from orchestrator.tracking import Tracker, known_reports, make_tracker
 from storage.run_file import RunRecord
 from storage.stream_state import read_position
 
@@ -178,7 +178,7 @@ def _tracked_run(run: Run, record: RunRecord) -> TrackedRun:
         name=run.name,
         fingerprint=run.fingerprint,
         created_s=record.created_s,
-        params=flat_params(config_values(run.config))
+        params=dotted_keys(config_values(run.config))
         | {"cohort_size": record.cohort_size, "engine": record.engine, "supsup": package_version("supsup")},
         artifact_root=root / "mlflow-artifacts" / run.config.name,
         task_runs=run.config.tracking.task_runs,

@@ -1,6 +1,6 @@
 """What is left to do, from the configuration and from what is on disk. Pure."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.jobs import Job, JobKind, Question, RecoveryQuestion
@@ -35,6 +35,14 @@ def plan_jobs(
         Job(first=run[0], last=run[-1], kind=kind, question=question) for run in _runs(missing, cohort_size)
     )
     return Plan(jobs=jobs, num_done=num_tasks - len(missing))
+
+
+def join_plans(plans: Iterable[Plan]) -> Plan:
+    """Return one plan with the jobs of all, in order."""
+    plans = list(plans)
+    return Plan(
+        jobs=tuple(job for plan in plans for job in plan.jobs), num_done=sum(plan.num_done for plan in plans)
+    )
 
 
 def auto_cohort_size(

@@ -108,14 +108,10 @@ class RayExecutor:
         name, handle, job = self._busy.pop(reference)
         # First in line again: jobs that go one after another stay with the worker that knows them.
         self._idle = {name: handle, **self._idle}
-        try:
-            return Outcome(job=job, worker=name, result=ray.get(reference))
-        except RayTaskError as error:  # first: it is also an instance of the worker's own class
-            cause = error.cause if isinstance(error.cause, Exception) else error
-            return Outcome(job=job, worker=name, error=cause)
-        except RayError as error:
-            lost = LostWorkerError(f"{name} was lost: {first_line(error)}")
-            return Outcome(job=job, worker=name, error=lost)
+        found = _result_or_error(reference, name)
+        if isinstance(found, Exception):
+            return Outcome(job=job, worker=name, error=found)
+        return Outcome(job=job, worker=name, result=found)
 
 
 def run_in_parallel(
@@ -148,7 +144,7 @@ def run_in_parallel(
                 index, item = waiting.pop(0)
                 out[remote.remote(work, item)] = index
             (ready, *_), _ = ray.wait(list(out), num_returns=1)
-            yield out.pop(ready), _result_or_error(ready)
+            yield out.pop(ready), _result_or_error(ready, "the worker")
     finally:
         if owns_ray:
             ray.shutdown()
@@ -158,13 +154,14 @@ def _call(work: Callable[[Any], Any], item: Any) -> Any:
     return work(item)
 
 
-def _result_or_error(reference: Any) -> Any:
+def _result_or_error(reference: Any, worker: str) -> Any:
+    """Return what a call gave, or the error it ended with."""
     try:
         return ray.get(reference)
-    except RayTaskError as error:
+    except RayTaskError as error:  # first: it is also an instance of the worker's own class
         return error.cause if isinstance(error.cause, Exception) else error
     except RayError as error:
-        return LostWorkerError(f"the worker was lost: {first_line(error)}")
+        return LostWorkerError(f"{worker} was lost: {first_line(error)}")
 
 
 def _thread_variables(num_threads: int) -> dict[str, str]:

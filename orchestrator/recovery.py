@@ -7,13 +7,13 @@ from orchestrator.controller import Failure
 from orchestrator.inference_tables import inferred_tasks, is_answered
 from orchestrator.jobs import RecoveryQuestion
 from orchestrator.phases import Phases
-from orchestrator.plan import Plan, plan_jobs
+from orchestrator.plan import join_plans, plan_jobs
 from orchestrator.recovery_tables import SCENARIO, merge_recovery, recovery_metrics, recovery_steps
 from orchestrator.report import Measured, scenario_key, test_batches
 from orchestrator.report_figures import draw_recovery
 from orchestrator.run_folder import Run
 from storage.bank_file import leading_digests
-from storage.hopfield_file import memory_num_bytes, stored_masks_digest, write_memory
+from storage.hopfield_file import stored_masks_digest, write_memory
 
 
 def evaluate_recovery(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
@@ -21,15 +21,14 @@ def evaluate_recovery(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
     run = phases.run
     questions = [question for question in _questions(run) if _ensure_memory(phases, question)]
     open_questions = [question for question in questions if not is_answered(run, question)]
-    plans = [plan_jobs(q.k, 1, inferred_tasks(run, q), "recover", q) for q in open_questions]
-    plan = Plan(jobs=tuple(job for p in plans for job in p.jobs), num_done=sum(p.num_done for p in plans))
+    plan = join_plans(plan_jobs(q.k, 1, inferred_tasks(run, q), "recover", q) for q in open_questions)
     label = run.config.evaluation.way.label
     _, failures = phases.work(f"recovering masks ({label})", plan, sum(q.k for q in open_questions))
     for question in open_questions:
         merge_recovery(run, question)
     by_k = {}
     for question in questions:
-        metrics = recovery_metrics(run, question, psi_bytes=memory_num_bytes(question.memory))
+        metrics = recovery_metrics(run, question)
         if metrics is not None:
             draw_recovery(run, recovery_steps(run, question), question.label, question.k)
             by_k[str(question.k)] = metrics

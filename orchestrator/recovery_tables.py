@@ -4,6 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from core.hopfield import memory_num_bytes, steps_to_exact
+from core.masks import packed_num_bytes
 from orchestrator.inference_tables import (
     Metrics,
     drop_parts,
@@ -42,7 +44,7 @@ def merge_recovery(run: Run, question: RecoveryQuestion) -> None:
     drop_parts(run, question)
 
 
-def recovery_metrics(run: Run, question: RecoveryQuestion, *, psi_bytes: int) -> Metrics | None:
+def recovery_metrics(run: Run, question: RecoveryQuestion) -> Metrics | None:
     """Return what the tables say, None without tables.
 
     Means over tasks, fractions: ``accuracy`` with the recovered masks, ``given_accuracy`` with the
@@ -53,8 +55,8 @@ def recovery_metrics(run: Run, question: RecoveryQuestion, *, psi_bytes: int) ->
     table = stored_table(run, question, SCENARIO)
     if table is None:
         return None
-    bits = sum(int(np.prod(shape)) for shape in run.identity.shapes)
-    mask_bytes = -(-bits // 8)
+    shapes = run.identity.shapes
+    psi_bytes, mask_bytes = memory_num_bytes([width for (width,) in shapes]), packed_num_bytes(shapes)
     metrics = {
         "accuracy": mean(task_accuracies(table)),
         "psi_bytes": float(psi_bytes),
@@ -72,20 +74,13 @@ def recovery_steps(run: Run, question: RecoveryQuestion) -> pa.Table:
     return read_evaluation(run.layout.recovery(*place(question)), run.fingerprint)
 
 
-def exact_steps(steps: pa.Table) -> dict[int, int | None]:
-    """Return, by task, after how many steps its mask was found for good; None where it was not."""
-    found: dict[int, int | None] = {}
-    for task in pc.unique(steps["task"]).to_pylist():
-        hamming = steps.filter(pc.equal(steps["task"], task))["hamming"].to_numpy()
-        wrong = np.flatnonzero(hamming)
-        last = int(wrong[-1]) + 1 if len(wrong) else 0
-        found[task] = None if last == len(hamming) else last
-    return found
-
-
 def _step_metrics(run: Run, question: RecoveryQuestion) -> Metrics:
-    found = exact_steps(recovery_steps(run, question))
-    needed = [number for number in found.values() if number is not None]
+    steps = recovery_steps(run, question)
+    tasks = pc.unique(steps["task"]).to_pylist()
+    found = [
+        steps_to_exact(steps.filter(pc.equal(steps["task"], task))["hamming"].to_numpy()) for task in tasks
+    ]
+    needed = [number for number in found if number is not None]
     metrics = {"recovered": len(needed) / len(found)}
     if needed:
         metrics |= {"mean_steps": float(np.mean(needed)), "most_steps": float(max(needed))}

@@ -44,14 +44,13 @@ def recover_task(
     memory = _memory(question.memory, setup.identity.fingerprint, setup.identity.names)
     true_mask = _true_mask(store, task)
     view = task_view(setup.spec.benchmark, dataset, task, seed=setup.spec.seed)
-    adapted, scored = split_images(question.hopfield, view.test_rows)
-    x_NI, _ = task_images(setup.spec, task, dataset, pixels, adapted)
+    adapted, scored = split_images(question.hopfield, np.arange(len(view.test_rows)))
+    x_NI, _ = task_images(setup.spec, task, dataset, pixels, view.test_rows[adapted])
     recovery = recover(question.hopfield, memory, x_NI, base, true_mask)
 
-    most = len(scored) if question.num_batches is None else question.num_batches * TEST_BATCH_SIZE
-    x_NI, labels_N = task_images(setup.spec, task, dataset, pixels, scored[:most])
-    stride, offset = (1, 0) if question.hopfield.adapt_on == "same" else (2, 1)
-    counts = _scored_counts(len(scored), stride, offset, question.num_batches)
+    if question.num_batches is not None:
+        scored = scored[: question.num_batches * TEST_BATCH_SIZE]
+    x_NI, labels_N = task_images(setup.spec, task, dataset, pixels, view.test_rows[scored])
     found = correct_with_masks(x_NI, labels_N, base, recovery.mask)
     given = None if true_mask is None else correct_with_masks(x_NI, labels_N, base, true_mask)
     _write_part(
@@ -60,7 +59,12 @@ def recover_task(
         question,
         task=task,
         recovery=recovery,
-        counts=counts | {"num_correct": batch_counts(found), "num_correct_given": _counts(given)},
+        counts={
+            "first_image": scored[::TEST_BATCH_SIZE].astype(np.int32),
+            "num_images": batch_sizes(len(scored)),
+            "num_correct": batch_counts(found),
+            "num_correct_given": _counts(given),
+        },
     )
 
 
@@ -75,7 +79,8 @@ def _write_part(
 ) -> None:
     """Commit what became of one task: its steps first, since the other file says that it is done.
 
-    counts: int32 columns ``first_image``, ``num_correct`` and ``num_correct_given`` (or None).
+    counts: int32 columns ``first_image`` (index in the task's test set), ``num_images``,
+    ``num_correct`` and ``num_correct_given`` (or None), a row a batch of scored images.
     """
     metadata = {"fingerprint": fingerprint, "k": str(question.k)}
     steps = layout.recovery_part(*place(question), task, task)
@@ -127,13 +132,3 @@ def _scored_table(task: int, counts: dict[str, Any]) -> pa.Table:
             "num_correct_given": pa.nulls(num, pa.int32()) if given is None else given,
         }
     )
-
-
-def _scored_counts(num_scored: int, stride: int, offset: int, num_batches: int | None) -> dict[str, Any]:
-    """Return first image and size of each batch of 128 scored images.
-
-    stride, offset: image i of those scored is image ``i * stride + offset`` of the test set.
-    """
-    sizes = batch_sizes(num_scored)[:num_batches]
-    first = np.arange(len(sizes), dtype=np.int32) * TEST_BATCH_SIZE * stride + offset
-    return {"first_image": first.astype(np.int32), "num_images": sizes}

@@ -17,23 +17,25 @@ from rich.console import Console
 
 from core.datasets import load_dataset
 from core.errors import ConfigError, SupSupError, first_line
-from orchestrator.config import SweepConfig, build_sweep, config_values
+from orchestrator.config import SweepConfig, set_keys
 from orchestrator.config_sections import Value
 from orchestrator.display import Display, PlainDisplay
 from orchestrator.report import Measured, metrics_by_k
 from orchestrator.resources import find_resources
 from orchestrator.run_folder import locate_run
 from storage.files import commit_json
+from storage.layout import RunLayout
 
 Settings = dict[str, Value]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One run of a search. settings: the values of this point, by dotted key."""
+    """One run of a search. settings: the values of this point, by dotted key. layout: of its folder."""
 
     settings: Settings
     config: SweepConfig
+    layout: RunLayout
 
     def __str__(self) -> str:
         return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in self.settings.items())
@@ -44,7 +46,6 @@ class PointResult:
     """What became of a point. metrics: at the largest k, by MLflow's names. error: None if it ended well."""
 
     point: Point
-    folder: str
     metrics: dict[str, float]
     error: str | None
 
@@ -57,7 +58,7 @@ def plan_points(config: SweepConfig) -> list[Point]:
     points = [_point(config, dict(zip(keys, values, strict=True))) for values in combinations]
     by_folder: dict[Path, Point] = {}
     for point in points:
-        other = by_folder.setdefault(locate_run(point.config).layout.root, point)
+        other = by_folder.setdefault(point.layout.root, point)
         if other is not point:
             raise ConfigError(
                 f"search.space: found ({other}) and ({point}), which are one run; expected points whose masks "
@@ -87,15 +88,9 @@ def search_folder(config: SweepConfig) -> Path:
 
 
 def _point(config: SweepConfig, settings: Settings) -> Point:
-    values = config_values(replace(config, search=None))
-    for key, value in settings.items():
-        *path, last = key.split(".")
-        section = values
-        for part in path:
-            section = section[part] if isinstance(section.get(part), dict) else section.setdefault(part, {})
-        section[last] = value
     named = ", ".join(f"{key}={value}" for key, value in settings.items())
-    return Point(settings=settings, config=build_sweep(values, f"search point {named}"))
+    chosen = set_keys(replace(config, search=None), settings, f"search point {named}")
+    return Point(settings=settings, config=chosen, layout=locate_run(chosen).layout)
 
 
 def _run_all(config: SweepConfig, work: Any, points: Sequence[Point]) -> Iterator[tuple[int, Any]]:
@@ -135,9 +130,7 @@ def _result(point: Point, outcome: Any) -> PointResult:
     measured, error = ({}, first_line(outcome)) if isinstance(outcome, Exception) else outcome
     by_k = sorted(metrics_by_k(measured, point.config.evaluation.way.label), key=itemgetter(1))
     metrics = {key: value for key, _, value in by_k}  # of the largest k, which comes last
-    return PointResult(
-        point=point, folder=str(locate_run(point.config).layout.root), metrics=metrics, error=error
-    )
+    return PointResult(point=point, metrics=metrics, error=error)
 
 
 def _words(result: PointResult) -> str:
@@ -150,7 +143,7 @@ def _words(result: PointResult) -> str:
 def _row(result: PointResult) -> dict[str, Any]:
     return {
         "settings": result.point.settings,
-        "folder": result.folder,
+        "folder": str(result.point.layout.root),
         "metrics": result.metrics,
         "error": result.error,
     }

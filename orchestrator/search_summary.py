@@ -45,12 +45,10 @@ def print_search(console: Console, config: SweepConfig, results: Sequence[PointR
 
 def print_search_plan(console: Console, config: SweepConfig) -> None:
     """Print the points of a search and which of their run folders exist."""
-    from orchestrator.run_folder import locate_run
-
     table = Table("run", "run folder", "", box=SIMPLE_HEAD)
     for point in plan_points(config):
-        layout = locate_run(point.config).layout
-        table.add_row(str(point), layout.root.name, "exists" if layout.run_file.exists() else "new")
+        exists = point.layout.run_file.exists()
+        table.add_row(str(point), point.layout.root.name, "exists" if exists else "new")
     console.print(table)
 
 

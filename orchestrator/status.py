@@ -52,7 +52,8 @@ class RunStatus:
 def run_status(root: Path) -> RunStatus:
     """Read a run folder's status. Raises RunFolderError."""
     run, record = open_run(root)
-    if not num_expected_masks(run, record.num_tasks):
+    num_tasks = num_expected_masks(run, record.num_tasks)
+    if not num_tasks:
         return _stream_status(run)
     facts = run.store.facts()
     done = set(facts["task"].to_pylist())
@@ -62,7 +63,7 @@ def run_status(root: Path) -> RunStatus:
     rate = _tasks_per_min(run) if holder else None
     return RunStatus(
         run=run,
-        num_tasks=num_expected_masks(run, record.num_tasks),
+        num_tasks=num_tasks,
         num_done=len(done),
         num_failed=len(failed),
         holder=holder,

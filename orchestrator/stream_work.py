@@ -157,7 +157,6 @@ class StreamWork:
         position = StreamPosition(
             fingerprint=self._setup.identity.fingerprint,
             num_decisions=done,
-            num_total=self._trainer.num_total,
             files=tuple(files),
         )
         commit_position(layout, position)

@@ -122,17 +122,6 @@ def make_tracker(uri: str | None, warn: Callable[[str], None]) -> Tracker:
     return NullTracker() if uri is None else MlflowTracker(absolute_uri(uri), warn)
 
 
-def flat_params(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings to dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= flat_params(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
 def known_reports(facts: Iterable[dict[str, Any]], finished_s: dict[int, float]) -> list[TaskReport]:
     """Turn rows of ``MaskStore.facts`` into reports; ``finished_s`` by task."""
     keys = ("task", "test_accuracy", "train_loss", "train_seconds", "density")

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError
-from storage.files import commit
 from storage.layout import RunLayout
+from storage.tables import commit_table, read_table
 
 DECISION_SCHEMA = pa.schema(
     [
@@ -34,10 +33,7 @@ def write_decisions(
     """Commit the log; ``is_complete`` says that the stream has ended and its masks are stored."""
     metadata = {"supsup.fingerprint": fingerprint, "supsup.is_complete": str(is_complete).lower()}
     table = pa.Table.from_pylist(list(rows), schema=DECISION_SCHEMA).replace_schema_metadata(metadata)
-    commit(
-        layout.decisions,
-        lambda path: pq.write_table(table, path, compression="zstd", write_page_checksum=True),
-    )
+    commit_table(layout.decisions, table)
 
 
 def read_decisions(layout: RunLayout, fingerprint: str) -> tuple[list[dict[str, Any]], bool]:
@@ -48,10 +44,7 @@ def read_decisions(layout: RunLayout, fingerprint: str) -> tuple[list[dict[str, 
     path = layout.decisions
     if not path.exists():
         return [], False
-    try:
-        table = pq.ParquetFile(path, page_checksum_verification=True).read()
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedFileError(f"{path} cannot be read: {str(error)[:160]}") from error
+    table = read_table(path)
     metadata = table.schema.metadata or {}
     if (
         metadata.get(b"supsup.fingerprint", b"").decode() != fingerprint

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from core.errors import DamagedFileError, ForeignFileError, first_line
 from core.hopfield import HopfieldLayer, HopfieldMemory
 from core.hopfield_specs import HopfieldRule
-from storage.checksum import KEY, PLACEHOLDER, check_seal, seal
+from storage.checksum import KEY, check_seal, decoded, sealed_parquet
 from storage.files import commit_bytes
 
 MEMORY_FORMAT_VERSION = 1
@@ -41,21 +41,8 @@ def write_memory(
         "supsup.rule": memory.rule,
         "supsup.num_masks": str(memory.num_masks),
         "supsup.masks_digest": masks_digest,
-        KEY: PLACEHOLDER,
     }
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(
-        sink,
-        SCHEMA,
-        compression="zstd",
-        write_page_checksum=True,
-        store_schema=False,
-        use_dictionary=False,
-        write_statistics=False,
-    ) as writer:
-        writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), row_group_size=1)
-        writer.add_key_value_metadata(metadata)
-    commit_bytes(path, seal(sink.getvalue().to_pybytes()))
+    commit_bytes(path, sealed_parquet(pa.Table.from_pylist(rows, schema=SCHEMA), metadata))
 
 
 def read_memory(path: Path, fingerprint: str, names: Sequence[str]) -> HopfieldMemory:
@@ -66,7 +53,7 @@ def read_memory(path: Path, fingerprint: str, names: Sequence[str]) -> HopfieldM
         table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(f"{path} cannot be read: {first_line(error)[:160]}") from error
-    metadata = _metadata(file)
+    metadata = decoded(file.schema_arrow.metadata)
     try:
         check_seal(content, metadata.get(KEY, ""))
     except DamagedFileError as error:
@@ -82,15 +69,9 @@ def read_memory(path: Path, fingerprint: str, names: Sequence[str]) -> HopfieldM
 def stored_masks_digest(path: Path) -> str | None:
     """Return what sums up the masks in a memory file; None where none can be read."""
     try:
-        return _metadata(pq.ParquetFile(path)).get("supsup.masks_digest")
+        return decoded(pq.ParquetFile(path).schema_arrow.metadata).get("supsup.masks_digest")
     except (pa.ArrowException, OSError):
         return None
-
-
-def memory_num_bytes(path: Path) -> int:
-    """Return the bytes that a memory takes unpacked: float32 Psi and int32 sums."""
-    widths = pq.ParquetFile(path).read(columns=["width"])["width"].to_pylist()
-    return sum(4 * width * width + 4 * width for width in widths)
 
 
 def _row(name: str, layer: HopfieldLayer) -> dict[str, object]:
@@ -111,8 +92,3 @@ def _layer(path: Path, row: dict[str, object]) -> HopfieldLayer:
         np.frombuffer(psi, dtype="<f4").reshape(width, width).copy(),
         np.frombuffer(total, dtype="<i4").copy(),
     )
-
-
-def _metadata(file: pq.ParquetFile) -> dict[str, str]:
-    raw = file.schema_arrow.metadata or {}
-    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in raw.items()}

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError, ForeignFileError, RunFolderError, first_line
 from core.masks import bits_digest, check_padding, num_ones
-from storage.checksum import KEY, PLACEHOLDER, check_seal, seal
+from storage.checksum import KEY, check_seal, decoded, sealed_parquet
 from storage.files import commit_bytes
 from storage.layout import RunLayout, cohort_range
 
@@ -36,7 +36,6 @@ SCHEMA = pa.schema(
     ]
 )
 FACTS = [name for name in SCHEMA.names if name not in ("bits", "norm_stats")]
-ZSTD_LEVEL = 3  # bits at density 0.5 do not compress; a higher level only costs time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +108,7 @@ class MaskStore:
         for mask in masks:
             check_padding(np.frombuffer(mask.bits, dtype=np.uint8), self.identity.shapes)
         table = pa.Table.from_pylist([mask.row(num_weights) for mask in masks], schema=SCHEMA)
-        metadata = self.identity.metadata(provenance)
-        metadata[KEY] = PLACEHOLDER
-        content = _sealed(table, metadata)
+        content = sealed_parquet(table, self.identity.metadata(provenance))
         target = self.layout.cohort(masks[0].task, masks[-1].task)
         commit_bytes(target, content)
         return target
@@ -177,7 +174,7 @@ class MaskStore:
         file = self.open(path)
         table = _guard(path, lambda _: file.read())
         try:
-            check_seal(path.read_bytes(), _decoded(file.schema_arrow.metadata).get(KEY, ""))
+            check_seal(path.read_bytes(), decoded(file.schema_arrow.metadata).get(KEY, ""))
         except DamagedFileError as error:
             raise DamagedFileError(f"{path}: {error}") from error
         first, last = cohort_range(path.name) or (0, -1)
@@ -205,30 +202,13 @@ class MaskStore:
         check_padding(np.frombuffer(row["bits"], dtype=np.uint8), self.identity.shapes)
 
     def _check_identity(self, path: Path, metadata: dict[bytes, bytes]) -> None:
-        found = _decoded(metadata)
+        found = decoded(metadata)
         for key, expected in self.identity.metadata({}).items():
             value = found.get(key, "")
             if key != "supsup.provenance" and value != expected:
                 raise ForeignFileError(
                     f"{path} belongs to another run: {key} is {value[:80]!r}, expected {expected[:80]!r}"
                 )
-
-
-def _sealed(table: pa.Table, metadata: dict[str, str]) -> bytes:
-    """Return the bytes of a mask file; the Arrow schema is left out, Parquet's own suffices."""
-    sink = pa.BufferOutputStream()
-    options = {"compression_level": ZSTD_LEVEL, "use_dictionary": False, "write_statistics": False}
-    with pq.ParquetWriter(
-        sink, SCHEMA, compression="zstd", write_page_checksum=True, store_schema=False, **options
-    ) as writer:
-        writer.write_table(table, row_group_size=1)
-        writer.add_key_value_metadata(metadata)
-    return seal(sink.getvalue().to_pybytes())
-
-
-def _decoded(metadata: dict[bytes, bytes]) -> dict[str, str]:
-    """Decode what may be damaged; damaged text then fails a comparison instead of raising."""
-    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in metadata.items()}
 
 
 def _owned(table: pa.Table, path: Path, places: dict[int, Path]) -> pa.Table:

@@ -35,11 +35,10 @@ class StateFile:
 
 @dataclass(frozen=True, kw_only=True)
 class StreamPosition:
-    """A checkpoint. num_decisions: made so far. num_total: of the whole stream."""
+    """A checkpoint. num_decisions: made so far."""
 
     fingerprint: str
     num_decisions: int
-    num_total: int
     files: tuple[StateFile, ...]
 
 

@@ -44,6 +44,19 @@ _SCHEMAS = {
 }
 
 
+def commit_table(path: Path, table: pa.Table) -> None:
+    """Commit a table with page checksums."""
+    commit(path, lambda p: pq.write_table(table, p, compression="zstd", write_page_checksum=True))
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a table whole, its checksums verified. Raises DamagedFileError."""
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True).read()
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFileError(f"{path} cannot be read: {str(error)[:160]}") from error
+
+
 def write_evaluation(path: Path, table: pa.Table, metadata: Mapping[str, str]) -> None:
     """Commit an evaluation table; ``metadata`` keys are given without the ``supsup.`` prefix."""
     known = [schema for column, schema in _SCHEMAS.items() if column in table.column_names]
@@ -51,15 +64,12 @@ def write_evaluation(path: Path, table: pa.Table, metadata: Mapping[str, str]) -
     tagged = table.cast(schema).replace_schema_metadata(
         {f"supsup.{key}": value for key, value in metadata.items()}
     )
-    commit(path, lambda p: pq.write_table(tagged, p, compression="zstd", write_page_checksum=True))
+    commit_table(path, tagged)
 
 
 def read_evaluation(path: Path, fingerprint: str) -> pa.Table:
     """Read an evaluation table of the run ``fingerprint``. Raises DamagedFileError."""
-    try:
-        table = pq.ParquetFile(path, page_checksum_verification=True).read()
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedFileError(f"{path} cannot be read: {str(error)[:160]}") from error
+    table = read_table(path)
     found = (table.schema.metadata or {}).get(b"supsup.fingerprint", b"").decode()
     if found != fingerprint or table.schema.remove_metadata() not in (EVALUATION_SCHEMA, *_SCHEMAS.values()):
         raise DamagedFileError(f"{path} is not an evaluation table of run {fingerprint[:8]}")

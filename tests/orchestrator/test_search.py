@@ -91,6 +91,11 @@ def test_a_wrong_space_is_refused(sweep, setting, words):
     assert all(word in str(refused.value) for word in words)
 
 
+def test_a_key_of_a_section_that_the_sweep_does_not_have_is_refused_in_words(sweep, capsys):
+    assert supsup("run", sweep, "search.space.training.allocation.epsilon=[0.1,0.2]") == 2
+    assert "none for task_identity: given" in capsys.readouterr().err
+
+
 def test_points_that_are_one_run_are_refused(sweep, capsys):
     assert supsup("run", sweep, "search.space.benchmark.num_tasks=[2,3]") == 2
     assert "(num_tasks 2) and (num_tasks 3), which are one run" in capsys.readouterr().err

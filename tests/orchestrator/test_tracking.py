@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import orchestrator.tracking
-from orchestrator.config import load_sweep
+from orchestrator.config import dotted_keys, load_sweep
 from orchestrator.evaluate import evaluate_run
 from orchestrator.run_folder import locate_run
 from orchestrator.sweep import run_sweep
 from orchestrator.tracked import TrackedEnd, TrackedRun, absolute_uri
-from orchestrator.tracking import MlflowTracker, flat_params, make_tracker
+from orchestrator.tracking import MlflowTracker, make_tracker
 from orchestrator.ui import runs_page, start_server, stop_server
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder, report
@@ -236,7 +236,7 @@ def test_relative_sqlite_paths_become_absolute(tmp_path, monkeypatch):
 
 
 def test_params_are_dotted():
-    assert flat_params({"a": {"b": {"c": 1}}, "d": None}) == {"a.b.c": 1, "d": None}
+    assert dotted_keys({"a": {"b": {"c": 1}}, "d": None}) == {"a.b.c": 1, "d": None}
 
 
 def test_the_link_opens_the_training_view():
