@@ -15,12 +15,13 @@ from core.specs import IMAGE_SHAPES
 from orchestrator.images import read_images
 from orchestrator.predict import Answer, local_predictor, sharded_predictor
 from orchestrator.run_folder import open_run
+from storage.places import AnyPath
 
 Named = tuple[str, Answer]
 
 
 def answer_images(
-    root: Path,
+    root: AnyPath,
     paths: Sequence[Path],
     inference: Mapping[str, str],
     *,

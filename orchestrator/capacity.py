@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -21,12 +20,13 @@ from orchestrator.measured_tables import percent, say
 from orchestrator.run_folder import Run, open_run
 from storage.bank_file import num_leading
 from storage.files import commit
+from storage.places import AnyPath
 
 DEFAULT_COUNTS = (5, 10, 20, 50, 100, 150, 200, 300, 400, 500, 600)
 Rows = list[dict[str, Any]]
 
 
-def study_capacity(console: Console, root: Path, counts: Sequence[int]) -> None:
+def study_capacity(console: Console, root: AnyPath, counts: Sequence[int]) -> None:
     """Measure, print, and write ``report/capacity.parquet`` and ``capacity.png``. Raises InputError."""
     run, _ = open_run(root)
     if not run.config.network.masks_outputs:

@@ -30,7 +30,7 @@ Settings = Annotated[
     typer.Argument(metavar="[key=value]...", help="Full dotted keys of the sweep file.", show_default=False),
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under --storage.")]
-Storage = Annotated[Path, typer.Option(help="The folder that holds run folders.")]
+Storage = Annotated[str, typer.Option(help="The folder, or s3:// prefix, that holds run folders.")]
 
 
 @app.callback()
@@ -89,7 +89,7 @@ def plan(sweep: Sweep, settings: Settings = None) -> None:
 @app.command()
 def status(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", show_default=False)] = None,
-    storage: Storage = Path("runs"),
+    storage: Storage = "runs",
 ) -> None:
     """Tasks done, failed and left; rate; time to go. Without RUN: every run."""
     from orchestrator.status import find_runs, resolve_run
@@ -100,7 +100,7 @@ def status(
 
 
 @app.command()
-def evaluate(run: RunName, settings: Settings = None, storage: Storage = Path("runs")) -> None:
+def evaluate(run: RunName, settings: Settings = None, storage: Storage = "runs") -> None:
     """Evaluate stored masks under other settings: scenario, inference, k; no training."""
     from orchestrator.display import make_display
     from orchestrator.evaluate import evaluate_run
@@ -128,7 +128,7 @@ def infer(
     objective: Annotated[str | None, typer.Option(help="H or G; default: the run's.")] = None,
     shards: Annotated[int | None, typer.Option(help="Hold the masks in so many Ray actors.", min=1)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    storage: Storage = Path("runs"),
+    storage: Storage = "runs",
 ) -> None:
     """Which task is each image from, which class, how sure."""
     from orchestrator.answers import answer_images, answers_json, print_answers
@@ -147,7 +147,7 @@ def infer(
 def capacity(
     run: RunName,
     at: Annotated[str | None, typer.Option(help="Numbers of stored masks, such as 5,20,100.")] = None,
-    storage: Storage = Path("runs"),
+    storage: Storage = "runs",
 ) -> None:
     """How many masks a Hopfield memory holds: the run's own and random ones, by both rules."""
     from orchestrator.capacity import DEFAULT_COUNTS, study_capacity
@@ -162,7 +162,7 @@ def verify(
     repair: Annotated[
         bool, typer.Option(help="Move bad files to quarantine/, for `run` to make again.")
     ] = False,
-    storage: Storage = Path("runs"),
+    storage: Storage = "runs",
 ) -> None:
     """Check every mask: digests, gaps, foreign files. Ends with 0 clean, 1 something bad."""
     from orchestrator.status import resolve_run
@@ -180,7 +180,7 @@ def export(
     test_images: Annotated[
         int, typer.Option(metavar="N", help="Also write N test images of each task as PNG.", min=0)
     ] = 0,
-    storage: Storage = Path("runs"),
+    storage: Storage = "runs",
 ) -> None:
     """Write the base network and the masks as safetensors files."""
     from orchestrator.export import export_run, export_test_images
@@ -205,7 +205,7 @@ def ui(
         str | None, typer.Option(help="MLflow's store; default: the run's, or sqlite:///runs/mlflow.db.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Default: a free one.", min=1, max=65535)] = None,
-    storage: Storage = Path("runs"),
+    storage: Storage = "runs",
 ) -> None:
     """Serve the MLflow pages on 127.0.0.1 until Ctrl-C."""
     from orchestrator.summary import serve_ui

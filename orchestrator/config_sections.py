@@ -7,6 +7,7 @@ from typing import Literal
 from core.hopfield_specs import HopfieldSpec
 from core.spec import Spec, require
 from core.specs import Engine, InferenceSpec, TrainingSpec
+from storage.places import is_place
 
 Auto = Literal["auto"]
 Scenario = Literal["GG", "GNs", "GNu", "NNs"]
@@ -116,13 +117,19 @@ class ExecutorConfig(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class StorageConfig(Spec):
-    """Folder that holds run folders; every worker must see it at the same path."""
+    """Place that holds run folders: a path that every worker sees, or ``s3://BUCKET/PREFIX``."""
 
     uri: str = "runs"
 
     def __post_init__(self) -> None:
-        ok = bool(self.uri.strip()) and "://" not in self.uri
-        require(ok, "storage.uri", self.uri, "a path on a file system that every worker sees")
+        expected = "a path that every worker sees, or s3://BUCKET/PREFIX; credentials go into the environment"
+        require(is_place(self.uri), "storage.uri", _without_secret(self.uri), expected)
+
+
+def _without_secret(uri: str) -> str:
+    """Return ``uri`` without what stands before an @: it may be a key."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}...@{rest.rpartition('@')[2]}" if "@" in rest else uri
 
 
 @dataclass(frozen=True, kw_only=True)

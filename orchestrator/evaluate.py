@@ -32,9 +32,11 @@ from orchestrator.report import (
 )
 from orchestrator.report_figures import draw_stream
 from orchestrator.resources import find_resources
-from orchestrator.run_folder import Run, clean_temporaries, locked, open_run
+from orchestrator.run_folder import Run, clean_temporaries, open_run
+from orchestrator.run_lock import locked
 from orchestrator.stream_log import finished_log, score_rows
 from storage.bank_file import bank_path, make_bank, num_leading
+from storage.places import AnyPath
 
 INFERENCE_BLOCK_TASKS = 8  # tasks of one job: seconds at 2500 tasks, so a crash loses little
 SECTIONS = ("evaluation", "executor", "tracking", "data_dir")  # what `supsup evaluate` may change
@@ -51,7 +53,7 @@ class EvaluationResult:
 
 
 def evaluate_run(
-    root: Path, settings: Sequence[str], data_folder: Path | None, display: Display
+    root: AnyPath, settings: Sequence[str], data_folder: Path | None, display: Display
 ) -> EvaluationResult:
     """Evaluate the masks of a run folder under other settings. Raises InputError.
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from storage.files import commit
+from storage.places import AnyPath
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -23,7 +23,7 @@ class Curve:
     values: Mapping[float, Sequence[float]]
 
 
-def draw_panels(path: Path, panels: Mapping[str, Sequence[Curve]], *, x_label: str, title: str) -> None:
+def draw_panels(path: AnyPath, panels: Mapping[str, Sequence[Curve]], *, x_label: str, title: str) -> None:
     """Draw one panel beside the other, as PNG. panels: y label -> curves."""
     figure, axes = new_figure(len(panels))
     for axis, (label, curves) in zip(axes, panels.items(), strict=True):
@@ -36,7 +36,7 @@ def draw_panels(path: Path, panels: Mapping[str, Sequence[Curve]], *, x_label: s
     save(figure, path)
 
 
-def save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: AnyPath) -> None:
     """Commit a figure as PNG."""
     commit(path, lambda temporary: figure.savefig(temporary, format="png", dpi=DPI))
 

@@ -5,7 +5,6 @@ the same for any number of workers, any order and after any crash.
 """
 
 import contextlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from orchestrator.jobs import Question, RecoveryQuestion
 from orchestrator.run_folder import Run
 from storage.files import commit
 from storage.layout import RunLayout
+from storage.places import AnyPath, listed, remove_tree
 from storage.tables import INFERENCE_SCHEMA, read_evaluation, task_accuracies, task_shares, write_evaluation
 
 ORDER = [("task", "ascending"), ("batch", "ascending"), ("first_image", "ascending")]
@@ -75,9 +75,10 @@ def whole_parts(run: Run, question: AnyQuestion, kind: str = "tasks") -> pa.Tabl
 def drop_parts(run: Run, question: AnyQuestion) -> None:
     """Remove the parts of a question whose tables are written."""
     parts = run.layout.evaluation_parts(*place(question))
-    shutil.rmtree(parts, ignore_errors=True)
-    with contextlib.suppress(OSError):  # other questions' parts are still there
-        parts.parent.rmdir()
+    remove_tree(parts)
+    if isinstance(parts, Path):
+        with contextlib.suppress(OSError):  # other questions' parts are still there
+            parts.parent.rmdir()
 
 
 def question_metrics(run: Run, question: Question) -> dict[str, Metrics]:
@@ -142,7 +143,7 @@ def _is_right(table: pa.Table) -> pa.ChunkedArray:
 
 
 def _parts(run: Run, question: AnyQuestion, kind: str = "tasks") -> Iterator[pa.Table]:
-    for path in sorted(run.layout.evaluation_parts(*place(question)).glob(f"{kind}-*.parquet")):
+    for path in listed(run.layout.evaluation_parts(*place(question)), f"{kind}-*.parquet"):
         try:
             yield read_evaluation(path, run.fingerprint)
         except DamagedFileError:
@@ -157,7 +158,7 @@ def stored_table(run: Run, question: AnyQuestion, scenario: str) -> pa.Table | N
         return None
 
 
-def table_path(run: Run, question: AnyQuestion, scenario: str) -> Path:
+def table_path(run: Run, question: AnyQuestion, scenario: str) -> AnyPath:
     """Return where the evaluation table of a scenario is, or will be."""
     label = f"{scenario}-{question.label}"
     return run.layout.evaluation(label, question.k, question.num_batches)

@@ -9,6 +9,7 @@ from core.hopfield_specs import HopfieldSpec
 from core.specs import Engine, InferenceSpec, RunSpec
 from storage.layout import RunLayout
 from storage.mask_store import StoreIdentity, TaskMask
+from storage.places import AnyPath
 
 JobKind = Literal["train", "evaluate", "infer", "recover", "stream"]
 
@@ -57,7 +58,7 @@ class RecoveryQuestion:
     hopfield: HopfieldSpec
     k: int
     num_batches: int | None
-    memory: Path
+    memory: AnyPath
 
     @property
     def label(self) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from storage.places import local_copy
+
 # Before mlflow is imported: nothing leaves the machine, and a server that is down is known soon.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -83,7 +85,8 @@ class MlflowRun:
         created = _milliseconds(self.run.created_s)
         self._log_metrics([Metric(key, value, created, k) for key, k, value in end.metrics])
         for path, folder in end.artifacts:
-            self.client.log_artifact(self.run_id, str(path), folder)
+            with local_copy(path) as local:
+                self.client.log_artifact(self.run_id, str(local), folder)
         for task, error in end.failed if self.run.task_runs != "none" else ():
             self._log_failed_task(task, error)
         self.client.set_tag(self.run_id, "supsup.num_failed", str(len(end.failed)))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from core.datasets import Dataset
@@ -21,6 +22,7 @@ from orchestrator.run_folder import Resources, Run
 from orchestrator.stream_log import curves, finished_log, num_expected_masks
 from orchestrator.tracked import TrackedEnd, TrackedRun, absolute_uri, sqlite_path
 from orchestrator.tracking import Tracker, known_reports, make_tracker
+from storage.places import listed
 from storage.run_file import RunRecord
 from storage.stream_state import read_position
 
@@ -125,7 +127,7 @@ class Phases:
             artifacts=(
                 (layout.config, None),
                 (layout.tasks, None),
-                *((path, "report") for path in sorted(layout.report.iterdir())),
+                *((path, "report") for path in listed(layout.report)),
             ),
             failed=tuple(
                 (t, first_line(f.error)) for f in failures if f.job.kind == "train" for t in f.job.tasks
@@ -172,7 +174,7 @@ def working(
 def _tracked_run(run: Run, record: RunRecord) -> TrackedRun:
     uri = run.config.tracking.uri
     database = sqlite_path(absolute_uri(uri)) if uri else None
-    root = database.parent if database else run.layout.root.parent
+    root = database.parent if database else Path()  # a server places artifacts itself
     return TrackedRun(
         experiment=run.config.name,
         name=run.name,

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from orchestrator.config import change_settings
 from orchestrator.images import flat_images
 from orchestrator.run_folder import Run, open_run
 from storage.bank_file import ensure_bank, map_bank
+from storage.places import AnyPath, to_place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,13 +103,13 @@ class Predictor:
         return Answer(best=tuple(candidates))
 
 
-def load_predictor(root: str | Path, k: int | None = None, **inference: str) -> Predictor:
+def load_predictor(root: str | AnyPath, k: int | None = None, **inference: str) -> Predictor:
     """Return the predictor over the first k tasks of a run folder, all of them by default.
 
     inference: ``algorithm`` and ``objective`` where they are not to be the run's. Raises
     RunFolderError, ConfigError or InferenceError.
     """
-    run, _ = open_run(Path(root))
+    run, _ = open_run(to_place(root))
     return local_predictor(run, k, inference)
 
 

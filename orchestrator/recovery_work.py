@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from orchestrator.jobs import RecoveryQuestion, WorkerSetup
 from storage.hopfield_file import read_memory
 from storage.layout import RunLayout
 from storage.mask_store import MaskStore
+from storage.places import AnyPath
 from storage.tables import write_evaluation
 
 
@@ -100,7 +100,7 @@ def _true_mask(store: MaskStore, task: int) -> tuple[Pattern, ...] | None:
 
 
 @lru_cache(maxsize=1)
-def _memory(path: Path, fingerprint: str, names: tuple[str, ...]) -> HopfieldMemory:
+def _memory(path: AnyPath, fingerprint: str, names: tuple[str, ...]) -> HopfieldMemory:
     """Keep the memory last read: tens of megabytes, the same for every task of a question."""
     return read_memory(path, fingerprint, names)
 

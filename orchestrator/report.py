@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from core.specs import TEST_BATCH_SIZE
 from orchestrator.config import config_values
 from orchestrator.run_folder import Run
 from storage.files import commit, commit_json, commit_text
+from storage.places import AnyPath, listed
 from storage.tables import read_evaluation, task_accuracies, write_evaluation
 
 # summary.json: scenario -> k -> metrics for GG, scenario -> way of inference -> k -> metrics else.
@@ -26,7 +26,7 @@ Counts = Mapping[int, Sequence[int]]  # task -> correct images of each of its te
 def stored_counts(run: Run) -> dict[int, tuple[int, ...]]:
     """Collect what the evaluation files already say of scenario GG."""
     counts: dict[int, tuple[int, ...]] = {}
-    for path in sorted(run.layout.evaluations.glob("GG-*.parquet")):
+    for path in listed(run.layout.evaluations, "GG-*.parquet"):
         if run.layout.evaluation("GG", _k_of(path), test_batches(run)) != path:
             continue
         try:
@@ -141,7 +141,7 @@ def _evaluation_metadata(run: Run, k: int) -> dict[str, str]:
     }
 
 
-def _is_current(path: Path, fingerprint: str, table: pa.Table) -> bool:
+def _is_current(path: AnyPath, fingerprint: str, table: pa.Table) -> bool:
     try:
         stored = read_evaluation(path, fingerprint)
     except DamagedFileError:
@@ -149,6 +149,6 @@ def _is_current(path: Path, fingerprint: str, table: pa.Table) -> bool:
     return bool(stored["num_correct"].to_pylist() == table["num_correct"].to_pylist())
 
 
-def _k_of(path: Path) -> int:
+def _k_of(path: AnyPath) -> int:
     digits = path.name.removesuffix(".parquet").split("-")[1]
     return int(digits) if digits.isdigit() else 0

@@ -1,18 +1,13 @@
 """A run folder: which one a sweep means, who may work in it, and what it was made with."""
 
-import json
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
-from filelock import FileLock, Timeout
 
 from core.compiler import choose_engine
-from core.errors import ConfigError, RunFolderError, RunLockedError
+from core.errors import ConfigError, RunFolderError
 from core.memory import cohort_peak_bytes
 from core.networks import Layer, base_weights, layers, mask_layers, network_digest
 from core.specs import IMAGE_SHAPES, Engine
@@ -22,6 +17,7 @@ from orchestrator.provenance import provenance
 from storage.files import remove_temporaries
 from storage.layout import RunLayout, host_name, run_folder_name
 from storage.mask_store import MaskStore, StoreIdentity
+from storage.places import AnyPath, to_place
 from storage.run_file import RunRecord, read_run, write_run
 
 FOREIGN_HOST_TEMPORARY_S = 24 * 3600.0
@@ -80,11 +76,11 @@ def locate_run(config: SweepConfig, recipe: int = RECIPE) -> Run:
         layers=tuple((layer.name, layer.shape) for layer in mask_layers(spec.network, num_inputs)),
         network=network,
     )
-    root = Path(config.storage.uri).expanduser().absolute() / run_folder_name(config.name, digest)
+    root = to_place(config.storage.uri) / run_folder_name(config.name, digest)
     return Run(config, RunLayout(root), digest, shapes, identity)
 
 
-def open_run(root: Path) -> tuple[Run, RunRecord]:
+def open_run(root: AnyPath) -> tuple[Run, RunRecord]:
     """Return the run in an existing folder. Raises RunFolderError when it is none, or changed."""
     layout = RunLayout(root.absolute())
     record = read_run(layout)
@@ -112,49 +108,6 @@ def ensure_record(run: Run, resources: Resources) -> RunRecord:
         record = replace(record, num_tasks=wanted, config=config_values(run.config))
         write_run(run.layout, record)
     return record
-
-
-@contextmanager
-def locked(layout: RunLayout) -> Iterator[None]:
-    """Make the run folder and hold its lock. Raises RunLockedError or RunFolderError."""
-    lock = FileLock(layout.lock, blocking=False)
-    try:
-        layout.root.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise RunLockedError(f"already running: {layout.root} is held by {lock_holder(layout)}") from error
-    except OSError as error:
-        raise RunFolderError(
-            f"cannot use the run folder {layout.root} ({error.strerror}); see storage.uri"
-        ) from error
-    try:
-        holder = {"host": host_name(), "process_id": os.getpid(), "since_s": time.time()}
-        layout.lock.write_text(json.dumps(holder))
-        yield
-    finally:
-        layout.lock.write_text("")
-        lock.release()
-
-
-def lock_holder(layout: RunLayout) -> str:
-    """Say which process holds the run, as it wrote into the lock."""
-    try:
-        holder = json.loads(layout.lock.read_text())
-        return f"process {holder['process_id']} on {holder['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
-
-
-def is_locked(layout: RunLayout) -> bool:
-    """Tell whether a controller is at work; leaves no trace."""
-    if not layout.lock.exists():
-        return False
-    lock = FileLock(layout.lock, blocking=False)
-    try:
-        with lock:
-            return False
-    except (Timeout, OSError):
-        return True
 
 
 def clean_temporaries(layout: RunLayout) -> list[Path]:

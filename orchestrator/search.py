@@ -25,6 +25,7 @@ from orchestrator.resources import find_resources
 from orchestrator.run_folder import locate_run
 from storage.files import commit_json
 from storage.layout import RunLayout
+from storage.places import AnyPath, to_place
 
 Settings = dict[str, Value]
 
@@ -56,7 +57,7 @@ def plan_points(config: SweepConfig) -> list[Point]:
     keys = list(config.search.space)
     combinations = itertools.product(*config.search.space.values())
     points = [_point(config, dict(zip(keys, values, strict=True))) for values in combinations]
-    by_folder: dict[Path, Point] = {}
+    by_folder: dict[AnyPath, Point] = {}
     for point in points:
         other = by_folder.setdefault(point.layout.root, point)
         if other is not point:
@@ -82,9 +83,9 @@ def run_search(config: SweepConfig, data_folder: Path | None, display: Display) 
     return found
 
 
-def search_folder(config: SweepConfig) -> Path:
+def search_folder(config: SweepConfig) -> AnyPath:
     """Return where tables and figures over all points go."""
-    return Path(config.storage.uri).expanduser().absolute() / f"{config.name}-search"
+    return to_place(config.storage.uri) / f"{config.name}-search"
 
 
 def _point(config: SweepConfig, settings: Settings) -> Point:

@@ -1,7 +1,6 @@
 """What a search came to: a table of its points, and a figure over the value that varies most."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -11,6 +10,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.figures import Curve, draw_panels
 from orchestrator.measured_tables import say
 from orchestrator.search import PointResult, plan_points, search_folder
+from storage.places import AnyPath
 
 # What is shown of a run, by the end of its MLflow name: what stands above its column and beside its axis.
 SHOWN = {
@@ -52,7 +52,7 @@ def print_search_plan(console: Console, config: SweepConfig) -> None:
     console.print(table)
 
 
-def draw_search(config: SweepConfig, results: Sequence[PointResult]) -> Path | None:
+def draw_search(config: SweepConfig, results: Sequence[PointResult]) -> AnyPath | None:
     """Draw each metric over the numeric key with most values; return the figure, None without one.
 
     Seeds become a band from the lowest to the highest around their mean; other keys are curves.

@@ -2,14 +2,15 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-from core.errors import RunFolderError
+from core.errors import RunFolderError, first_line
 from core.task_stream import num_decisions
 from orchestrator.failures import read_failures
-from orchestrator.run_folder import Run, is_locked, lock_holder, open_run
+from orchestrator.run_folder import Run, open_run
+from orchestrator.run_lock import is_locked, lock_holder
 from orchestrator.stream_log import num_expected_masks
 from storage.layout import RunLayout
+from storage.places import AnyPath, listed, modified_s, to_place
 from storage.stream_state import read_position
 
 RATE_WINDOW_S = 600.0
@@ -49,7 +50,7 @@ class RunStatus:
         return 60 * self.num_left / self.tasks_per_min if self.tasks_per_min else None
 
 
-def run_status(root: Path) -> RunStatus:
+def run_status(root: AnyPath) -> RunStatus:
     """Read a run folder's status. Raises RunFolderError."""
     run, record = open_run(root)
     num_tasks = num_expected_masks(run, record.num_tasks)
@@ -87,20 +88,26 @@ def _stream_status(run: Run) -> RunStatus:
     )
 
 
-def find_runs(storage: Path) -> list[Path]:
+def find_runs(storage: str | AnyPath) -> list[AnyPath]:
     """List the run folders in a storage folder, by name."""
-    return sorted(path.parent for path in storage.glob("*/run.json"))
+    return [path.parent for path in listed(to_place(storage), "*/run.json")]
 
 
-def resolve_run(name: str, storage: Path) -> Path:
+def resolve_run(name: str, storage: str | AnyPath) -> AnyPath:
     """Return the folder that RUN means: a path, or a name under ``storage``. Raises RunFolderError."""
-    for root in (Path(name), storage / name):
-        if RunLayout(root).run_file.is_file():
-            return root
+    places = [to_place(name)] + ([to_place(storage) / name] if "://" not in name else [])
+    try:
+        for root in places:
+            if RunLayout(root).run_file.is_file():
+                return root
+    except OSError as error:
+        raise RunFolderError(
+            f"RUN {name!r}: the store does not answer ({first_line(error)[:200]})"
+        ) from error
     known = ", ".join(path.name for path in find_runs(storage)) or "none"
     raise RunFolderError(
-        f"RUN {name!r}: no run folder (with a run.json) at {Path(name).absolute()} nor at "
-        f"{(storage / name).absolute()}; runs there: {known}"
+        f"RUN {name!r}: no run folder (with a run.json) at {' nor at '.join(map(str, places))}; "
+        f"runs there: {known}"
     )
 
 
@@ -108,7 +115,7 @@ def _tasks_per_min(run: Run) -> float | None:
     """Return the rate over the files of the last ten minutes, by when they were written."""
     places = run.store.locate()
     now = time.time()
-    recent = [path.stat().st_mtime for path in places.values()]
+    recent = [modified_s(path) for path in places.values()]
     recent = [written for written in recent if now - written < RATE_WINDOW_S]
     span_s = now - min(recent, default=now)
     return 60 * len(recent) / span_s if span_s > 1 else None

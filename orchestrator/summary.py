@@ -17,11 +17,13 @@ from orchestrator.evaluate import EvaluationResult
 from orchestrator.measured_tables import print_measured, say
 from orchestrator.plan import plan_jobs
 from orchestrator.resources import find_resources
-from orchestrator.run_folder import Run, cohort_size, locate_run, locked, open_run, peak_bytes
+from orchestrator.run_folder import Run, cohort_size, locate_run, open_run, peak_bytes
+from orchestrator.run_lock import locked
 from orchestrator.status import resolve_run, run_status
 from orchestrator.stream_log import num_expected_masks
 from orchestrator.sweep import SweepResult
 from orchestrator.ui import runs_page, start_server, stop_server
+from storage.places import AnyPath, ObjectPath, to_place
 from storage.run_file import read_run
 from storage.verify import quarantine, verify_masks
 
@@ -97,10 +99,10 @@ def _stream_rows(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def print_status(console: Console, roots: list[Path], storage: Path) -> None:
+def print_status(console: Console, roots: list[AnyPath], storage: str) -> None:
     """Print one row per run."""
     if not roots:
-        say(console, f"no runs in {storage.absolute()}; start one with: supsup run SWEEP.yaml")
+        say(console, f"no runs in {to_place(storage)}; start one with: supsup run SWEEP.yaml")
         return
     # Names are for copying: never cut.
     name = Column("run", min_width=max(len(root.name) for root in roots))
@@ -130,7 +132,7 @@ def print_status(console: Console, roots: list[Path], storage: Path) -> None:
     console.print(table)
 
 
-def verify_and_print(console: Console, root: Path, *, repair: bool) -> bool:
+def verify_and_print(console: Console, root: AnyPath, *, repair: bool) -> bool:
     """Verify a run, name each problem, put bad files aside if asked; tell whether all is well."""
     run, record = open_run(root)
     if repair:
@@ -159,7 +161,7 @@ def verify_and_print(console: Console, root: Path, *, repair: bool) -> bool:
     return repair or not (verdict.problems or missing or not num_expected)
 
 
-def serve_ui(console: Console, name: str | None, uri: str | None, port: int | None, storage: Path) -> None:
+def serve_ui(console: Console, name: str | None, uri: str | None, port: int | None, storage: str) -> None:
     """Start the server, print the link, wait for Ctrl-C."""
     experiment = None
     if name is not None:
@@ -214,5 +216,7 @@ def _failure_table(failures: Sequence[Failure]) -> Table:
     return table
 
 
-def _short(root: Path) -> str:
+def _short(root: AnyPath) -> str:
+    if isinstance(root, ObjectPath):
+        return str(root)
     return str(root.relative_to(Path.cwd())) if root.is_relative_to(Path.cwd()) else str(root)

@@ -15,7 +15,8 @@ from orchestrator.phases import Phases, working
 from orchestrator.plan import plan_jobs
 from orchestrator.report import Measured, write_report
 from orchestrator.resources import find_resources
-from orchestrator.run_folder import Run, clean_temporaries, ensure_record, locate_run, locked
+from orchestrator.run_folder import Run, clean_temporaries, ensure_record, locate_run
+from orchestrator.run_lock import locked
 from orchestrator.stream_phase import train_stream
 from storage.verify import Verdict, quarantine, verify_masks
 

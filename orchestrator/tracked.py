@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from storage.places import AnyPath
+
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
@@ -30,7 +32,7 @@ class TrackedEnd:
 
     status: Status
     metrics: tuple[tuple[str, int, float], ...] = ()
-    artifacts: tuple[tuple[Path, str | None], ...] = ()
+    artifacts: tuple[tuple[AnyPath, str | None], ...] = ()
     failed: tuple[tuple[int, str], ...] = ()
 
 

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from orchestrator.inference_tables import write_part
 from orchestrator.jobs import Job, JobResult, Question, RecoveryQuestion, WorkerSetup, task_reports
 from orchestrator.recovery_work import recover_task
 from orchestrator.stream_work import StreamWork
-from storage.bank_file import map_bank
+from storage.bank_file import make_bank, map_bank
 from storage.layout import host_name
 from storage.mask_store import MaskStore, TaskMask
 
@@ -188,12 +189,21 @@ class Worker:
     def _search(self, question: Question) -> TaskSearch:
         """Build what searches among the first k tasks; the last one is kept for the next job."""
         if self._last_search is None or self._last_search[0] != question:
-            tiles = map_bank(question.bank, packed_num_bytes(self._setup.identity.shapes))
+            tiles = map_bank(self._bank_file(question), packed_num_bytes(self._setup.identity.shapes))
             bank = self._bank(tiles)
             classes = self._dataset.num_classes
             search = search_first(question.inference, bank, question.num_masks, num_classes=classes)
             self._last_search = question, search
         return self._last_search[1]
+
+    def _bank_file(self, question: Question) -> Path:
+        """Return the bank on this machine; made here where runs are in an object store."""
+        layout = self._setup.layout
+        if isinstance(layout.root, Path):
+            return question.bank
+        path = layout.banks / question.bank.name
+        make_bank(self._store, path)
+        return path
 
     def _recover(self, job: Job) -> JobResult:
         question, setup = job.question, self._setup

@@ -1,20 +1,31 @@
 """Files that are there whole or not at all: temporary name, sync, rename, sync the folder.
 
 Holds on file systems where rename replaces atomically (local disks, NFS). A crash
-leaves at most a temporary file, which ``remove_temporaries`` takes away.
+leaves at most a temporary file, which ``remove_temporaries`` takes away. In an object store
+the upload of all bytes stands in their place (``storage.places``).
 """
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from storage.layout import temporary_path, temporary_writer
+from storage.places import AnyPath, ObjectPath
 
 
-def commit(target: Path, write: Callable[[Path], None]) -> None:
+def commit(target: AnyPath, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file, then make it ``target``, replacing what was there."""
+    if isinstance(target, ObjectPath):
+        with tempfile.TemporaryDirectory(prefix="supsup-") as folder:
+            temporary = Path(folder) / target.name
+            write(temporary)
+            target.write_bytes(temporary.read_bytes())
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(target)
     try:
@@ -27,8 +38,11 @@ def commit(target: Path, write: Callable[[Path], None]) -> None:
     _sync(target.parent)
 
 
-def commit_bytes(target: Path, content: bytes) -> None:
+def commit_bytes(target: AnyPath, content: bytes) -> None:
     """Commit a file of these bytes."""
+    if isinstance(target, ObjectPath):
+        target.write_bytes(content)
+        return
 
     def write(path: Path) -> None:
         path.write_bytes(content)
@@ -36,22 +50,29 @@ def commit_bytes(target: Path, content: bytes) -> None:
     commit(target, write)
 
 
-def commit_text(target: Path, text: str) -> None:
+def commit_text(target: AnyPath, text: str) -> None:
     """Commit a text file in UTF-8."""
     commit_bytes(target, text.encode())
 
 
-def commit_json(target: Path, value: Any) -> None:
+def commit_json(target: AnyPath, value: Any) -> None:
     """Commit ``value`` as indented JSON with sorted keys."""
     commit_text(target, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def temporaries(root: Path) -> list[Path]:
-    """List the temporary files anywhere below ``root``."""
+def parquet_source(path: AnyPath) -> Any:
+    """Return what pyarrow reads a Parquet file from; an object is fetched whole, once."""
+    return pa.BufferReader(path.read_bytes()) if isinstance(path, ObjectPath) else path
+
+
+def temporaries(root: AnyPath) -> list[Path]:
+    """List the temporary files anywhere below ``root``; object stores have none."""
+    if isinstance(root, ObjectPath):
+        return []
     return sorted(path for path in root.rglob(".*.tmp") if temporary_writer(path.name))
 
 
-def remove_temporaries(root: Path, is_alive: Callable[[str, int, Path], bool]) -> list[Path]:
+def remove_temporaries(root: AnyPath, is_alive: Callable[[str, int, Path], bool]) -> list[Path]:
     """Remove and return the temporaries whose writer ``is_alive(host, pid, path)`` denies."""
     return list(_remove_dead(temporaries(root), is_alive))
 

@@ -6,7 +6,6 @@ like a mask file (FORMAT.md).
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,8 @@ from core.errors import DamagedFileError, ForeignFileError, first_line
 from core.hopfield import HopfieldLayer, HopfieldMemory
 from core.hopfield_specs import HopfieldRule
 from storage.checksum import KEY, check_seal, decoded, sealed_parquet
-from storage.files import commit_bytes
+from storage.files import commit_bytes, parquet_source
+from storage.places import AnyPath
 
 MEMORY_FORMAT_VERSION = 1
 SCHEMA = pa.schema(
@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
 
 
 def write_memory(
-    path: Path, memory: HopfieldMemory, names: Sequence[str], *, fingerprint: str, masks_digest: str
+    path: AnyPath, memory: HopfieldMemory, names: Sequence[str], *, fingerprint: str, masks_digest: str
 ) -> None:
     """Commit a memory. masks_digest: sums up the masks stored, as in a bank's name."""
     rows = [_row(name, layer) for name, layer in zip(names, memory.layers, strict=True)]
@@ -45,7 +45,7 @@ def write_memory(
     commit_bytes(path, sealed_parquet(pa.Table.from_pylist(rows, schema=SCHEMA), metadata))
 
 
-def read_memory(path: Path, fingerprint: str, names: Sequence[str]) -> HopfieldMemory:
+def read_memory(path: AnyPath, fingerprint: str, names: Sequence[str]) -> HopfieldMemory:
     """Return a verified memory of the run. Raises DamagedFileError or ForeignFileError."""
     try:
         content = path.read_bytes()
@@ -66,10 +66,10 @@ def read_memory(path: Path, fingerprint: str, names: Sequence[str]) -> HopfieldM
     return HopfieldMemory(rule, layers, int(metadata["supsup.num_masks"]))
 
 
-def stored_masks_digest(path: Path) -> str | None:
+def stored_masks_digest(path: AnyPath) -> str | None:
     """Return what sums up the masks in a memory file; None where none can be read."""
     try:
-        return decoded(pq.ParquetFile(path).schema_arrow.metadata).get("supsup.masks_digest")
+        return decoded(pq.ParquetFile(parquet_source(path)).schema_arrow.metadata).get("supsup.masks_digest")
     except (pa.ArrowException, OSError):
         return None
 
@@ -81,7 +81,7 @@ def _row(name: str, layer: HopfieldLayer) -> dict[str, object]:
     return {"layer": name, "width": len(layer.total), "psi": psi, "total": total, "digest": digest}
 
 
-def _layer(path: Path, row: dict[str, object]) -> HopfieldLayer:
+def _layer(path: AnyPath, row: dict[str, object]) -> HopfieldLayer:
     psi, total, width = row["psi"], row["total"], row["width"]
     assert isinstance(psi, bytes)
     assert isinstance(total, bytes)

@@ -25,6 +25,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.places import AnyPath, ObjectPath
+
 _COHORT = re.compile(r"cohort-(\d{5,7})-(\d{5,7})\.parquet")
 _TEMPORARY = re.compile(r"\..+\.([A-Za-z0-9-]+)\.(\d+)\.[0-9a-f]{8}\.tmp")
 
@@ -38,120 +40,125 @@ def run_folder_name(name: str, fingerprint: str) -> str:
 class RunLayout:
     """Paths inside the run folder ``root``; building one touches nothing."""
 
-    root: Path
+    root: AnyPath
 
     @property
-    def run_file(self) -> Path:
+    def run_file(self) -> AnyPath:
         """What the run is (``run_file.RunRecord``)."""
         return self.root / "run.json"
 
     @property
-    def lock(self) -> Path:
+    def lock(self) -> AnyPath:
         """Held by the controller at work."""
         return self.root / ".lock"
 
     @property
-    def failures(self) -> Path:
+    def failures(self) -> AnyPath:
         """Tasks that failed, with the reason."""
         return self.root / "failures.json"
 
     @property
-    def masks(self) -> Path:
+    def masks(self) -> AnyPath:
         """Folder of mask files."""
         return self.root / "masks"
 
     @property
-    def evaluations(self) -> Path:
+    def evaluations(self) -> AnyPath:
         """Folder of evaluation tables."""
         return self.root / "evaluations"
 
     @property
-    def quarantine(self) -> Path:
+    def quarantine(self) -> AnyPath:
         """Folder of what ``verify --repair`` took out of ``masks``."""
         return self.root / "quarantine"
 
     @property
-    def report(self) -> Path:
+    def report(self) -> AnyPath:
         """Folder of what is made from the rest."""
         return self.root / "report"
 
     @property
-    def summary(self) -> Path:
+    def summary(self) -> AnyPath:
         """Accuracies by scenario and k."""
         return self.report / "summary.json"
 
     @property
-    def tasks(self) -> Path:
+    def tasks(self) -> AnyPath:
         """One row per task: the mask files without their bits."""
         return self.report / "tasks.parquet"
 
     @property
-    def config(self) -> Path:
+    def config(self) -> AnyPath:
         """The resolved sweep file."""
         return self.report / "config.yaml"
 
-    def cohort(self, first: int, last: int) -> Path:
+    def cohort(self, first: int, last: int) -> AnyPath:
         """Return the mask file of tasks ``first`` to ``last``, both included."""
         return self.masks / f"cohort-{first:05d}-{last:05d}.parquet"
 
-    def evaluation(self, label: str, k: int, num_batches: int | None) -> Path:
+    def evaluation(self, label: str, k: int, num_batches: int | None) -> AnyPath:
         """Return the evaluation table of ``label`` (such as GG) over the first k tasks.
 
         num_batches: None for all test batches of a task, else how many of the first.
         """
         return self.evaluations / f"{_point(label, k, num_batches)}.parquet"
 
-    def evaluation_parts(self, label: str, k: int, num_batches: int | None) -> Path:
+    def evaluation_parts(self, label: str, k: int, num_batches: int | None) -> AnyPath:
         """Return the folder of what workers have inferred of a table that is not whole yet."""
         return self.evaluations / "parts" / _point(label, k, num_batches)
 
-    def evaluation_part(self, label: str, k: int, num_batches: int | None, first: int, last: int) -> Path:
+    def evaluation_part(self, label: str, k: int, num_batches: int | None, first: int, last: int) -> AnyPath:
         """Return the part of tasks ``first`` to ``last``, both included."""
         return self.evaluation_parts(label, k, num_batches) / f"tasks-{first:05d}-{last:05d}.parquet"
 
-    def confusion(self, label: str, k: int, num_batches: int | None) -> Path:
+    def confusion(self, label: str, k: int, num_batches: int | None) -> AnyPath:
         """Return the table of how often which task was taken for which."""
         return self.report / f"confusion-{_point(label, k, num_batches)}.parquet"
 
-    def recovery(self, label: str, k: int, num_batches: int | None) -> Path:
+    def recovery(self, label: str, k: int, num_batches: int | None) -> AnyPath:
         """Return the table of the steps of each recovery, beside its evaluation table."""
         return self.evaluations / f"recovery-{_point(label, k, num_batches)}.parquet"
 
-    def recovery_part(self, label: str, k: int, num_batches: int | None, first: int, last: int) -> Path:
+    def recovery_part(self, label: str, k: int, num_batches: int | None, first: int, last: int) -> AnyPath:
         """Return the steps of tasks ``first`` to ``last`` while the tables are not whole."""
         return self.evaluation_parts(label, k, num_batches) / f"steps-{first:05d}-{last:05d}.parquet"
 
     @property
-    def memories(self) -> Path:
+    def memories(self) -> AnyPath:
         """Folder of Hopfield memories."""
         return self.root / "hopfield"
 
-    def memory(self, rule: str, num_masks: int) -> Path:
+    def memory(self, rule: str, num_masks: int) -> AnyPath:
         """Return the Hopfield memory of the first ``num_masks`` masks, stored by ``rule``."""
         return self.memories / f"{rule}-{num_masks:05d}.parquet"
 
     @property
-    def stream(self) -> Path:
+    def stream(self) -> AnyPath:
         """Folder of a run without task identity."""
         return self.root / "stream"
 
     @property
-    def decisions(self) -> Path:
+    def decisions(self) -> AnyPath:
         """Every decision of the stream so far."""
         return self.stream / "decisions.parquet"
 
     @property
-    def stream_state(self) -> Path:
+    def stream_state(self) -> AnyPath:
         """Where the stream stands; its commit is the commit of a checkpoint."""
         return self.stream / "state.json"
 
-    def mask_state(self, mask: int, num_decisions: int) -> Path:
+    def mask_state(self, mask: int, num_decisions: int) -> AnyPath:
         """Return the scores and optimizer state of ``mask`` after so many decisions."""
         return self.stream / f"mask-{mask:05d}-{num_decisions:06d}.npz"
 
     @property
     def banks(self) -> Path:
-        """Folder of masks laid out for task inference; all of it can be made again."""
+        """Folder of masks laid out for task inference; all of it can be made again.
+
+        Processes map its files, so the bank of a run in an object store is cached on each machine.
+        """
+        if isinstance(self.root, ObjectPath):
+            return cache_folder() / "banks" / self.root.name
         return self.root / "bank"
 
     def bank(self, num_tasks: int, digest: str) -> Path:
@@ -182,6 +189,11 @@ def temporary_writer(name: str) -> tuple[str, int] | None:
     """Return (host, process id) of a temporary file's writer, or None for any other name."""
     match = _TEMPORARY.fullmatch(name)
     return (match[1], int(match[2])) if match else None
+
+
+def cache_folder() -> Path:
+    """Return where this machine keeps what can be made or fetched again."""
+    return Path(os.environ.get("SUPSUP_CACHE") or Path.home() / ".cache" / "supsup")
 
 
 def host_name() -> str:

@@ -7,7 +7,6 @@ without the bytes of the others. FORMAT.md describes the bytes.
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,8 +16,9 @@ import pyarrow.parquet as pq
 from core.errors import DamagedFileError, ForeignFileError, RunFolderError, first_line
 from core.masks import bits_digest, check_padding, num_ones
 from storage.checksum import KEY, check_seal, decoded, sealed_parquet
-from storage.files import commit_bytes
+from storage.files import commit_bytes, parquet_source
 from storage.layout import RunLayout, cohort_range
+from storage.places import AnyPath, listed
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class MaskStore:
     layout: RunLayout
     identity: StoreIdentity
 
-    def write_cohort(self, masks: Sequence[TaskMask], provenance: dict[str, Any]) -> Path:
+    def write_cohort(self, masks: Sequence[TaskMask], provenance: dict[str, Any]) -> AnyPath:
         """Commit one cohort, tasks ascending and contiguous, as one file; return its path."""
         num_weights = sum(int(np.prod(shape)) for shape in self.identity.shapes)
         for mask in masks:
@@ -113,15 +113,13 @@ class MaskStore:
         commit_bytes(target, content)
         return target
 
-    def files(self) -> list[Path]:
+    def files(self) -> list[AnyPath]:
         """List the files named as mask files, in the order of their names."""
-        if not self.layout.masks.is_dir():
-            return []
-        return sorted(path for path in self.layout.masks.iterdir() if cohort_range(path.name))
+        return [path for path in listed(self.layout.masks) if cohort_range(path.name)]
 
-    def locate(self) -> dict[int, Path]:
+    def locate(self) -> dict[int, AnyPath]:
         """Map each task to the first file, by name, whose name covers it."""
-        places: dict[int, Path] = {}
+        places: dict[int, AnyPath] = {}
         for path in self.files():
             first, last = cohort_range(path.name) or (0, -1)
             for task in range(first, last + 1):
@@ -156,20 +154,20 @@ class MaskStore:
         schema = pa.schema([SCHEMA.field(name) for name in FACTS])
         return pa.concat_tables(tables).sort_by("task") if tables else schema.empty_table()
 
-    def provenance(self, path: Path) -> dict[str, Any]:
+    def provenance(self, path: AnyPath) -> dict[str, Any]:
         """Return what was recorded of the file's making: versions, device, engine, time."""
         metadata = self.open(path).schema_arrow.metadata
         return dict(json.loads(metadata[b"supsup.provenance"]))
 
-    def open(self, path: Path) -> pq.ParquetFile:
+    def open(self, path: AnyPath) -> pq.ParquetFile:
         """Open a mask file of this run. Raises DamagedFileError or ForeignFileError."""
-        file = _guard(path, lambda p: pq.ParquetFile(p, page_checksum_verification=True))
+        file = _guard(path, lambda p: pq.ParquetFile(parquet_source(p), page_checksum_verification=True))
         self._check_identity(path, file.schema_arrow.metadata or {})
         if not file.schema_arrow.equals(SCHEMA):
             raise ForeignFileError(f"{path} does not have the columns of a mask file; see FORMAT.md")
         return file
 
-    def check(self, path: Path) -> list[int]:
+    def check(self, path: AnyPath) -> list[int]:
         """Verify a whole file and return its tasks. Raises DamagedFileError or ForeignFileError."""
         file = self.open(path)
         table = _guard(path, lambda _: file.read())
@@ -185,7 +183,7 @@ class MaskStore:
             self._check_row(path, row)
         return tasks
 
-    def _read_row(self, file: pq.ParquetFile, path: Path, task: int) -> TaskMask:
+    def _read_row(self, file: pq.ParquetFile, path: AnyPath, task: int) -> TaskMask:
         first, _ = cohort_range(path.name) or (0, 0)
         if not 0 <= task - first < file.num_row_groups:
             raise DamagedFileError(f"{path}: has no row for task {task}, though its name says so")
@@ -196,12 +194,12 @@ class MaskStore:
         facts = ("task", "bits", "test_accuracy", "train_loss", "train_seconds", "norm_stats")
         return TaskMask(**{key: row[key] for key in facts})
 
-    def _check_row(self, path: Path, row: dict[str, Any]) -> None:
+    def _check_row(self, path: AnyPath, row: dict[str, Any]) -> None:
         if bits_digest(row["bits"]) != row["digest"]:
             raise DamagedFileError(f"{path}: task {row['task']}: the mask does not match its digest")
         check_padding(np.frombuffer(row["bits"], dtype=np.uint8), self.identity.shapes)
 
-    def _check_identity(self, path: Path, metadata: dict[bytes, bytes]) -> None:
+    def _check_identity(self, path: AnyPath, metadata: dict[bytes, bytes]) -> None:
         found = decoded(metadata)
         for key, expected in self.identity.metadata({}).items():
             value = found.get(key, "")
@@ -211,12 +209,12 @@ class MaskStore:
                 )
 
 
-def _owned(table: pa.Table, path: Path, places: dict[int, Path]) -> pa.Table:
+def _owned(table: pa.Table, path: AnyPath, places: dict[int, AnyPath]) -> pa.Table:
     """Keep the rows of the tasks that ``path`` is the place of."""
     return table.filter(pa.array([places.get(task) == path for task in table["task"].to_pylist()]))
 
 
-def _guard(path: Path, read: Callable[[Path], T]) -> T:
+def _guard(path: AnyPath, read: Callable[[AnyPath], T]) -> T:
     """Turn whatever Parquet raises on damaged bytes into one error that names the file."""
     try:
         return read(path)

@@ -8,7 +8,6 @@ All of it goes when the stream has ended and its masks are stored.
 import hashlib
 import io
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from core.errors import DamagedFileError
 from storage.files import commit_bytes, commit_json
 from storage.layout import RunLayout
+from storage.places import remove_tree
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -104,7 +104,7 @@ def drop_states(layout: RunLayout) -> None:
 
 def restart_stream(layout: RunLayout) -> None:
     """Remove everything of the stream, so that it starts anew."""
-    shutil.rmtree(layout.stream, ignore_errors=True)
+    remove_tree(layout.stream)
 
 
 def latest(files: Sequence[StateFile]) -> dict[int, StateFile]:

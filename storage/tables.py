@@ -1,14 +1,14 @@
 """Evaluation tables: one row per inference, as a rule one per test batch of a task."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError
-from storage.files import commit
+from storage.files import commit, parquet_source
+from storage.places import AnyPath
 
 EVALUATION_SCHEMA = pa.schema(
     [
@@ -44,20 +44,20 @@ _SCHEMAS = {
 }
 
 
-def commit_table(path: Path, table: pa.Table) -> None:
+def commit_table(path: AnyPath, table: pa.Table) -> None:
     """Commit a table with page checksums."""
     commit(path, lambda p: pq.write_table(table, p, compression="zstd", write_page_checksum=True))
 
 
-def read_table(path: Path) -> pa.Table:
+def read_table(path: AnyPath) -> pa.Table:
     """Read a table whole, its checksums verified. Raises DamagedFileError."""
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read()
+        return pq.ParquetFile(parquet_source(path), page_checksum_verification=True).read()
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(f"{path} cannot be read: {str(error)[:160]}") from error
 
 
-def write_evaluation(path: Path, table: pa.Table, metadata: Mapping[str, str]) -> None:
+def write_evaluation(path: AnyPath, table: pa.Table, metadata: Mapping[str, str]) -> None:
     """Commit an evaluation table; ``metadata`` keys are given without the ``supsup.`` prefix."""
     known = [schema for column, schema in _SCHEMAS.items() if column in table.column_names]
     schema = known[0] if known else EVALUATION_SCHEMA
@@ -67,7 +67,7 @@ def write_evaluation(path: Path, table: pa.Table, metadata: Mapping[str, str]) -
     commit_table(path, tagged)
 
 
-def read_evaluation(path: Path, fingerprint: str) -> pa.Table:
+def read_evaluation(path: AnyPath, fingerprint: str) -> pa.Table:
     """Read an evaluation table of the run ``fingerprint``. Raises DamagedFileError."""
     table = read_table(path)
     found = (table.schema.metadata or {}).get(b"supsup.fingerprint", b"").decode()

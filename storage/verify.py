@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from core.errors import DamagedFileError, ForeignFileError
 from storage.hopfield_file import read_memory
 from storage.layout import cohort_range, temporary_writer
 from storage.mask_store import MaskStore
+from storage.places import AnyPath, listed, move
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class Problem:
     """One bad thing. ``path`` is None for a task that is missing."""
 
     kind: Literal["damaged", "foreign", "missing"]
-    path: Path | None
+    path: AnyPath | None
     message: str
 
 
@@ -61,7 +61,7 @@ def verify_masks(store: MaskStore) -> Verdict:
     )
 
 
-def quarantine(store: MaskStore, problems: Iterable[Problem]) -> list[Path]:
+def quarantine(store: MaskStore, problems: Iterable[Problem]) -> list[AnyPath]:
     """Move bad files into ``quarantine/`` (nothing is deleted); return where they went."""
     moved = []
     for problem in problems:
@@ -73,7 +73,7 @@ def quarantine(store: MaskStore, problems: Iterable[Problem]) -> list[Path]:
             target = store.layout.quarantine / f"{problem.path.name}.{number}"
             number += 1
         target.parent.mkdir(exist_ok=True)
-        problem.path.rename(target)
+        move(problem.path, target)
         moved.append(target)
     return moved
 
@@ -89,18 +89,16 @@ def _memory_problems(store: MaskStore) -> Iterator[Problem]:
             yield Problem(kind="foreign", path=path, message=_named(path, error))
 
 
-def _check(store: MaskStore, path: Path) -> list[int]:
+def _check(store: MaskStore, path: AnyPath) -> list[int]:
     if not path.is_file() or cohort_range(path.name) is None:
         raise ForeignFileError(f"{path} is not a mask file of any run (by its name)")
     return store.check(path)
 
 
-def _entries(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if temporary_writer(path.name) is None)
+def _entries(folder: AnyPath) -> list[AnyPath]:
+    return [path for path in listed(folder) if temporary_writer(path.name) is None]
 
 
-def _named(path: Path, error: Exception) -> str:
+def _named(path: AnyPath, error: Exception) -> str:
     text = str(error)
     return text if str(path) in text else f"{path}: {text}"

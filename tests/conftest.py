@@ -1,11 +1,18 @@
 """What tests of every room share: a tiny sweep that trains in under a second."""
 
+import contextlib
 import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pyarrow.fs import FileSystem
 
 from core.specs import BenchmarkSpec, NetworkSpec, OptimizerSpec, RunSpec, TrainingSpec
 
@@ -69,3 +76,47 @@ def local_ray():
     start_ray(None, num_cpus=2)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    """Start an S3-compatible server on loopback, with an empty bucket; end it with the tests."""
+    log = (tmp_path_factory.mktemp("s3") / "server.log").open("wb")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=log, stderr=log
+    )
+    variables = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+    }
+    os.environ.update(variables)
+    try:
+        wait_for_port(port, server)
+        FileSystem.from_uri("s3://supsup-test/?allow_bucket_creation=true")[0].create_dir("supsup-test")
+        yield variables
+    finally:
+        server.kill()
+        server.wait()
+        log.close()
+        for name in variables:
+            del os.environ[name]
+
+
+def wait_for_port(port: int, process: subprocess.Popen, limit_s: float = 60.0) -> None:
+    """Return when something listens on loopback; fail when ``process`` ends before."""
+    until_s = time.monotonic() + limit_s
+    while time.monotonic() < until_s and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"nothing listens on port {port}")
+
+
+@pytest.fixture
+def s3_storage(s3_server) -> str:
+    """Return a storage.uri of its own for each test."""
+    return f"s3://supsup-test/{uuid.uuid4().hex[:12]}"

@@ -7,7 +7,8 @@ import pytest
 
 from orchestrator.config import load_sweep
 from orchestrator.provenance import git_commit, provenance
-from orchestrator.run_folder import Resources, ensure_record, is_locked, locate_run, locked, open_run
+from orchestrator.run_folder import Resources, ensure_record, locate_run, open_run
+from orchestrator.run_lock import is_locked, locked
 from orchestrator.status import find_runs, resolve_run
 from orchestrator.ui import _environment
 

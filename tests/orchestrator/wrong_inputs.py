@@ -98,7 +98,7 @@ WRONG_SETTINGS = [
     ("network.kind=bn_fc_2048", ["network.hidden", "bn_mlp"]),
     (NO_IDENTITY + " network.kind=bn_mlp", ["training.task_identity", "'none'", "given for network"]),
     # places
-    ("storage.uri=s3://bucket/runs", ["storage.uri", "s3://bucket/runs", "a path"]),
+    ("storage.uri=ftp://bucket/runs", ["storage.uri", "ftp://bucket/runs", "a path"]),
     ("tracking.uri=file:///tmp/mlruns", ["tracking.uri", "sqlite:///"]),
     ("tracking.uri=mlruns", ["tracking.uri", "sqlite:///"]),
     # not settings at all

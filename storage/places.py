@@ -1,0 +1,227 @@
+"""Where run folders are: a folder of a file system, or a prefix of an object store.
+
+``ObjectPath`` has the part of ``pathlib.Path`` that this project uses, over pyarrow's file
+systems. It holds two strings, so it goes to workers as it is; each process connects by itself.
+
+What replaces rename: an object is written by one upload of bytes that are whole beforehand. A
+store shows it when the upload is completed, or not at all, and readers see the old one until
+then. Nothing temporary is left to clean: an upload that is cut short never becomes an object.
+"""
+
+import fnmatch
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pa_fs
+
+SCHEMES = ("s3", "gs")
+
+
+@dataclass(frozen=True, order=True)
+class ObjectPath:
+    """An object, or a prefix of objects. uri: ``s3://bucket/key``. query: options of the store.
+
+    Whatever asks the store raises OSError when it does not answer.
+    """
+
+    uri: str
+    query: str = ""
+
+    def __str__(self) -> str:
+        return self.uri
+
+    def __truediv__(self, name: str) -> "ObjectPath":
+        """Return what ``name`` is below this."""
+        return ObjectPath(f"{self.uri}/{name}", self.query)
+
+    @property
+    def name(self) -> str:
+        """The last part of the key."""
+        return self.uri.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The name without its last suffix."""
+        return Path(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """The name's last suffix, with its dot."""
+        return Path(self.name).suffix
+
+    @property
+    def parent(self) -> "ObjectPath":
+        """What this is directly below."""
+        return ObjectPath(self.uri.rpartition("/")[0], self.query)
+
+    def with_name(self, name: str) -> "ObjectPath":
+        """Return the sibling called ``name``."""
+        return self.parent / name
+
+    def with_stem(self, stem: str) -> "ObjectPath":
+        """Return the sibling with this stem and the same suffix."""
+        return self.with_name(stem + self.suffix)
+
+    def exists(self) -> bool:
+        """Tell whether there is an object here, or any below."""
+        return bool(self._info().type != pa_fs.FileType.NotFound)
+
+    def is_file(self) -> bool:
+        """Tell whether there is an object here."""
+        return bool(self._info().type == pa_fs.FileType.File)
+
+    def is_dir(self) -> bool:
+        """Tell whether there are objects below."""
+        return bool(self._info().type == pa_fs.FileType.Directory)
+
+    def iterdir(self) -> Iterator["ObjectPath"]:
+        """Yield what is directly below; nothing where there is nothing."""
+        yield from self._below(recursive=False)
+
+    def glob(self, pattern: str) -> Iterator["ObjectPath"]:
+        """Yield what matches below, such as ``GG-*.parquet`` or ``*/run.json``."""
+        depth = pattern.count("/")
+        for path in self._below(recursive=depth > 0):
+            relative = path.uri.removeprefix(f"{self.uri}/")
+            if relative.count("/") == depth and fnmatch.fnmatchcase(relative, pattern):
+                yield path
+
+    def read_bytes(self) -> bytes:
+        """Return the object as it was at one moment. Raises FileNotFoundError."""
+        while True:
+            with self._fs.open_input_file(self._key) as file:
+                version, content = file.metadata(), bytes(file.read_at(file.size(), 0))
+            # Written anew between asking for its size and reading: half of each could be here.
+            with self._fs.open_input_file(self._key) as file:
+                if file.metadata() == version:
+                    return content
+
+    def read_text(self, encoding: str = "utf-8") -> str:
+        """Return the object as text."""
+        return self.read_bytes().decode(encoding)
+
+    def write_bytes(self, content: bytes) -> None:
+        """Make the object these bytes, whole or not at all."""
+        # No `with`: closing after a failed write would complete the upload of what is there.
+        stream = self._fs.open_output_stream(self._key, compression=None)
+        stream.write(content)
+        stream.close()
+
+    def unlink(self, *, missing_ok: bool = False) -> None:
+        """Remove the object. Raises FileNotFoundError unless ``missing_ok``."""
+        if not self.is_file():
+            if missing_ok:
+                return
+            raise FileNotFoundError(2, "no such object", self.uri)
+        self._fs.delete_file(self._key)
+
+    def rename(self, target: "ObjectPath") -> "ObjectPath":
+        """Copy to ``target``, then remove this: both may be there for a moment, never neither."""
+        self._fs.move(self._key, target._key)  # noqa: SLF001  # of the same class
+        return target
+
+    def mkdir(self, *, parents: bool = False, exist_ok: bool = False) -> None:
+        """Do nothing: a prefix is there with its first object."""
+
+    def absolute(self) -> "ObjectPath":
+        """Return this; a URI is absolute."""
+        return self
+
+    def modified_s(self) -> float:
+        """Return the Unix time when the object was written."""
+        return float(self._info().mtime_ns) / 1e9
+
+    def remove_tree(self) -> None:
+        """Remove every object below, if there are any."""
+        for path in list(self._below(recursive=True)):
+            path.unlink(missing_ok=True)
+
+    @property
+    def _fs(self) -> Any:
+        return _connect(self._bucket, self.query)
+
+    @property
+    def _bucket(self) -> str:
+        return "/".join(self.uri.split("/")[:3])
+
+    @property
+    def _key(self) -> str:
+        return self.uri.partition("://")[2]
+
+    def _info(self) -> Any:
+        return self._fs.get_file_info(self._key)
+
+    def _below(self, *, recursive: bool) -> Iterator["ObjectPath"]:
+        scheme = self.uri.partition("://")[0]
+        selector = pa_fs.FileSelector(self._key, allow_not_found=True, recursive=recursive)
+        for info in self._fs.get_file_info(selector):
+            yield ObjectPath(f"{scheme}://{info.path}", self.query)
+
+
+AnyPath = Path | ObjectPath
+
+
+@lru_cache(maxsize=16)
+def _connect(bucket: str, query: str) -> Any:
+    return pa_fs.FileSystem.from_uri(f"{bucket}?{query}" if query else bucket)[0]
+
+
+def to_place(uri: str | AnyPath) -> AnyPath:
+    """Return the path that ``storage.uri`` means: absolute, or an object store's."""
+    if isinstance(uri, ObjectPath):
+        return uri
+    if isinstance(uri, Path) or "://" not in uri:
+        return Path(uri).expanduser().absolute()
+    base, _, query = uri.partition("?")
+    return ObjectPath(base.rstrip("/"), query)
+
+
+def is_place(uri: str) -> bool:
+    """Tell whether ``uri`` is a path, or an object store's URI without credentials in it."""
+    if "://" not in uri:
+        return bool(uri.strip())
+    return re.fullmatch(rf"({'|'.join(SCHEMES)})://[^/@?\s]+(/[^?@\s]*)?(\?\S*)?", uri) is not None
+
+
+def listed(folder: AnyPath, pattern: str = "*") -> list[AnyPath]:
+    """Return what matches in a folder, sorted; nothing where there is no folder."""
+    if isinstance(folder, ObjectPath):
+        return [*sorted(folder.glob(pattern))]
+    return [*sorted(folder.glob(pattern))]
+
+
+def remove_tree(path: AnyPath) -> None:
+    """Remove a folder with all that is in it, if it is there."""
+    if isinstance(path, ObjectPath):
+        path.remove_tree()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def local_copy(path: AnyPath) -> Iterator[Path]:
+    """Give a file of this machine with the content and name of ``path``."""
+    if isinstance(path, Path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="supsup-") as folder:
+        local = Path(folder) / path.name
+        local.write_bytes(path.read_bytes())
+        yield local
+
+
+def move(path: AnyPath, target: AnyPath) -> None:
+    """Rename within one run folder; an object is copied first, then removed."""
+    path.rename(target)  # type: ignore[arg-type]  # both are of one kind
+
+
+def modified_s(path: AnyPath) -> float:
+    """Return the Unix time when a file or object was written."""
+    return path.modified_s() if isinstance(path, ObjectPath) else path.stat().st_mtime
