@@ -9,7 +9,10 @@ SupSupError                    exit code 1
 │       ├── DamagedFileError   bytes that do not verify
 │       └── ForeignFileError   a file of another run or network
 ├── RunLockedError             exit code 3: another controller holds the run
-└── TrainingError              a task's own, repeatable failure: never retried
+├── TrainingError              a task's own, repeatable failure: never retried
+└── WorkerError                the infrastructure's: another worker may do better
+    ├── LostWorkerError        a worker died, or cannot be reached
+    └── ForeignWorkerError     a worker's base network is not the run's
 
 Each carries one message for people (what was found, where, what was expected, what
 to do) as its only argument, so that it survives pickling between processes.
@@ -60,6 +63,18 @@ class RunLockedError(SupSupError):
 
 class TrainingError(SupSupError):
     """Training a task failed in a way that would repeat, such as a loss that is not finite."""
+
+
+class WorkerError(SupSupError):
+    """A worker failed at a job that another one may do."""
+
+
+class LostWorkerError(WorkerError):
+    """A worker died or became unreachable during a job."""
+
+
+class ForeignWorkerError(WorkerError):
+    """A worker's base network is not that of the run: other versions, or memory that was overwritten."""
 
 
 def first_line(error: BaseException) -> str:

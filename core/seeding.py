@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["weights", "scores", "order", "permutation", "synthetic", "visits", "capacity"]
+Purpose = Literal["weights", "scores", "order", "permutation", "synthetic", "visits", "capacity", "search"]
 
 
 def stream(seed: int, purpose: Purpose, *index: int) -> np.random.Generator:

@@ -15,7 +15,7 @@ from core.capacity import Masks, measure_capacity, random_masks
 from core.errors import InferenceError
 from core.hopfield_specs import HopfieldRule
 from core.masks import unpack
-from orchestrator.figures import Curve, draw_panels
+from orchestrator.figures import Curve, Panel, draw_panels
 from orchestrator.measured_tables import percent, say
 from orchestrator.run_folder import Run, open_run
 from storage.bank_file import num_leading
@@ -38,8 +38,12 @@ def study_capacity(console: Console, root: AnyPath, counts: Sequence[int]) -> No
     table = pa.Table.from_pylist(rows)
     commit(run.layout.report / "capacity.parquet", lambda path: pq.write_table(table, path))
     figure = run.layout.report / "capacity.png"
-    panels = {"held, %": _curves(rows, "held"), "found from 10 % flipped, %": _curves(rows, "found_again")}
-    draw_panels(figure, panels, x_label="masks stored", title=run.name)
+    shown = {"held, %": "held", "found from 10 % flipped, %": "found_again"}
+    panels = [
+        Panel(y_label=label, x_label="masks stored", curves=_curves(rows, column))
+        for label, column in shown.items()
+    ]
+    draw_panels(figure, panels, title=run.name)
     _print(console, rows)
     say(console, f"figure: {figure}")
 

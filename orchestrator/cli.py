@@ -49,7 +49,14 @@ def main(
 
 
 @app.command()
-def run(sweep: Sweep, settings: Settings = None) -> None:
+def run(
+    sweep: Sweep,
+    settings: Settings = None,
+    *,
+    only_failed: Annotated[
+        bool, typer.Option("--only-failed", help="Train only the tasks that failed in the last run.")
+    ] = False,
+) -> None:
     """Train what is missing, evaluate, report; the same command resumes."""
     from orchestrator.config import load_sweep
     from orchestrator.display import make_display
@@ -60,13 +67,18 @@ def run(sweep: Sweep, settings: Settings = None) -> None:
     config = load_sweep(sweep, settings or [])
     console = Console()
     if config.search is not None:
+        if only_failed:
+            raise ConfigError(
+                "--only-failed: found a search, expected one run; a search tries failed points again"
+            )
         from orchestrator.search import run_search
         from orchestrator.search_summary import print_search
 
         results = run_search(config, _data_folder(config.data_dir), make_display(console))
         print_search(console, config, results)
         raise typer.Exit(1 if any(result.error for result in results) else 0)
-    result = run_sweep(config, _data_folder(config.data_dir), make_display(console))
+    folder = _data_folder(config.data_dir)
+    result = run_sweep(config, folder, make_display(console), only_failed=only_failed)
     print_result(console, result)
     raise typer.Exit(1 if result.failures else 0)
 

@@ -26,11 +26,11 @@ from orchestrator.config_sections import (
     EvaluationConfig,
     ExecutorConfig,
     Scenario,
-    SearchConfig,
     StorageConfig,
     TrackingConfig,
     TrainingConfig,
 )
+from orchestrator.search_config import SearchConfig
 
 RECIPE = 2  # goes up when a change of ours gives other masks for the same sweep file
 RECIPES = (2, 1)  # whose run folders can be read; only RECIPE trains

@@ -11,7 +11,6 @@ from storage.places import is_place
 
 Auto = Literal["auto"]
 Scenario = Literal["GG", "GNs", "GNu", "NNs"]
-Value = bool | int | float | str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +90,9 @@ class ExecutorConfig(Spec):
     address: of a running Ray cluster; None starts a local one.
     engine: how a training step runs (``core.engine``); ``auto`` is ``fused`` on CPUs and, where
         the work repays compiling, ``compiled`` on GPUs. Fixed when the run folder is made.
-    retries: more attempts after a failure that need not repeat, such as a lost worker.
+    retries: more attempts after a failure of the infrastructure, such as a lost worker; of a cohort,
+        and then of each of its tasks alone. A task's own failure is not repeated.
+    job_limit_min: minutes after which a worker that is at one job counts as lost; None for no limit.
     """
 
     kind: Literal["inline", "ray"] = "ray"
@@ -101,6 +102,7 @@ class ExecutorConfig(Spec):
     address: str | None = None
     engine: Engine | Auto = "auto"
     retries: int = 3
+    job_limit_min: float | None = None
 
     def __post_init__(self) -> None:
         workers, gpus = self.workers, self.gpus_per_worker
@@ -111,6 +113,8 @@ class ExecutorConfig(Spec):
         threads = self.threads_per_worker
         require(1 <= threads <= 1024, "executor.threads_per_worker", threads, "a number from 1 to 1024")
         require(0 <= self.retries <= 100, "executor.retries", self.retries, "a number from 0 to 100")
+        limit = self.job_limit_min
+        require(limit is None or limit > 0, "executor.job_limit_min", limit, "null or a number > 0")
         address_ok = self.address is None or self.kind == "ray"
         require(address_ok, "executor.address", self.address, "null for kind: inline")
 
@@ -146,23 +150,3 @@ class TrackingConfig(Spec):
         known = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")
         ok = self.uri is None or self.uri.startswith(known)
         require(ok, "tracking.uri", self.uri, "null, sqlite:///PATH, http://HOST:PORT or a database URI")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchConfig(Spec):
-    """A grid of runs: each combination of the values is one run, with a run folder of its own.
-
-    space: full dotted key of the sweep file -> values. The runs go in parallel, as many at a
-        time as ``executor.workers`` says.
-    """
-
-    space: dict[str, tuple[Value, ...]]
-
-    def __post_init__(self) -> None:
-        require(bool(self.space), "search.space", {}, "at least one key with its values")
-        for key, values in self.space.items():
-            ok = len(values) > 0 and len(set(map(repr, values))) == len(values)
-            require(ok, f"search.space.{key}", list(values), "a list of different values")
-            section = key.split(".")[0]
-            ok = section in ("seed", "benchmark", "network", "mask", "training")
-            require(ok, "search.space", key, "keys that decide the masks, such as training.steps or seed")

@@ -1,4 +1,4 @@
-"""The loop: hand out jobs, take what comes back, retry or give up, tell who watches.
+"""The loop: hand out jobs, take what comes back, do what the policy decides, tell who watches.
 
 Knows executors only by their contract, and neither files, Ray nor MLflow. One step of
 the loop never blocks longer than ``POLL_S``.
@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from core.errors import InputError, TrainingError
+from core.errors import ForeignWorkerError
 from orchestrator.executors import Executor
+from orchestrator.fault_policy import FaultPolicy
 from orchestrator.jobs import Job, JobResult, Outcome
 
 POLL_S = 0.5
-FIRST_DELAY_S = 0.5
-MAX_DELAY_S = 30.0
+WAITING_NOTICE_S = 120.0  # without any worker, then again each time as long
 
 
 class Watcher(Protocol):
@@ -25,29 +25,17 @@ class Watcher(Protocol):
         """Note a job that ended well; its files are on disk."""
         ...
 
-    def job_retried(self, job: Job, error: Exception, delay_s: float) -> None:
+    def job_retried(self, job: Job, worker: str, error: Exception, delay_s: float) -> None:
         """Note a failed attempt; another follows in ``delay_s``."""
         ...
 
-    def job_failed(self, job: Job, error: Exception, num_attempts: int) -> None:
+    def job_failed(self, job: Job, worker: str, error: Exception, num_attempts: int) -> None:
         """Note that the last attempt failed; the rest goes on."""
         ...
 
-
-@dataclass(frozen=True, kw_only=True)
-class RetryPolicy:
-    """Decides what follows a failed attempt; needs no cluster to test.
-
-    max_retries: attempts after the first. A failure that would repeat gets none.
-    """
-
-    max_retries: int
-
-    def delay_s(self, error: Exception, num_attempts: int) -> float | None:
-        """Return how long to wait before the next attempt, None to give up."""
-        if isinstance(error, TrainingError | InputError) or num_attempts > self.max_retries:
-            return None
-        return float(min(FIRST_DELAY_S * 2 ** (num_attempts - 1), MAX_DELAY_S))
+    def waiting(self, shortage: str, waited_s: float) -> None:
+        """Note that there has been no worker for so long; ``shortage`` says why."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,53 +64,109 @@ class _Queue:
         return self.fresh.pop(0) if self.fresh else None
 
 
+@dataclass
+class _Drought:
+    """Since when there has been no worker, and whether that was said lately."""
+
+    since_s: float | None = None
+    said_s: float = 0.0
+
+    def look(self, executor: Executor, watcher: Watcher, now_s: float) -> None:
+        if executor.num_slots:
+            self.since_s = None
+            return
+        if self.since_s is None:
+            self.since_s = self.said_s = now_s
+        if now_s - self.said_s >= WAITING_NOTICE_S:
+            self.said_s = now_s
+            watcher.waiting(executor.shortage(), now_s - self.since_s)
+
+
 def run_jobs(
     jobs: Sequence[Job],
     executor: Executor,
-    policy: RetryPolicy,
+    policy: FaultPolicy,
     watcher: Watcher,
     *,
+    network_digest: str,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Failure, ...]:
     """Run all jobs to an end, good or bad, and return those given up on.
 
-    An interrupt (KeyboardInterrupt) passes through: what is on disk stays.
+    network_digest: of the base network; a result made with another one is refused. Raises
+    ForeignWorkerError when workers have another one again and again. An interrupt
+    (KeyboardInterrupt) passes through: what is on disk stays.
     """
-    queue, num_out, failures = _Queue(fresh=list(jobs)), 0, []
-    while queue.fresh or queue.delayed or num_out:
-        while num_out < executor.num_slots and (job := queue.next(clock())):
-            queue.attempts[job] = queue.attempts.get(job, 0) + 1
-            executor.submit(job, avoid=queue.last_worker.get(job))
-            num_out += 1
-        if num_out == 0:
+    loop = _Loop(_Queue(fresh=list(jobs)), executor, policy, watcher, clock)
+    drought, failures = _Drought(), []
+    while loop.is_going:
+        loop.hand_out()
+        drought.look(executor, watcher, clock())
+        if loop.num_out == 0:
             sleep(POLL_S)
         for outcome in executor.collect(POLL_S):
-            num_out -= 1
-            failure = _settle(outcome, queue, policy, watcher, clock)
+            failure = loop.settle(_checked(outcome, network_digest))
             failures += [failure] if failure else []
     return tuple(failures)
 
 
-def _settle(
-    outcome: Outcome, queue: _Queue, policy: RetryPolicy, watcher: Watcher, clock: Callable[[], float]
-) -> Failure | None:
-    job, error = outcome.job, outcome.error
-    if error is None:
+def _checked(outcome: Outcome, network_digest: str) -> Outcome:
+    """Turn a result made with another base network into an error."""
+    found = None if outcome.result is None else outcome.result.network_digest
+    if found in (None, network_digest):
+        return outcome
+    error = ForeignWorkerError(
+        f"{outcome.worker} worked with a base network of digest {str(found)[:16]}..., the run has "
+        f"{network_digest[:16]}...: install the same versions on every machine"
+    )
+    return replace(outcome, result=None, error=error)
+
+
+@dataclass
+class _Loop:
+    """What ``run_jobs`` keeps from step to step."""
+
+    queue: _Queue
+    executor: Executor
+    policy: FaultPolicy
+    watcher: Watcher
+    clock: Callable[[], float]
+    num_out: int = 0
+
+    @property
+    def is_going(self) -> bool:
+        return bool(self.queue.fresh or self.queue.delayed or self.num_out)
+
+    def hand_out(self) -> None:
+        queue = self.queue
+        while self.num_out < self.executor.num_slots and (job := queue.next(self.clock())):
+            queue.attempts[job] = queue.attempts.get(job, 0) + 1
+            self.executor.submit(job, avoid=queue.last_worker.get(job))
+            self.num_out += 1
+
+    def settle(self, outcome: Outcome) -> Failure | None:
+        self.num_out -= 1
+        if outcome.error is not None:
+            return self._after_failure(outcome.job, outcome.worker, outcome.error)
         assert outcome.result is not None, "an outcome has a result or an error"
-        watcher.job_done(job, outcome.result)
+        self.watcher.job_done(outcome.job, outcome.result)
         return None
-    num_attempts = queue.attempts[job]
-    delay_s = policy.delay_s(error, num_attempts)
-    if delay_s is None and job.is_divisible:
-        # One bad task must not take its cohort down: each goes on alone.
-        queue.fresh[:0] = [replace(job, first=task, last=task) for task in job.tasks]
-        watcher.job_retried(job, error, 0.0)
+
+    def _after_failure(self, job: Job, worker: str, error: Exception) -> Failure | None:
+        num_attempts = self.queue.attempts[job]
+        decision = self.policy.decide(job, error, num_attempts)
+        if decision.dismiss:
+            self.executor.dismiss(worker)
+        if decision.action == "stop":
+            raise error
+        if decision.action == "give_up":
+            self.watcher.job_failed(job, worker, error, num_attempts)
+            return Failure(job=job, error=error, num_attempts=num_attempts)
+        if decision.action == "split":
+            self.queue.fresh[:0] = [replace(job, first=task, last=task) for task in job.tasks]
+        else:
+            self.queue.last_worker[job] = worker
+            self.queue.delayed.append((self.clock() + decision.delay_s, job))
+        self.watcher.job_retried(job, worker, error, decision.delay_s)
         return None
-    if delay_s is None:
-        watcher.job_failed(job, error, num_attempts)
-        return Failure(job=job, error=error, num_attempts=num_attempts)
-    queue.last_worker[job] = outcome.worker
-    queue.delayed.append((clock() + delay_s, job))
-    watcher.job_retried(job, error, delay_s)
-    return None

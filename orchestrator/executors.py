@@ -4,6 +4,7 @@ Contract (checked for every executor by tests/orchestrator/test_executors.py):
 - ``submit`` is called only while fewer than ``num_slots`` jobs are out, and returns at once.
 - Each submitted job comes back from ``collect`` exactly once, done or failed; the executor
   never retries and never raises for a job's failure.
+- ``num_slots`` counts the workers that are ready; it grows and shrinks as they come and go.
 - A failed job leaves the executor usable, also when its worker died.
 - ``close`` does not wait for jobs that are out; it may be called twice.
 """
@@ -31,7 +32,15 @@ class Executor(Protocol):
 
     @property
     def num_slots(self) -> int:
-        """Jobs that can be out at once."""
+        """Jobs that can be out at once now."""
+        ...
+
+    def shortage(self) -> str:
+        """Say what workers ask for and what there is; asked while no slot is ready."""
+        ...
+
+    def dismiss(self, worker: str) -> None:
+        """Let a worker do nothing more; another takes its place."""
         ...
 
     def submit(self, job: Job, *, avoid: str | None = None) -> None:
@@ -57,6 +66,15 @@ class InlineExecutor:
         self._shared = shared
         self._worker: WorkerLike | None = None
         self._jobs: list[Job] = []
+
+    def shortage(self) -> str:
+        """Say that this process is there."""
+        return "this process is the worker"
+
+    def dismiss(self, worker: str) -> None:
+        """Make the worker anew for the next job."""
+        del worker
+        self._worker = None
 
     def submit(self, job: Job, *, avoid: str | None = None) -> None:
         """Keep ``job`` for ``collect``; there is only one worker, so ``avoid`` has no effect."""

@@ -23,15 +23,34 @@ class Curve:
     values: Mapping[float, Sequence[float]]
 
 
-def draw_panels(path: AnyPath, panels: Mapping[str, Sequence[Curve]], *, x_label: str, title: str) -> None:
-    """Draw one panel beside the other, as PNG. panels: y label -> curves."""
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One panel. has_line: whether means are joined, with a band; else every y is a dot.
+
+    names: what stands at x = 0, 1, 2, where the axis has words.
+    """
+
+    y_label: str
+    x_label: str
+    curves: Sequence[Curve]
+    is_log: bool = False
+    has_line: bool = True
+    names: tuple[str, ...] = ()
+
+
+def draw_panels(path: AnyPath, panels: Sequence[Panel], *, title: str) -> None:
+    """Draw one panel beside the other, as PNG."""
     figure, axes = new_figure(len(panels))
-    for axis, (label, curves) in zip(axes, panels.items(), strict=True):
-        for i, curve in enumerate(curves):
-            _draw_curve(axis, curve, i)
-        axis.set_xlabel(x_label.rsplit(".", maxsplit=1)[-1])
-        axis.set_ylabel(label)
-    _legend(axes[0], [curve.name for curves in panels.values() for curve in curves])
+    for axis, panel in zip(axes, panels, strict=True):
+        for i, curve in enumerate(panel.curves):
+            (_draw_curve if panel.has_line else _draw_dots)(axis, curve, i)
+        axis.set_xlabel(panel.x_label)
+        axis.set_ylabel(panel.y_label)
+        if panel.is_log:
+            axis.set_xscale("log")
+        if panel.names:
+            axis.set_xticks(range(len(panel.names)), panel.names)
+    _legend(axes[0], [curve.name for panel in panels for curve in panel.curves])
     figure.suptitle(title, fontsize=10)
     save(figure, path)
 
@@ -73,6 +92,12 @@ def _draw_curve(axis: Any, curve: Curve, number: int) -> None:
         alpha=0.15,
         linewidth=0,
     )
+
+
+def _draw_dots(axis: Any, curve: Curve, number: int) -> None:
+    points = [(x, y) for x, ys in curve.values.items() for y in ys]
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    axis.plot(*zip(*points, strict=True), marker, color=colour, markersize=4, label=curve.name or None)
 
 
 def _legend(axis: Any, names: Sequence[str]) -> None:

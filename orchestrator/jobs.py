@@ -151,12 +151,14 @@ def task_reports(masks: Iterable[TaskMask], num_weights: int, finished_s: float)
 class JobResult:
     """What a job gives: reports of trained tasks, and correct images a test batch by task.
 
-    note: what the user should know of how it went, said once.
+    note: what the user should know of how it went, said once. network_digest: of the base network
+    that the worker has in memory, hex.
     """
 
     reports: tuple[TaskReport, ...] = ()
     correct: tuple[tuple[int, tuple[int, ...]], ...] = ()
     note: str | None = None
+    network_digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

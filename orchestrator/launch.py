@@ -52,4 +52,6 @@ def _make_ray_executor(
         gpus_per_worker=resources.gpus_per_worker,
         threads_per_worker=config.executor.threads_per_worker,
         address=config.executor.address,
+        grows=config.executor.workers == "auto" and config.executor.address is not None,
+        job_limit_s=None if config.executor.job_limit_min is None else 60 * config.executor.job_limit_min,
     )

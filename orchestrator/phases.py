@@ -10,18 +10,20 @@ from core.datasets import Dataset
 from core.errors import SupSupError, first_line
 from core.task_stream import num_decisions
 from orchestrator.config import build_sweep, config_values, dotted_keys
-from orchestrator.controller import Failure, RetryPolicy, run_jobs
+from orchestrator.controller import Failure, run_jobs
 from orchestrator.display import Display
 from orchestrator.executors import Executor
-from orchestrator.jobs import Job, JobResult
+from orchestrator.fault_policy import FaultPolicy
+from orchestrator.jobs import Job
 from orchestrator.launch import make_executor
 from orchestrator.plan import Plan
 from orchestrator.provenance import package_version
 from orchestrator.report import Measured, metrics_by_k
 from orchestrator.run_folder import Resources, Run
 from orchestrator.stream_log import curves, finished_log, num_expected_masks
-from orchestrator.tracked import TrackedEnd, TrackedRun, absolute_uri, sqlite_path
-from orchestrator.tracking import Tracker, known_reports, make_tracker
+from orchestrator.tracked import Status, TrackedEnd, TrackedRun, absolute_uri, sqlite_path
+from orchestrator.tracking import FLUSH_S, Tracker, known_reports, make_tracker
+from orchestrator.watcher import RunWatcher
 from storage.places import listed
 from storage.run_file import RunRecord
 from storage.stream_state import read_position
@@ -31,33 +33,6 @@ class StoppedError(SupSupError):
     """The user stopped the run; what was finished is kept."""
 
     exit_code = 130
-
-
-@dataclass
-class _Watcher:
-    """Passes what the controller tells on to the display and the tracker; keeps ``correct``."""
-
-    display: Display
-    tracker: Tracker
-    correct: dict[int, tuple[int, ...]]
-    num_done: int = 0
-    notes: set[str] = field(default_factory=set)
-
-    def job_done(self, job: Job, result: JobResult) -> None:
-        self.num_done += len(job.tasks)
-        if result.note is not None and result.note not in self.notes:
-            self.notes.add(result.note)
-            self.display.message(result.note)
-        self.correct.update(result.correct)
-        self.tracker.tasks(result.reports)
-        self.display.advance(job, result)
-
-    def job_retried(self, job: Job, error: Exception, delay_s: float) -> None:
-        again = f"again in {delay_s:.1f} s" if delay_s else "each task again on its own"
-        self.display.message(f"{job} failed, {again}: {first_line(error)}")
-
-    def job_failed(self, job: Job, error: Exception, num_attempts: int) -> None:
-        self.display.message(f"{job} failed after {num_attempts} attempts: {first_line(error)}")
 
 
 @dataclass
@@ -83,9 +58,9 @@ class Phases:
         """
         if not plan.jobs:
             return 0, ()
-        watcher, policy = self._begin(verb, num_total, plan.num_done, "tasks")
-        failures = run_jobs(plan.jobs, self._workers(), policy, watcher)
-        self.display.stop()
+        watcher = self._begin(verb, num_total, plan.num_done, "tasks")
+        failures = self._run(plan.jobs, watcher)
+        self._end_phase(watcher)
         return watcher.num_done, failures
 
     def work_in_order(
@@ -95,18 +70,26 @@ class Phases:
 
         num_done: of ``unit``, before the first job.
         """
-        watcher, policy = self._begin(verb, jobs[-1].last + 1, num_done, unit)
+        watcher = self._begin(verb, jobs[-1].last + 1, num_done, unit)
         failures: tuple[Failure, ...] = ()
         for job in jobs:
-            failures = failures or run_jobs([job], self._workers(), policy, watcher)
-        self.display.stop()
+            failures = failures or self._run([job], watcher)
+        self._end_phase(watcher)
         return failures
 
-    def _begin(self, verb: str, num_total: int, num_done: int, unit: str) -> tuple[_Watcher, RetryPolicy]:
+    def _begin(self, verb: str, num_total: int, num_done: int, unit: str) -> RunWatcher:
         self._workers()
         self.display.start(verb, num_total, num_done, unit)
-        watcher = _Watcher(self.display, self.tracker, self.correct)
-        return watcher, RetryPolicy(max_retries=self.run.config.executor.retries)
+        return RunWatcher(self.display, self.tracker, self.run.layout, self.correct)
+
+    def _run(self, jobs: Sequence[Job], watcher: RunWatcher) -> tuple[Failure, ...]:
+        policy = FaultPolicy(max_retries=self.run.config.executor.retries)
+        digest = str(self.run.identity.network["digest"])
+        return run_jobs(jobs, self._workers(), policy, watcher, network_digest=digest)
+
+    def _end_phase(self, watcher: RunWatcher) -> None:
+        watcher.end()
+        self.display.stop()
 
     def _workers(self) -> Executor:
         if self._executor is None:
@@ -164,9 +147,11 @@ def working(
         yield phases
     except BaseException as error:
         phases.close()
-        was_stopped = isinstance(error, KeyboardInterrupt)
-        tracker.close(TrackedEnd(status="KILLED" if was_stopped else "FAILED"))
-        if was_stopped:
+        was_stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        status: Status = "KILLED" if was_stopped else "FAILED"
+        # Who stops a job of a cluster kills it three seconds later.
+        tracker.close(TrackedEnd(status=status), patience_s=1.0 if was_stopped else FLUSH_S)
+        if isinstance(error, KeyboardInterrupt):
             raise StoppedError(_stopped_message(run)) from None
         raise
 

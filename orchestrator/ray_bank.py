@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.errors import first_line
+from core.errors import LostWorkerError, first_line
 from core.masks import packed_num_bytes
 from core.sharded_bank import Shard, ShardedBank, shard_ranges
 from core.superposition import MaskBank
-from orchestrator.ray_executor import LostWorkerError, ray, start_ray
+from orchestrator.ray_cluster import ray, start_ray
 from orchestrator.run_folder import Run
 from storage.bank_file import ensure_bank, map_bank
 

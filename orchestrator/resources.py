@@ -18,7 +18,7 @@ def find_resources(executor: ExecutorConfig, *, connect: bool) -> Resources:
     """
     num_cpus, num_gpus = len(os.sched_getaffinity(0)), _local_gpus()
     if connect and executor.address is not None:
-        from orchestrator.ray_executor import cluster_size
+        from orchestrator.ray_cluster import cluster_size
 
         num_cpus, num_gpus = cluster_size(executor.address)
     gpus = executor.gpus_per_worker

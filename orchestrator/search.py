@@ -1,150 +1,128 @@
-"""A search: one run for each combination of values, several at a time, each resumable by itself.
+"""A search: many runs, several at a time, each resumable by itself.
 
-The points are computed from the sweep file each time: a point whose run folder is whole trains
-nothing, a new value adds points. Each run goes on inside one worker, from start to end.
+The points are computed from the sweep file each time. One whose run folder is whole is read, not
+run; so the same command after a kill goes on, and a new value adds only its points.
 """
 
-import io
-import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from operator import itemgetter
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
 
 from core.datasets import load_dataset
-from core.errors import ConfigError, SupSupError, first_line
-from orchestrator.config import SweepConfig, set_keys
-from orchestrator.config_sections import Value
-from orchestrator.display import Display, PlainDisplay
-from orchestrator.report import Measured, metrics_by_k
+from core.errors import ConfigError
+from orchestrator.config import SweepConfig
+from orchestrator.display import Display
 from orchestrator.resources import find_resources
-from orchestrator.run_folder import locate_run
-from storage.files import commit_json
-from storage.layout import RunLayout
-from storage.places import AnyPath, to_place
-
-Settings = dict[str, Value]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One run of a search. settings: the values of this point, by dotted key. layout: of its folder."""
-
-    settings: Settings
-    config: SweepConfig
-    layout: RunLayout
-
-    def __str__(self) -> str:
-        return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in self.settings.items())
-
-
-@dataclass(frozen=True, kw_only=True)
-class PointResult:
-    """What became of a point. metrics: at the largest k, by MLflow's names. error: None if it ended well."""
-
-    point: Point
-    metrics: dict[str, float]
-    error: str | None
-
-
-def plan_points(config: SweepConfig) -> list[Point]:
-    """Return the points in the order of the file, last key fastest. Raises ConfigError on a bad one."""
-    assert config.search is not None, "a search has a space"
-    keys = list(config.search.space)
-    combinations = itertools.product(*config.search.space.values())
-    points = [_point(config, dict(zip(keys, values, strict=True))) for values in combinations]
-    by_folder: dict[AnyPath, Point] = {}
-    for point in points:
-        other = by_folder.setdefault(point.layout.root, point)
-        if other is not point:
-            raise ConfigError(
-                f"search.space: found ({other}) and ({point}), which are one run; expected points whose masks "
-                "differ (with the task given, the number of tasks makes no other run)"
-            )
-    return points
+from orchestrator.search_points import (
+    Point,
+    PointResult,
+    changes,
+    plan_points,
+    settled,
+    write_results,
+)
+from orchestrator.trials import PointEnd, Trial, group_points, run_trial
 
 
 def run_search(config: SweepConfig, data_folder: Path | None, display: Display) -> list[PointResult]:
-    """Run every point, tell of each as it ends, write ``search.json``; results in the points' order."""
+    """Run what is left of every point, tell of each as it ends; results in the points' order."""
+    _check(config)
     points = plan_points(config)
     load_dataset(config.benchmark.dataset, data_folder)  # what is missing is said once, before anything runs
-    results: list[PointResult | None] = [None] * len(points)
-    work = partial(_run_point, data_folder=data_folder)
-    for number, (index, outcome) in enumerate(_run_all(config, work, points), start=1):
-        result = _result(points[index], outcome)
-        results[index] = result
-        display.message(f"{number}/{len(points)} {result.point}: {_words(result)}")
-    found = [result for result in results if result is not None]
-    commit_json(search_folder(config) / "search.json", [_row(result) for result in found])
-    return found
+    results = _Results(config, points, display, settled(config, points))
+    results.say_what_is_there()
+    left = [(index, point) for index, point in enumerate(points) if index not in results.found]
+    if left:
+        _run(config, group_points(left), data_folder, results)
+    results.write()
+    return [results.found[index] for index in range(len(points))]
 
 
-def search_folder(config: SweepConfig) -> AnyPath:
-    """Return where tables and figures over all points go."""
-    return to_place(config.storage.uri) / f"{config.name}-search"
+def _check(config: SweepConfig) -> None:
+    search = config.search
+    assert search is not None, "a search has a space"
+    if search.scheduler != "fifo" and config.executor.kind == "inline":
+        raise ConfigError(
+            f"search.scheduler: found {search.scheduler!r}, expected 'fifo' for executor.kind: inline"
+        )
+    if search.scheduler != "fifo" and not config.training.is_given:
+        raise ConfigError(
+            f"search.scheduler: found {search.scheduler!r}, expected 'fifo': without task identity no task has an "
+            "accuracy before the stream ends"
+        )
 
 
-def _point(config: SweepConfig, settings: Settings) -> Point:
-    named = ", ".join(f"{key}={value}" for key, value in settings.items())
-    chosen = set_keys(replace(config, search=None), settings, f"search point {named}")
-    return Point(settings=settings, config=chosen, layout=locate_run(chosen).layout)
+class _Results:
+    """What is known of each point, by index; committed whenever one ends."""
+
+    def __init__(
+        self, config: SweepConfig, points: list[Point], display: Display, found: dict[int, PointResult]
+    ) -> None:
+        self.found = found
+        self._config, self._points, self._display = config, points, display
+
+    def say_what_is_there(self) -> None:
+        """Tell of points that need no run, and of a space that has changed."""
+        changed, num_read = changes(self._config), len(self.found)
+        if changed is not None:
+            self._display.message(f"the search space has changed since the last run: {changed}")
+        if num_read or changed is not None:
+            num_left = len(self._points) - num_read
+            self._display.message(
+                f"{num_read} of {len(self._points)} points are there and kept, {num_left} to run"
+            )
+
+    def trial_ended(self, trial: Trial, came_to: list[PointEnd] | tuple[int, float] | str) -> None:
+        """Note how a trial ended: its points' ends, or tasks and accuracy where it was ended early."""
+        if isinstance(came_to, list):
+            for end in came_to:
+                state = "done" if end.error is None else "failed"
+                self._note(end.index, state, end.metrics, end.error)
+            return
+        for index, _ in trial.points:
+            if isinstance(came_to, str):
+                self._note(index, "failed", {}, came_to)
+            else:
+                metrics = {"num_tasks": float(came_to[0]), "mean_accuracy": came_to[1]}
+                self._note(index, "stopped", metrics, None)
+        self.write()
+
+    def write(self) -> None:
+        """Commit what is known."""
+        write_results(self._config, [self.found[index] for index in sorted(self.found)])
+
+    def _note(self, index: int, state: str, metrics: dict[str, float], error: str | None) -> None:
+        point = self._points[index]
+        self.found[index] = PointResult(point=point, state=state, metrics=metrics, error=error)  # type: ignore[arg-type]
+        self._display.message(f"{len(self.found)}/{len(self._points)} {point}: {_words(self.found[index])}")
+        self.write()
 
 
-def _run_all(config: SweepConfig, work: Any, points: Sequence[Point]) -> Iterator[tuple[int, Any]]:
-    """Yield (index, what came of it) as points end."""
+def _run(config: SweepConfig, trials: list[Trial], data_folder: Path | None, results: _Results) -> None:
     if config.executor.kind == "inline":
-        for index, point in enumerate(points):
-            yield index, work(point)
+        for trial in trials:
+            results.trial_ended(trial, run_trial(trial, data_folder, lambda *_: None))
         return
-    from orchestrator.ray_executor import run_in_parallel  # imports ray: only when there is work
+    from orchestrator.tuning import run_trials  # imports ray: only when there is work
 
+    assert config.search is not None, "a search has a space"
     resources = find_resources(config.executor, connect=True)
-    yield from run_in_parallel(
-        work,
-        points,
-        num_workers=min(resources.num_workers, len(points)),
+    run_trials(
+        trials,
+        config.search,
+        data_folder,
+        results.trial_ended,
+        num_workers=min(resources.num_workers, len(trials)),
         gpus_per_worker=resources.gpus_per_worker,
         threads_per_worker=config.executor.threads_per_worker,
+        retries=config.executor.retries,
         address=config.executor.address,
     )
-
-
-def _run_point(point: Point, *, data_folder: Path | None) -> tuple[Measured, str | None]:
-    """Run one point in this process; return what it measured, and what went wrong."""
-    from orchestrator.sweep import run_sweep  # imports torch: only where runs go on
-
-    executor = replace(point.config.executor, kind="inline", workers=1, address=None)
-    config = replace(point.config, executor=executor)
-    try:
-        result = run_sweep(config, data_folder, PlainDisplay(Console(file=io.StringIO())))
-    except SupSupError as error:
-        return {}, str(error)
-    failed = [f"{failure.job}: {first_line(failure.error)}" for failure in result.failures]
-    return result.measured, "; ".join(failed) or None
-
-
-def _result(point: Point, outcome: Any) -> PointResult:
-    measured, error = ({}, first_line(outcome)) if isinstance(outcome, Exception) else outcome
-    by_k = sorted(metrics_by_k(measured, point.config.evaluation.way.label), key=itemgetter(1))
-    metrics = {key: value for key, _, value in by_k}  # of the largest k, which comes last
-    return PointResult(point=point, metrics=metrics, error=error)
 
 
 def _words(result: PointResult) -> str:
     if result.error is not None:
         return f"failed: {result.error}"
+    if result.state == "stopped":
+        done, accuracy = result.metrics["num_tasks"], result.metrics["mean_accuracy"]
+        return f"ended early after {done:.0f} tasks, mean accuracy {100 * accuracy:.2f} %"
     accuracies = {key: value for key, value in result.metrics.items() if key.endswith("/accuracy")}
     return ", ".join(f"{key} {100 * value:.2f} %" for key, value in accuracies.items())
-
-
-def _row(result: PointResult) -> dict[str, Any]:
-    return {
-        "settings": result.point.settings,
-        "folder": str(result.point.layout.root),
-        "metrics": result.metrics,
-        "error": result.error,
-    }

@@ -23,6 +23,7 @@ from orchestrator.status import resolve_run, run_status
 from orchestrator.stream_log import num_expected_masks
 from orchestrator.sweep import SweepResult
 from orchestrator.ui import runs_page, start_server, stop_server
+from orchestrator.watcher import error_key, task_list
 from storage.places import AnyPath, ObjectPath, to_place
 from storage.run_file import read_run
 from storage.verify import quarantine, verify_masks
@@ -210,9 +211,17 @@ def _task_table(result: SweepResult) -> Table:
 
 
 def _failure_table(failures: Sequence[Failure]) -> Table:
-    table = Table("failed", "attempts", "why", title="failed; the same command tries them again")
+    """One row per distinct error, with the tasks it came to."""
+    title = "failed; the same command tries them again, `--only-failed` nothing else"
+    table = Table("what", Column("tasks", overflow="fold"), "attempts", "why", title=title)
+    groups: dict[tuple[str, str], list[Failure]] = {}
     for failure in failures:
-        table.add_row(str(failure.job), str(failure.num_attempts), first_line(failure.error)[:200])
+        groups.setdefault((failure.job.kind, error_key(failure.error)), []).append(failure)
+    for (kind, why), group in groups.items():
+        attempts = sorted({failure.num_attempts for failure in group})
+        shown = first_line(group[0].error) if len(group) == 1 else why
+        tasks = task_list([failure.job for failure in group])
+        table.add_row(kind, tasks, "-".join(map(str, {attempts[0]: 0, attempts[-1]: 0})), shown[:200])
     return table
 
 

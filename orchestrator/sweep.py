@@ -10,7 +10,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.controller import Failure
 from orchestrator.display import Display
 from orchestrator.evaluate import evaluate
-from orchestrator.failures import write_failures
+from orchestrator.failures import read_failures, write_failures
 from orchestrator.phases import Phases, working
 from orchestrator.plan import plan_jobs
 from orchestrator.report import Measured, write_report
@@ -33,10 +33,13 @@ class SweepResult:
     elapsed_s: float
 
 
-def run_sweep(config: SweepConfig, data_folder: Path | None, display: Display) -> SweepResult:
+def run_sweep(
+    config: SweepConfig, data_folder: Path | None, display: Display, *, only_failed: bool = False
+) -> SweepResult:
     """Run a sweep to its end. Raises InputError before anything is written.
 
-    data_folder: where the user keeps data sets, None for the cache or a download.
+    data_folder: where the user keeps data sets, None for the cache or a download. only_failed:
+        train nothing but the tasks that failed in the last run.
     """
     start_s = time.monotonic()
     run = locate_run(config)
@@ -47,7 +50,7 @@ def run_sweep(config: SweepConfig, data_folder: Path | None, display: Display) -
         record = ensure_record(run, resources)
         verdict = _set_bad_files_aside(run, display)
         with working(run, record, dataset, resources, display) as phases:
-            num_trained, failures = _train(phases, verdict)
+            num_trained, failures = _train(phases, verdict, only_failed=only_failed)
             measured, evaluation_failures = evaluate(phases)
             write_report(run, measured)
             clean_temporaries(run.layout)
@@ -62,7 +65,7 @@ def run_sweep(config: SweepConfig, data_folder: Path | None, display: Display) -
         )
 
 
-def _train(phases: Phases, verdict: Verdict) -> tuple[int, tuple[Failure, ...]]:
+def _train(phases: Phases, verdict: Verdict, *, only_failed: bool) -> tuple[int, tuple[Failure, ...]]:
     """Train what is missing; return how many masks were, and the failures."""
     if not phases.run.config.training.is_given:
         num_trained, failures = train_stream(phases, verdict)
@@ -70,8 +73,12 @@ def _train(phases: Phases, verdict: Verdict) -> tuple[int, tuple[Failure, ...]]:
         return num_trained, failures
     num_tasks, size = phases.run.config.benchmark.num_tasks, _cohort_size(phases)
     _say_engine(phases)
-    plan = plan_jobs(num_tasks, size, verdict.tasks)
-    if not plan.jobs:
+    failed = {row["task"] for row in read_failures(phases.run)} - verdict.tasks
+    left_alone = set(range(num_tasks)) - failed if only_failed else set()
+    plan = plan_jobs(num_tasks, size, verdict.tasks | left_alone)
+    if only_failed and not failed:
+        phases.display.message("no task failed in the last run; nothing to train again")
+    elif not plan.jobs:
         phases.display.message(f"all {num_tasks} tasks are trained; nothing to train")
     num_trained, failures = phases.work("training", plan, num_tasks)
     write_failures(phases.run, failures)

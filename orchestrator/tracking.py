@@ -31,7 +31,7 @@ class Tracker(Protocol):
         """Send newly trained tasks."""
         ...
 
-    def close(self, end: TrackedEnd) -> bool:
+    def close(self, end: TrackedEnd, patience_s: float = FLUSH_S) -> bool:
         """End the run; tell whether everything was taken."""
         ...
 
@@ -45,9 +45,9 @@ class NullTracker:
     def tasks(self, reports: Sequence[TaskReport]) -> None:
         """Do nothing."""
 
-    def close(self, end: TrackedEnd) -> bool:
+    def close(self, end: TrackedEnd, patience_s: float = FLUSH_S) -> bool:
         """Have nothing left to send."""
-        del end
+        del end, patience_s
         return True
 
 
@@ -77,13 +77,13 @@ class MlflowTracker:
         for report in reports:
             self._queue.put(partial(self._log_task_run, report))
 
-    def close(self, end: TrackedEnd) -> bool:
-        """Queue the end; wait while MLflow takes things, at most 15 s longer than it does."""
+    def close(self, end: TrackedEnd, patience_s: float = FLUSH_S) -> bool:
+        """Queue the end; wait while MLflow takes things, at most ``patience_s`` longer than it does."""
         self._queue.put(lambda: self._mlflow.log_end(end))
         self._queue.put(None)
         self._last_success_s = time.monotonic()
         self._closing.set()
-        while self._thread.is_alive() and time.monotonic() - self._last_success_s < FLUSH_S:
+        while self._thread.is_alive() and time.monotonic() - self._last_success_s < patience_s:
             self._thread.join(timeout=0.1)
         self._abandoned.set()
         return not self._thread.is_alive()

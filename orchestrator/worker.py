@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from core.compiler import without_compiler
 from core.datasets import Dataset
 from core.device_bank import DeviceBank
 from core.engine import is_missing, make_step
-from core.errors import RunFolderError, first_line
+from core.errors import ForeignWorkerError, first_line
 from core.evaluation import correct_images, infer_test_images
 from core.evaluation_batches import batch_counts
 from core.inputs import Pixels, to_device
@@ -62,7 +63,8 @@ class Worker:
             "recover": self._recover,
             "stream": self._go_through,
         }
-        return ways[job.kind](job)
+        result = ways[job.kind](job)
+        return replace(result, network_digest=self._network_digest())
 
     @cached_property
     def _device(self) -> torch.device:
@@ -74,11 +76,24 @@ class Worker:
         weights = base_weights(spec.network, self._dataset.num_inputs, seed=spec.seed)
         found, expected = network_digest(weights), self._setup.identity.network["digest"]
         if found != expected:
-            raise RunFolderError(
+            raise ForeignWorkerError(
                 f"the base network built on {host_name()} has digest {found[:16]}..., the run has "
                 f"{expected[:16]}...: install the same numpy there (run.json lists versions)"
             )
         return [torch.from_numpy(weight).to(self._device) for weight in weights]
+
+    def _network_digest(self) -> str:
+        """Return the digest of the base network as it is in memory now."""
+        return network_digest([weight.cpu().numpy() for weight in self._base])
+
+    def _check_network(self) -> None:
+        """Raise ForeignWorkerError, before anything is stored, when the base network was overwritten."""
+        found, expected = self._network_digest(), self._setup.identity.network["digest"]
+        if found != expected:
+            raise ForeignWorkerError(
+                f"the base network on {host_name()} has changed in memory: digest {found[:16]}..., expected "
+                f"{expected[:16]}...; nothing of this cohort was stored"
+            )
 
     @cached_property
     def _pixels(self) -> tuple[Pixels, Pixels]:
@@ -97,6 +112,7 @@ class Worker:
         finished_s = time.time()
         correct = self._correct(result.tasks, result.masks)
         masks = [_task_mask(result, k, float(correct[k].mean())) for k in range(len(result.tasks))]
+        self._check_network()
         self._store.write_cohort(masks, self._provenance(finished_s))
         num_weights = sum(math.prod(shape) for shape in self._setup.identity.shapes)
         reports = task_reports(masks, num_weights, finished_s)

@@ -4,6 +4,7 @@
       run.json
       .lock                                  held by the controller; says who holds it
       failures.json                          tasks that failed, only while there are any
+      logs/train-00003-00003.log             attempts of jobs that failed at least once
       masks/cohort-00000-00031.parquet
       evaluations/GG-10.parquet, GNu-one_shot-G-1-10.parquet
       evaluations/parts/one_shot-G-1-10/tasks-00000-00007.parquet    until the table is whole
@@ -56,6 +57,15 @@ class RunLayout:
     def failures(self) -> AnyPath:
         """Tasks that failed, with the reason."""
         return self.root / "failures.json"
+
+    def log(self, kind: str, first: int, last: int) -> AnyPath:
+        """Return the log of a job that failed at least once."""
+        return self.logs / f"{kind}-{first:05d}-{last:05d}.log"
+
+    @property
+    def logs(self) -> AnyPath:
+        """Folder of the logs of jobs."""
+        return self.root / "logs"
 
     @property
     def masks(self) -> AnyPath:

@@ -71,7 +71,7 @@ def sweep(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def local_ray():
     """Start Ray on loopback, once; end it with the tests."""
-    from orchestrator.ray_executor import ray, start_ray
+    from orchestrator.ray_cluster import ray, start_ray
 
     start_ray(None, num_cpus=2)
     yield

@@ -234,7 +234,7 @@ def test_a_failed_task_is_reported_and_the_rest_is_kept(sweep, monkeypatch, caps
 
 def test_a_second_controller_is_turned_away_with_host_and_process(run, sweep, capsys):
     code = (
-        "import sys, time, pathlib; from orchestrator.run_folder import locked; "
+        "import sys, time, pathlib; from orchestrator.run_lock import locked; "
         "from storage.layout import RunLayout\n"
         "with locked(RunLayout(pathlib.Path(sys.argv[1]))):\n"
         "    print('held', flush=True); sys.stdin.read()"

@@ -30,6 +30,12 @@ class ScriptedExecutor:
     most_out: int = 0
     _out: list[Job] = field(default_factory=list)
 
+    def shortage(self):
+        return "2 workers ask for 1 GPU"
+
+    def dismiss(self, worker):
+        pass
+
     def submit(self, job, *, avoid=None):
         self.submitted.append((job.first, job.last))
         self.avoided.append(avoid)
@@ -72,10 +78,13 @@ class Recorder:
     def job_done(self, job, result):
         self.events.append(("done", job.first, job.last))
 
-    def job_retried(self, job, error, delay_s):
+    def waiting(self, shortage, waited_s):
+        self.events.append(("waiting", shortage, waited_s))
+
+    def job_retried(self, job, worker, error, delay_s):
         self.events.append(("retried", job.first, job.last, delay_s))
 
-    def job_failed(self, job, error, num_attempts):
+    def job_failed(self, job, worker, error, num_attempts):
         self.events.append(("failed", job.first, job.last, num_attempts))
 
     def start(self, verb, num_total, num_done, unit="tasks"):

@@ -1,19 +1,22 @@
 """The loop, driven by a scripted executor and a clock that only sleeping moves."""
 
+from dataclasses import dataclass, replace
+
 import pytest
 
-from core.errors import TrainingError
-from orchestrator.controller import RetryPolicy, run_jobs
+from core.errors import ForeignWorkerError, LostWorkerError, TrainingError
+from orchestrator.controller import WAITING_NOTICE_S, run_jobs
+from orchestrator.fault_policy import FaultPolicy
 from orchestrator.jobs import Job
 from tests.orchestrator.fakes import Clock, Recorder, ScriptedExecutor
 
-LOST, BAD = OSError("lost"), TrainingError("bad")
+LOST, BAD = LostWorkerError("lost"), TrainingError("bad")
 
 
-def drive(script, jobs, max_retries=2, num_slots=2):
-    executor, watcher, clock = ScriptedExecutor(script, num_slots), Recorder(), Clock()
-    policy = RetryPolicy(max_retries=max_retries)
-    failures = run_jobs(jobs, executor, policy, watcher, clock=clock, sleep=clock.sleep)
+def drive(script, jobs, *, max_retries=2, num_slots=2, executor=None):
+    executor, watcher, clock = executor or ScriptedExecutor(script, num_slots), Recorder(), Clock()
+    policy = FaultPolicy(max_retries=max_retries)
+    failures = run_jobs(jobs, executor, policy, watcher, network_digest="d", clock=clock, sleep=clock.sleep)
     return executor, watcher, clock, failures
 
 
@@ -59,12 +62,62 @@ def test_one_bad_task_does_not_take_its_cohort_down():
     assert [event[1] for event in watcher.events if event[0] == "done"] == [0, 1, 3]
 
 
-def test_delays_grow_and_stop_growing():
-    policy = RetryPolicy(max_retries=20)
-    delays = [policy.delay_s(LOST, attempt) for attempt in range(1, 12)]
-    assert delays[:4] == [0.5, 1.0, 2.0, 4.0]
-    assert max(delays) == 30.0
-    assert policy.delay_s(LOST, 21) is None
+def test_a_cohort_that_takes_its_workers_down_is_split_and_each_task_tried_as_often():
+    script = {(0, 1): [LOST] * 9, (1, 1): [LOST] * 9}
+    executor, _, _, failures = drive(script, [Job(first=0, last=1)], max_retries=1)
+    assert executor.submitted == [(0, 1), (0, 1), (0, 0), (1, 1), (1, 1)]
+    assert [(failure.job.first, failure.num_attempts) for failure in failures] == [(1, 2)]
+
+
+def test_a_worker_with_another_network_is_refused_and_its_result_too():
+    @dataclass
+    class Foreign(ScriptedExecutor):
+        """Its first result comes from another base network."""
+
+        dismissed: int = 0
+
+        def collect(self, timeout_s):
+            digest = "other" if not self.dismissed else "d"
+            found = super().collect(timeout_s)
+            return [replace(o, result=replace(o.result, network_digest=digest)) for o in found]
+
+        def dismiss(self, worker):
+            self.dismissed += 1
+
+    executor, watcher, _, failures = drive({}, [Job(first=0, last=3)], executor=Foreign())
+    assert failures == ()
+    assert executor.dismissed == 1
+    assert [event[0] for event in watcher.events] == ["retried", "done"]
+
+
+def test_workers_that_all_have_another_network_end_the_run():
+    with pytest.raises(ForeignWorkerError, match="elsewhere"):
+        drive({(0, 0): [ForeignWorkerError("elsewhere")] * 9}, [Job(first=0, last=0)])
+
+
+def test_that_there_is_no_worker_is_said_again_and_again_and_work_goes_on_when_one_comes():
+    @dataclass
+    class Empty(ScriptedExecutor):
+        asked: int = 0
+
+        @property
+        def num_slots(self):
+            return 0 if self.asked < 5 * WAITING_NOTICE_S else 2
+
+        @num_slots.setter
+        def num_slots(self, value):
+            pass
+
+        def collect(self, timeout_s):
+            self.asked += 1
+            return super().collect(timeout_s)
+
+    _, watcher, _, failures = drive({}, [Job(first=0, last=0)], executor=Empty())
+    assert failures == ()
+    waits = [event for event in watcher.events if event[0] == "waiting"]
+    assert [event[2] for event in waits] == [120.0, 240.0]
+    assert waits[0][1] == "2 workers ask for 1 GPU"
+    assert watcher.events[-1] == ("done", 0, 0)
 
 
 def test_an_interrupt_passes_through():
@@ -73,4 +126,4 @@ def test_an_interrupt_passes_through():
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_jobs([Job(first=0, last=0)], Interrupting(), RetryPolicy(max_retries=0), Recorder())
+        drive({}, [Job(first=0, last=0)], executor=Interrupting())

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from core.errors import TrainingError
+from core.errors import LostWorkerError, TrainingError
 from orchestrator.executors import InlineExecutor
 from orchestrator.jobs import Job
 from tests.orchestrator.fakes import Misbehaving, Unbuildable
@@ -85,6 +85,8 @@ def test_collecting_nothing_returns_nothing(make, tmp_path):
 
 def test_close_does_not_wait_and_may_be_called_twice(make, tmp_path):
     executor = make(Misbehaving, tmp_path)
+    while not executor.num_slots:
+        executor.collect(5.0)
     executor.submit(Job(first=50, last=50))
     executor.close()
     executor.close()
@@ -92,8 +94,6 @@ def test_close_does_not_wait_and_may_be_called_twice(make, tmp_path):
 
 @pytest.mark.ray
 def test_a_worker_that_dies_fails_its_job_and_is_replaced(local_ray, tmp_path):
-    from orchestrator.ray_executor import LostWorkerError
-
     executor = make_ray(Misbehaving, tmp_path)
     outcome = collect_all(executor, [Job(first=3, last=3)])[3]
     assert type(outcome.error) is LostWorkerError

@@ -1,6 +1,7 @@
 """A search: its points come from the file, each is a run of its own, finished ones are not run again."""
 
 import json
+import re
 
 import pytest
 
@@ -8,7 +9,8 @@ from core.errors import ConfigError
 from orchestrator.cli import app, call
 from orchestrator.config import load_sweep
 from orchestrator.run_folder import locate_run
-from orchestrator.search import plan_points, run_search, search_folder
+from orchestrator.search import run_search
+from orchestrator.search_points import plan_points, search_folder
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
 
@@ -61,7 +63,7 @@ def test_the_command_prints_a_table_draws_a_figure_and_keeps_both(sweep, capsys)
     shown = capsys.readouterr().out
     assert "GG" in shown
     folder = search_folder(load_sweep(sweep, GRID))
-    rows = json.loads((folder / "search.json").read_text())
+    rows = json.loads((folder / "search.json").read_text())["points"]
     assert next(row["settings"] for row in rows) == {"training.steps": 20, "seed": 1}
     assert (folder / "search.png").stat().st_size > 5000
 
@@ -72,7 +74,7 @@ def test_a_point_that_fails_is_named_and_the_others_are_kept(sweep, capsys):
     shown = capsys.readouterr().out
     assert code == 1
     assert "lr 1e+300: failed: train task 0" in shown
-    rows = json.loads((search_folder(load_sweep(sweep, GRID)) / "search.json").read_text())
+    rows = json.loads((search_folder(load_sweep(sweep, GRID)) / "search.json").read_text())["points"]
     assert [row["error"] is None for row in rows] == [True, False]
 
 
@@ -82,7 +84,7 @@ def test_a_point_that_fails_is_named_and_the_others_are_kept(sweep, capsys):
         ("search.space={}", ["search.space", "at least one key"]),
         ("search.space.seed=[]", ["search.space.seed", "a list of different values"]),
         ("search.space.seed=[1,1]", ["search.space.seed", "different"]),
-        ("search.space.executor.workers=[1,2]", ["search.space", "executor.workers", "decide the masks"]),
+        ("search.space.executor.workers=[1,2]", ["search.space", "executor.workers", "change no result"]),
     ],
 )
 def test_a_wrong_space_is_refused(sweep, setting, words):
@@ -96,9 +98,90 @@ def test_a_key_of_a_section_that_the_sweep_does_not_have_is_refused_in_words(swe
     assert "none for task_identity: given" in capsys.readouterr().err
 
 
-def test_points_that_are_one_run_are_refused(sweep, capsys):
-    assert supsup("run", sweep, "search.space.benchmark.num_tasks=[2,3]") == 2
-    assert "(num_tasks 2) and (num_tasks 3), which are one run" in capsys.readouterr().err
+def test_points_that_share_their_masks_train_them_once(sweep):
+    """What is evaluated, and how many tasks, does not change a mask."""
+    config = load_sweep(
+        sweep,
+        [
+            "search.space.benchmark.num_tasks=[2,4]",
+            "search.space.evaluation.batches=[1,2]",
+            "training.steps=3",
+        ],
+    )
+    points = plan_points(config)
+    assert len({point.layout.root for point in points}) == 1
+    results = run_search(config, None, Recorder())
+    assert [result.state for result in results] == ["done"] * 4
+    assert len(list(points[0].layout.masks.iterdir())) == 2
+    assert len({result.metrics["GG/accuracy"] for result in results}) > 1
+
+
+def test_draws_depend_on_seed_key_and_number_alone(sweep):
+    drawn = "search.space.training.optimizer.lr.loguniform=[1.0e-3,1.0e-1]"
+    few = plan_points(load_sweep(sweep, [drawn, "search.num_samples=3"]))
+    more = plan_points(load_sweep(sweep, [drawn, "search.num_samples=5", "search.space.training.steps=[20]"]))
+    rates = [point.config.training.optimizer.lr for point in more]
+    assert [point.config.training.optimizer.lr for point in few] == rates[:3]
+    assert all(1e-3 <= rate <= 1e-1 for rate in rates)
+    assert len(set(rates)) == 5
+    whole = plan_points(
+        load_sweep(sweep, ["search.space.training.steps.uniform=[5,7]", "search.num_samples=40"])
+    )
+    assert {point.config.training.steps for point in whole} == {5, 6, 7}
+    chosen = plan_points(
+        load_sweep(sweep, ["search.space.training.steps.choice=[5,9]", "search.num_samples=40"])
+    )
+    assert {point.config.training.steps for point in chosen} == {5, 9}
+
+
+def test_a_changed_space_is_told_and_only_new_points_run(sweep):
+    run_search(load_sweep(sweep, GRID), None, Recorder())
+    told = Recorder()
+    grown = load_sweep(sweep, ["search.space.training.steps=[20,60]", GRID[1]])
+    results = run_search(grown, None, told)
+    assert "the search space has changed since the last run: training.steps + 60 - 40" in told.messages
+    assert "2 of 4 points are there and kept, 2 to run" in told.messages
+    assert [result.state for result in results] == ["done"] * 4
+
+
+def test_a_search_over_seeds_tells_mean_and_spread(sweep, capsys):
+    assert supsup("run", sweep, "search.space.seed=[1,2,3]", "training.steps=5") == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"GG/accuracy \d\d\.\d\d % over 3 seeds, standard deviation \d", shown)
+    assert " best" in shown
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_points_that_fall_behind_end_early_and_stay_ended(tmp_path, local_ray):
+    path = tmp_path / "early.yaml"
+    benchmark = "{kind: permuted, dataset: synthetic, num_tasks: 9}"
+    training = "{steps: 100, batch_size: 16, optimizer: {kind: rmsprop, lr: 1.0e-2}, cohort_size: 1}"
+    path.write_text(
+        sweep_text(
+            tmp_path / "runs",
+            benchmark=benchmark,
+            training=training,
+            evaluation="{at: [9]}",
+            executor="{kind: ray, workers: 2}",
+        )
+    )
+    rules = [
+        "search.space.training.steps=[200,150,2,1,3,4]",
+        "search.scheduler=asha",
+        "search.grace_tasks=2",
+    ]
+    results = run_search(load_sweep(path, rules), None, Recorder())
+    states = [result.state for result in results]
+    assert "failed" not in states
+    assert "done" in states
+    stopped = [result for result in results if result.state == "stopped"]
+    assert stopped, states
+    for result in stopped:
+        assert result.metrics["num_tasks"] < 9
+    again = Recorder()
+    assert [result.state for result in run_search(load_sweep(path, rules), None, again)] == states
+    assert "6 of 6 points are there and kept, 0 to run" in again.messages
 
 
 def test_missing_data_is_said_once_before_anything_runs(tmp_path, capsys, monkeypatch):

@@ -1,0 +1,67 @@
+"""Ray's token: who holds it may run code on the cluster. Knows files and variables, not Ray.
+
+Token authentication is on for every Ray that is started here, and for every client where a token
+is found. The token is never printed.
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+from core.errors import ConfigError
+
+MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"  # names
+HELP = "docs/cluster.md says how token and cluster go together"
+
+
+def token_file() -> Path:
+    """Return where Ray looks for the token."""
+    named = os.environ.get(TOKEN_PATH)
+    return Path(named) if named else Path.home() / ".ray" / "auth_token"
+
+
+def use_token_if_any() -> None:
+    """Turn token authentication on for this process, before Ray is imported, where a token is found.
+
+    What the user says in RAY_AUTH_MODE stands.
+    """
+    if os.environ.get(TOKEN) or token_file().is_file():
+        os.environ.setdefault(MODE, "token")
+
+
+def ensure_token() -> Path:
+    """Make the token when it is missing; only its owner may read it. Return its file."""
+    path = token_file()
+    if os.environ.get(TOKEN):
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        if path.stat().st_mode & 0o077:  # Ray itself writes it for all to read
+            path.chmod(0o600)
+    return path
+
+
+def is_about_token(error: BaseException) -> bool:
+    """Tell whether Ray refused, or would refuse, for want of the right token."""
+    text = str(error).lower()
+    return (
+        type(error).__name__ == "AuthenticationError" or "authentication" in text or "unauthenticated" in text
+    )
+
+
+def token_error(where: str, value: str) -> ConfigError:
+    """Return the one plain line in place of Ray's long text."""
+    if os.environ.get(TOKEN) or token_file().is_file():
+        found = f"the token in {token_file()} is not that cluster's"
+        if os.environ.get(MODE, "token") != "token":
+            found = f"{MODE} is {os.environ[MODE]!r}"
+    else:
+        found = f"there is no token in {token_file()}"
+    return ConfigError(
+        f"{where}: the Ray cluster at {value} wants its token, {found}; copy the head's ~/.ray/auth_token there "
+        f"(mode 0600) and leave {MODE} unset or 'token'; {HELP}"
+    )

@@ -1,0 +1,106 @@
+"""Passes on what the controller tells: to the display, the tracker and the logs of jobs."""
+
+import re
+import time
+import traceback
+from dataclasses import dataclass, field
+
+from core.errors import first_line
+from orchestrator.display import Display
+from orchestrator.jobs import Job, JobResult
+from orchestrator.tracking import Tracker
+from storage.files import commit_text
+from storage.layout import RunLayout
+
+
+@dataclass
+class RunWatcher:
+    """A ``controller.Watcher`` of one phase; keeps ``correct``, by task as workers counted.
+
+    Of equal errors only the first is said at once; ``end`` counts the others.
+    """
+
+    display: Display
+    tracker: Tracker
+    layout: RunLayout
+    correct: dict[int, tuple[int, ...]]
+    num_done: int = 0
+    _said: set[str] = field(default_factory=set)
+    _unsaid: dict[str, list[Job]] = field(default_factory=dict)
+    _logs: dict[Job, str] = field(default_factory=dict)
+
+    def job_done(self, job: Job, result: JobResult) -> None:
+        """Count, show and send; end the job's log, if failed attempts began one."""
+        self.num_done += len(job.tasks)
+        if result.note is not None:
+            self._say_once(result.note)
+        self.correct.update(result.correct)
+        self.tracker.tasks(result.reports)
+        self.display.advance(job, result)
+        if job in self._logs:
+            self._log(job, "done\n")
+
+    def job_retried(self, job: Job, worker: str, error: Exception, delay_s: float) -> None:
+        """Log the attempt; say so, once for equal errors."""
+        self._log_error(job, worker, error)
+        again = f"again in {delay_s:.1f} s" if delay_s else "each task again on its own"
+        self._say_first(job, f"failed, {again}", error)
+
+    def job_failed(self, job: Job, worker: str, error: Exception, num_attempts: int) -> None:
+        """Log the attempt; say so, once for equal errors."""
+        self._log_error(job, worker, error)
+        attempts = "1 attempt" if num_attempts == 1 else f"{num_attempts} attempts"
+        self._say_first(job, f"failed after {attempts}", error)
+
+    def waiting(self, shortage: str, waited_s: float) -> None:
+        """Say that nobody works, and why."""
+        minutes = waited_s / 60
+        self.display.message(f"no worker for {minutes:.0f} min, waiting: {shortage}")
+
+    def end(self) -> None:
+        """Say how often the errors came that were not said."""
+        for key, jobs in self._unsaid.items():
+            self.display.message(f"{len(jobs)} more with the same error ({task_list(jobs)}): {key}")
+        self._unsaid.clear()
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self.display.message(text)
+
+    def _say_first(self, job: Job, what: str, error: Exception) -> None:
+        key = error_key(error)
+        if f"{what}: {key}" in self._said:
+            self._unsaid.setdefault(key, []).append(job)
+            return
+        self._said.add(f"{what}: {key}")
+        self.display.message(f"{job} {what}: {first_line(error)}")
+
+    def _log_error(self, job: Job, worker: str, error: Exception) -> None:
+        self._log(job, f"failed on {worker}\n" + "".join(traceback.format_exception(error)))
+
+    def _log(self, job: Job, text: str) -> None:
+        """Add to the job's log, committed whole each time."""
+        when = time.strftime("%Y-%m-%d %H:%M:%S%z")
+        self._logs[job] = f"{self._logs.get(job, '')}{when} {job}: {text}\n"
+        commit_text(self.layout.log(job.kind, job.first, job.last), self._logs[job])
+
+
+def error_key(error: Exception) -> str:
+    """Return the error's first line without what tells one task or worker from another."""
+    return re.sub(r"\b(tasks?|worker|decisions?)([ -])\d+(-\d+)?", r"\1\2N", first_line(error))
+
+
+def task_list(jobs: list[Job]) -> str:
+    """Return the tasks of jobs in few words, such as ``tasks 0-3, 7``."""
+    tasks = sorted({task for job in jobs for task in job.tasks})
+    runs: list[list[int]] = []
+    for task in tasks:
+        if runs and task == runs[-1][1] + 1:
+            runs[-1][1] = task
+        else:
+            runs.append([task, task])
+    words = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
+    shown = ", ".join(words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
+    what = "decisions" if jobs[0].kind == "stream" else "tasks" if len(tasks) > 1 else "task"
+    return f"{what} {shown}"
