@@ -32,6 +32,13 @@ Settings = Annotated[
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under --storage.")]
 Storage = Annotated[str, typer.Option(help="The folder, or s3:// prefix, that holds run folders.")]
 
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the cluster's dashboard; default: RAY_API_SERVER_ADDRESS or http://127.0.0.1:8265."
+    ),
+]
+
 
 @app.callback()
 def main(
@@ -86,7 +93,8 @@ def run(
 @app.command()
 def plan(sweep: Sweep, settings: Settings = None) -> None:
     """Show what `run` would do; touches nothing."""
-    from orchestrator.config import load_sweep
+    from orchestrator.config import load_sweep, read_sweep_file
+    from orchestrator.submission import sweep_id
     from orchestrator.summary import print_plan
 
     config = load_sweep(sweep, settings or [])
@@ -95,20 +103,89 @@ def plan(sweep: Sweep, settings: Settings = None) -> None:
 
         print_search_plan(Console(), config)
         return
-    print_plan(Console(), config)
+    print_plan(Console(), config, sweep_id(read_sweep_file(sweep)))
+
+
+@app.command()
+def submit(
+    sweep: Sweep,
+    settings: Settings = None,
+    *,
+    address: Address = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show the job's log until it ends.")] = False,
+    include: Annotated[
+        list[Path] | None, typer.Option(help="A small file or folder that travels with the job.")
+    ] = None,
+) -> None:
+    """Run a sweep as a job on a Ray cluster; the same command resumes."""
+    from orchestrator.remote import follow_job, submit_sweep
+
+    chosen, job = submit_sweep(sweep, settings or [], address, include or [])
+    Console().print(f"job {job} on {chosen}", highlight=False, soft_wrap=True)
+    if follow:
+        raise typer.Exit(follow_job(job, chosen))
+    Console().print(f"follow it: supsup logs {job} --follow", highlight=False, soft_wrap=True)
 
 
 @app.command()
 def status(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", show_default=False)] = None,
+    run: Annotated[str | None, typer.Argument(metavar="[RUN|JOB]", show_default=False)] = None,
+    *,
+    address: Address = None,
     storage: Storage = "runs",
 ) -> None:
-    """Tasks done, failed and left; rate; time to go. Without RUN: every run."""
+    """Tasks done, failed and left; rate; time to go. Without RUN: every run. With --address: jobs."""
+    if address is not None:
+        from orchestrator.remote import print_jobs
+
+        print_jobs(Console(), address, run)
+        return
     from orchestrator.status import find_runs, resolve_run
     from orchestrator.summary import print_status
 
     roots = find_runs(storage) if run is None else [resolve_run(run, storage)]
     print_status(Console(), roots, storage)
+
+
+@app.command()
+def logs(
+    target: Annotated[str, typer.Argument(metavar="RUN|JOB", help="A run folder, or a job of a cluster.")],
+    *,
+    address: Address = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show a job's log until it ends.")] = False,
+    task: Annotated[int | None, typer.Option(help="Only what concerns this task.", min=0)] = None,
+    storage: Storage = "runs",
+) -> None:
+    """Show what a job printed; or, of a run, the attempts of tasks that failed at least once."""
+    from orchestrator.remote import follow_job, job_address, job_log
+    from orchestrator.task_logs import is_run, print_task_logs
+
+    if address is None and is_run(target, storage):
+        print_task_logs(Console(), target, storage, task)
+    elif follow:
+        raise typer.Exit(follow_job(target, job_address(address)))
+    else:
+        print(job_log(target, job_address(address)), end="")
+
+
+@app.command()
+def stop(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="As `supsup submit` named it.")],
+    *,
+    address: Address = None,
+) -> None:
+    """Stop a job; what it finished is kept, and submitting the sweep again goes on."""
+    from orchestrator.remote import stop_job
+
+    Console().print(stop_job(job, address), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def shellenv() -> None:
+    """Print a shell function with which `ray submit SWEEP.yaml` works: eval "$(supsup shellenv)"."""
+    from orchestrator.shell import shell_function
+
+    print(shell_function(), end="")
 
 
 @app.command()

@@ -203,7 +203,29 @@ def _with_flat_space(content: Any) -> Any:
     return {**content, "search": {**content["search"], "space": dotted_keys(space)}}
 
 
+def read_sweep_file(path: Path) -> dict[str, Any]:
+    """Return the sweep in a file as it stands there, plain or within a cluster file. Raises ConfigError."""
+    return typing.cast(dict[str, Any], OmegaConf.to_container(_read_yaml(path), resolve=True))
+
+
+def read_cluster_file(path: Path) -> dict[str, Any] | None:
+    """Return the Ray cluster configuration that holds the sweep; None for a plain sweep file."""
+    content = _read_mapping(path)
+    values = typing.cast(dict[str, Any], OmegaConf.to_container(content))
+    return values if "cluster_name" in values else None
+
+
 def _read_yaml(path: Path) -> Any:
+    content = _read_mapping(path)
+    if "cluster_name" not in content:
+        return content
+    sweep = OmegaConf.select(content, "metadata.sweep")
+    if not OmegaConf.is_dict(sweep):
+        raise ConfigError(f"{path} is a Ray cluster configuration without a sweep under metadata.sweep")
+    return sweep
+
+
+def _read_mapping(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -215,8 +237,6 @@ def _read_yaml(path: Path) -> Any:
         raise ConfigError(f"sweep file {path} is not valid YAML: {_one_line(error)}") from error
     if not OmegaConf.is_dict(content) or not content:
         raise ConfigError(f"sweep file {path} is empty or not a mapping of keys; see sweeps/ for examples")
-    if "cluster_name" in content and OmegaConf.select(content, "metadata.sweep") is not None:
-        return content.metadata.sweep  # a Ray cluster configuration that carries the sweep
     return content
 
 

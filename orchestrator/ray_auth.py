@@ -20,13 +20,30 @@ def token_file() -> Path:
     return Path(named) if named else Path.home() / ".ray" / "auth_token"
 
 
-def use_token_if_any() -> None:
-    """Turn token authentication on for this process, before Ray is imported, where a token is found.
+def use_token_if_any() -> bool:
+    """Turn token authentication on for this process where a token is found; tell whether it was off.
 
     What the user says in RAY_AUTH_MODE stands.
     """
-    if os.environ.get(TOKEN) or token_file().is_file():
-        os.environ.setdefault(MODE, "token")
+    if MODE in os.environ or not _token():
+        return False
+    os.environ[MODE] = "token"
+    return True
+
+
+def token_header() -> list[tuple[str, str]]:
+    """Return what a request to a cluster carries; nothing without a token."""
+    token = _token() if os.environ.get(MODE) == "token" else None
+    return [("authorization", f"Bearer {token}")] if token else []
+
+
+def _token() -> str | None:
+    if os.environ.get(TOKEN):
+        return os.environ[TOKEN]
+    try:
+        return token_file().read_text().strip() or None
+    except OSError:
+        return None
 
 
 def ensure_token() -> Path:
@@ -55,7 +72,7 @@ def is_about_token(error: BaseException) -> bool:
 
 def token_error(where: str, value: str) -> ConfigError:
     """Return the one plain line in place of Ray's long text."""
-    if os.environ.get(TOKEN) or token_file().is_file():
+    if _token():
         found = f"the token in {token_file()} is not that cluster's"
         if os.environ.get(MODE, "token") != "token":
             found = f"{MODE} is {os.environ[MODE]!r}"

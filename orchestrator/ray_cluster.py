@@ -8,23 +8,30 @@ import logging
 import os
 import re
 import signal
-import socket
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from core.errors import ConfigError, first_line
-from orchestrator.ray_auth import ensure_token, is_about_token, token_error, use_token_if_any
+from orchestrator.ray_auth import ensure_token, is_about_token, token_error, token_header, use_token_if_any
 
 # Before ray is imported: no usage reports, no rewriting of device variables, the token.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-use_token_if_any()
+_has_turned_token_on = use_token_if_any()
 
+import grpc
 import ray
+from ray import job_submission
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+if _has_turned_token_on:  # the `ray` command has read the variables already when it comes here
+    ray._raylet.Config.initialize("")  # noqa: SLF001  # as Ray itself does where it turns the token on
 
 PROBE_LIMIT_S = 10.0
+PROBE_METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 # ray itself too: whoever else needs it takes it from here, after the lines above.
-__all__ = ["cluster_size", "free_resources", "ray", "start_ray"]
+__all__ = ["cluster_size", "free_resources", "job_submission", "ray", "run_on_each_node", "start_ray"]
 
 
 def cluster_size(address: str) -> tuple[int, int]:
@@ -40,6 +47,29 @@ def free_resources() -> str:
     total, free = ray.cluster_resources(), ray.available_resources()
     parts = [f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU")]
     return f"the cluster has {' and '.join(parts)} free"
+
+
+def run_on_each_node(work: Callable[..., Any], *arguments: Any, timeout_s: float) -> dict[str, Any]:
+    """Call ``work`` once on every node that is alive; return what it gave, or its error, by node."""
+    remote, calls = ray.remote(work), {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            call = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=where).remote(*arguments)
+            calls[f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"] = call
+    ready, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=timeout_s)
+    return {node: _answer(call, is_there=call in ready) for node, call in calls.items()}
+
+
+def _answer(call: Any, *, is_there: bool) -> Any:
+    if not is_there:
+        return TimeoutError("no answer")
+    try:
+        return ray.get(call)
+    except ray.exceptions.RayTaskError as error:
+        return error.cause if isinstance(error.cause, Exception) else error
+    except ray.exceptions.RayError as error:
+        return error
 
 
 def start_ray(address: str | None, *, num_cpus: int) -> None:
@@ -75,7 +105,15 @@ def _init(**options: Any) -> None:
 
 
 def _probe(address: str) -> None:
-    """Raise OSError when nothing listens: Ray itself would go on asking for minutes."""
-    match = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address)
-    if match is not None:
-        socket.create_connection((match[1], int(match[2])), timeout=PROBE_LIMIT_S).close()
+    """Raise ConnectionError when no head listens, or wants another token: Ray would go on asking."""
+    match = re.fullmatch(r"[^:/]+:\d+", address)
+    if match is None:  # auto, or a Ray client's address
+        return
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary(PROBE_METHOD)(b"", timeout=PROBE_LIMIT_S, metadata=token_header())
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                raise ConnectionError("authentication failed") from error
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise ConnectionError("nothing answers") from error

@@ -54,8 +54,8 @@ def print_evaluation(console: Console, result: EvaluationResult) -> None:
     say(console, f"evaluated in {duration(result.elapsed_s)}; tables: {where}")
 
 
-def print_plan(console: Console, config: SweepConfig) -> None:
-    """Print what ``run`` would train, and where."""
+def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
+    """Print what ``run`` would train, and where. identity: of the sweep file (``submission.sweep_id``)."""
     run = locate_run(config)
     resources = find_resources(config.executor, connect=False)
     exists = run.layout.run_file.exists()
@@ -66,6 +66,7 @@ def print_plan(console: Console, config: SweepConfig) -> None:
     for key, value in (
         ("run folder", f"{run.layout.root} ({'exists' if exists else 'new'})"),
         ("fingerprint", run.fingerprint),
+        ("sweep", identity),
         *(_stream_rows(run) if not config.training.is_given else _task_rows(run, size, done)),
         ("network", f"{config.network.kind}, {weights:,} weights, {config.network.outputs} outputs"),
         ("workers", f"{resources.num_workers} ({config.executor.kind})"),

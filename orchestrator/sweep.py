@@ -13,6 +13,7 @@ from orchestrator.evaluate import evaluate
 from orchestrator.failures import read_failures, write_failures
 from orchestrator.phases import Phases, working
 from orchestrator.plan import plan_jobs
+from orchestrator.preflight import check_nodes
 from orchestrator.report import Measured, write_report
 from orchestrator.resources import find_resources
 from orchestrator.run_folder import Run, clean_temporaries, ensure_record, locate_run
@@ -45,6 +46,8 @@ def run_sweep(
     run = locate_run(config)
     dataset = load_dataset(config.benchmark.dataset, data_folder)
     resources = find_resources(config.executor, connect=True)
+    if config.executor.address is not None:
+        check_nodes(config.storage.uri, display)
     with locked(run.layout):
         clean_temporaries(run.layout)
         record = ensure_record(run, resources)

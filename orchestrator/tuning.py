@@ -62,7 +62,8 @@ def run_trials(
                 metric=METRIC,
                 mode=search.mode,
                 scheduler=_scheduler(search, max(trial.num_tasks for trial in trials)),
-                max_concurrent_trials=num_workers,
+                # HyperBand pauses trials until their round is full, and a paused one counts as concurrent.
+                max_concurrent_trials=None if search.scheduler == "hyperband" else num_workers,
                 reuse_actors=False,
             ),
             run_config=tune.RunConfig(
@@ -81,13 +82,14 @@ def run_trials(
 
 def _train(config: dict[str, Any], *, trials: list[Trial], data_folder: Path | None) -> None:
     """Run one trial in a process of Tune's; the last report carries what its points came to."""
-    last = {TIME: 0, METRIC: 0.0}
+    trial, last = trials[config["trial"]], {TIME: 0, METRIC: 0.0}
 
     def report(num_tasks: int, mean_accuracy: float) -> None:
         last.update({TIME: num_tasks, METRIC: mean_accuracy})
-        tune.report({**last, "ends": None})
+        if num_tasks < trial.num_tasks:  # else there is nothing left to spare
+            tune.report({**last, "ends": None})
 
-    ends = run_trial(trials[config["trial"]], data_folder, report)
+    ends = run_trial(trial, data_folder, report)
     tune.report({**last, "ends": [asdict(end) for end in ends]})
 
 
@@ -96,6 +98,10 @@ class _Ends(tune.Callback):  # type: ignore[misc]  # ray has no types
 
     def __init__(self, trials: Sequence[Trial], on_end: OnEnd) -> None:
         self._trials, self._on_end = trials, on_end
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a terminal has: Tune writes its callbacks down, to be restored; we never do."""
+        return {}
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         del iteration, trials, info

@@ -15,7 +15,6 @@ OWNERS = {
     "ray": {
         "orchestrator/ray_cluster.py",
         "orchestrator/tuning.py",
-        "orchestrator/ray_jobs.py",
         "orchestrator/ray_provider.py",
     },
     "mlflow": {"orchestrator/mlflow_run.py"},
