@@ -97,11 +97,29 @@ def start_ray(address: str | None, *, num_cpus: int) -> None:
 
 def _init(**options: Any) -> None:
     """Call ``ray.init``, quietly, and put back the SIGTERM handler that it replaces."""
+    _drop_dumps_of_raylets()
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     if in_main_thread:
         signal.signal(signal.SIGTERM, handler)
+
+
+def _drop_dumps_of_raylets() -> None:
+    """Keep the last twenty lines of a lost raylet's log off the terminal; what was lost is told by us.
+
+    Ray prints them whatever ``log_to_driver`` is.
+    """
+    worker: Any = ray._private.worker  # noqa: SLF001  # there is no public way
+    show = getattr(worker, "print_to_stdstream", None)
+    if show is not None and not hasattr(show, "drops_dumps"):
+
+        def print_to_stdstream(data: dict[str, Any], *arguments: Any, **options: Any) -> None:
+            if data.get("pid") != "raylet":
+                show(data, *arguments, **options)
+
+        print_to_stdstream.drops_dumps = True  # type: ignore[attr-defined]
+        worker.print_to_stdstream = print_to_stdstream
 
 
 def _probe(address: str) -> None:

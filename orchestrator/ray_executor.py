@@ -4,6 +4,7 @@ The data set goes through the object store once per node, without a copy per wor
 What a failure means is decided by the controller; Ray's own task retries stay off.
 """
 
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -238,7 +239,10 @@ def _reason(error: Exception) -> str:
     """Return what of Ray's long text says why."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     why = [line for line in lines if line.startswith(("The actor", "Worker", "The node", "Task was killed"))]
-    return (why or [first_line(error)])[-1][:300]
+    text = (why or [first_line(error)])[-1]
+    # The actor's number and Ray's reminder, true of every one of these, say nothing to people.
+    text = re.sub(r"^The actor [0-9a-f]{16,} is unavailable: ", "", text)
+    return text.partition(" The task may or may not")[0][:300]
 
 
 def thread_variables(num_threads: int) -> dict[str, str]:

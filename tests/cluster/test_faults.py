@@ -1,0 +1,59 @@
+"""A run on two machines that loses an actor, then a node, and gets a node late."""
+
+import pytest
+
+from orchestrator.config import load_sweep
+from orchestrator.run_folder import locate_run
+from orchestrator.sweep import run_sweep
+from tests.cluster.conftest import join
+from tests.cluster.hosts import until
+from tests.conftest import sweep_text
+from tests.orchestrator.fakes import Recorder
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
+TRAINING = "{steps: 12000, batch_size: 64, optimizer: {kind: rmsprop, lr: 1.0e-3}, cohort_size: 2}"
+
+
+def test_forty_tasks_survive_a_killed_actor_a_killed_node_and_a_late_one(two_hosts, tmp_path):
+    alpha, beta = two_hosts
+    path = tmp_path / "forty.yaml"
+    lines = {
+        "benchmark": "{kind: permuted, dataset: synthetic, num_tasks: 40}",
+        "training": TRAINING,
+        "evaluation": "{at: [40]}",
+    }
+    path.write_text(sweep_text(tmp_path / "runs", executor="{kind: ray, address: '10.77.0.1:6379'}", **lines))
+    store = locate_run(load_sweep(path)).store
+    join(beta, "10.77.0.2")
+    run = alpha.start("supsup", "run", path)
+
+    def wait_for(num_masks: int) -> None:
+        until(
+            lambda: len(store.files()) >= num_masks or run.poll() is not None, 120, f"{num_masks} mask files"
+        )
+
+    wait_for(3)
+    beta.must("kill", "-9", str(beta.pids("ray::_Actor")[0]))
+    wait_for(6)
+    for raylet in beta.pids("raylet/raylet"):  # the raylet itself; the node's other processes go with it
+        beta.run("kill", "-9", str(raylet))
+    wait_for(len(store.files()) + 2)
+    join(beta, "10.77.0.2")
+    until(
+        lambda: beta.pids("ray::_Actor") or run.poll() is not None,
+        60,
+        "a worker on the node that joined late",
+    )
+    shown, _ = run.communicate(timeout=200)
+    assert run.returncode == 0, shown
+    assert "on beta was lost" in shown
+    assert "Traceback" not in shown
+    hosts = {store.provenance(file)["host"] for file in store.files()}
+    assert hosts == {"alpha", "beta"}
+    inline = load_sweep(
+        path, ["executor.kind=inline", "executor.address=null", f"storage.uri={tmp_path}/inline"]
+    )
+    run_sweep(inline, None, Recorder())
+    expected = locate_run(inline).store.facts()["digest"].to_pylist()
+    assert store.facts()["digest"].to_pylist() == expected
+    assert len(expected) == 40
