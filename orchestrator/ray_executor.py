@@ -224,7 +224,7 @@ def result_or_error(reference: Any, worker: str) -> Any:
     except ray.exceptions.RayTaskError as error:  # first: it is also an instance of the worker's own class
         if not isinstance(error.cause, Exception):
             return error
-        error.cause.add_note(f"on {worker}:\n{error.traceback_str}")
+        error.cause.add_note(re.sub(r"\x1b\[[0-9;]*m", "", f"on {worker}:\n{error}"))
         return error.cause
     except ray.exceptions.LocalRayletDiedError as error:
         raise SupSupError(

@@ -10,6 +10,7 @@ from core.datasets import load_dataset
 from core.errors import ConfigError
 from orchestrator.config import SweepConfig
 from orchestrator.display import Display
+from orchestrator.preflight import check_nodes
 from orchestrator.resources import find_resources
 from orchestrator.search_points import (
     Point,
@@ -57,16 +58,17 @@ class _Results:
         self, config: SweepConfig, points: list[Point], display: Display, found: dict[int, PointResult]
     ) -> None:
         self.found = found
-        self._config, self._points, self._display = config, points, display
+        self.display = display
+        self._config, self._points = config, points
 
     def say_what_is_there(self) -> None:
         """Tell of points that need no run, and of a space that has changed."""
         changed, num_read = changes(self._config), len(self.found)
         if changed is not None:
-            self._display.message(f"the search space has changed since the last run: {changed}")
+            self.display.message(f"the search space has changed since the last run: {changed}")
         if num_read or changed is not None:
             num_left = len(self._points) - num_read
-            self._display.message(
+            self.display.message(
                 f"{num_read} of {len(self._points)} points are there and kept, {num_left} to run"
             )
 
@@ -92,7 +94,7 @@ class _Results:
     def _note(self, index: int, state: str, metrics: dict[str, float], error: str | None) -> None:
         point = self._points[index]
         self.found[index] = PointResult(point=point, state=state, metrics=metrics, error=error)  # type: ignore[arg-type]
-        self._display.message(f"{len(self.found)}/{len(self._points)} {point}: {_words(self.found[index])}")
+        self.display.message(f"{len(self.found)}/{len(self._points)} {point}: {_words(self.found[index])}")
         self.write()
 
 
@@ -105,6 +107,8 @@ def _run(config: SweepConfig, trials: list[Trial], data_folder: Path | None, res
 
     assert config.search is not None, "a search has a space"
     resources = find_resources(config.executor, connect=True)
+    if config.executor.address is not None:
+        check_nodes(config.storage.uri, results.display)
     run_trials(
         trials,
         config.search,

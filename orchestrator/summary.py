@@ -213,7 +213,7 @@ def _task_table(result: SweepResult) -> Table:
 
 def _failure_table(failures: Sequence[Failure]) -> Table:
     """One row per distinct error, with the tasks it came to."""
-    title = "failed; the same command tries them again, `--only-failed` nothing else"
+    title = "failed; the same command tries again"
     table = Table("what", Column("tasks", overflow="fold"), "attempts", "why", title=title)
     groups: dict[tuple[str, str], list[Failure]] = {}
     for failure in failures:

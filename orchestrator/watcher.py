@@ -26,7 +26,7 @@ class RunWatcher:
     correct: dict[int, tuple[int, ...]]
     num_done: int = 0
     _said: set[str] = field(default_factory=set)
-    _unsaid: dict[str, list[Job]] = field(default_factory=dict)
+    _unsaid: dict[tuple[str, str], list[Job]] = field(default_factory=dict)
     _logs: dict[Job, str] = field(default_factory=dict)
 
     def job_done(self, job: Job, result: JobResult) -> None:
@@ -44,13 +44,13 @@ class RunWatcher:
         """Log the attempt; say so, once for equal errors."""
         self._log_error(job, worker, error)
         again = f"again in {delay_s:.1f} s" if delay_s else "each task again on its own"
-        self._say_first(job, f"failed, {again}", error)
+        self._say_first(job, "tried again", f"failed, {again}", error)
 
     def job_failed(self, job: Job, worker: str, error: Exception, num_attempts: int) -> None:
         """Log the attempt; say so, once for equal errors."""
         self._log_error(job, worker, error)
         attempts = "1 attempt" if num_attempts == 1 else f"{num_attempts} attempts"
-        self._say_first(job, f"failed after {attempts}", error)
+        self._say_first(job, "given up", f"failed after {attempts}", error)
 
     def waiting(self, shortage: str, waited_s: float) -> None:
         """Say that nobody works, and why."""
@@ -59,8 +59,9 @@ class RunWatcher:
 
     def end(self) -> None:
         """Say how often the errors came that were not said."""
-        for key, jobs in self._unsaid.items():
-            self.display.message(f"{len(jobs)} more with the same error ({task_list(jobs)}): {key}")
+        for (fate, key), jobs in self._unsaid.items():
+            what = f"{len(jobs)} more with the same error {fate} ({task_list(jobs)})"
+            self.display.message(f"{what}: {key}")
         self._unsaid.clear()
 
     def _say_once(self, text: str) -> None:
@@ -68,12 +69,12 @@ class RunWatcher:
             self._said.add(text)
             self.display.message(text)
 
-    def _say_first(self, job: Job, what: str, error: Exception) -> None:
+    def _say_first(self, job: Job, fate: str, what: str, error: Exception) -> None:
         key = error_key(error)
-        if f"{what}: {key}" in self._said:
-            self._unsaid.setdefault(key, []).append(job)
+        if f"{fate}: {key}" in self._said:
+            self._unsaid.setdefault((fate, key), []).append(job)
             return
-        self._said.add(f"{what}: {key}")
+        self._said.add(f"{fate}: {key}")
         self.display.message(f"{job} {what}: {first_line(error)}")
 
     def _log_error(self, job: Job, worker: str, error: Exception) -> None:

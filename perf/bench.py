@@ -26,6 +26,7 @@ def main() -> None:
         "task": lambda: task.rows(dataset),
         "scaling": lambda: [orchestration.scaling_row(data)] if data else [],
         "overhead": orchestration.overhead_rows,
+        "empty": orchestration.empty_task_rows,
         "start": lambda: [orchestration.second_start_row(data)],
         "storage": disk.rows,
         "memory": lambda: [disk.memory_row()],

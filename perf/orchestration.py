@@ -80,6 +80,64 @@ def overhead_rows(num_tasks: int = 2500) -> list[Row]:
     ]
 
 
+def empty_task_rows(num_tasks: int = 2500, num_actors: int = 8) -> list[Row]:
+    """Send tasks that do nothing through the controller to actors, one a job; watch the controller's memory."""
+    from orchestrator.controller import run_jobs
+    from orchestrator.fault_policy import FaultPolicy
+    from orchestrator.jobs import Job, JobResult
+    from orchestrator.ray_executor import RayExecutor
+
+    class Empty:  # by value to the actors: this folder is no package of theirs
+        def __init__(self, shared: object) -> None:
+            del shared
+
+        def run(self, job: Job) -> JobResult:
+            del job
+            return JobResult()
+
+    watcher = _Memory()
+    executor = RayExecutor(
+        Empty, None, num_workers=num_actors, gpus_per_worker=0, threads_per_worker=1, address=None
+    )
+    while executor.num_slots < num_actors:
+        executor.collect(1.0)
+    start_s = time.monotonic()
+    jobs = [Job(first=task, last=task) for task in range(num_tasks)]
+    run_jobs(jobs, executor, FaultPolicy(max_retries=0), watcher, network_digest="")
+    lasted_s = time.monotonic() - start_s
+    executor.close()
+    early, late = watcher.resident_bytes[num_tasks // 4], watcher.resident_bytes[-1]
+    rate = f"{lasted_s:.2f} s, {1000 * lasted_s / num_tasks:.2f} ms a task"
+    memory = "the controller's memory, at the last and at a quarter of the way"
+    return [
+        Row(
+            f"{num_tasks} empty tasks, {num_actors} actors, actors ready",
+            rate,
+            "60 s",
+            f"{lasted_s / 60:.0%}",
+        ),
+        Row(memory, f"{late / 1e6:.1f} MB", f"{early / 1e6:.1f} MB", f"{late / early:.3f} x"),
+    ]
+
+
+class _Memory:
+    """A watcher that notes this process's memory after each job."""
+
+    def __init__(self) -> None:
+        self.resident_bytes: list[int] = []
+
+    def job_done(self, *_: object) -> None:
+        self.resident_bytes.append(psutil.Process().memory_info().rss)
+
+    def job_retried(self, *arguments: object) -> None:
+        raise SystemExit(f"an empty task failed: {arguments}")
+
+    job_failed = job_retried
+
+    def waiting(self, *_: object) -> None:
+        pass
+
+
 def second_start_row(data: Path | None) -> Row:
     """Start a small sweep twice; the second compiles nothing."""
     settings = ["benchmark.num_tasks=2", "evaluation.scenarios=[GG]"]

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -230,6 +231,60 @@ def test_a_failed_task_is_reported_and_the_rest_is_kept(sweep, monkeypatch, caps
     assert supsup("run", sweep) == 0
     assert not run.layout.failures.exists()
     assert len(digests(run)) == 4
+
+
+def test_only_failed_trains_what_failed_and_leaves_other_gaps_alone(sweep, monkeypatch, capsys):
+    """Equal errors of many tasks are one row; a log says where each attempt went wrong."""
+    from core.errors import TrainingError
+    from orchestrator.worker import Worker
+
+    honest = Worker._train_cohort
+
+    def failing(self, job):
+        if job.first in (0, 1, 2):
+            raise TrainingError(f"the loss of task {job.first} is not finite")
+        return honest(self, job)
+
+    monkeypatch.setattr(Worker, "_train_cohort", failing)
+    assert supsup("run", sweep, "benchmark.num_tasks=6") == 1
+    shown = capsys.readouterr().out
+    assert "2 more with the same error given up (tasks 1-2)" in shown
+    assert re.search(r"train +│ tasks 0-2 +│ 1 +│ the loss of task N", shown), shown
+    run = locate_run(load_sweep(sweep))
+    run.store.locate()[5].unlink()
+    assert supsup("logs", run.layout.root, "--task", 2) == 0
+    assert "TrainingError: the loss of task 2 is not finite" in capsys.readouterr().out
+    monkeypatch.setattr(Worker, "_train_cohort", honest)
+    assert supsup("run", sweep, "benchmark.num_tasks=6", "--only-failed") == 0
+    assert run.store.facts()["task"].to_pylist() == [0, 1, 2, 3]
+    assert "trained 3 tasks" in capsys.readouterr().out
+    assert supsup("run", sweep, "benchmark.num_tasks=6", "--only-failed") == 0
+    assert "no task failed in the last run" in capsys.readouterr().out
+    assert supsup("run", sweep, "benchmark.num_tasks=6") == 0
+    assert run.store.facts()["task"].to_pylist() == list(range(6))
+
+
+def test_a_worker_whose_network_was_overwritten_stores_nothing_and_is_replaced(sweep, monkeypatch, capsys):
+    """What is shared is read-only for a reason; here somebody wrote into it once."""
+    from orchestrator.worker import Worker
+
+    honest, damaged = Worker._train_cohort, []
+
+    def overwriting(self, job):
+        result = honest(self, job)
+        if job.first == 2 and not damaged:
+            damaged.append(self)
+            self._base[0][0, 0] += 1
+        return result
+
+    monkeypatch.setattr(Worker, "_train_cohort", overwriting)
+    assert supsup("run", sweep) == 0
+    assert "has changed in memory" in capsys.readouterr().out
+    monkeypatch.setattr(Worker, "_train_cohort", honest)
+    run = locate_run(load_sweep(sweep))
+    plain = load_sweep(sweep, ["storage.uri=" + str(run.layout.root.parent / "plain")])
+    run_sweep(plain, None, Recorder())
+    assert digests(run) == digests(locate_run(plain))
 
 
 def test_a_second_controller_is_turned_away_with_host_and_process(run, sweep, capsys):

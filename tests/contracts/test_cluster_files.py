@@ -1,0 +1,162 @@
+"""Every cluster file that the project ships: valid for Ray, safe, and a sweep besides."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from core.errors import ConfigError
+from orchestrator.cli import app, call
+from orchestrator.cluster_file import check_cluster_file
+from orchestrator.config import load_sweep, read_cluster_file, read_sweep_file
+from orchestrator.submission import sweep_id
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "sweeps" / "cluster"
+FILES = [ROOT / "sweeps" / "permuted_2500.yaml", *sorted(FOLDER.glob("*.yaml"))]
+CLUSTERS = [path for path in FILES if "cluster_name" in yaml.safe_load(path.read_text())]
+
+
+@pytest.mark.parametrize("path", CLUSTERS, ids=lambda path: path.stem)
+def test_ray_takes_the_file_and_so_does_supsup(path):
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(yaml.safe_load(path.read_text())))
+    cluster = read_cluster_file(path)
+    assert cluster is not None
+    check_cluster_file(cluster, path.name)
+    config = load_sweep(path)
+    assert sweep_id(read_sweep_file(path)).startswith(f"{config.name}-")
+    if cluster["provider"]["type"] in ("aws", "gcp"):
+        assert "NOT RUN" in path.read_text()
+
+
+def test_the_shipped_ones_are_all_there():
+    assert {path.stem for path in CLUSTERS} == {"permuted_2500", "digits_10", "ssh", "aws", "gcp"}
+
+
+@pytest.mark.parametrize("path", CLUSTERS, ids=lambda path: path.stem)
+def test_providers_of_ours_exist(path):
+    from ray.autoscaler._private.providers import _get_node_provider_cls
+
+    provider = yaml.safe_load(path.read_text())["provider"]
+    if provider["type"] == "external":
+        filled = _get_node_provider_cls(provider).bootstrap_config(yaml.safe_load(path.read_text()))
+        assert filled["provider"]["sweep"]["name"] in ("permuted_2500", "digits_10")
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        ("ray start --head --disable-usage-stats", "without a token"),
+        ("ray start --head --dashboard-host 0.0.0.0 --disable-usage-stats", "opens the dashboard"),
+        ("RAY_AUTH_MODE=token ray start --head", "usage statistics"),
+    ],
+)
+def test_a_cluster_that_anyone_may_use_is_refused(command, word):
+    with pytest.raises(ConfigError, match=word):
+        check_cluster_file({"head_start_ray_commands": [command]}, "x.yaml")
+
+
+def test_a_cluster_file_without_a_sweep_is_named(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("cluster_name: x\n")
+    with pytest.raises(ConfigError, match=r"without a sweep under metadata\.sweep"):
+        load_sweep(path)
+
+
+def test_the_rayjob_has_the_form_that_kuberay_wants():
+    job = yaml.safe_load((FOLDER / "kuberay.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    cluster = job["spec"]["rayClusterSpec"]
+    import ray
+
+    assert cluster["rayVersion"] == ray.__version__
+    words = job["spec"]["entrypoint"].split()
+    assert words[:2] == ["supsup", "run"]
+    load_sweep(ROOT / words[2], words[3:])
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for group in groups:
+        assert group["rayStartParams"] == {"disable-usage-stats": "true"}
+        spec = group["template"]["spec"]
+        volumes = {volume["name"]: volume["secret"] for volume in spec["volumes"]}
+        (container,) = spec["containers"]
+        variables = {entry["name"]: entry["value"] for entry in container["env"]}
+        assert variables["RAY_AUTH_MODE"] == "token"
+        (mount,) = container["volumeMounts"]
+        assert variables["RAY_AUTH_TOKEN_PATH"].startswith(mount["mountPath"])
+        assert volumes[mount["name"]]["defaultMode"] == 0o400
+
+
+def test_the_slurm_script_has_the_form_that_bash_and_ray_want():
+    path = FOLDER / "slurm.sh"
+    subprocess.run(["bash", "-n", path], check=True)
+    text = path.read_text()
+    assert "RAY_AUTH_MODE=token" in text
+    from ray.scripts.symmetric_run import symmetric_run
+
+    options = {name for option in symmetric_run.params for name in option.opts}
+    used = re.search(r"ray symmetric-run (.*?) -- ", text.replace("\\\n", " "))
+    assert used is not None
+    assert set(re.findall(r"--[a-z-]+", used[1])) <= options
+    assert "--address" in used[1]
+    assert "executor.address=auto" in text.split("--")[-1]
+
+
+def test_the_script_alone_on_a_head_wants_to_be_told_which_sweep(tmp_path, monkeypatch, capsys):
+    """As `ray submit` with a stock provider leaves it: the head has the sweep of the last `ray up`."""
+    import json
+
+    from orchestrator import job
+    from tests.conftest import sweep_text
+
+    sweep = yaml.safe_load(sweep_text(tmp_path / "runs"))
+    bootstrap = tmp_path / "ray_bootstrap_config.yaml"
+    bootstrap.write_text(json.dumps({"cluster_name": "x", "metadata": {"sweep": sweep}}))
+    monkeypatch.setattr(job, "BOOTSTRAP", bootstrap)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert job.main([]) == 2
+    assert "which sweep is meant was not said" in capsys.readouterr().err
+    assert job.main([sweep_id({**sweep, "seed": 9})]) == 2
+    shown = capsys.readouterr().err
+    assert f"the head has the sweep {sweep_id(sweep)}" in shown
+    assert not (tmp_path / "runs").exists()
+    assert job.main([sweep_id(sweep), "benchmark.num_tasks=2"]) == 0
+    assert len(list((tmp_path / "runs").glob("*/masks/*"))) == 1
+    monkeypatch.setenv("SUPSUP_SWEEP", str(tmp_path / "named.yaml"))
+    (tmp_path / "named.yaml").write_text(sweep_text(tmp_path / "named"))
+    assert job.main([]) == 0
+    assert len(list((tmp_path / "named").glob("*/masks/*"))) == 2
+
+
+def test_the_shell_function_is_valid_and_leaves_everything_else_to_ray(tmp_path, capsys):
+    assert call(app, ["shellenv"]) == 0
+    function = capsys.readouterr().out
+    fake = tmp_path / "bin"
+    fake.mkdir()
+    for name in ("ray", "supsup"):
+        (fake / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (fake / name).chmod(0o755)
+    other = tmp_path / "other.yaml"
+    other.write_text("cluster_name: x\nprovider: {}\n")
+    shipped, plain = ROOT / "sweeps" / "permuted_2500.yaml", ROOT / "sweeps" / "permuted_10.yaml"
+    said = {}
+    for key, words in {
+        "shipped": f"submit {shipped}",
+        "plain": f"submit {plain}",
+        "other": f"submit {other}",
+        "three": f"submit {shipped} x.py",
+        "version": "--version",
+    }.items():
+        script = f"PATH={fake}:$PATH\n{function}\nray {words}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+        said[key] = done.stdout.strip()
+    script_path = ROOT / "orchestrator" / "job.py"
+    assert said["shipped"] == f"ray submit {shipped} {script_path}"
+    assert said["plain"] == f"supsup submit {plain} --follow"
+    assert said["other"] == f"ray submit {other}"
+    assert said["three"] == f"ray submit {shipped} x.py"
+    assert said["version"] == "ray --version"
