@@ -103,7 +103,7 @@ def run_jobs(
     while loop.is_going:
         loop.hand_out()
         drought.look(executor, watcher, clock())
-        if loop.num_out == 0:
+        if loop.num_out == 0 and executor.num_slots:  # what is left waits to be tried again
             sleep(POLL_S)
         for outcome in executor.collect(POLL_S):
             failure = loop.settle(_checked(outcome, network_digest))

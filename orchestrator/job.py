@@ -17,14 +17,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the sweep that travelled here, or the one named on the head; return the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     from orchestrator.cli import app, call  # here: this file is also run by its path
-    from orchestrator.submission import LOCK_FILE, SWEEP_FILE, version_differences, versions
+    from orchestrator.submission import LOCK_FILE, SWEEP_FILE, take_data_hint, version_differences, versions
 
     staged = Path(SWEEP_FILE)
     if not staged.is_file():
         return call(lambda **_: _run_on_head(given))
     sweep = json.loads(staged.read_text())
-    for words in version_differences(json.loads(Path(LOCK_FILE).read_text()), versions()):
-        print(f"note: this node has {words}", flush=True)  # noqa: T201  # the job's log
+    differ = version_differences(json.loads(Path(LOCK_FILE).read_text()), versions())
+    for words in [*(f"this node has {words}" for words in differ), take_data_hint()]:
+        if words is not None:
+            print(f"note: {words}", flush=True)  # noqa: T201  # the job's log
     return call(app, ["run", SWEEP_FILE, *_on_this_cluster(sweep), *given])
 
 

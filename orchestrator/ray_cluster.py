@@ -127,7 +127,7 @@ def _probe(address: str) -> None:
     match = re.fullmatch(r"[^:/]+:\d+", address)
     if match is None:  # auto, or a Ray client's address
         return
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         try:
             channel.unary_unary(PROBE_METHOD)(b"", timeout=PROBE_LIMIT_S, metadata=token_header())
         except grpc.RpcError as error:

@@ -131,6 +131,7 @@ class RayExecutor:
         self._look_around()
         waiting_for = [*self._busy, *self._asked]
         if not waiting_for:
+            time.sleep(min(timeout_s, ASK_AGAIN_S) if self._to_ask else 0.0)
             return []
         first, _ = ray.wait(waiting_for, num_returns=1, timeout=timeout_s)
         if not first:

@@ -14,7 +14,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.ray_auth import is_about_token, token_error
 from orchestrator.ray_cluster import job_submission
 from orchestrator.run_folder import locate_run
-from orchestrator.submission import stage
+from orchestrator.submission import data_hint, stage
 
 JobStatus = job_submission.JobStatus
 FOLLOW_S = 1.0
@@ -40,7 +40,7 @@ def submit(
             client.submit_job(
                 entrypoint=entrypoint,
                 submission_id=f"{name}-{secrets.token_hex(3)}",
-                runtime_env={"working_dir": folder},
+                runtime_env={"working_dir": folder, "env_vars": data_hint()},
                 metadata={"supsup": name},
             )
         )
@@ -55,7 +55,7 @@ def follow(job_id: str, address: str, write: Callable[[str], None]) -> int:
                 info = _info(client, job_id, address)
                 log = client.get_job_logs(job_id)
                 heard_s = time.monotonic()
-            except (ConnectionError, RuntimeError):
+            except (OSError, RuntimeError):  # a request that failed is an OSError
                 if time.monotonic() - heard_s > LOST_S:
                     raise
                 time.sleep(FOLLOW_S)
@@ -139,7 +139,7 @@ def _plain_errors(address: str) -> Iterator[None]:
     except Exception as error:
         if is_about_token(error):
             raise token_error("--address", address) from error
-        if isinstance(error, ConnectionError):
+        if isinstance(error, OSError):
             raise ConfigError(
                 f"--address: no Ray cluster answers at {address} (its dashboard's address, such as "
                 "http://127.0.0.1:8265); `ray start --head` starts one, and an ssh tunnel reaches one elsewhere"

@@ -25,6 +25,7 @@ from storage.places import to_place
 
 MAX_BYTES = 100 * 2**20  # Ray's dashboard refuses larger uploads, whatever its documentation says
 SWEEP_FILE, LOCK_FILE = "sweep.json", "lock.json"
+DATA_HINT = "SUPSUP_DATA_OF_CLIENT"
 ROOMS = ("core", "storage", "orchestrator")
 
 
@@ -47,10 +48,26 @@ def settled_paths(config: SweepConfig) -> list[str]:
         found["storage.uri"] = str(to_place(config.storage.uri))
     if config.tracking.uri is not None:
         found["tracking.uri"] = absolute_uri(config.tracking.uri)
-    data = config.data_dir or os.environ.get("SUPSUP_DATA")
-    if data:
-        found["data_dir"] = str(Path(data).expanduser().absolute())
+    if config.data_dir is not None:
+        found["data_dir"] = str(Path(config.data_dir).expanduser().absolute())
     return [f"{key}={json.dumps(value)}" for key, value in found.items()]
+
+
+def data_hint() -> dict[str, str]:
+    """Return the variable that tells a job where data are here: perhaps the cluster sees that folder too."""
+    data = os.environ.get("SUPSUP_DATA")
+    return {DATA_HINT: str(Path(data).expanduser().absolute())} if data else {}
+
+
+def take_data_hint() -> str | None:
+    """Use the folder that ``data_hint`` named, where this machine sees it; else return what to say."""
+    named = os.environ.get(DATA_HINT)
+    if named is None or "SUPSUP_DATA" in os.environ:
+        return None
+    if not Path(named).is_dir():
+        return f"the data folder {named} is not on this node; its own cache is used, or a download"
+    os.environ["SUPSUP_DATA"] = named
+    return None
 
 
 def versions() -> dict[str, str | None]:

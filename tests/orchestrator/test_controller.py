@@ -13,8 +13,8 @@ from tests.orchestrator.fakes import Clock, Recorder, ScriptedExecutor
 LOST, BAD = LostWorkerError("lost"), TrainingError("bad")
 
 
-def drive(script, jobs, *, max_retries=2, num_slots=2, executor=None):
-    executor, watcher, clock = executor or ScriptedExecutor(script, num_slots), Recorder(), Clock()
+def drive(script, jobs, *, max_retries=2, num_slots=2, executor=None, clock=None):
+    executor, watcher, clock = executor or ScriptedExecutor(script, num_slots), Recorder(), clock or Clock()
     policy = FaultPolicy(max_retries=max_retries)
     failures = run_jobs(jobs, executor, policy, watcher, network_digest="d", clock=clock, sleep=clock.sleep)
     return executor, watcher, clock, failures
@@ -96,6 +96,8 @@ def test_workers_that_all_have_another_network_end_the_run():
 
 
 def test_that_there_is_no_worker_is_said_again_and_again_and_work_goes_on_when_one_comes():
+    clock = Clock()
+
     @dataclass
     class Empty(ScriptedExecutor):
         asked: int = 0
@@ -110,9 +112,10 @@ def test_that_there_is_no_worker_is_said_again_and_again_and_work_goes_on_when_o
 
         def collect(self, timeout_s):
             self.asked += 1
+            clock.sleep(timeout_s)
             return super().collect(timeout_s)
 
-    _, watcher, _, failures = drive({}, [Job(first=0, last=0)], executor=Empty())
+    _, watcher, _, failures = drive({}, [Job(first=0, last=0)], executor=Empty(), clock=clock)
     assert failures == ()
     waits = [event for event in watcher.events if event[0] == "waiting"]
     assert [event[2] for event in waits] == [120.0, 240.0]

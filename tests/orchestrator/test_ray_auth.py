@@ -1,6 +1,11 @@
 """The token file: made once, for its owner alone; used where it is found; never shown."""
 
+import os
 import stat
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -36,8 +41,6 @@ def test_a_file_that_others_may_read_is_closed(home):
 
 
 def test_the_mode_follows_the_token_unless_the_user_says_otherwise(home, monkeypatch):
-    import os
-
     assert not ray_auth.use_token_if_any()
     assert ray_auth.MODE not in os.environ
     token = ray_auth.ensure_token().read_text()
@@ -57,3 +60,36 @@ def test_the_error_is_one_line_that_says_what_is_wrong_and_never_the_token(home,
         assert words in text
         assert "\n" not in text
         assert token not in text
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_ray_that_is_started_here_answers_nobody_without_the_token(tmp_path):
+    """In a process of its own, with a home that has no token yet."""
+    code = """
+        import grpc
+        from orchestrator.ray_cluster import PROBE_METHOD, ray, start_ray
+        start_ray(None, num_cpus=1)
+        from orchestrator.ray_auth import token_file
+        with grpc.insecure_channel(ray.get_runtime_context().gcs_address) as channel:
+            ask = channel.unary_unary(PROBE_METHOD)
+            try:
+                print("open", ask(b"", timeout=10))
+            except grpc.RpcError as error:
+                print("without:", error.code().name)
+            header = [("authorization", f"Bearer {token_file().read_text()}")]
+            print("with:", len(ask(b"", timeout=10, metadata=header)) > 0)
+        ray.shutdown()
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=environment | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert "without: UNAUTHENTICATED" in done.stdout, done.stdout + done.stderr
+    assert "with: True" in done.stdout
+    assert mode(tmp_path / ".ray" / "auth_token") == 0o600
