@@ -10,6 +10,7 @@ from core.datasets import load_dataset
 from core.errors import ConfigError
 from orchestrator.config import SweepConfig
 from orchestrator.display import Display
+from orchestrator.phases import StoppedError
 from orchestrator.preflight import check_nodes
 from orchestrator.resources import find_resources
 from orchestrator.search_points import (
@@ -31,8 +32,12 @@ def run_search(config: SweepConfig, data_folder: Path | None, display: Display) 
     results = _Results(config, points, display, settled(config, points))
     results.say_what_is_there()
     left = [(index, point) for index, point in enumerate(points) if index not in results.found]
-    if left:
-        _run(config, group_points(left), data_folder, results)
+    try:
+        if left:
+            _run(config, group_points(left), data_folder, results)
+    except KeyboardInterrupt:
+        ended = f"{len(results.found)} of {len(points)} points have ended"
+        raise StoppedError(f"stopped: {ended} and are kept; the same command goes on from there") from None
     results.write()
     return [results.found[index] for index in range(len(points))]
 

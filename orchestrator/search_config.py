@@ -35,6 +35,14 @@ class Dimension:
         """Whether its values can stand on an axis."""
         return all(type(value) in (int, float) for value in self.values)
 
+    @property
+    def is_log(self) -> bool:
+        """Whether its values are so far apart that an axis of their logarithms shows them better."""
+        if not self.is_numeric:
+            return False
+        low, high = min(map(float, self.values)), max(map(float, self.values))
+        return low > 0 and (self.kind == "loguniform" or high / low >= 30)
+
     def draw(self, seed: int, sample: int) -> Value:
         """Return the value of draw number ``sample``: it depends on seed, key and number alone."""
         purpose_index = int.from_bytes(self.key.encode(), "big")

@@ -76,9 +76,10 @@ def best_point(config: SweepConfig, results: Sequence[PointResult]) -> PointResu
     """Return the finished point with the best value; None where there is no choice."""
     name = metric_name(config, results)
     found = [result for result in results if name in result.metrics and result.state == "done"]
-    if len(found) < 2 or name is None:
-        return None
     assert config.search is not None, "a search has a space"
+    varied = {dimension.key for dimension in config.search.dimensions}
+    if len(found) < 2 or name is None or varied == {"seed"}:  # of seeds none is better
+        return None
     choose = max if config.search.mode == "max" else min
     return choose(found, key=lambda result: result.metrics[name])
 
@@ -110,7 +111,10 @@ def draw_search(config: SweepConfig, results: Sequence[PointResult]) -> list[Any
         labels = {
             _label(name): _curves(results, axis.key, name) for name in _metric_names(results) if _end(name)
         }
-        panels = [Panel(y_label=label, x_label=axis.name, curves=curves) for label, curves in labels.items()]
+        panels = [
+            Panel(y_label=label, x_label=axis.name, curves=curves, is_log=axis.is_log)
+            for label, curves in labels.items()
+        ]
         path = search_folder(config) / "search.png"
         draw_panels(path, panels, title=config.name)
         drawn.append(path)
@@ -146,7 +150,7 @@ def _panel(dimension: Dimension, metric: str, results: Sequence[PointResult]) ->
         y_label=_label(metric),
         x_label=dimension.name,
         curves=[Curve(name="", values=values)],
-        is_log=dimension.kind == "loguniform",
+        is_log=dimension.is_log,
         has_line=dimension.is_numeric and dimension.kind == "grid" and dimension.key != "seed",
         names=tuple(names),
     )

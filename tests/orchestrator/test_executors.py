@@ -7,7 +7,7 @@ import pytest
 from core.errors import LostWorkerError, TrainingError
 from orchestrator.executors import InlineExecutor
 from orchestrator.jobs import Job
-from tests.orchestrator.fakes import Misbehaving, Unbuildable
+from tests.orchestrator.fakes import Misbehaving, Unbuildable, done
 
 
 def make_inline(make_worker, shared):
@@ -106,3 +106,60 @@ def test_a_worker_that_dies_fails_its_job_and_is_replaced(local_ray, tmp_path):
         left = {task for task, outcome in again.items() if outcome.error is not None}
     assert not left
     executor.close()
+
+
+class Hanging:
+    """A worker whose first job never ends."""
+
+    def __init__(self, shared):
+        self._folder = shared
+
+    def run(self, job):
+        if not (self._folder / "hung").exists():
+            (self._folder / "hung").touch()
+            time.sleep(3600)
+        return done(job)
+
+
+@pytest.mark.ray
+def test_a_worker_that_hangs_is_ended_after_the_limit_and_replaced(local_ray, tmp_path):
+    from orchestrator.ray_executor import RayExecutor
+
+    executor = RayExecutor(
+        *(Hanging, tmp_path),
+        num_workers=1,
+        gpus_per_worker=0,
+        threads_per_worker=1,
+        address=None,
+        job_limit_s=1.0,
+    )
+    job = Job(first=0, last=0)
+    lost = collect_until_done(executor, job)
+    assert type(lost.error) is LostWorkerError
+    assert "took more than" in str(lost.error)
+    assert collect_until_done(executor, job).error is None
+    executor.close()
+
+
+@pytest.mark.ray
+def test_a_worker_that_is_dismissed_is_replaced_and_a_shortage_is_told(local_ray, tmp_path):
+    executor = make_ray(Misbehaving, tmp_path)
+    assert "workers ask for 1 CPU each; the cluster has" in executor.shortage()
+    first = collect_until_done(executor, Job(first=10, last=10))
+    executor.dismiss(first.worker)
+    again = [collect_until_done(executor, Job(first=i, last=i)) for i in range(11, 15)]
+    assert {outcome.error for outcome in again} == {None}
+    assert first.worker not in {outcome.worker for outcome in again}
+    executor.close()
+
+
+def collect_until_done(executor, job):
+    """Send one job as soon as there is a worker and return what it came to."""
+    until_s = time.monotonic() + 60
+    while not executor.num_slots and time.monotonic() < until_s:
+        executor.collect(1.0)
+    executor.submit(job)
+    while time.monotonic() < until_s:
+        for outcome in executor.collect(0.2):
+            return outcome
+    raise AssertionError("the job never came back")

@@ -148,7 +148,9 @@ def test_a_search_over_seeds_tells_mean_and_spread(sweep, capsys):
     assert supsup("run", sweep, "search.space.seed=[1,2,3]", "training.steps=5") == 0
     shown = capsys.readouterr().out
     assert re.search(r"GG/accuracy \d\d\.\d\d % over 3 seeds, standard deviation \d", shown)
-    assert " best" in shown
+    assert "best" not in shown  # of seeds none is better
+    assert supsup("run", sweep, "search.space.training.steps=[3,60]") == 0
+    assert re.search(r"60 +100\.00 % +best", capsys.readouterr().out)
 
 
 @pytest.mark.ray
