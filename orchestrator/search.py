@@ -16,6 +16,7 @@ from orchestrator.resources import find_resources
 from orchestrator.search_points import (
     Point,
     PointResult,
+    State,
     changes,
     plan_points,
     settled,
@@ -81,8 +82,7 @@ class _Results:
         """Note how a trial ended: its points' ends, or tasks and accuracy where it was ended early."""
         if isinstance(came_to, list):
             for end in came_to:
-                state = "done" if end.error is None else "failed"
-                self._note(end.index, state, end.metrics, end.error)
+                self._note(end.index, "done" if end.error is None else "failed", end.metrics, end.error)
             return
         for index, _ in trial.points:
             if isinstance(came_to, str):
@@ -96,9 +96,9 @@ class _Results:
         """Commit what is known."""
         write_results(self._config, [self.found[index] for index in sorted(self.found)])
 
-    def _note(self, index: int, state: str, metrics: dict[str, float], error: str | None) -> None:
+    def _note(self, index: int, state: State, metrics: dict[str, float], error: str | None) -> None:
         point = self._points[index]
-        self.found[index] = PointResult(point=point, state=state, metrics=metrics, error=error)  # type: ignore[arg-type]
+        self.found[index] = PointResult(point=point, state=state, metrics=metrics, error=error)
         self.display.message(f"{len(self.found)}/{len(self._points)} {point}: {_words(self.found[index])}")
         self.write()
 

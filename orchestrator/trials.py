@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import SupSupError, first_line
+from orchestrator.config import SweepConfig
 from orchestrator.jobs import Job, JobResult
 from orchestrator.run_folder import locate_run
 from orchestrator.search_points import Point, metrics_at_last_k
@@ -68,7 +69,7 @@ def _run_point(index: int, point: Point, data_folder: Path | None, report: Repor
 class _Progress:
     """A display that nobody sees: it reports the mean accuracy so far, tasks of before included."""
 
-    def __init__(self, config: "object", report: Report) -> None:
+    def __init__(self, config: SweepConfig, report: Report) -> None:
         self._config, self._report = config, report
         self._accuracies: list[float] = []
 
@@ -76,7 +77,7 @@ class _Progress:
         """Begin a phase; before training, take what is known of the tasks that are there."""
         del num_total, num_done, unit
         if verb == "training":
-            facts = locate_run(self._config).store.facts()  # type: ignore[arg-type]
+            facts = locate_run(self._config).store.facts()
             self._accuracies = facts["test_accuracy"].to_pylist()
 
     def advance(self, job: Job, result: JobResult) -> None:
