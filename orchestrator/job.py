@@ -16,7 +16,8 @@ BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 def main(arguments: list[str] | None = None) -> int:
     """Run the sweep that travelled here, or the one named on the head; return the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
-    from orchestrator.cli import app, call  # here: this file is also run by its path
+    from orchestrator.cli import app  # here: this file is also run by its path
+    from orchestrator.cli_support import call
     from orchestrator.submission import LOCK_FILE, SWEEP_FILE, take_data_hint, version_differences, versions
 
     staged = Path(SWEEP_FILE)
@@ -32,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run_on_head(given: list[str]) -> int:
     from core.errors import ConfigError
-    from orchestrator.cli import app, call
+    from orchestrator.cli import app
+    from orchestrator.cli_support import call
     from orchestrator.config import read_sweep_file
     from orchestrator.submission import sweep_id
 

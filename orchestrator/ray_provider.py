@@ -92,7 +92,7 @@ class _JobRunner(CommandRunnerInterface):  # type: ignore[misc]
     def run(self, cmd: str | None = None, *args: Any, **kwargs: Any) -> str:
         """Hand the job in, follow it, and end with its exit code."""
         del args, kwargs
-        from orchestrator.cli import call
+        from orchestrator.cli_support import call
 
         code = call(lambda **_: self._submit(cmd or ""))
         if code:

@@ -23,7 +23,7 @@ OWNERS = {
     "numba": {"core/packed_loops.py", "core/fused_loops.py"},
     "PIL": {"orchestrator/images.py"},
     "matplotlib": {"orchestrator/figures.py"},
-    "typer": {"orchestrator/cli.py"},
+    "typer": {"orchestrator/cli.py", "orchestrator/cli_jobs.py", "orchestrator/cli_support.py"},
     "sklearn": {"core/datasets.py"},
     "pooch": {"core/idx_files.py"},
 }
