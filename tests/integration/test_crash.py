@@ -6,7 +6,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,11 +39,14 @@ def write_sweep(folder: Path, storage: Path, executor: str, tracking: str = "{ur
     return path
 
 
-def inline_digests(folder: Path) -> list[str]:
-    """Run the sweep in this process, undisturbed."""
-    config = load_sweep(write_sweep(folder, folder / "undisturbed", "{kind: inline}"))
-    run_sweep(config, None, Recorder())
-    return digests(config)
+@cache
+def inline_digests() -> list[str]:
+    """Run the sweep in this process, undisturbed; once for all that ask."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config = load_sweep(write_sweep(folder, folder / "undisturbed", "{kind: inline}"))
+        run_sweep(config, None, Recorder())
+        return digests(config)
 
 
 def digests(config) -> list[str]:
@@ -62,7 +67,7 @@ def start(path: Path) -> subprocess.Popen:
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_kill_9_of_the_process_group_at_three_random_moments(tmp_path):
-    expected = inline_digests(tmp_path)
+    expected = inline_digests()
     tracking = f"{{uri: 'sqlite:///{tmp_path}/mlflow.db'}}"
     path = write_sweep(tmp_path, tmp_path / "killed", "{kind: ray, workers: 2}", tracking)
     config = load_sweep(path)
