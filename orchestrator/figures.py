@@ -47,7 +47,7 @@ def draw_panels(path: AnyPath, panels: Sequence[Panel], *, title: str) -> None:
         axis.set_xlabel(panel.x_label)
         axis.set_ylabel(panel.y_label)
         if panel.is_log:
-            axis.set_xscale("log")
+            _make_log(axis)
         if panel.names:
             axis.set_xticks(range(len(panel.names)), panel.names)
     _legend(axes[0], [curve.name for panel in panels for curve in panel.curves])
@@ -92,6 +92,16 @@ def _draw_curve(axis: Any, curve: Curve, number: int) -> None:
         alpha=0.15,
         linewidth=0,
     )
+
+
+def _make_log(axis: Any) -> None:
+    """Give an axis of logarithms plain numbers at 1 and 3 of each decade; matplotlib's own overlap."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_dots(axis: Any, curve: Curve, number: int) -> None:
