@@ -85,17 +85,20 @@ def run(
 @app.command()
 def plan(sweep: Sweep, settings: Settings = None) -> None:
     """Show what `run` would do; touches nothing."""
-    from orchestrator.config import load_sweep, read_sweep_file
+    from orchestrator.config import load_sweep, read_cluster_file, read_sweep_file
     from orchestrator.submission import sweep_id
     from orchestrator.summary import print_plan
 
     config = load_sweep(sweep, settings or [])
+    identity = sweep_id(read_sweep_file(sweep))
+    if read_cluster_file(sweep) is not None:
+        identity += ", within a Ray cluster configuration"
     if config.search is not None:
         from orchestrator.search_summary import print_search_plan
 
-        print_search_plan(Console(), config)
+        print_search_plan(Console(), config, identity)
         return
-    print_plan(Console(), config, sweep_id(read_sweep_file(sweep)))
+    print_plan(Console(), config, identity)
 
 
 @app.command()

@@ -18,13 +18,20 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     from orchestrator.cli import app  # here: this file is also run by its path
     from orchestrator.cli_support import call
-    from orchestrator.submission import LOCK_FILE, SWEEP_FILE, take_data_hint, version_differences, versions
+    from orchestrator.submission import (
+        LOCK_FILE,
+        SWEEP_FILE,
+        take_data_hint,
+        version_differences,
+        versions_of,
+    )
 
     staged = Path(SWEEP_FILE)
     if not staged.is_file():
         return call(lambda **_: _run_on_head(given))
     sweep = json.loads(staged.read_text())
-    differ = version_differences(json.loads(Path(LOCK_FILE).read_text()), versions())
+    lock = json.loads(Path(LOCK_FILE).read_text())
+    differ = version_differences(lock, versions_of(lock))
     for words in [*(f"this node has {words}" for words in differ), take_data_hint()]:
         if words is not None:
             print(f"note: {words}", flush=True)  # noqa: T201  # the job's log

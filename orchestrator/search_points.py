@@ -146,7 +146,7 @@ def metrics_at_last_k(config: SweepConfig, measured: Measured) -> dict[str, floa
 
 def stop_rules(search: SearchConfig) -> str:
     """Return what decides that a point ends early; with other rules it may go on."""
-    return f"{search.scheduler}-{search.grace_tasks}-{search.reduction_factor}-{search.mode}"
+    return f"{search.scheduler}-{search.grace_tasks}-{search.reduction_factor}"
 
 
 def read_rows(config: SweepConfig) -> dict[str, dict[str, Any]]:

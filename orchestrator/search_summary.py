@@ -40,6 +40,9 @@ def print_search(console: Console, config: SweepConfig, results: Sequence[PointR
     for result in results:
         if result.error:
             say(console, f"{result.point} failed: {result.error}")
+    names = _metric_names(results)
+    if config.search.metric is not None and names and config.search.metric not in names:
+        say(console, f"search.metric: found {config.search.metric!r}, but there is only {', '.join(names)}")
     for line in over_seeds(config, results):
         say(console, line)
     figures = draw_search(config, results)
@@ -49,8 +52,8 @@ def print_search(console: Console, config: SweepConfig, results: Sequence[PointR
     say(console, f"{len(results)} points; {where}")
 
 
-def print_search_plan(console: Console, config: SweepConfig) -> None:
-    """Print the points of a search and how far each is."""
+def print_search_plan(console: Console, config: SweepConfig, identity: str) -> None:
+    """Print the points of a search and how far each is. identity: of the sweep file."""
     points = plan_points(config)
     known = settled(config, points)
     table = Table("run", "run folder", "", box=SIMPLE_HEAD)
@@ -60,6 +63,7 @@ def print_search_plan(console: Console, config: SweepConfig) -> None:
             state = _state(known[index]) or "done"
         table.add_row(str(point), point.layout.root.name, state)
     console.print(table)
+    say(console, f"sweep: {identity}")
 
 
 def metric_name(config: SweepConfig, results: Sequence[PointResult]) -> str | None:

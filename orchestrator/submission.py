@@ -73,7 +73,12 @@ def take_data_hint() -> str | None:
 def versions() -> dict[str, str | None]:
     """Return the installed version of each library that this project names."""
     needed = (Requirement(line) for line in requires("supsup") or [])
-    return {need.name: package_version(need.name) for need in needed if need.marker is None}
+    return versions_of(need.name for need in needed if need.marker is None)
+
+
+def versions_of(names: Iterable[str]) -> dict[str, str | None]:
+    """Return the installed version of each of these libraries, None where it is missing."""
+    return {name: package_version(name) for name in names}
 
 
 def version_differences(here: dict[str, str | None], there: dict[str, str | None]) -> list[str]:

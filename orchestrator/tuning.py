@@ -60,7 +60,7 @@ def run_trials(
             param_space={"trial": tune.grid_search(list(range(len(trials))))},
             tune_config=tune.TuneConfig(
                 metric=METRIC,
-                mode=search.mode,
+                mode="max",  # of an accuracy, whatever ranks the points at the end
                 scheduler=_scheduler(search, max(trial.num_tasks for trial in trials)),
                 # HyperBand pauses trials until their round is full, and a paused one counts as concurrent.
                 max_concurrent_trials=None if search.scheduler == "hyperband" else num_workers,

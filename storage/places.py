@@ -109,7 +109,8 @@ class ObjectPath:
 
     def write_bytes(self, content: bytes) -> None:
         """Make the object these bytes, whole or not at all."""
-        # No `with`: closing after a failed write would complete the upload of what is there.
+        # One write of all bytes, and no `with`: a stream that is closed, or only let go, completes the
+        # upload of what it was given, which must never be a part.
         stream = self._fs.open_output_stream(self._key, compression=None)
         stream.write(content)
         stream.close()
