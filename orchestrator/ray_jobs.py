@@ -110,7 +110,7 @@ def job_rows(address: str, job_id: str | None = None) -> list[dict[str, str]]:
 
 
 def _client(address: str) -> Any:
-    for noisy in ("ray.dashboard", "ray._private.runtime_env"):  # each step of an upload
+    for noisy in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):  # uploads
         logging.getLogger(noisy).setLevel(logging.WARNING)
     return job_submission.JobSubmissionClient(address if "://" in address else f"http://{address}")
 
