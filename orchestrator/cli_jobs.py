@@ -43,10 +43,11 @@ def logs(
 ) -> None:
     """Show what a job printed; or, of a run, the attempts of tasks that failed at least once."""
     from orchestrator.remote import follow_job, job_address, job_log
-    from orchestrator.task_logs import is_run, print_task_logs
+    from orchestrator.task_logs import find_run, print_task_logs
 
-    if address is None and is_run(target, storage):
-        print_task_logs(Console(), target, storage, task)
+    root = find_run(target, storage) if address is None else None
+    if root is not None:
+        print_task_logs(Console(), root, task)
     elif follow:
         raise typer.Exit(follow_job(target, job_address(address)))
     else:

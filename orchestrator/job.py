@@ -44,6 +44,7 @@ def _run_on_head(given: list[str]) -> int:
     from orchestrator.cli_support import call
     from orchestrator.config import read_sweep_file
     from orchestrator.submission import sweep_id
+    from storage.files import commit_text
 
     carried = os.environ.get("SUPSUP_SWEEP")
     path = Path(carried) if carried else BOOTSTRAP.expanduser()
@@ -62,8 +63,7 @@ def _run_on_head(given: list[str]) -> int:
                 "`ray submit FILE sweeps/run.py ID`, with the ID that `supsup plan FILE` shows"
             )
     local = Path(f"~/.supsup/{found}.json").expanduser()
-    local.parent.mkdir(parents=True, exist_ok=True)
-    local.write_text(json.dumps(sweep))
+    commit_text(local, json.dumps(sweep))
     return call(app, ["run", str(local), *_on_this_cluster(sweep), *given])
 
 

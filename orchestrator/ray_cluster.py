@@ -31,7 +31,15 @@ if _has_turned_token_on:  # the `ray` command has read the variables already whe
 PROBE_LIMIT_S = 10.0
 PROBE_METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 # ray itself too: whoever else needs it takes it from here, after the lines above.
-__all__ = ["cluster_size", "free_resources", "job_submission", "ray", "run_on_each_node", "start_ray"]
+__all__ = [
+    "cluster_size",
+    "free_resources",
+    "job_submission",
+    "own_error",
+    "ray",
+    "run_on_each_node",
+    "start_ray",
+]
 
 
 def cluster_size(address: str) -> tuple[int, int]:
@@ -61,13 +69,19 @@ def run_on_each_node(work: Callable[..., Any], *arguments: Any, timeout_s: float
     return {node: _answer(call, is_there=call in ready) for node, call in calls.items()}
 
 
+def own_error(error: Any) -> Exception:
+    """Return the error that the called code raised, from the RayTaskError around it."""
+    found: Exception = error.cause if isinstance(error.cause, Exception) else error
+    return found
+
+
 def _answer(call: Any, *, is_there: bool) -> Any:
     if not is_there:
         return TimeoutError("no answer")
     try:
         return ray.get(call)
     except ray.exceptions.RayTaskError as error:
-        return error.cause if isinstance(error.cause, Exception) else error
+        return own_error(error)
     except ray.exceptions.RayError as error:
         return error
 

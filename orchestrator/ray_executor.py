@@ -12,7 +12,7 @@ from typing import Any
 from core.errors import LostWorkerError, SupSupError, first_line
 from orchestrator.executors import WorkerFactory, WorkerLike
 from orchestrator.jobs import Job, JobResult, Outcome
-from orchestrator.ray_cluster import free_resources, ray, start_ray
+from orchestrator.ray_cluster import free_resources, own_error, ray, start_ray
 from storage.layout import host_name
 
 LOOK_S = 5.0  # between looks at the cluster for room for more workers
@@ -223,10 +223,9 @@ def result_or_error(reference: Any, worker: str) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:  # first: it is also an instance of the worker's own class
-        if not isinstance(error.cause, Exception):
-            return error
-        error.cause.add_note(re.sub(r"\x1b\[[0-9;]*m", "", f"on {worker}:\n{error}"))
-        return error.cause
+        own = own_error(error)
+        own.add_note(re.sub(r"\x1b\[[0-9;]*m", "", f"on {worker}:\n{error}"))
+        return own
     except ray.exceptions.LocalRayletDiedError as error:
         raise SupSupError(
             "lost the Ray cluster: the node that this command is connected through is gone; what is finished is "

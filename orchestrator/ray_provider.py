@@ -79,7 +79,7 @@ class Jobs(NodeProvider):  # type: ignore[misc]  # ray has no types
         return with_sweep(cluster_config)
 
 
-class _JobRunner(CommandRunnerInterface):  # type: ignore[misc]
+class _JobRunner(CommandRunnerInterface):  # type: ignore[misc]  # ray has no types
     """Takes the script that Ray would copy, and runs its command as a job."""
 
     def __init__(self, provider_config: dict[str, Any]) -> None:
@@ -100,19 +100,18 @@ class _JobRunner(CommandRunnerInterface):  # type: ignore[misc]
         return ""
 
     def _submit(self, command: str) -> int:
-        from orchestrator.config import build_sweep, change_settings
-        from orchestrator.ray_jobs import follow, submit
-        from orchestrator.submission import settled_paths
+        from orchestrator.config import build_sweep
+        from orchestrator.ray_jobs import submit
+        from orchestrator.remote import follow_job
 
         config = build_sweep(self._config.get("sweep") or {}, "metadata.sweep")
-        config = change_settings(config, settled_paths(config), ("storage", "tracking", "data_dir"))
         address, script = str(self._config["address"]), _copied.get("script")
         job = submit(config, address, [script] if script else [], command.replace("~/", "./"))
         print(f"job {job} on {address}", flush=True)  # noqa: T201  # Ray shows what its runners print
-        return follow(job, address, lambda text: print(text, end="", flush=True))  # noqa: T201
+        return follow_job(job, address)
 
 
-class Ssh(LocalNodeProvider):  # type: ignore[misc]
+class Ssh(LocalNodeProvider):  # type: ignore[misc]  # ray has no types
     """Ray's provider of machines at fixed addresses; its runner brings the sweep with the script."""
 
     def get_command_runner(self, *args: Any, **kwargs: Any) -> CommandRunnerInterface:
@@ -127,7 +126,7 @@ class Ssh(LocalNodeProvider):  # type: ignore[misc]
         return with_sweep(cluster_config)
 
 
-class _SshRunner(CommandRunnerInterface):  # type: ignore[misc]
+class _SshRunner(CommandRunnerInterface):  # type: ignore[misc]  # ray has no types
     """Does what Ray's ssh runner does; with a script goes its sweep, and the command names it."""
 
     def __init__(self, runner: Any, provider_config: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ from rich.table import Column, Table
 from core.errors import ConfigError
 from orchestrator.cluster_file import check_cluster_file
 from orchestrator.config import load_sweep, read_cluster_file
-from orchestrator.submission import settled_paths
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
@@ -31,7 +30,6 @@ def submit_sweep(
             f"executor.address: found {config.executor.address!r}, expected null: a job runs on the cluster that "
             "it is submitted to (--address)"
         )
-    config = load_sweep(path, [*settings, *settled_paths(config)])
     from orchestrator.ray_jobs import submit  # imports ray: after all that can be wrong here
 
     return chosen, submit(config, chosen, inputs)

@@ -90,7 +90,6 @@ class _Results:
             else:
                 metrics = {"num_tasks": float(came_to[0]), "mean_accuracy": came_to[1]}
                 self._note(index, "stopped", metrics, None)
-        self.write()
 
     def write(self) -> None:
         """Commit what is known."""

@@ -23,11 +23,20 @@ State = Literal["done", "stopped", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One run of a search. settings: the values of this point, by dotted key. layout: of its folder."""
+    """One run of a search. settings: the values of this point, by dotted key."""
 
     settings: Settings
-    config: SweepConfig
-    layout: RunLayout
+    run: Run
+
+    @property
+    def config(self) -> SweepConfig:
+        """The sweep of this point."""
+        return self.run.config
+
+    @property
+    def layout(self) -> RunLayout:
+        """Of its run folder."""
+        return self.run.layout
 
     @property
     def digest(self) -> str:
@@ -39,7 +48,7 @@ class Point:
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
     def __str__(self) -> str:
-        return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in self.settings.items())
+        return settings_words(self.settings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +96,12 @@ def _combinations(search: SearchConfig, seed: int) -> Iterator[Settings]:
 def _point(config: SweepConfig, settings: Settings) -> Point:
     named = ", ".join(f"{key}={value}" for key, value in settings.items())
     chosen = set_keys(replace(config, search=None), settings, f"search point {named}")
-    return Point(settings=settings, config=chosen, layout=locate_run(chosen).layout)
+    return Point(settings=settings, run=locate_run(chosen))
+
+
+def settings_words(settings: Settings) -> str:
+    """Return settings in few words, such as ``lr 0.01, outputs 500``."""
+    return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in settings.items())
 
 
 def search_folder(config: SweepConfig) -> AnyPath:
@@ -111,7 +125,7 @@ def settled(config: SweepConfig, points: Sequence[Point]) -> dict[int, PointResu
 
 def stored_metrics(point: Point) -> dict[str, float] | None:
     """Return the metrics of a point whose run folder is whole, None where something is left to do."""
-    run = locate_run(point.config)
+    run = point.run
     num_tasks = num_expected_masks(run, point.config.benchmark.num_tasks)
     if not num_tasks or not run.layout.run_file.exists():
         return None

@@ -11,7 +11,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.figures import Curve, Panel, draw_panels
 from orchestrator.measured_tables import say
 from orchestrator.search_config import Dimension
-from orchestrator.search_points import PointResult, plan_points, search_folder, settled
+from orchestrator.search_points import PointResult, plan_points, search_folder, settings_words, settled
 from storage.places import AnyPath
 
 # What is shown of a run, by the end of its MLflow name: what stands above its column and beside its axis.
@@ -165,7 +165,7 @@ def _curves(results: Sequence[PointResult], axis: str, metric: str) -> list[Curv
     groups: dict[str, dict[float, list[float]]] = {}
     for result in results:
         others = {k: v for k, v in result.point.settings.items() if k not in (axis, "seed")}
-        name = ", ".join(f"{key.split('.')[-1]} {value}" for key, value in others.items())
+        name = settings_words(others)
         values = groups.setdefault(name, {}).setdefault(float(result.point.settings[axis]), [])
         if metric in result.metrics:
             values.append(_scaled(metric, result.metrics[metric]))

@@ -17,10 +17,10 @@ from packaging.requirements import Requirement
 
 import orchestrator
 from core.errors import ConfigError
-from orchestrator.config import SweepConfig, config_values
+from orchestrator.config import SweepConfig, config_values, set_keys
 from orchestrator.provenance import package_version
 from orchestrator.tracked import absolute_uri
-from storage.files import commit_json
+from storage.files import commit_json, commit_text
 from storage.places import to_place
 
 MAX_BYTES = 100 * 2**20  # Ray's dashboard refuses larger uploads, whatever its documentation says
@@ -34,15 +34,16 @@ def stage(folder: Path, config: SweepConfig, inputs: Iterable[Path] = ()) -> Non
     root = Path(orchestrator.__file__).resolve().parent.parent
     for room in ROOMS:
         shutil.copytree(root / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-    commit_json(folder / SWEEP_FILE, config_values(config))
+    # Not sorted: the order of a search's space is that of its points.
+    commit_text(folder / SWEEP_FILE, json.dumps(config_values(with_settled_paths(config))))
     commit_json(folder / LOCK_FILE, versions())
     for path in inputs:
         _copy(path, folder)
     _check_size(folder)
 
 
-def settled_paths(config: SweepConfig) -> list[str]:
-    """Return settings that make paths mean on the cluster what they mean here, from this folder."""
+def with_settled_paths(config: SweepConfig) -> SweepConfig:
+    """Return a sweep whose paths mean on the cluster what they mean here, from this folder."""
     found = {}
     if "://" not in config.storage.uri:
         found["storage.uri"] = str(to_place(config.storage.uri))
@@ -50,7 +51,7 @@ def settled_paths(config: SweepConfig) -> list[str]:
         found["tracking.uri"] = absolute_uri(config.tracking.uri)
     if config.data_dir is not None:
         found["data_dir"] = str(Path(config.data_dir).expanduser().absolute())
-    return [f"{key}={json.dumps(value)}" for key, value in found.items()]
+    return set_keys(config, found, "the sweep with absolute paths")
 
 
 def data_hint() -> dict[str, str]:

@@ -8,32 +8,28 @@ from core.errors import RunFolderError
 from orchestrator.measured_tables import say
 from orchestrator.status import resolve_run
 from storage.layout import RunLayout
-from storage.places import listed
+from storage.places import AnyPath, listed
 
 _NAME = re.compile(r"[a-z]+-(\d+)-(\d+)\.log")
 
 
-def is_run(target: str, storage: str) -> bool:
-    """Tell whether ``target`` names a run folder."""
+def find_run(target: str, storage: str) -> AnyPath | None:
+    """Return the run folder that ``target`` names, None where it names none."""
     try:
-        resolve_run(target, storage)
+        return resolve_run(target, storage)
     except RunFolderError:
-        return False
-    return True
+        return None
 
 
-def print_task_logs(console: Console, target: str, storage: str, task: int | None) -> None:
+def print_task_logs(console: Console, root: AnyPath, task: int | None) -> None:
     """Print each log of a run, or of one task of it."""
-    layout = RunLayout(resolve_run(target, storage))
+    layout = RunLayout(root)
     found = [path for path in listed(layout.logs) if task is None or _is_about(path.name, task)]
     for path in found:
         say(console, path.read_text().rstrip())
     if not found:
-        whom = "no task" if task is None else f"task {task} never"
-        say(
-            console,
-            f"{whom} failed in {layout.root}" if task is not None else f"{whom} ever failed in {layout.root}",
-        )
+        whom = "no task ever" if task is None else f"task {task} never"
+        say(console, f"{whom} failed in {root}")
 
 
 def _is_about(name: str, task: int) -> bool:

@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import SupSupError, first_line
-from orchestrator.config import SweepConfig
 from orchestrator.jobs import Job, JobResult
-from orchestrator.run_folder import locate_run
 from orchestrator.search_points import Point, metrics_at_last_k
+from storage.mask_store import MaskStore
 
 # Takes the tasks trained so far and the mean of their accuracies, as each cohort ends.
 Report = Callable[[int, float], None]
@@ -58,7 +57,7 @@ def _run_point(index: int, point: Point, data_folder: Path | None, report: Repor
     executor = replace(point.config.executor, kind="inline", workers=1, address=None)
     config = replace(point.config, executor=executor)
     try:
-        result = run_sweep(config, data_folder, _Progress(config, report))
+        result = run_sweep(config, data_folder, _Progress(point.run.store, report))
     except SupSupError as error:
         return PointEnd(index=index, metrics={}, error=str(error))
     failed = [f"{failure.job}: {first_line(failure.error)}" for failure in result.failures]
@@ -69,16 +68,15 @@ def _run_point(index: int, point: Point, data_folder: Path | None, report: Repor
 class _Progress:
     """A display that nobody sees: it reports the mean accuracy so far, tasks of before included."""
 
-    def __init__(self, config: SweepConfig, report: Report) -> None:
-        self._config, self._report = config, report
+    def __init__(self, store: MaskStore, report: Report) -> None:
+        self._store, self._report = store, report
         self._accuracies: list[float] = []
 
     def start(self, verb: str, num_total: int, num_done: int, unit: str = "tasks") -> None:
         """Begin a phase; before training, take what is known of the tasks that are there."""
         del num_total, num_done, unit
         if verb == "training":
-            facts = locate_run(self._config).store.facts()
-            self._accuracies = facts["test_accuracy"].to_pylist()
+            self._accuracies = self._store.facts()["test_accuracy"].to_pylist()
 
     def advance(self, job: Job, result: JobResult) -> None:
         """Report after a cohort."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from orchestrator.ray_cluster import ray, start_ray
 from orchestrator.search_config import SearchConfig
-from orchestrator.trials import PointEnd, Report, Trial, run_trial
+from orchestrator.trials import PointEnd, Trial, run_trial
 
 # Before ray.tune is used: Ctrl-C ends this command at once, no result files, no new output engine's tables.
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
@@ -148,6 +148,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-__all__ = ["Report", "run_trials"]

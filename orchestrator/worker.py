@@ -64,7 +64,7 @@ class Worker:
             "stream": self._go_through,
         }
         result = ways[job.kind](job)
-        return replace(result, network_digest=self._network_digest())
+        return replace(result, network_digest=result.network_digest or self._network_digest())
 
     @cached_property
     def _device(self) -> torch.device:
@@ -86,14 +86,15 @@ class Worker:
         """Return the digest of the base network as it is in memory now."""
         return network_digest([weight.cpu().numpy() for weight in self._base])
 
-    def _check_network(self) -> None:
-        """Raise ForeignWorkerError, before anything is stored, when the base network was overwritten."""
+    def _checked_digest(self) -> str:
+        """Return it; raise ForeignWorkerError, before anything is stored, when the network was overwritten."""
         found, expected = self._network_digest(), self._setup.identity.network["digest"]
         if found != expected:
             raise ForeignWorkerError(
                 f"the base network on {host_name()} has changed in memory: digest {found[:16]}..., expected "
                 f"{expected[:16]}...; nothing of this cohort was stored"
             )
+        return found
 
     @cached_property
     def _pixels(self) -> tuple[Pixels, Pixels]:
@@ -112,11 +113,12 @@ class Worker:
         finished_s = time.time()
         correct = self._correct(result.tasks, result.masks)
         masks = [_task_mask(result, k, float(correct[k].mean())) for k in range(len(result.tasks))]
-        self._check_network()
+        digest = self._checked_digest()
         self._store.write_cohort(masks, self._provenance(finished_s))
         num_weights = sum(math.prod(shape) for shape in self._setup.identity.shapes)
         reports = task_reports(masks, num_weights, finished_s)
-        return JobResult(reports=reports, correct=self._counts(result.tasks, correct), note=self._note)
+        counts = self._counts(result.tasks, correct)
+        return JobResult(reports=reports, correct=counts, note=self._note, network_digest=digest)
 
     def _train_cohort(self, job: Job) -> CohortResult:
         if self._setup.spec.network.masks_outputs:

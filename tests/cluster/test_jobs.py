@@ -128,7 +128,11 @@ def test_what_travels_is_code_sweep_and_versions(tmp_path):
 
     folder = tmp_path / "staged"
     folder.mkdir()
-    stage(folder, load_sweep(write(tmp_path, "tiny")), [ROOT / "README.md"])
+    space = ["search.space.training.steps=[2,1]", "search.space.seed=[1]"]
+    stage(folder, load_sweep(write(tmp_path, "tiny"), space), [ROOT / "README.md"])
+    sent = json.loads((folder / "sweep.json").read_text())
+    assert list(sent["search"]["space"]) == ["training.steps", "seed"]  # points in the order of the file
+    assert sent["storage"]["uri"] == str(tmp_path / "runs")
     names = {path.name for path in folder.iterdir()}
     assert names == {"core", "storage", "orchestrator", "sweep.json", "lock.json", "README.md"}
     assert json.loads((folder / "lock.json").read_text())["numpy"]
