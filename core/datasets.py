@@ -4,6 +4,7 @@ digits comes with scikit-learn; MNIST and Fashion-MNIST are IDX files (see
 ``idx_files``); synthetic is made from a fixed stream, for tests.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,13 @@ class Dataset:
         """Bytes of images and labels together."""
         arrays = (self.train_images, self.train_labels, self.test_images, self.test_labels)
         return sum(array.nbytes for array in arrays)
+
+    def digest(self) -> str:
+        """Return the sha256 of images and labels in the order of the fields, hex."""
+        whole = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            whole.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
+        return whole.hexdigest()
 
 
 def load_dataset(name: str, folder: Path | None = None) -> Dataset:

@@ -17,6 +17,7 @@ from orchestrator.cli_support import (
     Storage,
     Sweep,
     call,
+    complete_run,
     data_folder,
     parse_counts,
     parse_tasks,
@@ -26,7 +27,6 @@ app = typer.Typer(
     name="supsup",
     help="Train, store and evaluate supermasks over one fixed random network.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -221,19 +221,42 @@ def export(
 
 
 @app.command()
+def sync(
+    run: RunName,
+    uri: Annotated[str | None, typer.Option(help="MLflow's store; default: the run's.")] = None,
+    storage: Storage = "runs",
+) -> None:
+    """Make the MLflow pages of a run from its folder, or make them whole; sent twice, nothing doubles."""
+    from orchestrator.display import make_display
+    from orchestrator.status import resolve_run
+    from orchestrator.sync import sync_run
+
+    console, root = Console(), resolve_run(run, storage)
+    store, num_sent = sync_run(root, uri, make_display(console))
+    what = "one task" if num_sent == 1 else f"{num_sent:,} tasks"
+    console.print(f"{root.name} is in MLflow at {store}; {what} got a run", soft_wrap=True, highlight=False)
+
+
+@app.command()
 def ui(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", show_default=False)] = None,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", show_default=False, autocompletion=complete_run)
+    ] = None,
     uri: Annotated[
         str | None, typer.Option(help="MLflow's store; default: the run's, or sqlite:///runs/mlflow.db.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Default: a free one.", min=1, max=65535)] = None,
+    *,
+    show: Annotated[bool, typer.Option("--open", help="Open the first link in a browser.")] = False,
     storage: Storage = "runs",
 ) -> None:
-    """Serve the MLflow pages on 127.0.0.1 until Ctrl-C."""
-    from orchestrator.summary import serve_ui
+    """Serve the MLflow pages on 127.0.0.1 until Ctrl-C, and print the links worth opening."""
+    from orchestrator.status import resolve_run
+    from orchestrator.ui import serve_ui
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    serve_ui(Console(), run, uri, port, storage)
+    root = None if run is None else resolve_run(run, storage)
+    serve_ui(Console(), root, uri, port, show=show)
 
 
 def entry_point() -> None:

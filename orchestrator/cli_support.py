@@ -13,12 +13,44 @@ from core.errors import ConfigError, InputError, SupSupError
 MAX_STORED = 10_000  # masks in a capacity study
 STOPPED = 130  # 128 + SIGINT, as a shell would say
 
+
+def complete_run(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a run, for the shell."""
+    storage = Path(str(context.params.get("storage") or "runs"))
+    return sorted(
+        found.parent.name for found in storage.glob("*/run.json") if found.parent.name.startswith(incomplete)
+    )
+
+
+def complete_setting(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the dotted key of a setting, for the shell."""
+    from orchestrator.config import config_values, dotted_keys, load_sweep
+
+    try:
+        keys = dotted_keys(config_values(load_sweep(Path(str(context.params.get("sweep"))))))
+    except SupSupError:
+        return []
+    return sorted(f"{key}=" for key in keys if key.startswith(incomplete))
+
+
 Sweep = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[key=value]...", help="Full dotted keys of the sweep file.", show_default=False),
+    typer.Argument(
+        metavar="[key=value]...",
+        help="Full dotted keys of the sweep file.",
+        show_default=False,
+        autocompletion=complete_setting,
+    ),
 ]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under --storage.")]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run folder, or its name under --storage.",
+        autocompletion=complete_run,
+    ),
+]
 Storage = Annotated[str, typer.Option(help="The folder, or s3:// prefix, that holds run folders.")]
 
 Address = Annotated[

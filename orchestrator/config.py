@@ -27,11 +27,13 @@ from orchestrator.config_sections import (
     ExecutorConfig,
     Scenario,
     StorageConfig,
+    TaskRuns,
     TrackingConfig,
     TrainingConfig,
 )
 from orchestrator.search_config import SearchConfig
 
+MAX_TASK_RUNS = 5000  # by default; MLflow's pages get slow beyond
 RECIPE = 2  # goes up when a change of ours gives other masks for the same sweep file
 RECIPES = (2, 1)  # whose run folders can be read; only RECIPE trains
 
@@ -68,6 +70,9 @@ class SweepConfig(Spec):
         require(ok, "executor.engine", engine, expected)
         self._check_engine()
         self._fill_evaluation()
+        if self.tracking.task_runs is None:
+            which: TaskRuns = "all" if self.benchmark.num_tasks <= MAX_TASK_RUNS else "failed"
+            object.__setattr__(self, "tracking", dataclasses.replace(self.tracking, task_runs=which))
 
     def _check_engine(self) -> None:
         engine, kind = self.executor.engine, self.network.kind

@@ -10,6 +10,7 @@ from core.specs import Engine, InferenceSpec, TrainingSpec
 from storage.places import is_place
 
 Auto = Literal["auto"]
+TaskRuns = Literal["all", "failed", "none"]
 Scenario = Literal["GG", "GNs", "GNu", "NNs"]
 
 
@@ -140,11 +141,12 @@ def _without_secret(uri: str) -> str:
 class TrackingConfig(Spec):
     """MLflow's tracking store; ``uri: null`` means no tracking.
 
-    task_runs: which tasks also get a child run of their own.
+    task_runs: which tasks also get a child run of their own; None: all, of more than 5000 tasks
+        the failed ones.
     """
 
     uri: str | None = "sqlite:///runs/mlflow.db"
-    task_runs: Literal["all", "failed", "none"] = "none"
+    task_runs: TaskRuns | None = None
 
     def __post_init__(self) -> None:
         known = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")

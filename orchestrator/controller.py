@@ -33,6 +33,10 @@ class Watcher(Protocol):
         """Note that the last attempt failed; the rest goes on."""
         ...
 
+    def workers(self, num_busy: int, num_ready: int) -> None:
+        """Note how many workers are there, and how many are at a job; told at every step."""
+        ...
+
     def waiting(self, shortage: str, waited_s: float) -> None:
         """Note that there has been no worker for so long; ``shortage`` says why."""
         ...
@@ -40,11 +44,12 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A job given up on."""
+    """A job given up on. failed_s: Unix time."""
 
     job: Job
     error: Exception
     num_attempts: int
+    failed_s: float = field(default_factory=time.time, compare=False)
 
 
 @dataclass
@@ -102,6 +107,7 @@ def run_jobs(
     drought, failures = _Drought(), []
     while loop.is_going:
         loop.hand_out()
+        watcher.workers(loop.num_out, executor.num_slots)
         drought.look(executor, watcher, clock())
         if loop.num_out == 0 and executor.num_slots:  # what is left waits to be tried again
             sleep(POLL_S)

@@ -77,7 +77,7 @@ def evaluate_run(
         with working(run, record, dataset, resources, display) as phases:
             measured, failures = evaluate(phases)
             write_report(run, measured)
-            phases.end(failures, measured)
+            phases.end(failures)
     return EvaluationResult(
         run=run, failures=failures, measured=measured, elapsed_s=time.monotonic() - start_s
     )

@@ -15,7 +15,13 @@ def write_failures(run: Run, failures: Sequence[Failure]) -> None:
         run.layout.failures.unlink(missing_ok=True)
         return
     rows = [
-        {**what, "error": str(f.error), "kind": type(f.error).__name__, "attempts": f.num_attempts}
+        {
+            **what,
+            "error": str(f.error),
+            "kind": type(f.error).__name__,
+            "attempts": f.num_attempts,
+            "failed_s": f.failed_s,
+        }
         for f in failures
         for what in ([{"decision": f.job.first}] if f.job.kind == "stream" else _each_task(f))
     ]
@@ -27,7 +33,10 @@ def _each_task(failure: Failure) -> list[dict[str, int]]:
 
 
 def read_failures(run: Run) -> list[dict[str, Any]]:
-    """Return the tasks that failed in the last run: task (in a stream the decision), error, kind, attempts."""
+    """Return the tasks that failed in the last run.
+
+    task (in a stream the decision), error, kind, attempts, and failed_s, Unix time.
+    """
     if not run.layout.failures.exists():
         return []
     rows: list[dict[str, Any]] = json.loads(run.layout.failures.read_text())

@@ -122,29 +122,18 @@ class WorkerSetup:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskReport:
-    """What became of one trained task; fractions in [0, 1], loss in nats, Unix time."""
+    """What became of one trained task, as far as it is shown at once; the rest is in its file.
+
+    test_accuracy: a fraction, the task given.
+    """
 
     task: int
     test_accuracy: float
-    train_loss: float
-    train_seconds: float
-    density: float
-    finished_s: float
 
 
-def task_reports(masks: Iterable[TaskMask], num_weights: int, finished_s: float) -> tuple[TaskReport, ...]:
-    """Return what is reported of masks that were just stored; num_weights: that a mask covers."""
-    return tuple(
-        TaskReport(
-            task=mask.task,
-            test_accuracy=mask.test_accuracy,
-            train_loss=mask.train_loss,
-            train_seconds=mask.train_seconds,
-            density=mask.density(num_weights),
-            finished_s=finished_s,
-        )
-        for mask in masks
-    )
+def task_reports(masks: Iterable[TaskMask]) -> tuple[TaskReport, ...]:
+    """Return what is reported of masks that were just stored."""
+    return tuple(TaskReport(task=mask.task, test_accuracy=mask.test_accuracy) for mask in masks)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,12 @@
 """Phases of a run: jobs of one kind, handed to workers that are started when there is a job."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 
 from core.datasets import Dataset
-from core.errors import SupSupError, first_line
+from core.errors import SupSupError
 from core.task_stream import num_decisions
-from orchestrator.config import build_sweep, config_values, dotted_keys
 from orchestrator.controller import Failure, run_jobs
 from orchestrator.display import Display
 from orchestrator.executors import Executor
@@ -17,14 +14,12 @@ from orchestrator.fault_policy import FaultPolicy
 from orchestrator.jobs import Job
 from orchestrator.launch import make_executor
 from orchestrator.plan import Plan
-from orchestrator.provenance import package_version
-from orchestrator.report import Measured, metrics_by_k
 from orchestrator.run_folder import Resources, Run
-from orchestrator.stream_log import curves, finished_log, num_expected_masks
-from orchestrator.tracked import Status, TrackedEnd, TrackedRun, absolute_uri, sqlite_path
-from orchestrator.tracking import FLUSH_S, Tracker, known_reports, make_tracker
+from orchestrator.run_view import is_trained
+from orchestrator.sessions import begin_session, end_session
+from orchestrator.stream_log import num_expected_masks
+from orchestrator.tracking import FLUSH_S, Tracker, make_tracker
 from orchestrator.watcher import RunWatcher
-from storage.places import listed
 from storage.run_file import RunRecord
 from storage.stream_state import read_position
 
@@ -58,7 +53,7 @@ class Phases:
         """
         if not plan.jobs:
             return 0, ()
-        watcher = self._begin(verb, num_total, plan.num_done, "tasks")
+        watcher = self._begin(verb, num_total, plan.num_done, "tasks", plan.jobs)
         failures = self._run(plan.jobs, watcher)
         self._end_phase(watcher)
         return watcher.num_done, failures
@@ -70,16 +65,16 @@ class Phases:
 
         num_done: of ``unit``, before the first job.
         """
-        watcher = self._begin(verb, jobs[-1].last + 1, num_done, unit)
+        watcher = self._begin(verb, jobs[-1].last + 1, num_done, unit, jobs)
         failures: tuple[Failure, ...] = ()
         for job in jobs:
             failures = failures or self._run([job], watcher)
         self._end_phase(watcher)
         return failures
 
-    def _begin(self, verb: str, num_total: int, num_done: int, unit: str) -> RunWatcher:
+    def _begin(self, verb: str, num_total: int, num_done: int, unit: str, jobs: Sequence[Job]) -> RunWatcher:
         self._workers()
-        self.display.start(verb, num_total, num_done, unit)
+        self.display.start(verb, num_total, num_done, unit, num_jobs=len(jobs))
         return RunWatcher(self.display, self.tracker, self.run.layout, self.correct)
 
     def _run(self, jobs: Sequence[Job], watcher: RunWatcher) -> tuple[Failure, ...]:
@@ -96,34 +91,18 @@ class Phases:
             self._executor = make_executor(self.run, self.record, self.dataset, self.resources)
         return self._executor
 
-    def end(self, failures: Sequence[Failure], measured: Measured) -> None:
-        """End the workers, then the MLflow run."""
+    def end(self, failures: Sequence[Failure]) -> None:
+        """End the workers, then the MLflow run, of which the run folder now says all."""
         self.close()
-        layout = self.run.layout
-        own = build_sweep(self.record.config, str(layout.run_file)).evaluation.way.label
-        num_masks = num_expected_masks(self.run, self.run.config.benchmark.num_tasks)
-        is_trained = num_masks > 0 and self.run.store.locate().keys() >= set(range(num_masks))
-        end = TrackedEnd(
-            # Evaluating what is there does not finish a run that was stopped.
-            status="FAILED" if failures else "FINISHED" if is_trained else "KILLED",
-            metrics=metrics_by_k(measured, own) + self._stream_curves(),
-            artifacts=(
-                (layout.config, None),
-                (layout.tasks, None),
-                *((path, "report") for path in listed(layout.report)),
-            ),
-            failed=tuple(
-                (t, first_line(f.error)) for f in failures if f.job.kind == "train" for t in f.job.tasks
-            ),
-        )
-        if not self.tracker.close(end):
+        run, layout = self.run, self.run.layout
+        # Evaluating what is there does not finish a run that was stopped.
+        is_whole = is_trained(run, replace(self.record, num_tasks=run.config.benchmark.num_tasks))
+        end_session(layout, "FAILED" if failures else "FINISHED" if is_whole else "KILLED")
+        if not self.tracker.close():
             self.display.message(
-                f"MLflow has not taken everything of this run; all of it is in {layout.root}, and the "
-                "next `supsup run` of the same sweep sends the rest"
+                f"MLflow has not taken everything of this run; all of it is in {layout.root}, and "
+                f"`supsup sync {layout.root}`, or the next `supsup run` of the same sweep, sends the rest"
             )
-
-    def _stream_curves(self) -> tuple[tuple[str, int, float], ...]:
-        return () if self.run.config.training.is_given else curves(finished_log(self.run) or [])
 
     def close(self) -> None:
         """End the executor, if one was started."""
@@ -140,42 +119,22 @@ def working(
 
     Raises StoppedError in place of KeyboardInterrupt.
     """
-    tracker = make_tracker(run.config.tracking.uri, display.message)
-    tracker.open(_tracked_run(run, record), _finished_reports(run))
+    begin_session(run.layout)
+    tracker = make_tracker(run, record, display.message)
+    tracker.open()
     phases = Phases(run, record, dataset, resources, display, tracker)
     try:
         yield phases
     except BaseException as error:
         phases.close()
         was_stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        status: Status = "KILLED" if was_stopped else "FAILED"
+        with suppress(OSError):  # a full disk, say: the first error is the one to tell
+            end_session(run.layout, "KILLED" if was_stopped else "FAILED")
         # Who stops a job of a cluster kills it three seconds later.
-        tracker.close(TrackedEnd(status=status), patience_s=1.0 if was_stopped else FLUSH_S)
+        tracker.close(patience_s=1.0 if was_stopped else FLUSH_S)
         if isinstance(error, KeyboardInterrupt):
             raise StoppedError(_stopped_message(run)) from None
         raise
-
-
-def _tracked_run(run: Run, record: RunRecord) -> TrackedRun:
-    uri = run.config.tracking.uri
-    database = sqlite_path(absolute_uri(uri)) if uri else None
-    root = database.parent if database else Path()  # a server places artifacts itself
-    return TrackedRun(
-        experiment=run.config.name,
-        name=run.name,
-        fingerprint=run.fingerprint,
-        created_s=record.created_s,
-        params=dotted_keys(config_values(run.config))
-        | {"cohort_size": record.cohort_size, "engine": record.engine, "supsup": package_version("supsup")},
-        artifact_root=root / "mlflow-artifacts" / run.config.name,
-        task_runs=run.config.tracking.task_runs,
-    )
-
-
-def _finished_reports(run: Run) -> list[Any]:
-    places, store = run.store.locate(), run.store
-    times = {path: float(store.provenance(path)["finished_s"]) for path in set(places.values())}
-    return known_reports(store.facts().to_pylist(), {task: times[path] for task, path in places.items()})
 
 
 def _stopped_message(run: Run) -> str:

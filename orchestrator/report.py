@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from core.errors import DamagedFileError
 from core.evaluation_batches import batch_sizes
 from core.specs import TEST_BATCH_SIZE
-from orchestrator.config import config_values
+from orchestrator.config import SweepConfig, config_values
 from orchestrator.run_folder import Run
 from storage.files import commit, commit_json, commit_text
 from storage.places import AnyPath, listed
@@ -65,23 +65,28 @@ def write_report(run: Run, measured: Measured) -> None:
 
 def scenario_key(run: Run, scenario: str) -> str:
     """Return the name of a scenario in summary.json: with -bN where only N batches were used."""
-    num_batches = test_batches(run)
-    return scenario if num_batches is None else f"{scenario}-b{num_batches}"
+    return "-".join(filter(None, (scenario, own_batches(run.config))))
 
 
-def metrics_by_k(measured: Measured, own_label: str) -> tuple[tuple[str, int, float], ...]:
+def metrics_by_k(measured: Measured, own: SweepConfig) -> tuple[tuple[str, int, float], ...]:
     """Return (key, k, value) for MLflow.
 
-    own_label: the way of inference the run was made with, whose keys are short (GNu/accuracy);
-    those of others name it (GNu/one_shot-H-1/accuracy).
+    own: the sweep as the run was made, whose keys are short (GNu/accuracy); those of another way of
+    inference or number of test batches name it (GNu/one_shot-H-1/accuracy, GG-b10/accuracy).
     """
     found = []
     for key, by_label in measured.items():
-        scenario = key.split("-")[0]
+        scenario, _, batches = key.partition("-")
+        name = scenario if batches == own_batches(own) else key
         for label, by_k in ({"": by_label} if scenario == "GG" else by_label).items():
-            prefix = scenario if label in ("", own_label) else f"{scenario}/{label}"
+            prefix = name if label in ("", own.evaluation.way.label) else f"{name}/{label}"
             found += [(f"{prefix}/{m}", int(k), v) for k, values in by_k.items() for m, v in values.items()]
     return tuple(found)
+
+
+def own_batches(config: SweepConfig) -> str:
+    """Return what follows a scenario's name in summary.json: b10 where ten test batches count, or nothing."""
+    return "" if config.evaluation.batches == "all" else f"b{config.evaluation.batches}"
 
 
 def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 
 from core.compiler import choose_engine
+from core.datasets import Dataset
 from core.errors import ConfigError, RunFolderError
 from core.memory import cohort_peak_bytes
 from core.networks import Layer, base_weights, layers, mask_layers, network_digest
@@ -95,15 +96,19 @@ def open_run(root: AnyPath) -> tuple[Run, RunRecord]:
     return replace(located, layout=layout), record
 
 
-def ensure_record(run: Run, resources: Resources) -> RunRecord:
-    """Read ``run.json``, or write it; keep what was fixed, grow ``num_tasks``."""
+def ensure_record(run: Run, resources: Resources, dataset: Dataset) -> RunRecord:
+    """Read ``run.json``, or write it; keep what was fixed, grow ``num_tasks``.
+
+    Raises RunFolderError where the run was made by other versions, or on other data.
+    """
     wanted = run.config.benchmark.num_tasks
     if not run.layout.run_file.exists():
-        record = _new_record(run, resources)
+        record = _new_record(run, resources, dataset.digest())
         write_run(run.layout, record)
         return record
     record = read_run(run.layout)
     _check_record(run.layout, record, run)
+    _check_dataset(run.layout, record, dataset)
     if wanted > record.num_tasks:
         record = replace(record, num_tasks=wanted, config=config_values(run.config))
         write_run(run.layout, record)
@@ -142,7 +147,17 @@ def _check_record(layout: RunLayout, record: RunRecord, run: Run) -> None:
             )
 
 
-def _new_record(run: Run, resources: Resources) -> RunRecord:
+def _check_dataset(layout: RunLayout, record: RunRecord, dataset: Dataset) -> None:
+    made_on = record.provenance.get("dataset_digest")  # absent from runs of older versions
+    found = dataset.digest() if made_on is not None else None
+    if found != made_on:
+        raise RunFolderError(
+            f"{layout.run_file}: was made on {dataset.name} with digest {str(made_on)[:16]}..., the files here have "
+            f"{str(found)[:16]}...; use the same files, or another storage.uri"
+        )
+
+
+def _new_record(run: Run, resources: Resources, dataset_digest: str) -> RunRecord:
     return RunRecord(
         config=config_values(run.config),
         fingerprint=run.fingerprint,
@@ -152,7 +167,7 @@ def _new_record(run: Run, resources: Resources) -> RunRecord:
         created_s=time.time(),
         layers=[{"name": name, "shape": list(shape)} for name, shape in run.identity.layers],
         network=run.identity.network,
-        provenance=provenance(),
+        provenance=provenance() | {"dataset_digest": dataset_digest},
     )
 
 

@@ -32,6 +32,7 @@ def run_search(config: SweepConfig, data_folder: Path | None, display: Display) 
     load_dataset(config.benchmark.dataset, data_folder)  # what is missing is said once, before anything runs
     results = _Results(config, points, display, settled(config, points))
     results.say_what_is_there()
+    results.write()
     left = [(index, point) for index, point in enumerate(points) if index not in results.found]
     try:
         if left:
@@ -93,7 +94,7 @@ class _Results:
 
     def write(self) -> None:
         """Commit what is known."""
-        write_results(self._config, [self.found[index] for index in sorted(self.found)])
+        write_results(self._config, self._points, [self.found[index] for index in sorted(self.found)])
 
     def _note(self, index: int, state: State, metrics: dict[str, float], error: str | None) -> None:
         point = self._points[index]

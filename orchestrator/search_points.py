@@ -18,6 +18,7 @@ from storage.files import commit_json
 from storage.layout import RunLayout
 from storage.places import AnyPath, to_place
 
+SEARCH_FILE = "search.json"
 State = Literal["done", "stopped", "failed"]
 
 
@@ -154,7 +155,7 @@ def asked(run: Run, measured: Measured) -> Measured:
 
 def metrics_at_last_k(config: SweepConfig, measured: Measured) -> dict[str, float]:
     """Return the metrics of the largest k, by MLflow's names."""
-    by_k = sorted(metrics_by_k(measured, config.evaluation.way.label), key=lambda item: item[1])
+    by_k = sorted(metrics_by_k(measured, config), key=lambda item: item[1])
     return {key: value for key, _, value in by_k}  # of the largest k, which comes last
 
 
@@ -165,11 +166,11 @@ def stop_rules(search: SearchConfig) -> str:
 
 def read_rows(config: SweepConfig) -> dict[str, dict[str, Any]]:
     """Return what the last search wrote of its points, by their digest."""
-    return {row["digest"]: row for row in _read_file(config).get("points", [])}
+    return {row["digest"]: row for row in _read_file(search_folder(config)).get("points", [])}
 
 
-def write_results(config: SweepConfig, results: Sequence[PointResult]) -> None:
-    """Commit ``search.json``: the space and a row for each point that has ended."""
+def write_results(config: SweepConfig, points: Sequence[Point], results: Sequence[PointResult]) -> None:
+    """Commit ``search.json``: the space, the run folders of all points, a row for each that has ended."""
     search = _search(config)
     rows = [
         {
@@ -184,12 +185,19 @@ def write_results(config: SweepConfig, results: Sequence[PointResult]) -> None:
         for result in results
     ]
     space = {key: list(values) for key, values in search.space.items()}
-    commit_json(search_folder(config) / "search.json", {"space": space, "points": rows})
+    runs = sorted({point.layout.root.name for point in points})
+    commit_json(search_folder(config) / SEARCH_FILE, {"space": space, "runs": runs, "points": rows})
+
+
+def search_of(run: Run) -> str | None:
+    """Return the name of the search that a run belongs to, by the search's own file; None for none."""
+    folder = run.layout.root.parent / search_folder(run.config).name
+    return folder.name if run.name in _read_file(folder).get("runs", []) else None
 
 
 def changes(config: SweepConfig) -> str | None:
     """Say how the space differs from that of the last search; None where it does not, or is the first."""
-    old = _read_file(config).get("space")
+    old = _read_file(search_folder(config)).get("space")
     new = {key: list(values) for key, values in _search(config).space.items()}
     if old is None or old == new:
         return None
@@ -208,9 +216,9 @@ def changes(config: SweepConfig) -> str | None:
     return "; ".join(words) or "another order"
 
 
-def _read_file(config: SweepConfig) -> dict[str, Any]:
+def _read_file(folder: AnyPath) -> dict[str, Any]:
     try:
-        content = json.loads((search_folder(config) / "search.json").read_text())
+        content = json.loads((folder / SEARCH_FILE).read_text())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -172,7 +172,7 @@ class StreamWork:
             store.write_cohort(masks[start : start + size], provenance(finished_s))
         write_decisions(setup.layout, self._rows, setup.identity.fingerprint, is_complete=True)
         drop_states(setup.layout)
-        return task_reports(masks, sum(weight.numel() for weight in self._base), finished_s)
+        return task_reports(masks)
 
     def _task_mask(self, mask: int, home: int) -> TaskMask:
         """Return what is stored of a mask; its accuracy is that on the task it belongs to."""

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from core.errors import ConfigError, RunFolderError, first_line
+from core.errors import RunFolderError, first_line
 from core.task_stream import num_decisions, plan_visits
 from orchestrator.config import SweepConfig
 from orchestrator.controller import Failure
@@ -19,10 +19,9 @@ from orchestrator.plan import plan_jobs
 from orchestrator.resources import find_resources
 from orchestrator.run_folder import Run, cohort_size, locate_run, open_run, peak_bytes
 from orchestrator.run_lock import locked
-from orchestrator.status import resolve_run, run_status
+from orchestrator.status import run_status
 from orchestrator.stream_log import num_expected_masks
 from orchestrator.sweep import SweepResult
-from orchestrator.ui import runs_page, start_server, stop_server
 from orchestrator.watcher import error_key, task_list
 from storage.places import AnyPath, ObjectPath, to_place
 from storage.run_file import read_run
@@ -161,37 +160,6 @@ def verify_and_print(console: Console, root: AnyPath, *, repair: bool) -> bool:
     if missing:
         say(console, f"`supsup run` of its sweep trains the {len(missing)} missing tasks")
     return repair or not (verdict.problems or missing or not num_expected)
-
-
-def serve_ui(console: Console, name: str | None, uri: str | None, port: int | None, storage: str) -> None:
-    """Start the server, print the link, wait for Ctrl-C."""
-    experiment = None
-    if name is not None:
-        run, _ = open_run(resolve_run(name, storage))
-        experiment, uri = run.config.name, uri or run.config.tracking.uri
-        if uri is None:
-            raise ConfigError(f"{name} was run with tracking.uri: null, so MLflow has nothing of it")
-    store = uri or "sqlite:///runs/mlflow.db"
-    if store.startswith("http"):
-        say(console, f"MLflow is already served at {store}")
-        return
-    process, address = start_server(store, port)
-    try:
-        say(console, f"MLflow: {runs_page(address, _experiment_id(address, experiment))}")
-        say(console, "Ctrl-C ends it")
-        process.wait()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        stop_server(process)
-
-
-def _experiment_id(address: str, experiment: str | None) -> str | None:
-    if experiment is None:
-        return None
-    from orchestrator.mlflow_run import experiment_id
-
-    return experiment_id(address, experiment)
 
 
 def _task_table(result: SweepResult) -> Table:

@@ -50,14 +50,14 @@ def run_sweep(
         check_nodes(config.storage.uri, display)
     with locked(run.layout):
         clean_temporaries(run.layout)
-        record = ensure_record(run, resources)
+        record = ensure_record(run, resources, dataset)
         verdict = _set_bad_files_aside(run, display)
         with working(run, record, dataset, resources, display) as phases:
             num_trained, failures = _train(phases, verdict, only_failed=only_failed)
             measured, evaluation_failures = evaluate(phases)
             write_report(run, measured)
             clean_temporaries(run.layout)
-            phases.end(failures + evaluation_failures, measured)
+            phases.end(failures + evaluation_failures)
         return SweepResult(
             run=run,
             num_trained=num_trained,

@@ -2,38 +2,71 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from orchestrator.config_sections import TaskRuns
+from orchestrator.sessions import Status
 from storage.places import AnyPath
-
-Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedRun:
-    """What an MLflow run is told at its start. created_s: Unix time of the run folder."""
+    """What an MLflow run is told at its start. created_s: Unix time of the run folder.
+
+    search: the name of the search that the run belongs to. dataset_digest: sha256 in hex, None
+    where the run folder does not say.
+    """
 
     experiment: str
     name: str
     fingerprint: str
     created_s: float
     params: dict[str, Any]
+    tags: dict[str, str]
     artifact_root: Path
-    task_runs: Literal["all", "failed", "none"]
+    task_runs: TaskRuns
+    dataset: str
+    dataset_digest: str | None = None
+    search: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedTask:
+    """A trained task: metrics by short name, tags, and Unix times in seconds."""
+
+    task: int
+    metrics: dict[str, float]
+    tags: dict[str, str]
+    started_s: float
+    finished_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedTask:
+    """A task that failed in the last run: when, and the first line of why."""
+
+    task: int
+    error: str
+    failed_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedEnd:
     """What it is told at the end.
 
-    metrics: (key, k, value). artifacts: files, each with its artifact folder. failed: tasks
-    with the reason.
+    metrics: (key, k, value). artifacts: files, each with its artifact folder. masks_digest: of all
+    masks, sha256 in hex, None with a mask missing. note: Markdown.
     """
 
     status: Status
+    ended_s: float
     metrics: tuple[tuple[str, int, float], ...] = ()
     artifacts: tuple[tuple[AnyPath, str | None], ...] = ()
-    failed: tuple[tuple[int, str], ...] = ()
+    failed: tuple[FailedTask, ...] = ()
+    masks_digest: str | None = None
+    num_masks: int = 0
+    masks_folder: str = ""
+    note: str = ""
 
 
 def absolute_uri(uri: str) -> str:

@@ -1,130 +1,214 @@
-"""MLflow: a view of the run folder, written by one background thread.
+"""MLflow: a view of the run folder, written by one background thread from the files on disk.
 
 The run folder is the truth. Every operation here can be repeated without doubling
 anything, so a store that is down is tried again while the run lasts, and what it missed
-is sent by the next ``supsup run`` of the sweep: the spool is the run folder itself.
-Training never waits for MLflow.
+is sent by the next ``supsup run`` of the sweep or by ``supsup sync``: the spool is the run
+folder itself. Training never waits for MLflow.
 """
 
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
-from orchestrator.jobs import TaskReport
-from orchestrator.tracked import TrackedEnd, TrackedRun, absolute_uri
+from orchestrator.run_folder import Run
+from orchestrator.run_view import tracked_end, tracked_run, tracked_tasks
+from orchestrator.system_samples import SystemSampler, read_samples
+from orchestrator.tracked import TrackedEnd, TrackedTask, absolute_uri
+from storage.run_file import RunRecord
 
 RETRY_S = 5.0
 FLUSH_S = 15.0  # at the end, wait this long after the last thing that worked
+SAMPLES_EVERY_S = 30.0
+MANY_RUNS = 100  # of tasks still to send at the end: some seconds, so it is said
+
+Step = Callable[[], object]
 
 
 class Tracker(Protocol):
     """Takes what happens and returns at once; ``close`` waits, but not long."""
 
-    def open(self, run: TrackedRun, known: Sequence[TaskReport]) -> None:
-        """Begin, or go on with, the run; ``known`` tasks are sent where they are missing."""
+    def open(self) -> None:
+        """Begin, or go on with, the run; tasks that are there already are sent where missing."""
         ...
 
-    def tasks(self, reports: Sequence[TaskReport]) -> None:
-        """Send newly trained tasks."""
+    def tasks(self, tasks: Iterable[int]) -> None:
+        """Send newly trained tasks, whose files are on disk."""
         ...
 
-    def close(self, end: TrackedEnd, patience_s: float = FLUSH_S) -> bool:
-        """End the run; tell whether everything was taken."""
+    def close(self, patience_s: float = FLUSH_S) -> bool:
+        """End the run as the run folder says; tell whether everything was taken."""
         ...
 
 
 class NullTracker:
     """``tracking.uri: null``."""
 
-    def open(self, run: TrackedRun, known: Sequence[TaskReport]) -> None:
+    def open(self) -> None:
         """Do nothing."""
 
-    def tasks(self, reports: Sequence[TaskReport]) -> None:
+    def tasks(self, tasks: Iterable[int]) -> None:
         """Do nothing."""
 
-    def close(self, end: TrackedEnd, patience_s: float = FLUSH_S) -> bool:
+    def close(self, patience_s: float = FLUSH_S) -> bool:
         """Have nothing left to send."""
-        del end, patience_s
+        del patience_s
         return True
 
 
-class MlflowTracker:
-    """Queues operations for one thread, which repeats each until it works or time is up."""
+@dataclass
+class Sender:
+    """Sends one run, step by step; what a step sent it does not send again. mlflow: once open."""
 
-    def __init__(self, uri: str, warn: Callable[[str], None]) -> None:
-        self._uri = uri
+    run: Run
+    record: RunRecord
+    uri: str
+    mlflow: Any = None  # orchestrator.mlflow_run.MlflowRun
+    waiting: dict[int, TrackedTask] = field(default_factory=dict)
+
+    def open(self) -> None:
+        """Find or make the run in MLflow."""
+        from orchestrator.mlflow_run import MlflowRun  # seconds to import, so where it is first used
+
+        self.mlflow = MlflowRun.open(self.uri, tracked_run(self.run, self.record, self.uri))
+
+    def add(self, tasks: Iterable[int] | None) -> None:
+        """Put the metrics of trained tasks on the run; their own runs wait for ``next_task``."""
+        found = tracked_tasks(self.run, None if tasks is None else set(tasks))
+        self.mlflow.log_tasks(found)
+        self.waiting |= {task.task: task for task in found if self.mlflow.tasks.wants(task.task)}
+
+    def next_task(self) -> None:
+        """Send one task's own run."""
+        task = next(iter(self.waiting))
+        self.mlflow.tasks.log(self.waiting[task])
+        del self.waiting[task]
+
+    def samples(self) -> None:
+        """Send how busy the machine was."""
+        self.mlflow.log_samples(read_samples(self.run.layout))
+
+    def end(self) -> Iterator[Step]:
+        """Yield the steps that end the run: what the sweep came to first, then what is left of tasks."""
+        read: list[TrackedEnd] = []
+        yield lambda: read.append(tracked_end(self.run, self.record))
+        end = read[0]
+        yield self.samples
+        yield partial(self.mlflow.log_end, end)
+        while self.waiting:
+            yield self.next_task
+        yield from (partial(self.mlflow.tasks.log_failed, task) for task in end.failed)
+        yield partial(self.mlflow.finish, end)
+
+
+class MlflowTracker:
+    """Gives the steps of a ``Sender`` to one thread, which repeats each until it works or time is up."""
+
+    def __init__(self, sender: Sender, warn: Callable[[str], None]) -> None:
+        self._sender = sender
         self._warn = warn
-        self._mlflow: Any = None  # orchestrator.mlflow_run.MlflowRun, made in the thread
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue()
+        self._sampler = SystemSampler(sender.run.layout)
+        self._trained: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._abandoned = threading.Event()
         self._last_success_s = time.monotonic()
         self._has_warned = False
+        self._is_sent = False
         self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
 
-    def open(self, run: TrackedRun, known: Sequence[TaskReport]) -> None:
-        """Queue finding or creating the run and sending ``known`` where missing."""
-        self._queue.put(lambda: self._open(run))
-        self.tasks(known)
+    def open(self) -> None:
+        """Start the thread, which finds or creates the run and sends what is missing."""
         self._thread.start()
 
-    def tasks(self, reports: Sequence[TaskReport]) -> None:
-        """Queue per-task metrics, step = task index, and the tasks' own runs."""
-        self._queue.put(lambda: self._mlflow.log_tasks(reports))
-        for report in reports:
-            self._queue.put(partial(self._log_task_run, report))
+    def tasks(self, tasks: Iterable[int]) -> None:
+        """Queue trained tasks: their metrics by step, and their own runs."""
+        self._trained.put(list(tasks))
 
-    def close(self, end: TrackedEnd, patience_s: float = FLUSH_S) -> bool:
-        """Queue the end; wait while MLflow takes things, at most ``patience_s`` longer than it does."""
-        self._queue.put(lambda: self._mlflow.log_end(end))
-        self._queue.put(None)
+    def close(self, patience_s: float = FLUSH_S) -> bool:
+        """Wait while MLflow takes things, at most ``patience_s`` longer than it does, or Ctrl-C."""
+        self._sampler.close()
+        self._trained.put(None)
         self._last_success_s = time.monotonic()
         self._closing.set()
-        while self._thread.is_alive() and time.monotonic() - self._last_success_s < patience_s:
-            self._thread.join(timeout=0.1)
+        self._say_what_is_left()
+        try:
+            while self._thread.is_alive() and time.monotonic() - self._last_success_s < patience_s:
+                self._thread.join(timeout=0.1)
+        except KeyboardInterrupt:
+            pass  # the run itself is done
         self._abandoned.set()
-        return not self._thread.is_alive()
+        return self._is_sent
+
+    def _say_what_is_left(self) -> None:
+        num_left = len(self._sender.waiting)
+        if num_left > MANY_RUNS and not self._has_warned:
+            self._warn(
+                f"sending the runs of {num_left:,} tasks to MLflow; Ctrl-C leaves them to `supsup sync`"
+            )
 
     def _work(self) -> None:
-        while (operation := self._queue.get()) is not None:
-            while not self._succeeds(operation):
+        for step in self._steps():
+            while not self._succeeds(step):
                 self._closing.wait(RETRY_S)
                 if self._abandoned.wait(1.0 if self._closing.is_set() else 0.0):
                     return
+        self._is_sent = True
 
-    def _succeeds(self, operation: Callable[[], None]) -> bool:
+    def _steps(self) -> Iterator[Step]:
+        sender, sampled_s = self._sender, time.monotonic()
+        yield self._start_sampler
+        yield sender.open
+        yield partial(sender.add, None)
+        while (trained := self._next_trained()) is not None:
+            if trained:
+                yield partial(sender.add, trained)
+            elif sender.waiting:
+                yield sender.next_task
+            if time.monotonic() - sampled_s > SAMPLES_EVERY_S:
+                sampled_s = time.monotonic()
+                yield sender.samples
+        yield from sender.end()
+
+    def _start_sampler(self) -> None:
+        import orchestrator.mlflow_run  # noqa: F401  two threads cannot import mlflow at once
+
+        self._sampler.start()
+
+    def _next_trained(self) -> list[int] | None:
+        """Return tasks trained since, none after a while or where runs of tasks wait; None at the end."""
         try:
-            operation()
+            trained = self._trained.get(timeout=0.0 if self._sender.waiting else SAMPLES_EVERY_S)
+            while trained is not None and not self._trained.empty():
+                more = self._trained.get()
+                if more is None:
+                    self._trained.put(None)
+                    break
+                trained += more
+        except queue.Empty:
+            return []
+        return trained
+
+    def _succeeds(self, step: Step) -> bool:
+        if self._abandoned.is_set():
+            return False
+        try:
+            step()
         # A tracker's trouble is never the run's: any failure is told once and tried again.
         except Exception as error:
             if not self._has_warned:
                 reason = " ".join(str(error).split())[:160]
-                self._warn(f"MLflow at {self._uri} does not answer; training goes on ({reason})")
+                uri = self._sender.uri
+                self._warn(f"MLflow at {uri} does not answer; training goes on ({reason})")
             self._has_warned = True
             return False
         self._last_success_s = time.monotonic()
         return True
 
-    def _open(self, run: TrackedRun) -> None:
-        from orchestrator.mlflow_run import MlflowRun  # seconds to import, so in the thread
 
-        self._mlflow = MlflowRun.open(self._uri, run)
-
-    def _log_task_run(self, report: TaskReport) -> None:
-        self._mlflow.log_task_run(report)
-
-
-def make_tracker(uri: str | None, warn: Callable[[str], None]) -> Tracker:
+def make_tracker(run: Run, record: RunRecord, warn: Callable[[str], None]) -> Tracker:
     """Return the tracker for ``tracking.uri``."""
-    return NullTracker() if uri is None else MlflowTracker(absolute_uri(uri), warn)
-
-
-def known_reports(facts: Iterable[dict[str, Any]], finished_s: dict[int, float]) -> list[TaskReport]:
-    """Turn rows of ``MaskStore.facts`` into reports; ``finished_s`` by task."""
-    keys = ("task", "test_accuracy", "train_loss", "train_seconds", "density")
-    return [
-        TaskReport(**{key: row[key] for key in keys}, finished_s=finished_s[row["task"]]) for row in facts
-    ]
+    uri = run.config.tracking.uri
+    return NullTracker() if uri is None else MlflowTracker(Sender(run, record, absolute_uri(uri)), warn)

@@ -72,9 +72,11 @@ class _Progress:
         self._store, self._report = store, report
         self._accuracies: list[float] = []
 
-    def start(self, verb: str, num_total: int, num_done: int, unit: str = "tasks") -> None:
+    def start(
+        self, verb: str, num_total: int, num_done: int, unit: str = "tasks", *, num_jobs: int = 0
+    ) -> None:
         """Begin a phase; before training, take what is known of the tasks that are there."""
-        del num_total, num_done, unit
+        del num_total, num_done, unit, num_jobs
         if verb == "training":
             self._accuracies = self._store.facts()["test_accuracy"].to_pylist()
 
@@ -84,6 +86,15 @@ class _Progress:
         self._accuracies += [task.test_accuracy for task in result.reports]
         if result.reports:
             self._report(len(self._accuracies), sum(self._accuracies) / len(self._accuracies))
+
+    def count(self, num_done: int) -> None:
+        """Show nothing."""
+
+    def failed(self, num_tasks: int) -> None:
+        """Show nothing."""
+
+    def workers(self, num_busy: int, num_ready: int) -> None:
+        """Show nothing."""
 
     def message(self, text: str) -> None:
         """Say nothing: trials have no terminal."""

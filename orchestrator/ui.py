@@ -6,13 +6,21 @@ import subprocess
 import sys
 import tempfile
 import time
+import webbrowser
+from dataclasses import dataclass, field
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from rich.console import Console
+
 from core.errors import ConfigError, SupSupError
+from orchestrator.measured_tables import say
+from orchestrator.run_folder import open_run
 from orchestrator.tracked import absolute_uri, sqlite_path
+from storage.places import AnyPath
 
 START_LIMIT_S = 90.0
+DEFAULT_URI = "sqlite:///runs/mlflow.db"
 
 
 def start_server(uri: str, port: int | None) -> tuple["subprocess.Popen[bytes]", str]:
@@ -81,11 +89,71 @@ def stop_server(process: "subprocess.Popen[bytes]") -> None:
     process.wait(timeout=10)
 
 
-def runs_page(address: str, experiment_id: str | None) -> str:
-    """Return the link to an experiment's runs in the training view."""
-    if experiment_id is None:
-        return f"{address}/#/experiments"
-    return f"{address}/#/experiments/{experiment_id}/runs?workflowType=machine_learning"
+@dataclass(frozen=True, kw_only=True)
+class Links:
+    """Addresses of pages. views: by name; empty where this MLflow cannot have ours. run: the sweep's page."""
+
+    runs: str
+    views: dict[str, str] = field(default_factory=dict)
+    run: str | None = None
+
+
+def find_links(address: str, experiment: str | None = None, fingerprint: str | None = None) -> Links:
+    """Return the pages of an experiment, and of the run with a fingerprint, on a running server.
+
+    The plain link opens an empty page of another kind, so it names the training view.
+    """
+    if experiment is None:
+        return Links(runs=f"{address}/#/experiments")
+    from orchestrator.mlflow_client import connect, find_runs
+    from orchestrator.mlflow_views import VIEWS, save_views
+
+    client = connect(address)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return Links(runs=f"{address}/#/experiments")
+    page = f"{address}/#/experiments/{found.experiment_id}/runs"
+    query = f"tags.`supsup.fingerprint` = '{fingerprint}' and tags.`supsup.kind` = 'sweep'"
+    run = next(find_runs(client, found.experiment_id, query), None) if fingerprint else None
+    views = VIEWS if save_views(client, found.experiment_id) else ()
+    plain = f"{page}?workflowType=machine_learning"
+    return Links(
+        runs=plain,
+        views={view.name: f"{plain}&viewStateShareKey={view.key}" for view in views},
+        run=None if run is None else f"{page}/{run.info.run_id}?workflowType=machine_learning",
+    )
+
+
+def serve_ui(
+    console: Console, root: AnyPath | None, uri: str | None, port: int | None, *, show: bool
+) -> None:
+    """Start the server, print the links, wait for Ctrl-C. show: open the first in a browser."""
+    run = None if root is None else open_run(root)[0]
+    uri = uri or (run.config.tracking.uri if run else DEFAULT_URI)
+    if uri is None:
+        raise ConfigError(
+            f"{root} was run with tracking.uri: null; `supsup sync {root} --uri URI` fills a store"
+        )
+    process, address = (None, uri) if uri.startswith("http") else start_server(uri, port)
+    try:
+        names = (run.config.name, run.fingerprint) if run else ()
+        links = find_links(address, *names)
+        for name, link in {**links.views, "all runs": links.runs, "this run": links.run}.items():
+            if link:
+                say(console, f"{name}: {link}")
+        if show:
+            webbrowser.open(next(iter(links.views.values()), links.runs))
+        if process is not None:
+            say(
+                console,
+                f"MLflow {'and its store ' + uri if run is None else 'of ' + run.name}; Ctrl-C ends it",
+            )
+            process.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if process is not None:
+            stop_server(process)
 
 
 def _free_port() -> int:

@@ -35,7 +35,7 @@ class RunWatcher:
         if result.note is not None:
             self._say_once(result.note)
         self.correct.update(result.correct)
-        self.tracker.tasks(result.reports)
+        self.tracker.tasks(report.task for report in result.reports)
         self.display.advance(job, result)
         if job in self._logs:
             self._log(job, "done\n")
@@ -43,14 +43,20 @@ class RunWatcher:
     def job_retried(self, job: Job, worker: str, error: Exception, delay_s: float) -> None:
         """Log the attempt; say so, once for equal errors."""
         self._log_error(job, worker, error)
+        self.display.failed(0)
         again = f"again in {delay_s:.1f} s" if delay_s else "each task again on its own"
         self._say_first(job, "tried again", f"failed, {again}", error)
 
     def job_failed(self, job: Job, worker: str, error: Exception, num_attempts: int) -> None:
         """Log the attempt; say so, once for equal errors."""
         self._log_error(job, worker, error)
+        self.display.failed(len(job.tasks))
         attempts = "1 attempt" if num_attempts == 1 else f"{num_attempts} attempts"
         self._say_first(job, "given up", f"failed after {attempts}", error)
+
+    def workers(self, num_busy: int, num_ready: int) -> None:
+        """Show who is at work."""
+        self.display.workers(num_busy, num_ready)
 
     def waiting(self, shortage: str, waited_s: float) -> None:
         """Say that nobody works, and why."""

@@ -3,7 +3,6 @@
 A plain class that knows no executor. It needs torch, and nothing of Ray or MLflow.
 """
 
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -109,14 +108,14 @@ class Worker:
         return make_step(self._setup.spec.training, self._engine)
 
     def _train(self, job: Job) -> JobResult:
+        started_s = time.time()
         result = self._train_cohort(job)
         finished_s = time.time()
         correct = self._correct(result.tasks, result.masks)
         masks = [_task_mask(result, k, float(correct[k].mean())) for k in range(len(result.tasks))]
         digest = self._checked_digest()
-        self._store.write_cohort(masks, self._provenance(finished_s))
-        num_weights = sum(math.prod(shape) for shape in self._setup.identity.shapes)
-        reports = task_reports(masks, num_weights, finished_s)
+        self._store.write_cohort(masks, self._provenance(finished_s) | {"started_s": started_s})
+        reports = task_reports(masks)
         counts = self._counts(result.tasks, correct)
         return JobResult(reports=reports, correct=counts, note=self._note, network_digest=digest)
 

@@ -4,6 +4,8 @@
       run.json
       .lock                                  held by the controller; says who holds it
       failures.json                          tasks that failed, only while there are any
+      sessions.json                          when a controller worked here, and how each time ended
+      system.json                            processor, memory and disk of the controller's machine
       logs/train-00003-00003.log             attempts of jobs that failed at least once
       masks/cohort-00000-00031.parquet
       evaluations/GG-10.parquet, GNu-one_shot-G-1-10.parquet
@@ -57,6 +59,16 @@ class RunLayout:
     def failures(self) -> AnyPath:
         """Tasks that failed, with the reason."""
         return self.root / "failures.json"
+
+    @property
+    def sessions(self) -> AnyPath:
+        """When a controller worked here."""
+        return self.root / "sessions.json"
+
+    @property
+    def system(self) -> AnyPath:
+        """Samples of the controller's machine."""
+        return self.root / "system.json"
 
     def log(self, kind: str, first: int, last: int) -> AnyPath:
         """Return the log of a job that failed at least once."""

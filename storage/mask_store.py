@@ -159,6 +159,19 @@ class MaskStore:
         metadata = self.open(path).schema_arrow.metadata
         return dict(json.loads(metadata[b"supsup.provenance"]))
 
+    def file_facts(self, path: AnyPath) -> tuple[list[dict[str, Any]], dict[str, Any], list[int]]:
+        """Return a file's rows without their bits, its provenance, and the stored bytes of each mask.
+
+        Raises DamagedFileError or ForeignFileError.
+        """
+        file = self.open(path)
+        rows: list[dict[str, Any]] = _guard(path, lambda _: file.read(columns=FACTS)).to_pylist()
+        bits = SCHEMA.get_field_index("bits")
+        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        sizes = [group.column(bits).total_compressed_size for group in groups]
+        made = json.loads(file.schema_arrow.metadata[b"supsup.provenance"])
+        return rows, dict(made), sizes
+
     def open(self, path: AnyPath) -> pq.ParquetFile:
         """Open a mask file of this run. Raises DamagedFileError or ForeignFileError."""
         file = _guard(path, lambda p: pq.ParquetFile(parquet_source(p), page_checksum_verification=True))

@@ -10,9 +10,7 @@ from orchestrator.jobs import Job, JobResult, Outcome, TaskReport
 
 
 def report(task: int) -> TaskReport:
-    return TaskReport(
-        task=task, test_accuracy=0.5, train_loss=1.0, train_seconds=1.0, density=0.5, finished_s=10.0 + task
-    )
+    return TaskReport(task=task, test_accuracy=0.5)
 
 
 def done(job: Job) -> JobResult:
@@ -87,7 +85,16 @@ class Recorder:
     def job_failed(self, job, worker, error, num_attempts):
         self.events.append(("failed", job.first, job.last, num_attempts))
 
-    def start(self, verb, num_total, num_done, unit="tasks"):
+    def workers(self, num_busy, num_ready):
+        pass
+
+    def failed(self, num_tasks):
+        pass
+
+    def count(self, num_done):
+        pass
+
+    def start(self, verb, num_total, num_done, unit="tasks", *, num_jobs=0):
         self.events.append(("start", verb, num_total, num_done))
 
     def advance(self, job, result):

@@ -1,0 +1,112 @@
+"""The note on a run's MLflow page, in Markdown: what it is, what it came to, how to make it again."""
+
+from collections.abc import Sequence
+from statistics import mean
+from typing import Any
+
+from orchestrator.display import duration
+from orchestrator.measured_tables import percent
+from orchestrator.run_folder import Run
+from orchestrator.sessions import Session, Status
+from orchestrator.tracked import FailedTask
+from storage.mask_facts import MaskFacts
+from storage.run_file import RunRecord
+
+ENDED = {"FINISHED": "finished", "FAILED": "finished with failures", "KILLED": "stopped before its end"}
+NUM_WORST = 5
+
+
+def run_note(
+    run: Run,
+    record: RunRecord,
+    *,
+    facts: Sequence[MaskFacts],
+    summary: dict[str, Any],
+    failed: Sequence[FailedTask],
+    sessions: Sequence[Session],
+    status: Status,
+) -> str:
+    """Return the note."""
+    return "\n\n".join(
+        [
+            f"### {run.name}",
+            _what(run, record),
+            f"**{_verdict(run, record, facts, failed, status)}**",
+            *_measured_table(summary),
+            *_worst(facts),
+            _again(run, record),
+            _where(run, sessions),
+        ]
+    )
+
+
+def _what(run: Run, record: RunRecord) -> str:
+    spec = run.config
+    weights = sum(layer.num_weights for layer in run.layers)
+    training = spec.training
+    length = f"{training.num_steps:,} batches" if training.epochs is None else f"{training.epochs} epochs"
+    return (
+        f"{record.num_tasks} {spec.benchmark.kind} tasks of {spec.benchmark.dataset}. One fixed "
+        f"`{spec.network.kind}` of {weights:,} weights and {spec.network.outputs} outputs, seed {spec.seed}; "
+        f"a supermask for each task, trained on {length} of {training.batch_size} "
+        f"({training.optimizer.kind}, learning rate {training.optimizer.lr:g})."
+    )
+
+
+def _verdict(
+    run: Run,
+    record: RunRecord,
+    facts: Sequence[MaskFacts],
+    failed: Sequence[FailedTask],
+    status: Status,
+) -> str:
+    what = (
+        f"{len(facts)} of {record.num_tasks} tasks" if run.config.training.is_given else f"{len(facts)} masks"
+    )
+    words = f"The run {ENDED[status]}: {what} trained"
+    if facts:
+        words += f", mean accuracy {percent(mean(one.test_accuracy for one in facts))} with the task given"
+    return f"{words}; {len(failed)} failed." if failed else f"{words}."
+
+
+def _measured_table(summary: dict[str, Any]) -> list[str]:
+    rows = []
+    for key, by_label in summary.items():
+        for label, by_k in ({"task given": by_label} if key.startswith("GG") else by_label).items():
+            for k, metrics in sorted(by_k.items(), key=lambda item: int(item[0])):
+                right = metrics.get("task_inference_accuracy")
+                cells = (key, label, k, percent(metrics["accuracy"]), "" if right is None else percent(right))
+                rows.append("| " + " | ".join(cells) + " |")
+    if not rows:
+        return []
+    heads = ("scenario", "inference", "k", "accuracy", "task right")
+    return ["\n".join(["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads), *rows])]
+
+
+def _worst(facts: Sequence[MaskFacts]) -> list[str]:
+    if len(facts) <= NUM_WORST:
+        return []
+    worst = sorted(facts, key=lambda one: one.test_accuracy)[:NUM_WORST]
+    names = ", ".join(f"{one.task} ({percent(one.test_accuracy)})" for one in worst)
+    return [f"Worst tasks: {names}."]
+
+
+def _again(run: Run, record: RunRecord) -> str:
+    made = record.provenance
+    versions = ", ".join(f"{name} {made[name]}" for name in ("supsup", "torch", "numpy") if made.get(name))
+    commit = f", commit `{made['git_commit'][:12]}`" if made.get("git_commit") else ""
+    return (
+        f"**Make it again**: save the artifact `config.yaml`, then `supsup run config.yaml`. It was made with "
+        f"{versions}{commit}, engine `{record.engine}`; the same gives the same masks, bit for bit. "
+        f"Fingerprint `{run.fingerprint[:16]}`."
+    )
+
+
+def _where(run: Run, sessions: Sequence[Session]) -> str:
+    root = run.layout.root
+    worked_s = sum(one.ended_s - one.started_s for one in sessions if one.ended_s is not None)
+    worked = f" in {duration(worked_s)} of work, {len(sessions)} starts" if worked_s else ""
+    return (
+        f"Everything is in `{root}`{worked}. Figures: artifact `report/report.html`. "
+        f"Read on: `supsup evaluate {root}`, `supsup infer {root} IMAGE`, `supsup verify {root}`."
+    )
