@@ -57,11 +57,15 @@ def infer_test_images(
     depend on which others the caller evaluates.
     """
     rows = blank_rows(search.spec.images, len(view.test_rows), num_batches)
-    tasks_GR, exact_task = _rankings(search, rows, view, pixels)
+    tasks_GR, values_GR, exact_task = _rankings(search, rows, view, pixels)
     is_true = np.isin(tasks_GR, own)
     rank = np.where(is_true.any(axis=1), is_true.argmax(axis=1) + 1, 0)
     rows = replace(
-        rows, inferred_task=tasks_GR[:, 0].astype(np.int32), rank=rank.astype(np.int32), exact_task=exact_task
+        rows,
+        inferred_task=tasks_GR[:, 0].astype(np.int32),
+        rank=rank.astype(np.int32),
+        exact_task=exact_task,
+        gap=rows.gap if search.spec.algorithm == "binary" else _gaps(values_GR, is_true),
     )
     return replace(rows, num_correct=_num_correct(rows, search.bank, view, pixels))
 
@@ -91,23 +95,35 @@ def _inputs(view: TaskView, pixels: Pixels, rows_B: Tensor) -> Tensor:
     return gather_inputs(pixels, gather_1D, rows_B.to(device).unsqueeze(0))[0]
 
 
+def _gaps(values_GR: NDArray[np.float64], is_true: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the best wrong value less the best right one, NaN where one is not there, float32 [G]."""
+    best_wrong = np.where(is_true, np.inf, values_GR).min(axis=1)
+    best_right = np.where(is_true, values_GR, np.inf).min(axis=1)
+    is_known = np.isfinite(best_wrong) & np.isfinite(best_right)
+    gaps = np.full(len(values_GR), np.nan, dtype=np.float32)
+    gaps[is_known] = best_wrong[is_known] - best_right[is_known]
+    return gaps
+
+
 def _rankings(
     search: TaskSearch, rows: InferredRows, view: TaskView, pixels: Pixels
-) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the best tasks of each inference [G, best], and the exact answers, -1 where not asked."""
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32]]:
+    """Return the best tasks of each inference [G, best], their values, and the exact answers, -1 where not asked."""
     images = search.spec.images
     num_deciding = rows.num_images if images == "each" else np.minimum(rows.num_images, images)
-    ranked, exact_task = [], np.full(len(rows.batch), -1, dtype=np.int32)
+    ranked, values, exact_task = [], [], np.full(len(rows.batch), -1, dtype=np.int32)
     for group in _equal_groups(num_deciding):
         chosen = rows.first_image[group][:, None] + np.arange(num_deciding[group[0]])
         x_BD = _inputs(view, pixels, torch.from_numpy(view.test_rows[chosen.reshape(-1)]))
         x_GND = x_BD.reshape(*chosen.shape, -1)
-        ranked.append(infer_tasks(search, x_GND).tasks)
+        ranking = infer_tasks(search, x_GND)
+        ranked.append(ranking.tasks)
+        values.append(ranking.values)
         checked = group[group < CHECKED_INFERENCES]
         if search.spec.algorithm == "shortlist" and len(checked):
             exact = replace(search, spec=replace(search.spec, algorithm="one_shot"))
             exact_task[checked] = infer_tasks(exact, x_GND[: len(checked)]).tasks[:, 0]
-    return np.concatenate(ranked), exact_task
+    return np.concatenate(ranked), np.concatenate(values), exact_task
 
 
 def _equal_groups(num_deciding: NDArray[np.int32]) -> list[NDArray[np.int64]]:

@@ -16,7 +16,9 @@ class InferredRows:
     batch: of 128 test images. first_image, num_images: what the inference answers for.
     inferred_task: in scenario NNs, which knows no tasks, the mask. num_correct: images that its
     mask classifies. rank: of the true task, 1 the best, 0 when not among the five best.
-    exact_task: of exact one-shot, -1 where not asked.
+    exact_task: of exact one-shot, -1 where not asked. gap: float32, how much better the true task
+    ranks than the best wrong one, in the units of ``task_inference.Ranking.values``; negative where
+    a wrong one won, NaN where the true one is not among the five best or nothing compares.
     """
 
     batch: NDArray[np.int32]
@@ -26,6 +28,7 @@ class InferredRows:
     num_correct: NDArray[np.int32]
     rank: NDArray[np.int32]
     exact_task: NDArray[np.int32]
+    gap: NDArray[np.float32]
 
 
 def batch_sizes(num_images: int) -> NDArray[np.int32]:
@@ -60,4 +63,5 @@ def blank_rows(images: int | Literal["each"], num_images: int, num_batches: int 
         num_correct=none,
         rank=none,
         exact_task=none,
+        gap=np.full(len(batch), np.nan, dtype=np.float32),
     )

@@ -142,11 +142,13 @@ class TrackingConfig(Spec):
     """MLflow's tracking store; ``uri: null`` means no tracking.
 
     task_runs: which tasks also get a child run of their own; None: all, of more than 5000 tasks
-        the failed ones.
+        the failed ones. figures: whether a run draws its report at its end, with or without MLflow;
+        ``supsup report`` draws it any time.
     """
 
     uri: str | None = "sqlite:///runs/mlflow.db"
     task_runs: TaskRuns | None = None
+    figures: bool = True
 
     def __post_init__(self) -> None:
         known = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")

@@ -30,10 +30,11 @@ from orchestrator.report import (
     write_evaluations,
     write_report,
 )
-from orchestrator.report_figures import draw_stream
 from orchestrator.resources import find_resources
 from orchestrator.run_folder import Run, clean_temporaries, open_run
 from orchestrator.run_lock import locked
+from orchestrator.run_report import draw_or_say
+from orchestrator.stream_figures import draw_stream
 from orchestrator.stream_log import finished_log, score_rows
 from storage.bank_file import bank_path, make_bank, num_leading
 from storage.places import AnyPath
@@ -77,6 +78,7 @@ def evaluate_run(
         with working(run, record, dataset, resources, display) as phases:
             measured, failures = evaluate(phases)
             write_report(run, measured)
+            draw_or_say(run, record, display)
             phases.end(failures)
     return EvaluationResult(
         run=run, failures=failures, measured=measured, elapsed_s=time.monotonic() - start_s

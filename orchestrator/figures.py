@@ -1,18 +1,43 @@
-"""Figures with matplotlib: colour-blind safe, readable when small, written whole or not at all."""
+"""Figures with matplotlib: colour-blind safe, readable when small, written whole or not at all.
 
+A figure is a PNG on white, and an SVG without background whose lines and letters follow the light
+or dark scheme of whoever looks at it.
+"""
+
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from storage.files import commit
+from storage.files import commit_bytes
 from storage.places import AnyPath
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+INK = "#212223"  # of lines and letters; in an SVG it becomes the reader's
+SEQUENTIAL = "viridis"
 PANEL_INCHES = (4.2, 3.2)
 MAX_COLUMNS = 3
-DPI = 150
+DPI = 200
+FONT_POINTS = 10
+STYLE: Any = {
+    "font.size": FONT_POINTS,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.titlesize": FONT_POINTS,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.labelcolor": INK,
+    "svg.fonttype": "none",  # letters stay letters: small, and found by a search
+    "svg.hashsalt": "supsup",  # the same figure is the same bytes
+    "axes.formatter.useoffset": False,
+}
+SVG_SCHEME = (
+    "<style>svg{color:#212223}@media(prefers-color-scheme:dark){svg{color:#d8d9da}}"
+    "text{fill:currentColor;font-family:system-ui,'DejaVu Sans',sans-serif}</style>"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +64,14 @@ class Panel:
 
 
 def draw_panels(path: AnyPath, panels: Sequence[Panel], *, title: str) -> None:
-    """Draw one panel beside the other, as PNG."""
+    """Draw one panel beside the other, as PNG and SVG."""
     figure, axes = new_figure(len(panels))
     for axis, panel in zip(axes, panels, strict=True):
         for i, curve in enumerate(panel.curves):
             (_draw_curve if panel.has_line else _draw_dots)(axis, curve, i)
-        axis.set_xlabel(panel.x_label)
-        axis.set_ylabel(panel.y_label)
+        name_axes(axis, panel.x_label, panel.y_label)
         if panel.is_log:
-            _make_log(axis)
+            make_log(axis)
         if panel.names:
             axis.set_xticks(range(len(panel.names)), panel.names)
     _legend(axes[0], [curve.name for panel in panels for curve in panel.curves])
@@ -55,27 +79,76 @@ def draw_panels(path: AnyPath, panels: Sequence[Panel], *, title: str) -> None:
     save(figure, path)
 
 
-def save(figure: Any, path: AnyPath) -> None:
-    """Commit a figure as PNG."""
-    commit(path, lambda temporary: figure.savefig(temporary, format="png", dpi=DPI))
+def save(figure: Any, path: AnyPath) -> str:
+    """Commit a figure as PNG at ``path``, and as SVG beside it; return the SVG."""
+    png, svg = io.BytesIO(), io.StringIO()
+    with _style():
+        figure.savefig(png, format="png", dpi=DPI)
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    commit_bytes(path, png.getvalue())
+    text = _follow_scheme(svg.getvalue())
+    commit_bytes(path.with_name(f"{path.stem}.svg"), text.encode())
+    return text
 
 
-def new_figure(num_panels: int) -> tuple[Any, Any]:
-    """Return a figure with panels side by side, three in a row, and their axes."""
+def new_figure(num_panels: int, inches: tuple[float, float] = PANEL_INCHES) -> tuple[Any, Any]:
+    """Return a figure with panels side by side, three in a row, and their axes. inches: of a panel."""
     from matplotlib.figure import Figure  # half a second to import; and without pyplot's global state
 
-    width, height = PANEL_INCHES
+    width, height = inches
     columns = min(num_panels, MAX_COLUMNS)
     rows = -(-num_panels // columns)
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    places = figure.subplots(rows, columns, squeeze=False).ravel()
+    with _style():
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        places = figure.subplots(rows, columns, squeeze=False).ravel()
     axes = places[:num_panels]
     for place in places[num_panels:]:
         place.remove()
     for axis in axes:
-        axis.grid(visible=True, color="0.9")
+        axis.grid(visible=True, color=INK, alpha=0.12, linewidth=0.8)
+        axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def name_axes(axis: Any, x_label: str, y_label: str, *, legend: bool = False) -> None:
+    """Name the axes, and show the legend where there is one."""
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    if legend:
+        axis.legend(fontsize=8, frameon=False, labelcolor=INK)
+
+
+def make_log(axis: Any) -> None:
+    """Give an axis of logarithms plain numbers at 1 and 3 of each decade; matplotlib's own overlap."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def whole_numbers(axis: Any) -> None:
+    """Put ticks of the x axis at whole numbers: tasks, k."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
+
+
+def _style() -> Any:
+    import matplotlib as mpl
+
+    return mpl.rc_context(STYLE)
+
+
+def _follow_scheme(svg: str) -> str:
+    """Let lines and letters take the colour of the page's scheme."""
+    head, open_tag, rest = svg.partition("<svg")
+    attributes, end, body = rest.partition(">")
+    for colour in (INK, "#000000"):
+        body = body.replace(colour, "currentColor")
+    return f"{head}{open_tag}{attributes}{end}{SVG_SCHEME}{body}"
 
 
 def _draw_curve(axis: Any, curve: Curve, number: int) -> None:
@@ -94,16 +167,6 @@ def _draw_curve(axis: Any, curve: Curve, number: int) -> None:
     )
 
 
-def _make_log(axis: Any) -> None:
-    """Give an axis of logarithms plain numbers at 1 and 3 of each decade; matplotlib's own overlap."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter(NullFormatter())
-
-
 def _draw_dots(axis: Any, curve: Curve, number: int) -> None:
     points = [(x, y) for x, ys in curve.values.items() for y in ys]
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
@@ -112,4 +175,4 @@ def _draw_dots(axis: Any, curve: Curve, number: int) -> None:
 
 def _legend(axis: Any, names: Sequence[str]) -> None:
     if any(names):
-        axis.legend(fontsize=8, frameon=False)
+        axis.legend(fontsize=8, frameon=False, labelcolor=INK)

@@ -69,7 +69,8 @@ def whole_parts(run: Run, question: AnyQuestion, kind: str = "tasks") -> pa.Tabl
         fresh = set(pc.unique(part["task"]).to_pylist()) - seen
         kept.append(part.filter(pc.is_in(part["task"], pa.array(sorted(fresh), pa.int32()))))
         seen |= fresh
-    return pa.concat_tables(kept) if seen.issuperset(range(question.k)) else None
+    # Parts of older versions lack a column.
+    return pa.concat_tables(kept, promote_options="default") if seen.issuperset(range(question.k)) else None
 
 
 def drop_parts(run: Run, question: AnyQuestion) -> None:
@@ -133,6 +134,7 @@ def _rows_table(task: int, rows: InferredRows) -> pa.Table:
     }
     arrays = {name: pa.array(values) for name, values in columns.items()}
     arrays["rank"] = pa.array(rows.rank, mask=rows.rank == 0)
+    arrays["gap"] = pa.array(rows.gap, from_pandas=True)
     arrays["exact_task"] = pa.array(rows.exact_task, mask=rows.exact_task < 0)
     return pa.table(arrays).cast(INFERENCE_SCHEMA)
 

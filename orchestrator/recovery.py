@@ -10,8 +10,8 @@ from orchestrator.phases import Phases
 from orchestrator.plan import join_plans, plan_jobs
 from orchestrator.recovery_tables import SCENARIO, merge_recovery, recovery_metrics, recovery_steps
 from orchestrator.report import Measured, scenario_key, test_batches
-from orchestrator.report_figures import draw_recovery
 from orchestrator.run_folder import Run
+from orchestrator.stream_figures import draw_recovery
 from storage.bank_file import leading_digests
 from storage.hopfield_file import stored_masks_digest, write_memory
 

@@ -1,67 +1,319 @@
-"""Figures of one run: how a stream without task ids went, how masks were recovered."""
+"""The figures of a run: one function each, from ``ReportData`` to a figure, or None without data."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+from numpy.typing import NDArray
 
-from orchestrator.figures import COLOURS, new_figure, save
-from orchestrator.run_folder import Run
-from orchestrator.stream_log import Rows
-from storage.tables import task_accuracies
+from orchestrator.figures import (
+    COLOURS,
+    MARKERS,
+    SEQUENTIAL,
+    make_log,
+    name_axes,
+    new_figure,
+    whole_numbers,
+)
+from orchestrator.report_data import ReportData
+
+WIDE = (4.8, 3.0)
+SQUARE = (4.4, 3.7)
+FEW = 60  # tasks: below it marks are large enough to count
+MAX_TICKS = 6  # at tasks of a matrix of many
+NUM_NAMED = 3  # worst tasks that are named
+# Of a scenario: its words, colour, line and width; GG is wide, since GNu often lies upon it.
+SHOWN = {
+    "GG": ("GG: task given", 0, "-", 4),
+    "GNs": ("GNs: class right, task inferred", 3, "--", 2),
+    "GNu": ("GNu: task and class right", 1, "--", 2),
+    "NNs": ("NNs: no task ids at all", 1, "-", 2),
+}
+
+Draw = Callable[[ReportData], Any]
 
 
-def draw_stream(run: Run, rows: Rows, scored: pa.Table) -> None:
-    """Draw ``report/stream.png``: how sure each decision was, who was chosen, accuracy by true task.
+def draw_accuracy(data: ReportData) -> Any:
+    """Draw the accuracy of each task, with its mean and the worst tasks named."""
+    if not data.facts:
+        return None
+    figure, (axis,) = new_figure(1, WIDE)
+    task = np.array([one.task for one in data.facts])
+    accuracy = np.array([100 * one.test_accuracy for one in data.facts])
+    few = len(task) <= FEW
+    axis.plot(task, accuracy, "o", markersize=5 if few else 2, color=COLOURS[0], label="a task")
+    axis.axhline(accuracy.mean(), color=COLOURS[1], linewidth=1.5, label=f"mean {accuracy.mean():.2f} %")
+    for i in np.argsort(accuracy, kind="stable")[:NUM_NAMED] if len(task) > NUM_NAMED else ():
+        axis.annotate(str(task[i]), (task[i], accuracy[i]), (4, -9), textcoords="offset points", fontsize=8)
+    axis.margins(y=0.2)
+    whole_numbers(axis)
+    name_axes(axis, "task", "test accuracy, task given, %", legend=True)
+    return figure
 
-    scored: the NNs table of all true tasks.
-    """
-    rules = run.config.training.allocation
-    assert rules is not None, "a run without task identity allocates"
-    figure, (sure, chosen, accuracy) = new_figure(3)
-    batch = np.array([row["batch"] for row in rows])
-    confidence = np.array([(row["max_nu"] or np.nan) * row["num_candidates"] for row in rows])
-    is_new = np.array([row["action"] in ("first", "allocate") for row in rows])
-    sure.plot(batch, confidence, ".", markersize=3, color=COLOURS[0], label="goes on with a mask")
-    sure.plot(batch[is_new], confidence[is_new], "^", markersize=4, color=COLOURS[1], label="allocates one")
-    sure.axhline(1 + rules.epsilon, color="0.4", linestyle="--", linewidth=1)
-    sure.set_yscale("log")
-    for which in (sure.yaxis.set_major_formatter, sure.yaxis.set_minor_formatter):
-        which("{x:g}")
-    _label(sure, "batch", "candidates x max(nu)", legend=True)
-    task = np.array([row["true_task"] for row in rows])
-    mask = np.array([np.nan if row["mask"] is None else row["mask"] for row in rows])
-    chosen.plot(batch, task, drawstyle="steps-post", color="0.7", label="true task")
-    chosen.plot(batch, mask, ".", markersize=3, color=COLOURS[0], label="mask chosen")
-    _label(chosen, "batch", "task or mask", legend=True)
-    by_task = task_accuracies(scored)
-    accuracy.plot(
-        list(by_task), [100 * value for value in by_task.values()], "o", markersize=4, color=COLOURS[0]
+
+def draw_scenarios(data: ReportData) -> Any:
+    """Draw accuracy in each scenario, and how often the task was found, against the tasks learned."""
+    if not data.by_k:
+        return None
+    figure, (axis,) = new_figure(1, WIDE)
+    for (scenario, by_k), marker in zip(data.by_k.items(), MARKERS, strict=False):
+        words, colour, line, width = SHOWN[scenario]
+        look = {"color": COLOURS[colour], "marker": marker, "linestyle": line, "linewidth": width}
+        axis.plot(*_percent(by_k, "accuracy"), markersize=5, label=words, **look)
+    found = next((by_k for by_k in data.by_k.values() if _has(by_k, "task_inference_accuracy")), None)
+    if found is not None:
+        curve = _percent(found, "task_inference_accuracy")
+        words = "the right task found"
+        axis.plot(*curve, color=COLOURS[2], marker="^", linestyle=":", markersize=5, label=words)
+    points = sorted({k for by_k in data.by_k.values() for k in by_k})
+    if points[-1] > 20 * points[0]:
+        make_log(axis)
+    if len(points) <= 8:
+        axis.set_xticks(points, [f"{k:,}" for k in points])
+        axis.minorticks_off()
+    axis.margins(y=0.15)
+    name_axes(axis, "tasks learned, k", "right, %", legend=True)
+    return figure
+
+
+def draw_confusion(data: ReportData) -> Any:
+    """Draw which task was inferred for images of which; many tasks share a cell."""
+    if data.confusion is None:
+        return None
+    from matplotlib.colors import LogNorm
+
+    confusion = data.confusion
+    figure, (axis,) = new_figure(1, SQUARE)
+    axis.grid(visible=False)
+    shown = np.ma.masked_equal(confusion.counts, 0)
+    end = len(confusion.counts) * confusion.width - 0.5
+    norm = LogNorm(vmin=1, vmax=max(2, confusion.counts.max()))
+    image = axis.imshow(
+        shown, norm=norm, cmap=SEQUENTIAL, extent=(-0.5, end, end, -0.5), interpolation="nearest"
     )
-    _label(accuracy, "true task, in order of appearance", "NNs accuracy, %", legend=False)
-    figure.suptitle(run.name, fontsize=10)
-    save(figure, run.layout.report / "stream.png")
+    figure.colorbar(
+        image, ax=axis, label="inferences" + ("" if confusion.width == 1 else " a cell"), shrink=0.9
+    )
+    share = 100 * np.trace(confusion.counts) / confusion.counts.sum()
+    cell = "" if confusion.width == 1 else f", {confusion.width} tasks a cell"
+    axis.set_title(f"k = {confusion.k:,}{cell}; {share:.2f} % on the diagonal")
+    whole_numbers(axis)
+    name_axes(axis, "task inferred", "true task")
+    return figure
 
 
-def draw_recovery(run: Run, steps: pa.Table, label: str, k: int) -> None:
-    """Draw ``report/recovery-<label>-<k>.png``: distance, energy and entropy at each step, by task."""
-    figure, axes = new_figure(3)
-    names = {"hamming": "bits wrong", "energy": "energy", "entropy": "entropy, nats"}
-    for axis, (column, name) in zip(axes, names.items(), strict=True):
-        for number, task in enumerate(sorted(set(steps["task"].to_pylist()))):
-            of_task = [row for row in steps.to_pylist() if row["task"] == task and row[column] is not None]
-            colour = COLOURS[number % len(COLOURS)]
-            x, y = [row["step"] for row in of_task], [row[column] for row in of_task]
-            axis.plot(x, y, color=colour, marker=".", markersize=3, label=f"task {task}")
-        _label(axis, "gradient step", name, legend=False)
-    if k <= len(COLOURS):
-        axes[-1].legend(fontsize=7, frameon=False)
-    figure.suptitle(f"{run.name}, {label}, k = {k}", fontsize=10)
-    save(figure, run.layout.report / f"recovery-{label}-{k}.png")
+def draw_gap(data: ReportData) -> Any:
+    """Draw how far the true task stands from the best wrong one, for each k: below 0 a wrong one won."""
+    if not data.gaps:
+        return None
+    figure, (axis,) = new_figure(1, WIDE)
+    points = sorted(data.gaps)
+    cuts = np.array([np.percentile(data.gaps[k], [1, 25, 50, 75, 99]) for k in points])
+    x = np.arange(len(points))
+    axis.vlines(x, cuts[:, 0], cuts[:, 4], color=COLOURS[5], linewidth=3, label="98 % of inferences")
+    axis.vlines(x, cuts[:, 1], cuts[:, 3], color=COLOURS[0], linewidth=9, label="half of them")
+    axis.plot(x, cuts[:, 2], "D", color=COLOURS[4], markersize=5, label="median")
+    for place, k in zip(x, points, strict=True):
+        wrong = 100 * float(np.mean(data.gaps[k] < 0))
+        words = "none wrong" if wrong == 0 else f"{wrong:.2g} % wrong"
+        axis.annotate(
+            words, (place, cuts[place, 4]), (0, 5), textcoords="offset points", ha="center", fontsize=8
+        )
+    axis.axhline(0, color=COLOURS[1], linewidth=1.5)
+    axis.set_xticks(x, [f"{k:,}" for k in points])
+    axis.set_xlim(-0.6, len(points) - 0.4)
+    axis.margins(y=0.2)
+    name_axes(
+        axis, "tasks learned, k", f"right task ahead of\nbest wrong one ({data.objective})", legend=True
+    )
+    return figure
 
 
-def _label(axis: Any, x_label: str, y_label: str, *, legend: bool) -> None:
-    axis.set_xlabel(x_label)
-    axis.set_ylabel(y_label)
-    if legend:
-        axis.legend(fontsize=7, frameon=False)
+def draw_density(data: ReportData) -> Any:
+    """Draw the fraction of weights that each task's mask keeps, by layer."""
+    if not len(data.densities):
+        return None
+    figure, (axis,) = new_figure(1, WIDE)
+    num_tasks, num_layers = data.densities.shape
+    spread = np.linspace(-0.22, 0.22, num_tasks) if num_tasks > 1 else np.zeros(1)
+    for layer in range(num_layers):
+        of_layer = data.densities[:, layer]
+        axis.plot(
+            layer + spread,
+            of_layer,
+            "o",
+            markersize=5 if num_tasks <= FEW else 2,
+            color=COLOURS[0],
+            alpha=0.8,
+            label="a task, first to last" if layer == 0 else None,
+        )
+        axis.hlines(
+            of_layer.mean(),
+            layer - 0.35,
+            layer + 0.35,
+            color=COLOURS[1],
+            linewidth=2,
+            label="mean" if layer == 0 else None,
+        )
+    axis.set_xticks(range(num_layers), data.layer_names)
+    axis.margins(y=0.25)
+    name_axes(axis, "layer", "density (fraction kept)", legend=True)
+    return figure
+
+
+def draw_overlap(data: ReportData) -> Any:
+    """Draw, for each two tasks, the weights that both masks keep among those that either keeps."""
+    num = len(data.compared)
+    if num < 2:
+        return None
+    figure, (axis,) = new_figure(1, SQUARE)
+    axis.grid(visible=False)
+    shown = np.ma.masked_where(np.eye(num, dtype=bool), data.overlap)
+    image = axis.imshow(shown, cmap=SEQUENTIAL, interpolation="nearest")
+    figure.colorbar(image, ax=axis, label="kept by both / kept by either", shrink=0.9)
+    _task_ticks(axis, data.compared)
+    density = float(np.mean([one.density for one in data.facts]))
+    chance = density / (2 - density)  # of two independent masks of that density
+    off = data.overlap[~np.eye(num, dtype=bool)]
+    axis.set_title(f"mean {off.mean():.3f}; chance alone {chance:.3f}")
+    name_axes(axis, "task", "task")
+    return figure
+
+
+def draw_time_line(data: ReportData) -> Any:
+    """Draw which worker trained when; white is a gap, a dashed line a pause that was cut out."""
+    line = data.time_line
+    if not line.spells:
+        return None
+    workers = list(dict.fromkeys(spell.worker for spell in line.spells))
+    height = max(1.9, min(8.0, 0.9 + 0.32 * len(workers)))
+    figure, (axis,) = new_figure(1, (WIDE[0], height))
+    unit_s, unit = _time_unit(max(spell.end_s for spell in line.spells))
+    busy_s = 0.0
+    for row, worker in enumerate(workers):
+        spans = [
+            (s.start_s / unit_s, (s.end_s - s.start_s) / unit_s) for s in line.spells if s.worker == worker
+        ]
+        colours = [COLOURS[0], COLOURS[5]] * (len(spans) // 2 + 1)
+        axis.broken_barh(spans, (row - 0.38, 0.76), facecolors=colours[: len(spans)], linewidth=0)
+        busy_s += sum(width for _, width in spans) * unit_s
+    for at_s, pause_s in line.cuts:
+        axis.axvline(at_s / unit_s, color=COLOURS[1], linestyle="--", linewidth=1.2)
+        words = f"{pause_s / 60:,.0f} min pause"
+        axis.annotate(words, (at_s / unit_s, -0.5), (3, 2), textcoords="offset points", fontsize=8)
+    axis.set_yticks(range(len(workers)), [f"{i + 1}" for i in range(len(workers))])
+    axis.set_ylim(len(workers) - 0.4, -0.75)
+    whole_s = max(spell.end_s for spell in line.spells)
+    axis.set_title(f"busy {100 * busy_s / (whole_s * len(workers)):.0f} % of the time from first to last")
+    name_axes(axis, f"{unit} of training", "worker")
+    return figure
+
+
+def draw_bytes(data: ReportData) -> Any:
+    """Draw the bytes of a mask beside the limit, its entropy, and beside other ways to keep a task."""
+    if not data.facts:
+        return None
+    from matplotlib.ticker import MaxNLocator
+
+    figure, (axis,) = new_figure(1, WIDE)
+    density = float(np.mean([one.density for one in data.facts]))
+    ways = (
+        ("float32 weights", 4.0 * data.num_weights, COLOURS[6]),
+        ("16-bit indices\nof weights kept", 2.0 * density * data.num_weights, COLOURS[6]),
+        ("packed bits", data.num_weights / 8, COLOURS[5]),
+        ("stored here", float(np.mean([one.num_bytes for one in data.facts])), COLOURS[0]),
+        ("limit: entropy\nof the mask", entropy_bits(density) * data.num_weights / 8, COLOURS[1]),
+    )
+    names, sizes = [name for name, _, _ in ways], [size for _, size, _ in ways]
+    axis.barh(range(len(ways)), sizes, color=[colour for _, _, colour in ways], height=0.7)
+    for row, size in enumerate(sizes):
+        axis.annotate(_bytes(size), (size, row), (4, 0), textcoords="offset points", va="center", fontsize=9)
+    axis.set_yticks(range(len(ways)), names)
+    axis.set_xlim(0, 1.2 * max(sizes))
+    axis.xaxis.set_major_formatter(lambda size, _: _bytes(size))
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    axis.invert_yaxis()
+    axis.grid(visible=False, axis="y")
+    figure.suptitle(f"bytes a task: {data.num_weights:,} weights, density {density:.3f}", fontsize=10)
+    return figure
+
+
+# In the order of the page: name of the file, heading, what to look at.
+FIGURES: tuple[tuple[str, str, str, Draw], ...] = (
+    ("accuracy", "Accuracy of each task", "Each dot is one task's own mask on its test set.", draw_accuracy),
+    (
+        "scenarios",
+        "Accuracy as tasks are added",
+        "Nothing is forgotten: GG stays where it is. What more tasks cost is the search for the right one.",
+        draw_scenarios,
+    ),
+    (
+        "confusion",
+        "Which task was inferred",
+        "Right answers lie on the diagonal; the colour counts on a logarithmic scale.",
+        draw_confusion,
+    ),
+    (
+        "gap",
+        "How clearly the right task wins",
+        "The best wrong task's value less the right one's, of each inference: above the line the right task wins.",
+        draw_gap,
+    ),
+    ("density", "Density by layer", "The fraction of each layer's weights that a mask keeps.", draw_density),
+    (
+        "overlap",
+        "Overlap of masks",
+        "Tasks that share more than chance would have it are alike; the diagonal is left out.",
+        draw_overlap,
+    ),
+    (
+        "time_line",
+        "Who trained when",
+        "One bar is one cohort; between bars a worker tested, stored, waited or was not there.",
+        draw_time_line,
+    ),
+    ("bytes", "Bytes of a task", "No code can go below the entropy of the masks.", draw_bytes),
+)
+
+
+def entropy_bits(density: float) -> float:
+    """Return the entropy of a mask bit, in bits."""
+    shares = np.array([density, 1 - density])
+    shares = shares[shares > 0]
+    return float(-(shares * np.log2(shares)).sum())
+
+
+def _percent(by_k: dict[int, dict[str, float]], key: str) -> tuple[list[int], list[float]]:
+    points = [(k, 100 * metrics[key]) for k, metrics in by_k.items() if key in metrics]
+    return [k for k, _ in points], [share for _, share in points]
+
+
+def _has(by_k: dict[int, dict[str, float]], key: str) -> bool:
+    return any(key in metrics for metrics in by_k.values())
+
+
+def _task_ticks(axis: Any, tasks: Sequence[int]) -> None:
+    if len(tasks) <= 2 * MAX_TICKS:
+        names = [str(task) for task in tasks]
+        axis.set_xticks(range(len(tasks)), names)
+        axis.set_yticks(range(len(tasks)), names)
+        return
+    places: NDArray[np.int64] = np.unique(
+        np.linspace(0, len(tasks) - 1, min(len(tasks), MAX_TICKS)).round().astype(int)
+    )
+    names = [str(tasks[place]) for place in places]
+    axis.set_xticks(places, names)
+    axis.set_yticks(places, names)
+
+
+def _time_unit(longest_s: float) -> tuple[float, str]:
+    if longest_s > 3 * 3600:
+        return 3600.0, "hours"
+    return (60.0, "minutes") if longest_s > 180 else (1.0, "seconds")
+
+
+def _bytes(size: float) -> str:
+    for factor, unit in ((1e6, "MB"), (1e3, "kB")):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size:.0f} B"

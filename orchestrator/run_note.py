@@ -30,7 +30,7 @@ def run_note(
     return "\n\n".join(
         [
             f"### {run.name}",
-            _what(run, record),
+            what_words(run, record),
             f"**{_verdict(run, record, facts, failed, status)}**",
             *_measured_table(summary),
             *_worst(facts),
@@ -40,7 +40,8 @@ def run_note(
     )
 
 
-def _what(run: Run, record: RunRecord) -> str:
+def what_words(run: Run, record: RunRecord) -> str:
+    """Return in a sentence or two what a run is."""
     spec = run.config
     weights = sum(layer.num_weights for layer in run.layers)
     training = spec.training

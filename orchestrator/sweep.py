@@ -18,6 +18,7 @@ from orchestrator.report import Measured, write_report
 from orchestrator.resources import find_resources
 from orchestrator.run_folder import Run, clean_temporaries, ensure_record, locate_run
 from orchestrator.run_lock import locked
+from orchestrator.run_report import draw_or_say
 from orchestrator.stream_phase import train_stream
 from storage.verify import Verdict, quarantine, verify_masks
 
@@ -56,6 +57,7 @@ def run_sweep(
             num_trained, failures = _train(phases, verdict, only_failed=only_failed)
             measured, evaluation_failures = evaluate(phases)
             write_report(run, measured)
+            draw_or_say(run, record, display)
             clean_temporaries(run.layout)
             phases.end(failures + evaluation_failures)
         return SweepResult(

@@ -21,10 +21,12 @@ EVALUATION_SCHEMA = pa.schema(
     ]
 )
 # With the task not given. rank: of the true task, 1 the best, null when not among the five best.
-# exact_task: what exact one-shot answers, where it was asked beside a shortlist.
-INFERENCE_SCHEMA = EVALUATION_SCHEMA.append(pa.field("rank", pa.int32())).append(
+# exact_task: what exact one-shot answers, where it was asked beside a shortlist. gap: how much better
+# the true task ranks than the best wrong one (``core.evaluation_batches.InferredRows``).
+UNGAPPED_SCHEMA = EVALUATION_SCHEMA.append(pa.field("rank", pa.int32())).append(
     pa.field("exact_task", pa.int32())
-)
+)  # tables of older versions
+INFERENCE_SCHEMA = UNGAPPED_SCHEMA.append(pa.field("gap", pa.float32()))
 # With masks recovered from a Hopfield memory. num_correct_given: images that the task's own mask
 # classifies, null where the masks are gone.
 RECOVERED_SCHEMA = EVALUATION_SCHEMA.append(pa.field("num_correct_given", pa.int32()))
@@ -38,7 +40,8 @@ RECOVERY_STEP_SCHEMA = pa.schema(
     ]
 )
 _SCHEMAS = {
-    "rank": INFERENCE_SCHEMA,
+    "gap": INFERENCE_SCHEMA,
+    "rank": UNGAPPED_SCHEMA,
     "num_correct_given": RECOVERED_SCHEMA,
     "energy": RECOVERY_STEP_SCHEMA,
 }

@@ -55,7 +55,7 @@ def sweep_text(storage: Path, **changes: str) -> str:
         "evaluation": "{scenarios: [GG], at: [2, 4]}",
         "executor": "{kind: inline}",
         "storage": f"{{uri: {storage}}}",
-        "tracking": "{uri: null}",
+        "tracking": "{uri: null, figures: false}",
     }
     return "".join(f"{key}: {value}\n" for key, value in (lines | changes).items())
 

@@ -7,6 +7,7 @@ from core.errors import DamagedFileError
 from storage.tables import (
     EVALUATION_SCHEMA,
     INFERENCE_SCHEMA,
+    UNGAPPED_SCHEMA,
     read_evaluation,
     task_accuracies,
     task_shares,
@@ -47,11 +48,14 @@ def test_shares_are_weighted_by_images():
     assert task_shares(TABLE, pa.chunked_array([[128, 0, 128]])) == {0: 128 / 200, 1: 1.0}
 
 
-def test_a_table_of_inference_has_two_more_columns(tmp_path):
+@pytest.mark.parametrize("has_gap", [True, False])
+def test_a_table_of_inference_has_three_more_columns_or_two_as_before(tmp_path, has_gap):
     path = tmp_path / "GNu-one_shot-G-1-2.parquet"
     more = TABLE.append_column("rank", [pa.array([1, None, 2])]).append_column("exact_task", [pa.nulls(3)])
+    if has_gap:
+        more = more.append_column("gap", [pa.array([0.5, None, -0.25])])
     write_evaluation(path, more, {"fingerprint": "a"})
     table = read_evaluation(path, "a")
-    assert table.schema.remove_metadata() == INFERENCE_SCHEMA
+    assert table.schema.remove_metadata() == (INFERENCE_SCHEMA if has_gap else UNGAPPED_SCHEMA)
     assert table.schema.names[:6] == EVALUATION_SCHEMA.names
     assert table["rank"].to_pylist() == [1, None, 2]

@@ -1,0 +1,70 @@
+"""``supsup report``, and the end of every run: figures, ``tasks.csv`` and the page with all of it."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from omegaconf import OmegaConf
+
+from core.errors import first_line
+from orchestrator.config import config_values
+from orchestrator.display import Display
+from orchestrator.figures import save
+from orchestrator.report import read_summary
+from orchestrator.report_data import report_data
+from orchestrator.report_figures import FIGURES
+from orchestrator.report_page import Shown, report_page
+from orchestrator.run_folder import Run, open_run
+from orchestrator.run_lock import locked
+from orchestrator.run_note import what_words
+from storage.files import commit_text
+from storage.mask_facts import MaskFacts
+from storage.places import AnyPath
+from storage.run_file import RunRecord
+
+
+def make_report(root: AnyPath) -> list[AnyPath]:
+    """Make the report of a run folder; return its figures and its page. Raises RunLockedError."""
+    run, record = open_run(root)
+    with locked(run.layout):
+        return draw_report(run, record)
+
+
+def draw_report(run: Run, record: RunRecord) -> list[AnyPath]:
+    """Draw what the run folder has, and write ``tasks.csv`` and ``report.html``; return the files."""
+    data, folder = report_data(run), run.layout.report
+    shown, written = [], []
+    for name, heading, caption, draw in FIGURES:
+        figure = draw(data)
+        if figure is not None:
+            path = folder / f"{name}.png"
+            shown.append(Shown(heading=heading, caption=caption, svg=save(figure, path)))
+            written.append(path)
+    config = OmegaConf.to_yaml(OmegaConf.create(config_values(run.config)))
+    lead = what_words(run, record).replace("`", "")
+    page = report_page(
+        run.name, lead, summary=read_summary(run), figures=shown, facts=data.facts, config=config
+    )
+    commit_text(folder / "tasks.csv", _csv(data.facts))
+    commit_text(folder / "report.html", page)
+    return [*written, folder / "report.html"]
+
+
+def draw_or_say(run: Run, record: RunRecord, display: Display) -> None:
+    """Draw the report where the sweep wants it; a figure that cannot be drawn is no run that failed."""
+    if not run.config.tracking.figures:
+        return
+    try:
+        draw_report(run, record)
+    except Exception as error:
+        again = f"`supsup report {run.layout.root}` tries again"
+        display.message(f"the report was not drawn ({first_line(error)[:200]}); {again}")
+
+
+def _csv(facts: Sequence[MaskFacts]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(MaskFacts.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(one) for one in facts)
+    return text.getvalue()
