@@ -12,12 +12,16 @@ from core.errors import ConfigError
 from orchestrator.cli_jobs import jobs
 from orchestrator.cli_support import (
     Address,
+    AsJson,
+    Plain,
+    Quiet,
     RunName,
     Settings,
     Storage,
     Sweep,
     call,
     complete_run,
+    consoles,
     data_folder,
     parse_counts,
     parse_tasks,
@@ -55,30 +59,40 @@ def run(
     only_failed: Annotated[
         bool, typer.Option("--only-failed", help="Train only the tasks that failed in the last run.")
     ] = False,
+    quiet: Quiet = False,
+    plain: Plain = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train what is missing, evaluate, report; the same command resumes."""
     from orchestrator.config import load_sweep
     from orchestrator.display import make_display
+    from orchestrator.overview import result_json
     from orchestrator.summary import print_result
     from orchestrator.sweep import run_sweep
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config = load_sweep(sweep, settings or [])
-    console = Console()
+    console, progress = consoles(quiet=quiet, plain=plain, as_json=as_json)
+    display = make_display(progress, plain=plain, quiet=quiet)
     if config.search is not None:
         if only_failed:
             raise ConfigError(
                 "--only-failed: found a search, expected one run; a search tries failed points again"
             )
         from orchestrator.search import run_search
+        from orchestrator.search_points import results_json
         from orchestrator.search_summary import print_search
 
-        results = run_search(config, data_folder(config.data_dir), make_display(console))
+        results = run_search(config, data_folder(config.data_dir), display)
         print_search(console, config, results)
+        if as_json:
+            print(results_json(config))
         raise typer.Exit(1 if any(result.error for result in results) else 0)
     folder = data_folder(config.data_dir)
-    result = run_sweep(config, folder, make_display(console), only_failed=only_failed)
+    result = run_sweep(config, folder, display, only_failed=only_failed)
     print_result(console, result)
+    if as_json:
+        print(result_json(result))
     raise typer.Exit(1 if result.failures else 0)
 
 
@@ -106,6 +120,8 @@ def status(
     run: Annotated[str | None, typer.Argument(metavar="[RUN|JOB]", show_default=False)] = None,
     *,
     address: Address = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until the run ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     storage: Storage = "runs",
 ) -> None:
     """Tasks done, failed and left; rate; time to go. Without RUN: every run. With --address: jobs."""
@@ -114,26 +130,53 @@ def status(
 
         print_jobs(Console(), address, run)
         return
-    from orchestrator.status import find_runs, resolve_run
-    from orchestrator.summary import print_status
+    from orchestrator.overview import status_json
+    from orchestrator.status import find_runs, resolve_run, run_status
+    from orchestrator.status_view import print_status
 
     roots = find_runs(storage) if run is None else [resolve_run(run, storage)]
-    print_status(Console(), roots, storage)
+    if as_json:
+        print(status_json([run_status(root) for root in roots]))
+    else:
+        print_status(Console(), roots, storage, watch=watch)
 
 
 @app.command()
-def evaluate(run: RunName, settings: Settings = None, storage: Storage = "runs") -> None:
+def evaluate(
+    run: RunName,
+    settings: Settings = None,
+    *,
+    storage: Storage = "runs",
+    quiet: Quiet = False,
+    plain: Plain = False,
+    as_json: AsJson = False,
+) -> None:
     """Evaluate stored masks under other settings: scenario, inference, k; no training."""
     from orchestrator.display import make_display
     from orchestrator.evaluate import evaluate_run
+    from orchestrator.overview import result_json
     from orchestrator.status import resolve_run
     from orchestrator.summary import print_evaluation
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    console, root = Console(), resolve_run(run, storage)
-    result = evaluate_run(root, settings or [], data_folder(None), make_display(console))
+    console, progress = consoles(quiet=quiet, plain=plain, as_json=as_json)
+    display = make_display(progress, plain=plain, quiet=quiet)
+    result = evaluate_run(resolve_run(run, storage), settings or [], data_folder(None), display)
     print_evaluation(console, result)
+    if as_json:
+        print(result_json(result))
     raise typer.Exit(1 if result.failures else 0)
+
+
+@app.command()
+def report(run: RunName, storage: Storage = "runs") -> None:
+    """Draw the figures and the page of a run from its folder; nothing is trained or evaluated."""
+    from orchestrator.overview import short
+    from orchestrator.run_report import make_report
+    from orchestrator.status import resolve_run
+
+    *figures, page = make_report(resolve_run(run, storage))
+    Console().print(f"drew {len(figures)} figures; open {short(page)}", soft_wrap=True, highlight=False)
 
 
 @app.command()

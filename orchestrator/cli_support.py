@@ -53,12 +53,22 @@ RunName = Annotated[
 ]
 Storage = Annotated[str, typer.Option(help="The folder, or s3:// prefix, that holds run folders.")]
 
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of the live view, no colours.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; progress goes to stderr.")]
 Address = Annotated[
     str | None,
     typer.Option(
         help="Of the cluster's dashboard; default: RAY_API_SERVER_ADDRESS or http://127.0.0.1:8265."
     ),
 ]
+
+
+def consoles(*, quiet: bool, plain: bool, as_json: bool) -> tuple[Console, Console]:
+    """Return where results go, and where progress and messages do; NO_COLOR and pipes are heeded."""
+    colour: dict[str, Any] = {"no_color": True, "highlight": False} if plain else {}
+    results = Console(quiet=quiet or as_json, **colour)
+    return results, Console(stderr=True, **colour) if quiet or as_json else results
 
 
 def parse_counts(text: str) -> list[int]:

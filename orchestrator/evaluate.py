@@ -51,6 +51,7 @@ class EvaluationResult:
     failures: tuple[Failure, ...]
     measured: Measured
     elapsed_s: float
+    num_trained: int = 0
 
 
 def evaluate_run(

@@ -195,6 +195,11 @@ def search_of(run: Run) -> str | None:
     return folder.name if run.name in _read_file(folder).get("runs", []) else None
 
 
+def results_json(config: SweepConfig) -> str:
+    """Return what ``search.json`` says, as indented JSON."""
+    return json.dumps(_read_file(search_folder(config)), indent=2)
+
+
 def changes(config: SweepConfig) -> str | None:
     """Say how the space differs from that of the last search; None where it does not, or is the first."""
     old = _read_file(search_folder(config)).get("space")

@@ -1,6 +1,7 @@
 """How far a run is, from its folder alone."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.errors import RunFolderError, first_line
@@ -10,10 +11,12 @@ from orchestrator.run_folder import Run, open_run
 from orchestrator.run_lock import is_locked, lock_holder
 from orchestrator.stream_log import num_expected_masks
 from storage.layout import RunLayout
-from storage.places import AnyPath, listed, modified_s, to_place
+from storage.mask_facts import MaskFacts, mask_facts
+from storage.places import AnyPath, listed, to_place
 from storage.stream_state import read_position
 
 RATE_WINDOW_S = 600.0
+NUM_LAST = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +24,9 @@ class RunStatus:
     """Counts of tasks (of decisions, while a stream goes on), and the pace of the last ten minutes.
 
     tasks_per_min, eta_s: None unless a controller is at work and something finished lately.
-    mean_accuracy: over the tasks done, task given; None with none done. is_stream: whether a
-    stream goes on.
+    mean_accuracy: over the tasks done, task given; None with none done. last: (task, accuracy) of
+    the tasks that ended last, the latest first. num_workers: that stored something lately. error: the
+    first line of the first failure. is_stream: whether a stream goes on.
     """
 
     run: Run
@@ -32,12 +36,22 @@ class RunStatus:
     holder: str | None
     tasks_per_min: float | None
     mean_accuracy: float | None
+    last: tuple[tuple[int, float], ...] = ()
+    num_workers: int = 0
+    error: str | None = None
     is_stream: bool = False
 
     @property
     def unit(self) -> str:
         """What is counted, where it is not tasks."""
         return "" if self.run.config.training.is_given else " decisions" if self.is_stream else " masks"
+
+    @property
+    def state(self) -> str:
+        """Whether a controller is at work, and else how it stands."""
+        if self.holder:
+            return f"running ({self.holder})"
+        return "finished" if self.num_done == self.num_tasks else "stopped"
 
     @property
     def num_left(self) -> int:
@@ -56,20 +70,24 @@ def run_status(root: AnyPath) -> RunStatus:
     num_tasks = num_expected_masks(run, record.num_tasks)
     if not num_tasks:
         return _stream_status(run)
-    facts = run.store.facts()
-    done = set(facts["task"].to_pylist())
-    failed = {row["task"] for row in read_failures(run) if "task" in row} - done
-    accuracies = facts["test_accuracy"].to_pylist()
+    facts = mask_facts(run.store)
+    done = {one.task for one in facts}
+    failures = [row for row in read_failures(run) if "task" in row and row["task"] not in done]
     holder = lock_holder(run.layout) if is_locked(run.layout) else None
-    rate = _tasks_per_min(run) if holder else None
+    now_s = time.time()
+    recent = [one for one in facts if now_s - one.finished_s < RATE_WINDOW_S]
+    latest = sorted(facts, key=lambda one: (one.finished_s, one.task), reverse=True)[:NUM_LAST]
     return RunStatus(
         run=run,
         num_tasks=num_tasks,
         num_done=len(done),
-        num_failed=len(failed),
+        num_failed=len({row["task"] for row in failures}),
         holder=holder,
-        tasks_per_min=rate,
-        mean_accuracy=sum(accuracies) / len(accuracies) if accuracies else None,
+        tasks_per_min=_tasks_per_min(recent, now_s) if holder else None,
+        mean_accuracy=sum(one.test_accuracy for one in facts) / len(facts) if facts else None,
+        last=tuple((one.task, one.test_accuracy) for one in latest),
+        num_workers=len({one.worker for one in recent}),
+        error=failures[0]["error"].splitlines()[0] if failures and failures[0]["error"] else None,
     )
 
 
@@ -111,11 +129,7 @@ def resolve_run(name: str, storage: str | AnyPath) -> AnyPath:
     )
 
 
-def _tasks_per_min(run: Run) -> float | None:
-    """Return the rate over the files of the last ten minutes, by when they were written."""
-    places = run.store.locate()
-    now = time.time()
-    recent = [modified_s(path) for path in places.values()]
-    recent = [written for written in recent if now - written < RATE_WINDOW_S]
-    span_s = now - min(recent, default=now)
+def _tasks_per_min(recent: Sequence[MaskFacts], now_s: float) -> float | None:
+    """Return the rate since the first of the last ten minutes began."""
+    span_s = now_s - min((one.started_s for one in recent), default=now_s)
     return 60 * len(recent) / span_s if span_s > 1 else None

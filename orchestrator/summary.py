@@ -2,46 +2,41 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from core.errors import RunFolderError, first_line
+from core.errors import first_line
 from core.task_stream import num_decisions, plan_visits
 from orchestrator.config import SweepConfig
 from orchestrator.controller import Failure
 from orchestrator.display import duration
 from orchestrator.evaluate import EvaluationResult
 from orchestrator.measured_tables import print_measured, say
+from orchestrator.overview import print_overview, short
 from orchestrator.plan import plan_jobs
 from orchestrator.resources import find_resources
 from orchestrator.run_folder import Run, cohort_size, locate_run, open_run, peak_bytes
 from orchestrator.run_lock import locked
-from orchestrator.status import run_status
 from orchestrator.stream_log import num_expected_masks
 from orchestrator.sweep import SweepResult
 from orchestrator.watcher import error_key, task_list
-from storage.places import AnyPath, ObjectPath, to_place
+from storage.places import AnyPath
 from storage.run_file import read_run
 from storage.verify import quarantine, verify_masks
 
 MAX_TASK_ROWS = 20
+NUM_WORST = 5
 
 
 def print_result(console: Console, result: SweepResult) -> None:
-    """Print the tasks (the worst, when they are many), accuracy by k, failures, next steps."""
+    """Print the tasks (the worst, when they are many), accuracy by k, failures, what it came to."""
     if result.facts:
         console.print(_task_table(result))
     print_measured(console, result.run, result.measured)
     if result.failures:
         console.print(_failure_table(result.failures))
-    what = "tasks" if result.run.config.training.is_given else "masks"
-    done = f"trained {result.num_trained} {what}" if result.num_trained else "trained nothing"
-    say(console, f"{done} in {duration(result.elapsed_s)}; run folder: {result.run.layout.root}")
-    if result.run.config.tracking.uri:
-        say(console, f"browse it: supsup ui {_short(result.run.layout.root)}")
+    print_overview(console, result)
 
 
 def print_evaluation(console: Console, result: EvaluationResult) -> None:
@@ -49,7 +44,7 @@ def print_evaluation(console: Console, result: EvaluationResult) -> None:
     print_measured(console, result.run, result.measured)
     if result.failures:
         console.print(_failure_table(result.failures))
-    where = _short(result.run.layout.evaluations)
+    where = short(result.run.layout.evaluations)
     say(console, f"evaluated in {duration(result.elapsed_s)}; tables: {where}")
 
 
@@ -100,39 +95,6 @@ def _stream_rows(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def print_status(console: Console, roots: list[AnyPath], storage: str) -> None:
-    """Print one row per run."""
-    if not roots:
-        say(console, f"no runs in {to_place(storage)}; start one with: supsup run SWEEP.yaml")
-        return
-    # Names are for copying: never cut.
-    name = Column("run", min_width=max(len(root.name) for root in roots))
-    table = Table(
-        name, "done", "failed", "left", "accuracy", "rate", "ETA", "state", box=SIMPLE_HEAD, pad_edge=False
-    )
-    for root in roots:
-        try:
-            found = run_status(root)
-        except RunFolderError as error:
-            if len(roots) == 1:
-                raise
-            table.add_row(root.name, *["-"] * 6, str(error))
-            continue
-        accuracy, rate, eta_s = found.mean_accuracy, found.tasks_per_min, found.eta_s
-        finished = "finished" if found.num_done == found.num_tasks else "stopped"
-        table.add_row(
-            root.name,
-            f"{found.num_done}/{found.num_tasks}{found.unit}",
-            str(found.num_failed),
-            str(found.num_left),
-            "-" if accuracy is None else f"{100 * accuracy:.2f} %",
-            "-" if rate is None else f"{rate:.1f}/min",
-            "-" if eta_s is None else duration(eta_s),
-            f"running ({found.holder})" if found.holder else finished,
-        )
-    console.print(table)
-
-
 def verify_and_print(console: Console, root: AnyPath, *, repair: bool) -> bool:
     """Verify a run, name each problem, put bad files aside if asked; tell whether all is well."""
     run, record = open_run(root)
@@ -167,8 +129,8 @@ def _task_table(result: SweepResult) -> Table:
     is_given = result.run.config.training.is_given
     title = f"{result.run.name}: {len(rows)} {'tasks' if is_given else 'masks'}"
     if len(rows) > MAX_TASK_ROWS:
-        rows = sorted(rows, key=lambda row: row["test_accuracy"])[:MAX_TASK_ROWS]
-        title += f", the {MAX_TASK_ROWS} worst"
+        rows = sorted(rows, key=lambda row: row["test_accuracy"])[:NUM_WORST]
+        title += f", the {NUM_WORST} worst"
     named = ("task", "accuracy (GG)") if is_given else ("mask", "accuracy on its task")
     table = Table(*named, "train loss", "density", "train seconds", title=title)
     for row in rows:
@@ -192,9 +154,3 @@ def _failure_table(failures: Sequence[Failure]) -> Table:
         tasks = task_list([failure.job for failure in group])
         table.add_row(kind, tasks, "-".join(map(str, {attempts[0]: 0, attempts[-1]: 0})), shown[:200])
     return table
-
-
-def _short(root: AnyPath) -> str:
-    if isinstance(root, ObjectPath):
-        return str(root)
-    return str(root.relative_to(Path.cwd())) if root.is_relative_to(Path.cwd()) else str(root)

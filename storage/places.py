@@ -135,10 +135,6 @@ class ObjectPath:
         """Return this; a URI is absolute."""
         return self
 
-    def modified_s(self) -> float:
-        """Return the Unix time when the object was written."""
-        return float(self._info().mtime_ns) / 1e9
-
     def remove_tree(self) -> None:
         """Remove every object below, if there are any."""
         for path in list(self._below(recursive=True)):
@@ -221,8 +217,3 @@ def local_copy(path: AnyPath) -> Iterator[Path]:
 def move(path: AnyPath, target: AnyPath) -> None:
     """Rename within one run folder; an object is copied first, then removed."""
     path.rename(target)  # type: ignore[arg-type]  # both are of one kind
-
-
-def modified_s(path: AnyPath) -> float:
-    """Return the Unix time when a file or object was written."""
-    return path.modified_s() if isinstance(path, ObjectPath) else path.stat().st_mtime
