@@ -20,12 +20,11 @@ from orchestrator.cli_support import (
     Storage,
     Sweep,
     call,
-    complete_run,
     consoles,
     data_folder,
     parse_counts,
-    parse_tasks,
 )
+from orchestrator.cli_views import views
 
 app = typer.Typer(
     name="supsup",
@@ -169,17 +168,6 @@ def evaluate(
 
 
 @app.command()
-def report(run: RunName, storage: Storage = "runs") -> None:
-    """Draw the figures and the page of a run from its folder; nothing is trained or evaluated."""
-    from orchestrator.overview import short
-    from orchestrator.run_report import make_report
-    from orchestrator.status import resolve_run
-
-    *figures, page = make_report(resolve_run(run, storage))
-    Console().print(f"drew {len(figures)} figures; open {short(page)}", soft_wrap=True, highlight=False)
-
-
-@app.command()
 def infer(
     run: RunName,
     images: Annotated[
@@ -237,71 +225,6 @@ def verify(
     raise typer.Exit(0 if clean else 1)
 
 
-@app.command()
-def export(
-    run: RunName,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write.")],
-    tasks: Annotated[str, typer.Option(help="Such as 0,3-5; all by default.")] = "all",
-    test_images: Annotated[
-        int, typer.Option(metavar="N", help="Also write N test images of each task as PNG.", min=0)
-    ] = 0,
-    storage: Storage = "runs",
-) -> None:
-    """Write the base network and the masks as safetensors files."""
-    from orchestrator.export import export_run, export_test_images
-    from orchestrator.run_folder import open_run
-    from orchestrator.status import resolve_run
-    from orchestrator.stream_log import num_expected_masks
-
-    located, record = open_run(resolve_run(run, storage))
-    chosen = parse_tasks(tasks, num_expected_masks(located, record.num_tasks))
-    num_masks = export_run(located, out, chosen)
-    Console().print(f"wrote network.safetensors and {num_masks} masks to {out}", soft_wrap=True)
-    if test_images:
-        folder = data_folder(located.config.data_dir)
-        num_images = export_test_images(located, out, chosen, test_images, folder)
-        Console().print(f"wrote {num_images} test images to {out}", soft_wrap=True)
-
-
-@app.command()
-def sync(
-    run: RunName,
-    uri: Annotated[str | None, typer.Option(help="MLflow's store; default: the run's.")] = None,
-    storage: Storage = "runs",
-) -> None:
-    """Make the MLflow pages of a run from its folder, or make them whole; sent twice, nothing doubles."""
-    from orchestrator.display import make_display
-    from orchestrator.status import resolve_run
-    from orchestrator.sync import sync_run
-
-    console, root = Console(), resolve_run(run, storage)
-    store, num_sent = sync_run(root, uri, make_display(console))
-    what = "one task" if num_sent == 1 else f"{num_sent:,} tasks"
-    console.print(f"{root.name} is in MLflow at {store}; {what} got a run", soft_wrap=True, highlight=False)
-
-
-@app.command()
-def ui(
-    run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", show_default=False, autocompletion=complete_run)
-    ] = None,
-    uri: Annotated[
-        str | None, typer.Option(help="MLflow's store; default: the run's, or sqlite:///runs/mlflow.db.")
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="Default: a free one.", min=1, max=65535)] = None,
-    *,
-    show: Annotated[bool, typer.Option("--open", help="Open the first link in a browser.")] = False,
-    storage: Storage = "runs",
-) -> None:
-    """Serve the MLflow pages on 127.0.0.1 until Ctrl-C, and print the links worth opening."""
-    from orchestrator.status import resolve_run
-    from orchestrator.ui import serve_ui
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    root = None if run is None else resolve_run(run, storage)
-    serve_ui(Console(), root, uri, port, show=show)
-
-
 def entry_point() -> None:
     """Run the command line and end with its exit code; errors are for people."""
     debug = "--debug" in sys.argv[1:]
@@ -309,3 +232,4 @@ def entry_point() -> None:
 
 
 app.add_typer(jobs)
+app.add_typer(views)

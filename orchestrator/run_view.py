@@ -1,9 +1,9 @@
 """What MLflow shows of a run, read from its folder alone: so it can be sent again, or anew."""
 
-import hashlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from core.masks import joint_digest
 from orchestrator.config import build_sweep, dotted_keys
 from orchestrator.failures import read_failures
 from orchestrator.report import metrics_by_k, read_summary
@@ -99,7 +99,7 @@ def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
             *((path, "report") for path in listed(layout.report)),
         ),
         failed=failed,
-        masks_digest=_masks_digest(facts) if facts and is_whole else None,
+        masks_digest=joint_digest([one.digest for one in facts]) if facts and is_whole else None,
         num_masks=len(facts),
         masks_folder=str(layout.masks),
         note=run_note(
@@ -148,10 +148,6 @@ def _failed(run: Run, record: RunRecord) -> tuple[FailedTask, ...]:
         for row in read_failures(run)
         if "task" in row
     )
-
-
-def _masks_digest(facts: Sequence[MaskFacts]) -> str:
-    return hashlib.sha256("\n".join(one.digest for one in facts).encode()).hexdigest()
 
 
 def _stream_curves(run: Run) -> tuple[tuple[str, int, float], ...]:
