@@ -81,9 +81,11 @@ def run(
         from orchestrator.search import run_search
         from orchestrator.search_points import results_json
         from orchestrator.search_summary import print_search
+        from orchestrator.search_view import track_search
 
         results = run_search(config, data_folder(config.data_dir), display)
-        print_search(console, config, results)
+        figures = print_search(console, config, results)
+        track_search(config, results, figures, display)
         if as_json:
             print(results_json(config))
         raise typer.Exit(1 if any(result.error for result in results) else 0)

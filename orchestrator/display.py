@@ -69,7 +69,7 @@ class Tally:
     num_busy: int = 0
     num_ready: int = 0
     _num_new: int = 0
-    _start_s: float = field(default_factory=time.monotonic)
+    start_s: float = field(default_factory=time.monotonic)
     _sum_accuracies: float = 0.0
     _num_accuracies: int = 0
     _last: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=NUM_LAST))
@@ -96,7 +96,7 @@ class Tally:
     @property
     def elapsed_s(self) -> float:
         """Seconds since the phase began."""
-        return max(time.monotonic() - self._start_s, 1e-6)
+        return max(time.monotonic() - self.start_s, 1e-6)
 
     def pace(self) -> list[str]:
         """Return rate and time left, as far as they are known."""

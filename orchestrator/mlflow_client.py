@@ -17,7 +17,7 @@ from mlflow import __version__ as installed_version
 from mlflow.entities import Metric, Param
 
 from core.errors import SupSupError
-from orchestrator.tracked import TrackedRun, sqlite_path
+from orchestrator.tracked import sqlite_path
 
 T = TypeVar("T")
 
@@ -48,15 +48,18 @@ def mlflow_version() -> str:
     return str(installed_version)
 
 
-def experiment_id(client: Any, run: TrackedRun, uri: str) -> str:
-    """Return the id of the run's experiment, made where there is none. Raises SupSupError."""
-    found = client.get_experiment_by_name(run.experiment)
+def experiment_id(client: Any, name: str, uri: str) -> str:
+    """Return the id of an experiment, made where there is none. Raises SupSupError.
+
+    Artifacts lie beside a database that is a file; a server places them itself.
+    """
+    found = client.get_experiment_by_name(name)
     if found is None:
-        is_local = sqlite_path(uri) is not None
-        place = run.artifact_root.absolute().as_uri() if is_local else None
-        return str(client.create_experiment(run.experiment, artifact_location=place))
+        database = sqlite_path(uri)
+        place = None if database is None else (database.parent / "mlflow-artifacts" / name).as_uri()
+        return str(client.create_experiment(name, artifact_location=place))
     if found.lifecycle_stage == "deleted":
-        raise SupSupError(f"the experiment {run.experiment!r} was deleted in MLflow; restore it there")
+        raise SupSupError(f"the experiment {name!r} was deleted in MLflow; restore it there")
     return str(found.experiment_id)
 
 

@@ -14,6 +14,7 @@ from orchestrator.mlflow_client import (
     log_new_params,
     milliseconds,
 )
+from orchestrator.mlflow_search import find_or_create_search
 from orchestrator.mlflow_tasks import PATH_TAG, TaskRuns
 from orchestrator.mlflow_views import save_views
 from orchestrator.system_samples import Sample
@@ -42,7 +43,7 @@ class MlflowRun:
     def open(cls, uri: str, run: TrackedRun) -> "MlflowRun":
         """Find or create experiment and run, set it RUNNING, log its params, tags and data set."""
         client = connect(uri)
-        found = experiment_id(client, run, uri)
+        found = experiment_id(client, run.experiment, uri)
         save_views(client, found)
         parent = None if run.search is None else find_or_create_search(client, found, run.search)
         run_id = _find_run(client, found, run) or _create_run(client, found, run)
@@ -99,19 +100,6 @@ class MlflowRun:
     def finish(self, end: TrackedEnd) -> None:
         """Set how and when the run ended: the last thing that is sent."""
         self.client.set_terminated(self.run_id, status=end.status, end_time=milliseconds(end.ended_s))
-
-
-def find_or_create_search(client: Any, experiment: str, name: str) -> str:
-    """Return the id of the run above those of a search; of two that were made at once the older counts."""
-    query = f"tags.`supsup.kind` = 'search' and tags.`supsup.search` = '{name}'"
-    found = next(find_runs(client, experiment, query), None)
-    if found is None:
-        tags = {"supsup.kind": "search", "supsup.search": name}
-        made = client.create_run(experiment, tags=tags, run_name=name).info.run_id
-        found = next(find_runs(client, experiment, query))
-        if found.info.run_id != made:
-            client.delete_run(made)
-    return str(found.info.run_id)
 
 
 def _find_run(client: Any, experiment: str, run: TrackedRun) -> str | None:

@@ -18,7 +18,7 @@ from orchestrator.run_folder import Resources, Run
 from orchestrator.run_view import is_trained
 from orchestrator.sessions import begin_session, end_session
 from orchestrator.stream_log import num_expected_masks
-from orchestrator.tracking import FLUSH_S, Tracker, make_tracker
+from orchestrator.tracking import Tracker, make_tracker
 from orchestrator.watcher import RunWatcher
 from storage.run_file import RunRecord
 from storage.stream_state import read_position
@@ -131,7 +131,7 @@ def working(
         with suppress(OSError):  # a full disk, say: the first error is the one to tell
             end_session(run.layout, "KILLED" if was_stopped else "FAILED")
         # Who stops a job of a cluster kills it three seconds later.
-        tracker.close(patience_s=1.0 if was_stopped else FLUSH_S)
+        tracker.close(patience_s=1.0 if was_stopped else None)
         if isinstance(error, KeyboardInterrupt):
             raise StoppedError(_stopped_message(run)) from None
         raise

@@ -60,7 +60,12 @@ def write_report(run: Run, measured: Measured) -> None:
     facts = run.store.facts()
     if len(facts) or not layout.tasks.exists():  # masks may have been thrown away; what was known stays
         commit(layout.tasks, lambda path: pq.write_table(facts, path, compression="zstd"))
-    commit_text(layout.config, OmegaConf.to_yaml(OmegaConf.create(config_values(run.config))))
+    commit_text(layout.config, sweep_yaml(run))
+
+
+def sweep_yaml(run: Run) -> str:
+    """Return the resolved sweep file."""
+    return OmegaConf.to_yaml(OmegaConf.create(config_values(run.config)))
 
 
 def scenario_key(run: Run, scenario: str) -> str:
@@ -77,7 +82,7 @@ def metrics_by_k(measured: Measured, own: SweepConfig) -> tuple[tuple[str, int, 
     found = []
     for key, by_label in measured.items():
         scenario, _, batches = key.partition("-")
-        name = scenario if batches == own_batches(own) else key
+        name = scenario if batches == own_batches(own) else f"{scenario}-{batches or 'all'}"
         for label, by_k in ({"": by_label} if scenario == "GG" else by_label).items():
             prefix = name if label in ("", own.evaluation.way.label) else f"{name}/{label}"
             found += [(f"{prefix}/{m}", int(k), v) for k, values in by_k.items() for m, v in values.items()]

@@ -5,13 +5,10 @@ import io
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from omegaconf import OmegaConf
-
 from core.errors import first_line
-from orchestrator.config import config_values
 from orchestrator.display import Display
 from orchestrator.figures import save
-from orchestrator.report import read_summary
+from orchestrator.report import read_summary, sweep_yaml
 from orchestrator.report_data import report_data
 from orchestrator.report_figures import FIGURES
 from orchestrator.report_page import Shown, report_page
@@ -41,10 +38,9 @@ def draw_report(run: Run, record: RunRecord) -> list[AnyPath]:
             path = folder / f"{name}.png"
             shown.append(Shown(heading=heading, caption=caption, svg=save(figure, path)))
             written.append(path)
-    config = OmegaConf.to_yaml(OmegaConf.create(config_values(run.config)))
     lead = what_words(run, record).replace("`", "")
     page = report_page(
-        run.name, lead, summary=read_summary(run), figures=shown, facts=data.facts, config=config
+        run.name, lead, summary=read_summary(run), figures=shown, facts=data.facts, config=sweep_yaml(run)
     )
     commit_text(folder / "tasks.csv", _csv(data.facts))
     commit_text(folder / "report.html", page)

@@ -1,7 +1,6 @@
 """What MLflow shows of a run, read from its folder alone: so it can be sent again, or anew."""
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 from core.masks import joint_digest
 from orchestrator.config import build_sweep, dotted_keys
@@ -12,7 +11,7 @@ from orchestrator.run_note import run_note
 from orchestrator.search_points import search_of
 from orchestrator.sessions import Session, Status, read_sessions
 from orchestrator.stream_log import curves, finished_log, num_expected_masks
-from orchestrator.tracked import FailedTask, TrackedEnd, TrackedRun, TrackedTask, absolute_uri, sqlite_path
+from orchestrator.tracked import FailedTask, TrackedEnd, TrackedRun, TrackedTask
 from storage.mask_facts import MaskFacts, mask_facts
 from storage.places import listed
 from storage.run_file import RunRecord
@@ -22,10 +21,8 @@ DECIMALS = 6  # of metrics: a table's columns are a dozen letters wide
 TASK_METRICS = ("test_accuracy", "train_loss", "train_seconds", "density")
 
 
-def tracked_run(run: Run, record: RunRecord, uri: str) -> TrackedRun:
-    """Return what is told at the start. uri: of the store that is told."""
-    database = sqlite_path(absolute_uri(uri))
-    root = database.parent if database else Path()  # a server places artifacts itself
+def tracked_run(run: Run, record: RunRecord) -> TrackedRun:
+    """Return what is told at the start."""
     own = {"cohort_size": record.cohort_size, "engine": record.engine}
     return TrackedRun(
         experiment=run.config.name,
@@ -34,7 +31,6 @@ def tracked_run(run: Run, record: RunRecord, uri: str) -> TrackedRun:
         created_s=record.created_s,
         params=dotted_keys(record.config) | own,
         tags=_tags(run, record),
-        artifact_root=root / "mlflow-artifacts" / run.config.name,
         task_runs=run.config.tracking.task_runs or "all",
         dataset=run.config.benchmark.dataset,
         dataset_digest=record.provenance.get("dataset_digest"),

@@ -25,8 +25,8 @@ SHOWN = {
 }
 
 
-def print_search(console: Console, config: SweepConfig, results: Sequence[PointResult]) -> None:
-    """Print one row per point, the best one, mean and spread over seeds; draw; say where everything is."""
+def print_search(console: Console, config: SweepConfig, results: Sequence[PointResult]) -> Sequence[AnyPath]:
+    """Print one row per point, the best one, mean and spread over seeds; return the figures, drawn here."""
     assert config.search is not None, "a search has a space"
     dimensions = config.search.dimensions
     shown = {name: _heading(name) for name in _metric_names(results) if _end(name)}
@@ -50,6 +50,7 @@ def print_search(console: Console, config: SweepConfig, results: Sequence[PointR
         [f"table: {search_folder(config) / 'search.json'}", *(f"figure: {path}" for path in figures)]
     )
     say(console, f"{len(results)} points; {where}")
+    return figures
 
 
 def print_search_plan(console: Console, config: SweepConfig, identity: str) -> None:

@@ -23,7 +23,6 @@ class TrackedRun:
     created_s: float
     params: dict[str, Any]
     tags: dict[str, str]
-    artifact_root: Path
     task_runs: TaskRuns
     dataset: str
     dataset_digest: str | None = None
@@ -67,6 +66,19 @@ class TrackedEnd:
     num_masks: int = 0
     masks_folder: str = ""
     note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackedSearch:
+    """What the run above those of a search's points is told. metrics: of the best point."""
+
+    experiment: str
+    name: str
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    artifacts: tuple[AnyPath, ...]
+    note: str
+    status: Status
 
 
 def absolute_uri(uri: str) -> str:

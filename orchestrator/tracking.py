@@ -39,8 +39,11 @@ class Tracker(Protocol):
         """Send newly trained tasks, whose files are on disk."""
         ...
 
-    def close(self, patience_s: float = FLUSH_S) -> bool:
-        """End the run as the run folder says; tell whether everything was taken."""
+    def close(self, patience_s: float | None = None) -> bool:
+        """End the run as the run folder says; tell whether everything was taken.
+
+        patience_s: to wait after the last thing that was taken; None for ``FLUSH_S``.
+        """
         ...
 
 
@@ -53,7 +56,7 @@ class NullTracker:
     def tasks(self, tasks: Iterable[int]) -> None:
         """Do nothing."""
 
-    def close(self, patience_s: float = FLUSH_S) -> bool:
+    def close(self, patience_s: float | None = None) -> bool:
         """Have nothing left to send."""
         del patience_s
         return True
@@ -73,7 +76,7 @@ class Sender:
         """Find or make the run in MLflow."""
         from orchestrator.mlflow_run import MlflowRun  # seconds to import, so where it is first used
 
-        self.mlflow = MlflowRun.open(self.uri, tracked_run(self.run, self.record, self.uri))
+        self.mlflow = MlflowRun.open(self.uri, tracked_run(self.run, self.record))
 
     def add(self, tasks: Iterable[int] | None) -> None:
         """Put the metrics of trained tasks on the run; their own runs wait for ``next_task``."""
@@ -127,15 +130,16 @@ class MlflowTracker:
         """Queue trained tasks: their metrics by step, and their own runs."""
         self._trained.put(list(tasks))
 
-    def close(self, patience_s: float = FLUSH_S) -> bool:
+    def close(self, patience_s: float | None = None) -> bool:
         """Wait while MLflow takes things, at most ``patience_s`` longer than it does, or Ctrl-C."""
+        limit_s = FLUSH_S if patience_s is None else patience_s
         self._sampler.close()
         self._trained.put(None)
         self._last_success_s = time.monotonic()
         self._closing.set()
         self._say_what_is_left()
         try:
-            while self._thread.is_alive() and time.monotonic() - self._last_success_s < patience_s:
+            while self._thread.is_alive() and time.monotonic() - self._last_success_s < limit_s:
                 self._thread.join(timeout=0.1)
         except KeyboardInterrupt:
             pass  # the run itself is done

@@ -3,7 +3,7 @@
 import pytest
 
 from core.errors import ConfigError, RunLockedError, SupSupError
-from orchestrator.cli import call, parse_tasks
+from orchestrator.cli_support import call, parse_tasks
 from orchestrator.phases import StoppedError
 
 OUTCOMES = [

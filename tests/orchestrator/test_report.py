@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from orchestrator.config import load_sweep
 from orchestrator.report import metrics_by_k, read_summary, scenario_key, write_report
 from orchestrator.run_folder import locate_run
@@ -12,12 +14,16 @@ MEASURED = {
 }
 
 
-def test_metrics_are_short_for_the_runs_own_way_of_inference_and_named_for_others():
-    assert set(metrics_by_k(MEASURED, "one_shot-G-1")) == {
-        ("GG/accuracy", 2, 0.9),
-        ("GG/accuracy", 10, 0.8),
-        ("GNu/accuracy", 10, 0.7),
-        ("GNu/binary-H-128/accuracy", 10, 0.6),
+@pytest.mark.parametrize(("batches", "gg", "gnu"), [("all", "GG", "GNu-b5"), ("5", "GG-all", "GNu")])
+def test_metrics_are_short_for_the_runs_own_way_and_named_for_others(sweep, batches, gg, gnu):
+    """Own: the way of inference, and the number of test batches."""
+    settings = [f"evaluation.batches={batches}", "evaluation.inference.objective=G"]
+    found = metrics_by_k(MEASURED, load_sweep(sweep, settings))
+    assert set(found) == {
+        (f"{gg}/accuracy", 2, 0.9),
+        (f"{gg}/accuracy", 10, 0.8),
+        (f"{gnu}/accuracy", 10, 0.7),
+        (f"{gnu}/binary-H-128/accuracy", 10, 0.6),
     }
 
 

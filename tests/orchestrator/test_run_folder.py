@@ -1,10 +1,13 @@
 """Which folder a sweep means, and what is fixed when it is made."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from core.datasets import load_dataset
+from core.errors import RunFolderError
 from orchestrator.config import load_sweep
 from orchestrator.provenance import git_commit, provenance
 from orchestrator.run_folder import Resources, ensure_record, locate_run, open_run
@@ -12,6 +15,7 @@ from orchestrator.run_lock import is_locked, locked
 from orchestrator.status import find_runs, resolve_run
 from orchestrator.ui import _environment
 
+DATA = load_dataset("synthetic")
 FEW = Resources(num_workers=1, gpus_per_worker=0, free_bytes=10**9)
 MANY = Resources(num_workers=4, gpus_per_worker=0, free_bytes=10**9)
 
@@ -25,9 +29,9 @@ def test_locating_a_run_touches_nothing(sweep, tmp_path):
 def test_cohort_size_and_engine_are_fixed_when_the_run_is_made(sweep):
     settings = ["training.cohort_size=auto"]
     run = locate_run(load_sweep(sweep, settings))
-    assert ensure_record(run, FEW).cohort_size == 4
-    assert ensure_record(run, MANY).cohort_size == 4  # a resume on a larger machine
-    assert ensure_record(run, MANY).engine == "fused"
+    assert ensure_record(run, FEW, DATA).cohort_size == 4
+    assert ensure_record(run, MANY, DATA).cohort_size == 4  # a resume on a larger machine
+    assert ensure_record(run, MANY, DATA).engine == "fused"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +46,7 @@ def test_cohort_size_and_engine_are_fixed_when_the_run_is_made(sweep):
 def test_auto_takes_the_engine_that_is_fastest_there(sweep, settings, on_gpu, engine):
     run = locate_run(load_sweep(sweep, settings))
     resources = Resources(num_workers=1, gpus_per_worker=float(on_gpu), free_bytes=10**10)
-    assert ensure_record(run, resources).engine == engine
+    assert ensure_record(run, resources, DATA).engine == engine
 
 
 def test_a_run_of_an_older_recipe_can_be_read_and_is_not_trained_further(sweep):
@@ -50,7 +54,7 @@ def test_a_run_of_an_older_recipe_can_be_read_and_is_not_trained_further(sweep):
     old, new = locate_run(config, recipe=1), locate_run(config)
     assert old.layout.root != new.layout.root
     old.layout.root.mkdir(parents=True)
-    ensure_record(old, FEW)
+    ensure_record(old, FEW, DATA)
     assert open_run(old.layout.root)[0].fingerprint == old.fingerprint
 
 
@@ -58,8 +62,16 @@ def test_num_tasks_grows_and_never_shrinks(sweep):
     sizes = []
     for num_tasks in (4, 9, 2):
         run = locate_run(load_sweep(sweep, [f"benchmark.num_tasks={num_tasks}", "evaluation.at=null"]))
-        sizes.append(ensure_record(run, FEW).num_tasks)
+        sizes.append(ensure_record(run, FEW, DATA).num_tasks)
     assert sizes == [4, 9, 9]
+
+
+def test_a_run_goes_on_only_on_the_data_it_was_made_on(sweep):
+    run = locate_run(load_sweep(sweep))
+    assert ensure_record(run, FEW, DATA).provenance["dataset_digest"] == DATA.digest()
+    others = replace(DATA, test_labels=DATA.test_labels[::-1].copy())
+    with pytest.raises(RunFolderError, match="was made on synthetic with digest"):
+        ensure_record(run, FEW, others)
 
 
 def test_a_lock_is_seen_only_while_it_is_held(sweep):
@@ -72,7 +84,7 @@ def test_a_lock_is_seen_only_while_it_is_held(sweep):
 
 def test_run_names_resolve_by_path_and_by_name(sweep, tmp_path):
     run = locate_run(load_sweep(sweep))
-    ensure_record(run, FEW)
+    ensure_record(run, FEW, DATA)
     assert find_runs(tmp_path / "runs") == [run.layout.root]
     assert resolve_run(run.name, tmp_path / "runs") == run.layout.root
     assert resolve_run(str(run.layout.root), Path("elsewhere")) == run.layout.root

@@ -1,35 +1,37 @@
 """MLflow is a view of the run folder: complete, never doubled, never in the way."""
 
+import json
 import time
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import orchestrator.mlflow_views
 import orchestrator.tracking
+from core.errors import ConfigError, SupSupError
 from orchestrator.config import dotted_keys, load_sweep
 from orchestrator.evaluate import evaluate_run
-from orchestrator.run_folder import locate_run
+from orchestrator.failures import write_failures
+from orchestrator.jobs import Job
+from orchestrator.mlflow_views import TAG, VIEWS, encode, save_views
+from orchestrator.run_folder import locate_run, open_run
+from orchestrator.search import run_search
+from orchestrator.search_summary import draw_search
+from orchestrator.search_view import track_search
+from orchestrator.sessions import begin_session, read_sessions
 from orchestrator.sweep import run_sweep
-from orchestrator.tracked import TrackedEnd, TrackedRun, absolute_uri
-from orchestrator.tracking import MlflowTracker, make_tracker
-from orchestrator.ui import runs_page, start_server, stop_server
+from orchestrator.sync import sync_run
+from orchestrator.tracked import absolute_uri
+from orchestrator.tracking import MlflowTracker, Sender, make_tracker
+from orchestrator.ui import find_links, start_server, stop_server
 from tests.conftest import sweep_text
-from tests.orchestrator.fakes import Recorder, report
+from tests.orchestrator.fakes import Recorder
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations
 
-
-def tracked(folder: Path) -> TrackedRun:
-    return TrackedRun(
-        experiment="exp",
-        name="exp-01234567",
-        fingerprint="0" * 64,
-        created_s=1000.0,
-        params={"seed": 1, "benchmark.num_tasks": 3},
-        artifact_root=folder / "artifacts",
-        task_runs="none",
-    )
+NEVER = "http://127.0.0.1:9"  # nobody listens there
+TIMES = ("start", "end")
 
 
 def client_of(uri: str):
@@ -38,8 +40,20 @@ def client_of(uri: str):
     return MlflowClient(tracking_uri=uri)
 
 
-def only_run(client, experiment: str):
-    (run,) = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+def tracked_sweep(folder: Path, uri: str, name: str = "tiny.yaml", **changes: str) -> Path:
+    path = folder / name
+    path.write_text(sweep_text(folder / "runs", tracking=f"{{uri: '{uri}', figures: false}}", **changes))
+    return path
+
+
+def runs_of(client, kind: str, experiment: str = "tiny"):
+    found = client.get_experiment_by_name(experiment)
+    query = f"tags.`supsup.kind` = '{kind}'"
+    return [] if found is None else list(client.search_runs([found.experiment_id], query, max_results=1000))
+
+
+def only_sweep(client):
+    (run,) = runs_of(client, "sweep")
     return run
 
 
@@ -47,39 +61,191 @@ def points(client, run_id: str, key: str) -> list[tuple[int, int]]:
     return sorted((m.step, m.timestamp) for m in client.get_metric_history(run_id, key))
 
 
+def content(uri: str) -> dict[str, dict]:
+    """Return all that MLflow has, by the name of the run; ids, which every store makes anew, left out."""
+    client, found = client_of(uri), {}
+    for kind in ("sweep", "task"):
+        for run in runs_of(client, kind):
+            tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.parentRunId"}
+            history = [client.get_metric_history(run.info.run_id, key) for key in run.data.metrics]
+            found[run.info.run_name] = {
+                "status": run.info.status,
+                "start": run.info.start_time,
+                "end": run.info.end_time,
+                "params": run.data.params,
+                "tags": tags,
+                "has_parent": "mlflow.parentRunId" in run.data.tags,
+                "points": sorted((m.key, m.step, m.timestamp, m.value) for of in history for m in of),
+                "inputs": sorted((i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs),
+                "artifacts": sorted(
+                    file.path for at in ("", "report") for file in client.list_artifacts(run.info.run_id, at)
+                ),
+            }
+    return found
+
+
 @pytest.mark.slow
-def test_a_sweep_in_mlflow_is_one_run_complete_and_never_doubled(tmp_path):
-    """First run, the same again, grown: one experiment, one run, one point per task."""
+def test_a_sweep_and_its_tasks_in_mlflow_complete_and_never_doubled(tmp_path):
+    """First run, the same again, grown: one parent, a child per task, one point per task and k."""
     uri = f"sqlite:///{tmp_path}/store/mlflow.db"
-    path = tmp_path / "tiny.yaml"
-    path.write_text(sweep_text(tmp_path / "runs", tracking=f"{{uri: '{uri}'}}"))
+    path = tracked_sweep(tmp_path, uri)
     for settings, num_tasks in (([], 4), ([], 4), (["benchmark.num_tasks=6", "evaluation.at=[2,4,6]"], 6)):
-        config = load_sweep(path, settings)
         display = Recorder()
-        run_sweep(config, None, display)
+        run_sweep(load_sweep(path, settings), None, display)
         assert "MLflow" not in display.messages
         client = client_of(uri)
-        run = only_run(client, "tiny")
+        run = only_sweep(client)
         assert run.info.status == "FINISHED"
-        assert run.info.run_name == locate_run(config).name
-        for key in ("test_accuracy", "train_loss", "train_seconds", "density"):
+        for key in ("test_accuracy", "train_loss", "train_seconds", "density", "mask_bytes"):
             assert [s for s, _ in points(client, run.info.run_id, f"task/{key}")] == list(range(num_tasks))
         steps = [2, 4] if num_tasks == 4 else [2, 4, 6]
         assert [s for s, _ in points(client, run.info.run_id, "GG/accuracy")] == steps
         assert run.data.params["training.optimizer.lr"] == "0.01"
+        assert run.data.params["tracking.task_runs"] == "all"
         assert run.data.tags["supsup.num_tasks"] == str(num_tasks)
-        names = {f.path for f in client.list_artifacts(run.info.run_id)}
-        assert names == {"config.yaml", "tasks.parquet", "report"}
-        assert (tmp_path / "store" / "mlflow-artifacts" / "tiny").is_dir()
+        assert f"The run finished: {num_tasks} of {num_tasks} tasks" in run.data.tags["mlflow.note.content"]
+        children = runs_of(client, "task")
+        assert sorted(child.info.run_name for child in children) == [
+            f"task-{t:04d}" for t in range(num_tasks)
+        ]
+        assert {child.data.tags["mlflow.parentRunId"] for child in children} == {run.info.run_id}
+        assert {child.info.status for child in children} == {"FINISHED"}
+    names = {f.path for f in client.list_artifacts(run.info.run_id)}
+    assert names == {"config.yaml", "tasks.parquet", "report"}
+    assert (tmp_path / "store" / "mlflow-artifacts" / "tiny").is_dir()
+    check_lineage(run, load_sweep(path))
+    check_children(children, load_sweep(path))
+    assert run.data.metrics["system/cpu_utilization_percentage"] >= 0
+
+
+def check_lineage(run, config) -> None:
+    """The data set and the masks are there by digest: after 4 tasks, and after 6."""
+    record = open_run(locate_run(config).layout.root)[1]
+    inputs = {i.dataset.name: i for i in run.inputs.dataset_inputs}
+    assert set(inputs) == {"synthetic", "masks of 4 tasks", "masks of 6 tasks"}
+    assert record.provenance["dataset_digest"].startswith(inputs["synthetic"].dataset.digest)
+    assert run.data.tags["supsup.masks_digest"].startswith(inputs["masks of 6 tasks"].dataset.digest)
+    assert [tag.value for tag in inputs["masks of 6 tasks"].tags] == ["output"]
+
+
+def check_children(children, config) -> None:
+    stored = {row["task"]: row for row in locate_run(config).store.facts().to_pylist()}
+    for child in children:
+        row = stored[int(child.data.params["task"])]
+        assert child.data.metrics["test_accuracy"] == pytest.approx(row["test_accuracy"], abs=1e-6)
+        assert child.data.tags["supsup.mask_digest"] == row["digest"]
+
+
+@pytest.mark.slow
+def test_sync_makes_what_a_run_with_mlflow_up_would_have_made(tmp_path):
+    """Once with MLflow up, and then into an empty store from the run folder: equal, times included."""
+    live, later = (f"sqlite:///{tmp_path}/{name}.db" for name in ("live", "later"))
+    config = load_sweep(tracked_sweep(tmp_path, live))
+    run_sweep(config, None, Recorder())
+    root = locate_run(config).layout.root
+    assert sync_run(root, later, Recorder()) == (later, 4)
+    assert content(live) == content(later)
+    assert len(content(live)) == 5
+    assert sync_run(root, later, Recorder()) == (later, 0)
+    assert content(live) == content(later)
+
+
+@pytest.mark.slow
+def test_mlflow_down_for_a_whole_run_and_then_sync(tmp_path, monkeypatch):
+    """The same as a run of the sweep with MLflow up, but for the times and what is measured in them."""
+    up = f"sqlite:///{tmp_path}/up.db"
+    for folder, uri in ((tmp_path / "a", up), (tmp_path / "b", NEVER)):
+        folder.mkdir()
+        display = Recorder()
+        if uri == NEVER:
+            monkeypatch.setattr(orchestrator.tracking, "FLUSH_S", 0.5)
+        config = load_sweep(tracked_sweep(folder, uri))
+        assert run_sweep(config, None, display).failures == ()
+    assert "does not answer; training goes on" in display.messages
+    assert "`supsup sync " in display.messages
+    synced = f"sqlite:///{tmp_path}/synced.db"
+    sync_run(locate_run(config).layout.root, synced, Recorder())
+    assert timeless(content(up)) == timeless(content(synced))
+
+
+def timeless(found: dict[str, dict]) -> dict[str, dict]:
+    """Drop times, and what depends on where and when it ran."""
+    ours = ("storage.uri", "tracking.uri")
+    moving = ("supsup.worker", "supsup.folder", "mlflow.note.content")
+    return {
+        name: {
+            **{key: value for key, value in run.items() if key not in TIMES},
+            "params": {key: value for key, value in run["params"].items() if key not in ours},
+            "tags": {key: value for key, value in run["tags"].items() if key not in moving},
+            "points": [
+                (key, step, value)
+                for key, step, _, value in run["points"]
+                if "seconds" not in key and not key.startswith("system/")
+            ],
+        }
+        for name, run in found.items()
+    }
+
+
+@pytest.mark.slow
+def test_what_a_crash_left_running_is_put_right(tmp_path):
+    """Killed while a child run was being written, and with a session that never ended."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    config = load_sweep(tracked_sweep(tmp_path, uri))
+    run_sweep(config, None, Recorder())
+    run, record = open_run(locate_run(config).layout.root)
+    begin_session(run.layout)
+    sender = Sender(run, record, uri)
+    sender.open()
+    client = client_of(uri)
+    child = next(c for c in runs_of(client, "task") if c.data.params["task"] == "2")
+    client.update_run(child.info.run_id, status="RUNNING")
+    assert only_sweep(client).info.status == "RUNNING"
+    sync_run(run.layout.root, None, Recorder())
+    assert only_sweep(client).info.status == "KILLED"
+    assert Counter(c.info.status for c in runs_of(client, "task")) == {"FINISHED": 4}
+    run_sweep(config, None, Recorder())
+    assert only_sweep(client).info.status == "FINISHED"
+    assert [session.status for session in read_sessions(run.layout)] == ["FINISHED", None, "FINISHED"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task_runs", "names"), [("all", {0, 1, 2, 3}), ("failed", {3}), ("none", set())])
+def test_failed_tasks_have_runs_that_say_why_and_end_well_later(tmp_path, task_runs, names):
+    """Task 3 fails, is sent twice, and is trained then."""
+    from orchestrator.controller import Failure
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    config = load_sweep(tracked_sweep(tmp_path, uri), [f"tracking.task_runs={task_runs}"])
+    run_sweep(config, None, Recorder())
+    run, _ = open_run(locate_run(config).layout.root)
+    whole = run.layout.cohort(2, 3).read_bytes()
+    run.layout.cohort(2, 3).unlink()
+    last = Failure(job=Job(first=3, last=3), error=SupSupError("no luck\nat all"), num_attempts=4)
+    write_failures(run, [last])
+    other = f"sqlite:///{tmp_path}/other.db"
+    for _ in range(2):
+        sync_run(run.layout.root, other, Recorder())
+    client = client_of(other)
+    failed = names - {0, 1, 2} if task_runs != "none" else set()
+    children = {int(c.data.tags["supsup.task"]): c for c in runs_of(client, "task")}
+    assert set(children) == (names - {2})
+    assert {task for task, child in children.items() if child.info.status == "FAILED"} == failed
+    assert all(children[task].data.tags["supsup.error"] == "no luck" for task in failed)
+    assert only_sweep(client).data.tags["supsup.num_failed"] == "1"
+    run.layout.cohort(2, 3).write_bytes(whole)
+    write_failures(run, [])
+    sync_run(run.layout.root, other, Recorder())
+    ended = {int(c.data.tags["supsup.task"]): c for c in runs_of(client, "task")}
+    assert set(ended) == names
+    assert {child.info.status for child in ended.values()} <= {"FINISHED"}
+    assert not any("supsup.error" in child.data.tags for child in ended.values())
 
 
 @pytest.mark.slow
 def test_evaluating_adds_to_the_same_mlflow_run_and_does_not_finish_one_that_was_stopped(tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    path = tmp_path / "tiny.yaml"
-    evaluation = "{scenarios: [GNu], at: [2, 4]}"
-    path.write_text(sweep_text(tmp_path / "runs", tracking=f"{{uri: '{uri}'}}", evaluation=evaluation))
-    config = load_sweep(path)
+    config = load_sweep(tracked_sweep(tmp_path, uri, evaluation="{scenarios: [GNu], at: [2, 4]}"))
     run_sweep(config, None, Recorder())
     root = locate_run(config).layout.root
     keys = ["GNu/accuracy", "GNu/task_inference_accuracy"]
@@ -87,7 +253,7 @@ def test_evaluating_adds_to_the_same_mlflow_run_and_does_not_finish_one_that_was
         words = [f"evaluation.inference.{setting}" for setting in settings]
         evaluate_run(root, words, None, Recorder())
         client = client_of(uri)
-        run = only_run(client, "tiny")
+        run = only_sweep(client)
         assert run.info.status == status
         for key in keys:
             assert [s for s, _ in points(client, run.info.run_id, key)] == [2, 4]
@@ -96,67 +262,46 @@ def test_evaluating_adds_to_the_same_mlflow_run_and_does_not_finish_one_that_was
         locate_run(config).layout.cohort(2, 3).unlink(missing_ok=True)
 
 
-def test_sending_everything_again_changes_nothing_and_fills_what_is_missing(tmp_path):
+@pytest.mark.slow
+def test_a_search_is_one_run_above_those_of_its_points(tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    for known in ([report(0)], [report(0), report(1)], [report(0), report(1), report(2)]):
-        tracker = MlflowTracker(uri, pytest.fail)
-        tracker.open(tracked(tmp_path), known)
-        tracker.tasks([known[-1]])
-        assert tracker.close(TrackedEnd(status="FINISHED", metrics=(("GG/accuracy", 1, 0.5),)))
-    client = client_of(uri)
-    run = only_run(client, "exp")
-    assert points(client, run.info.run_id, "task/train_loss") == [(0, 10_000), (1, 11_000), (2, 12_000)]
-    assert points(client, run.info.run_id, "GG/accuracy") == [(1, 1_000_000)]
+    path = tracked_sweep(tmp_path, uri)
+    for rates, num_points in (("[0.01]", 2), ("[0.01,0.02]", 4)):
+        config = load_sweep(path, ["search.space.seed=[1,2]", f"search.space.training.optimizer.lr={rates}"])
+        display = Recorder()
+        results = run_search(config, None, display)
+        track_search(config, results, draw_search(config, results), display)
+        assert "MLflow" not in display.messages
+        client = client_of(uri)
+        (search,) = runs_of(client, "search")
+        sweeps = runs_of(client, "sweep")
+        assert len(sweeps) == num_points
+        assert {run.data.tags["mlflow.parentRunId"] for run in sweeps} == {search.info.run_id}
+        assert search.info.status == "FINISHED"
+        assert search.data.tags["space.training.optimizer.lr"] == str(json.loads(rates))
+        assert "search.json" in {file.path for file in client.list_artifacts(search.info.run_id)}
+    assert search.data.metrics["best/GG/accuracy"] == max(r.metrics["GG/accuracy"] for r in results)
 
 
-@pytest.mark.parametrize(("task_runs", "names"), [("all", {0, 1, 2}), ("failed", {2}), ("none", set())])
-def test_tasks_have_runs_of_their_own_where_wanted_and_never_two(tmp_path, task_runs, names):
-    """Twice the same: tasks 0 and 1 trained, task 2 failed."""
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    for _ in range(2):
-        tracker = MlflowTracker(uri, pytest.fail)
-        tracker.open(replace(tracked(tmp_path), task_runs=task_runs), [report(0), report(1)])
-        assert tracker.close(TrackedEnd(status="FAILED", failed=((2, "no luck"),)))
-    client = client_of(uri)
-    experiment = client.get_experiment_by_name("exp").experiment_id
-    (parent,) = client.search_runs([experiment], "tags.`supsup.kind` = 'sweep'")
-    children = client.search_runs([experiment], "tags.`supsup.kind` = 'task'")
-    assert {int(child.data.tags["supsup.task"]) for child in children} == names
-    assert len(children) == len(names)
-    assert parent.data.tags["supsup.num_failed"] == "1"
-    for child in children:
-        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        failed = child.data.tags["supsup.task"] == "2"
-        assert child.info.status == ("FAILED" if failed else "FINISHED")
-        assert child.data.tags.get("supsup.error") == ("no luck" if failed else None)
-
-
-def test_another_run_of_the_same_experiment_is_another_mlflow_run(tmp_path):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    for mark in "01":
-        tracker = MlflowTracker(uri, pytest.fail)
-        tracker.open(replace(tracked(tmp_path), fingerprint=mark * 64, name=f"exp-{mark}"), [])
-        assert tracker.close(TrackedEnd(status="FINISHED"))
-    client = client_of(uri)
-    assert len(client.search_runs([client.get_experiment_by_name("exp").experiment_id])) == 2
-
-
-def test_an_unreachable_mlflow_warns_once_and_delays_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(orchestrator.tracking, "FLUSH_S", 0.5)
+def test_an_unreachable_mlflow_warns_once_and_delays_nothing(sweep, monkeypatch):
     monkeypatch.setattr(orchestrator.tracking, "RETRY_S", 0.1)
+    run_sweep(load_sweep(sweep), None, Recorder())
+    run, record = open_run(locate_run(load_sweep(sweep)).layout.root)
     warnings: list[str] = []
-    tracker = MlflowTracker("http://127.0.0.1:9", warnings.append)
+    tracker = MlflowTracker(Sender(run, record, NEVER), warnings.append)
     start_s = time.monotonic()
-    tracker.open(tracked(tmp_path), [report(0)])
+    tracker.open()
     for task in range(1, 500):
-        tracker.tasks([report(task)])
+        tracker.tasks([task])
     assert time.monotonic() - start_s < 5  # MLflow alone would ask again for minutes
     deadline_s = time.monotonic() + 60
     while not warnings and time.monotonic() < deadline_s:
         time.sleep(0.05)
-    assert not tracker.close(TrackedEnd(status="FINISHED"))
+    assert not tracker.close(patience_s=0.5)
     assert len(warnings) == 1
-    assert "http://127.0.0.1:9 does not answer; training goes on" in warnings[0]
+    assert f"{NEVER} does not answer; training goes on" in warnings[0]
+    with pytest.raises(SupSupError, match="did not take tiny"):
+        sync_run(run.layout.root, NEVER, Recorder())
 
 
 @pytest.mark.slow
@@ -168,27 +313,36 @@ def test_mlflow_stopped_in_the_middle_of_a_run(tmp_path, monkeypatch):
     client_of(store).search_experiments()
     server, address = start_server(store, None)
     try:
-        path = tmp_path / "tiny.yaml"
-        path.write_text(sweep_text(tmp_path / "runs", tracking=f"{{uri: '{address}'}}"))
-        config = load_sweep(path, ["training.cohort_size=1"])
+        config = load_sweep(tracked_sweep(tmp_path, address), ["training.cohort_size=1"])
         display = StoppingDisplay(lambda: wait_then_stop(store, server))
         assert run_sweep(config, None, display).failures == ()
         assert "does not answer; training goes on" in display.messages
-        assert "the next `supsup run` of the same sweep sends the rest" in display.messages
+        assert "the next `supsup run` of the same sweep, sends the rest" in display.messages
         assert len(client_points(store)) < 4
+        monkeypatch.setattr(orchestrator.tracking, "FLUSH_S", 15.0)
         server, _ = start_server(store, int(address.rsplit(":", 1)[1]))
         again = Recorder()
         assert run_sweep(config, None, again).num_trained == 0
         assert "MLflow" not in again.messages
         assert [step for step, _ in client_points(store)] == [0, 1, 2, 3]
-        assert only_run(client_of(store), "tiny").info.status == "FINISHED"
+        assert only_sweep(client_of(store)).info.status == "FINISHED"
+        check_links(address, locate_run(config).fingerprint)
     finally:
         stop_server(server)
 
 
+def check_links(address: str, fingerprint: str) -> None:
+    links = find_links(address, "tiny", fingerprint)
+    assert list(links.views) == ["Sweep with its tasks", "Tasks, worst first", "Failed tasks"]
+    assert all("workflowType=machine_learning" in link for link in (links.runs, *links.views.values()))
+    assert only_sweep(client_of(address)).info.run_id in links.run
+    assert find_links(address).runs.endswith("/#/experiments")
+    assert find_links(address, "no such").views == {}
+
+
 def client_points(store: str) -> list[tuple[int, int]]:
     client = client_of(store)
-    return points(client, only_run(client, "tiny").info.run_id, "task/test_accuracy")
+    return points(client, only_sweep(client).info.run_id, "task/test_accuracy")
 
 
 def wait_then_stop(store: str, server) -> None:
@@ -200,13 +354,7 @@ def wait_then_stop(store: str, server) -> None:
 
 
 def has_points(store: str) -> bool:
-    client = client_of(store)
-    experiment = client.get_experiment_by_name("tiny")
-    return (
-        experiment is not None
-        and bool(client.search_runs([experiment.experiment_id]))
-        and bool(client_points(store))
-    )
+    return bool(runs_of(client_of(store), "sweep")) and bool(client_points(store))
 
 
 class StoppingDisplay(Recorder):
@@ -222,11 +370,69 @@ class StoppingDisplay(Recorder):
             action()
 
 
-def test_no_uri_means_no_tracking(tmp_path):
-    tracker = make_tracker(None, pytest.fail)
-    tracker.open(tracked(tmp_path), [])
-    tracker.tasks([report(0)])
-    assert tracker.close(TrackedEnd(status="FINISHED"))
+class Experiments:
+    """Stands for a client that keeps tags of one experiment."""
+
+    def __init__(self, *, is_broken: bool = False) -> None:
+        self.tags: dict[str, str] = {}
+        self.num_writes = 0
+        self._is_broken = is_broken
+
+    creation_time = 5
+
+    def get_experiment(self, experiment):
+        if self._is_broken:
+            raise RuntimeError("no tags here")
+        return self
+
+    def set_experiment_tag(self, experiment, key, value):
+        self.tags[key] = value
+        self.num_writes += 1
+
+
+def test_views_are_saved_once_and_never_fatal(monkeypatch):
+    client = Experiments()
+    assert save_views(client, "1")
+    assert save_views(client, "1")
+    assert client.num_writes == len(VIEWS)
+    assert {json.loads(value)["name"] for value in client.tags.values()} == {view.name for view in VIEWS}
+    assert not save_views(Experiments(is_broken=True), "1")
+    monkeypatch.setattr(orchestrator.mlflow_views, "mlflow_version", lambda: "3.99.0")
+    other = Experiments()
+    assert not save_views(other, "1")
+    assert other.tags == {}
+
+
+def test_a_view_is_what_mlflows_pages_unpack():
+    import base64
+    import zlib
+
+    worst = next(view for view in VIEWS if view.key == "supsup-worst")
+    packed = json.loads(encode(worst, 7))["state"].removeprefix("deflate;")
+    state = json.loads(zlib.decompress(base64.b64decode(packed)))
+    assert state["orderByKey"] == "metrics.`test_accuracy`"
+    assert state["orderByAsc"] is True
+    assert "metrics.`test_accuracy`" in state["selectedColumns"]
+    assert TAG.endswith(".")
+
+
+def test_no_uri_means_no_tracking(sweep):
+    config = load_sweep(sweep)
+    run_sweep(config, None, Recorder())
+    run, record = open_run(locate_run(config).layout.root)
+    tracker = make_tracker(run, record, pytest.fail)
+    tracker.open()
+    tracker.tasks([0])
+    assert tracker.close()
+    with pytest.raises(ConfigError, match=r"found tracking\.uri null"):
+        sync_run(run.layout.root, None, Recorder())
+
+
+@pytest.mark.parametrize(("num_tasks", "which"), [(5000, "all"), (5001, "failed")])
+def test_tasks_get_runs_by_default_unless_they_are_too_many(sweep, num_tasks, which):
+    config = load_sweep(sweep, [f"benchmark.num_tasks={num_tasks}", "evaluation.at=null"])
+    assert config.tracking.task_runs == which
+    assert load_sweep(sweep, ["tracking.task_runs=none"]).tracking.task_runs == "none"
 
 
 def test_relative_sqlite_paths_become_absolute(tmp_path, monkeypatch):
@@ -237,9 +443,3 @@ def test_relative_sqlite_paths_become_absolute(tmp_path, monkeypatch):
 
 def test_params_are_dotted():
     assert dotted_keys({"a": {"b": {"c": 1}}, "d": None}) == {"a.b.c": 1, "d": None}
-
-
-def test_the_link_opens_the_training_view():
-    assert runs_page("http://127.0.0.1:1", "7").endswith(
-        "/#/experiments/7/runs?workflowType=machine_learning"
-    )
