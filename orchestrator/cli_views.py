@@ -47,9 +47,11 @@ def export(
     """Write network and masks as safetensors files, or log them as an MLflow model that answers."""
     from orchestrator.status import resolve_run
 
-    root, console = resolve_run(run, storage), Console(soft_wrap=True, highlight=False)
     if out is None and not to_mlflow:
         raise ConfigError("export: found neither --out DIR nor --mlflow, expected one of them, or both")
+    if not to_mlflow and (register or alias or uri):
+        raise ConfigError("export: found --register, --alias or --uri, expected --mlflow beside them")
+    root, console = resolve_run(run, storage), Console(soft_wrap=True, highlight=False)
     if out is not None:
         _export_files(console, root, out, tasks, test_images)
     if to_mlflow:

@@ -40,6 +40,14 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
 
 
+def byte_words(size: float) -> str:
+    """Return bytes as people write them: 39.4 kB."""
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size:.0f} B"
+
+
 def say(console: Console, text: str) -> None:
     """Print one line as it is."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -7,13 +7,12 @@ from statistics import mean
 from typing import Any
 
 from rich.console import Console
-from rich.table import Column, Table
 
 from core.errors import first_line
 from orchestrator.controller import Failure
 from orchestrator.display import duration
 from orchestrator.evaluate import EvaluationResult
-from orchestrator.measured_tables import percent, say
+from orchestrator.measured_tables import byte_words, percent, say
 from orchestrator.run_folder import Run
 from orchestrator.status import RunStatus
 from orchestrator.sweep import SweepResult
@@ -21,14 +20,13 @@ from storage.mask_facts import MaskFacts, mask_facts
 from storage.places import AnyPath, ObjectPath
 
 NUM_NEXT = 3
+KEY_WIDTH = 12
 
 
 def print_overview(console: Console, result: SweepResult) -> None:
     """Print a table of what there is now, and the next three commands worth trying."""
-    table = Table(Column(style="bold"), Column(overflow="fold"), show_header=False, box=None)
-    for key, value in _rows(result, mask_facts(result.run.store)):
-        table.add_row(key, value)
-    console.print(table)
+    for key, value in _rows(result, mask_facts(result.run.store)):  # paths are for copying: never cut
+        say(console, f"{key:<{KEY_WIDTH}}{value}")
     say(console, "next:")
     for command, what in next_commands(result.run, result.failures)[:NUM_NEXT]:
         say(console, f"  {command}")
@@ -61,7 +59,7 @@ def _rows(result: SweepResult, facts: Sequence[MaskFacts]) -> list[tuple[str, st
 
 def _stored(facts: Sequence[MaskFacts]) -> str:
     sizes = [one.num_bytes for one in facts]
-    return f"{sum(sizes) / 1e6:,.2f} MB of masks, {mean(sizes) / 1e3:,.1f} kB each"
+    return f"{byte_words(sum(sizes))} of masks, {byte_words(mean(sizes))} each"
 
 
 def next_commands(run: Run, failures: Sequence[Failure]) -> list[tuple[str, str]]:

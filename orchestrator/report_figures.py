@@ -15,6 +15,7 @@ from orchestrator.figures import (
     new_figure,
     whole_numbers,
 )
+from orchestrator.measured_tables import byte_words
 from orchestrator.report_data import ReportData
 
 WIDE = (4.8, 3.0)
@@ -227,10 +228,12 @@ def draw_bytes(data: ReportData) -> Any:
     names, sizes = [name for name, _, _ in ways], [size for _, size, _ in ways]
     axis.barh(range(len(ways)), sizes, color=[colour for _, _, colour in ways], height=0.7)
     for row, size in enumerate(sizes):
-        axis.annotate(_bytes(size), (size, row), (4, 0), textcoords="offset points", va="center", fontsize=9)
+        axis.annotate(
+            byte_words(size), (size, row), (4, 0), textcoords="offset points", va="center", fontsize=9
+        )
     axis.set_yticks(range(len(ways)), names)
     axis.set_xlim(0, 1.2 * max(sizes))
-    axis.xaxis.set_major_formatter(lambda size, _: _bytes(size))
+    axis.xaxis.set_major_formatter(lambda size, _: byte_words(size))
     axis.xaxis.set_major_locator(MaxNLocator(4))
     axis.invert_yaxis()
     axis.grid(visible=False, axis="y")
@@ -310,10 +313,3 @@ def _time_unit(longest_s: float) -> tuple[float, str]:
     if longest_s > 3 * 3600:
         return 3600.0, "hours"
     return (60.0, "minutes") if longest_s > 180 else (1.0, "seconds")
-
-
-def _bytes(size: float) -> str:
-    for factor, unit in ((1e6, "MB"), (1e3, "kB")):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size:.0f} B"

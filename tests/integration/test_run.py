@@ -42,6 +42,7 @@ def test_the_run_folder_holds_what_the_contract_says(run):
     names = {p.relative_to(run.layout.root).as_posix() for p in run.layout.root.rglob("*") if p.is_file()}
     assert names == {
         "run.json",
+        "sessions.json",
         ".lock",
         "masks/cohort-00000-00001.parquet",
         "masks/cohort-00002-00003.parquet",

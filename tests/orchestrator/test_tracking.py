@@ -119,7 +119,7 @@ def test_a_sweep_and_its_tasks_in_mlflow_complete_and_never_doubled(tmp_path):
 
 
 def check_lineage(run, config) -> None:
-    """The data set and the masks are there by digest: after 4 tasks, and after 6."""
+    """Find data set and masks by digest, the masks as they were after 4 tasks and after 6."""
     record = open_run(locate_run(config).layout.root)[1]
     inputs = {i.dataset.name: i for i in run.inputs.dataset_inputs}
     assert set(inputs) == {"synthetic", "masks of 4 tasks", "masks of 6 tasks"}
