@@ -24,12 +24,15 @@ LONG_PAUSE_S = 60.0  # without any worker at work; longer ones are cut out of th
 
 @dataclass(frozen=True, kw_only=True)
 class Confusion:
-    """Inferences by true and inferred task, int64 [cells, cells]; ``width`` tasks to a cell."""
+    """Inferences by true and inferred task, int64 [cells, cells]; ``width`` tasks to a cell.
 
-    label: str
+    share_right: of all inferences, those that found the very task.
+    """
+
     k: int
     width: int
     counts: NDArray[np.int64]
+    share_right: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +177,11 @@ def _confusion(run: Run) -> Confusion | None:
             true, inferred = table["task"].to_numpy(), table["inferred_task"].to_numpy()
             num_tasks = int(max(true.max(), inferred.max())) + 1
             width = -(-num_tasks // MAX_CELLS)
-            counts = np.zeros((-(-num_tasks // width),) * 2, dtype=np.int64)
-            np.add.at(counts, (true // width, inferred // width), table["num_inferences"].to_numpy())
-            return Confusion(label=label, k=k, width=width, counts=counts)
+            cells = np.zeros((-(-num_tasks // width),) * 2, dtype=np.int64)
+            counts = table["num_inferences"].to_numpy()
+            np.add.at(cells, (true // width, inferred // width), counts)
+            right = float(counts[true == inferred].sum() / counts.sum())
+            return Confusion(k=k, width=width, counts=cells, share_right=right)
     return None
 
 

@@ -88,16 +88,13 @@ def draw_confusion(data: ReportData) -> Any:
     axis.grid(visible=False)
     shown = np.ma.masked_equal(confusion.counts, 0)
     end = len(confusion.counts) * confusion.width - 0.5
-    norm = LogNorm(vmin=1, vmax=max(2, confusion.counts.max()))
+    norm = LogNorm(vmin=1, vmax=max(10, confusion.counts.max()))
     image = axis.imshow(
         shown, norm=norm, cmap=SEQUENTIAL, extent=(-0.5, end, end, -0.5), interpolation="nearest"
     )
-    figure.colorbar(
-        image, ax=axis, label="inferences" + ("" if confusion.width == 1 else " a cell"), shrink=0.9
-    )
-    share = 100 * np.trace(confusion.counts) / confusion.counts.sum()
-    cell = "" if confusion.width == 1 else f", {confusion.width} tasks a cell"
-    axis.set_title(f"k = {confusion.k:,}{cell}; {share:.2f} % on the diagonal")
+    cell = "inferences" if confusion.width == 1 else f"inferences, {confusion.width} tasks a cell"
+    figure.colorbar(image, ax=axis, label=cell, shrink=0.9, format="{x:g}")
+    figure.suptitle(f"k = {confusion.k:,}: {100 * confusion.share_right:.2f} % right", fontsize=10)
     whole_numbers(axis)
     name_axes(axis, "task inferred", "true task")
     return figure
@@ -176,7 +173,7 @@ def draw_overlap(data: ReportData) -> Any:
     density = float(np.mean([one.density for one in data.facts]))
     chance = density / (2 - density)  # of two independent masks of that density
     off = data.overlap[~np.eye(num, dtype=bool)]
-    axis.set_title(f"mean {off.mean():.3f}; chance alone {chance:.3f}")
+    figure.suptitle(f"mean {off.mean():.3f}; chance alone {chance:.3f}", fontsize=10)
     name_axes(axis, "task", "task")
     return figure
 
@@ -205,7 +202,9 @@ def draw_time_line(data: ReportData) -> Any:
     axis.set_yticks(range(len(workers)), [f"{i + 1}" for i in range(len(workers))])
     axis.set_ylim(len(workers) - 0.4, -0.75)
     whole_s = max(spell.end_s for spell in line.spells)
-    axis.set_title(f"busy {100 * busy_s / (whole_s * len(workers)):.0f} % of the time from first to last")
+    figure.suptitle(
+        f"busy {100 * busy_s / (whole_s * len(workers)):.0f} % of the time from first to last", fontsize=10
+    )
     name_axes(axis, f"{unit} of training", "worker")
     return figure
 

@@ -29,9 +29,8 @@ def run_note(
     """Return the note."""
     return "\n\n".join(
         [
-            f"### {run.name}",
-            what_words(run, record),
             f"**{_verdict(run, record, facts, failed, status)}**",
+            what_words(run, record),
             *_measured_table(summary),
             *_worst(facts),
             _again(run, record),
