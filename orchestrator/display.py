@@ -69,7 +69,9 @@ class Tally:
     num_busy: int = 0
     num_ready: int = 0
     _num_new: int = 0
+    _last_s: float = 0.0
     start_s: float = field(default_factory=time.monotonic)
+    work_s: float | None = None
     _sum_accuracies: float = 0.0
     _num_accuracies: int = 0
     _last: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=NUM_LAST))
@@ -87,11 +89,18 @@ class Tally:
         """Count what is done."""
         self.num_done += num_done
         self._num_new += num_done
+        self._last_s = time.monotonic()
 
     def fail(self, num_tasks: int) -> None:
         """Count tasks given up on, or with 0 an attempt that is made again."""
         self.num_failed += num_tasks
         self.num_retried += num_tasks == 0
+
+    def staff_is(self, num_busy: int, num_ready: int) -> None:
+        """Note who is at work; the pace counts from the first one on."""
+        self.num_busy, self.num_ready = num_busy, num_ready
+        if num_busy and self.work_s is None:
+            self.work_s = time.monotonic()
 
     @property
     def elapsed_s(self) -> float:
@@ -102,9 +111,11 @@ class Tally:
         """Return rate and time left, as far as they are known."""
         if not self._num_new:
             return []
-        rate = self._num_new / self.elapsed_s
+        since_s = self.start_s if self.work_s is None else self.work_s
+        rate = self._num_new / max(self._last_s - since_s, 1e-6)
         left_s = max(0, self.num_total - self.num_done - self.num_failed) / rate
-        return [f"{60 * rate:.1f} {self.unit}/min", f"ETA {duration(left_s)}"]
+        left_s -= time.monotonic() - self._last_s  # jobs that are out have been at it since
+        return [f"{60 * rate:.1f} {self.unit}/min", f"ETA {duration(max(0.0, left_s))}"]
 
     def accuracy(self) -> list[str]:
         """Return the mean accuracy of what was trained in this phase."""
@@ -166,7 +177,7 @@ class LiveDisplay:
 
     def workers(self, num_busy: int, num_ready: int) -> None:
         """Keep for the next drawing."""
-        self._tally.num_busy, self._tally.num_ready = num_busy, num_ready
+        self._tally.staff_is(num_busy, num_ready)
 
     def message(self, text: str) -> None:
         """Print above the view."""
@@ -239,7 +250,8 @@ class PlainDisplay:
         self._tally.fail(num_tasks)
 
     def workers(self, num_busy: int, num_ready: int) -> None:
-        """Say nothing of it."""
+        """Keep for the pace."""
+        self._tally.staff_is(num_busy, num_ready)
 
     def message(self, text: str) -> None:
         """Print a line."""

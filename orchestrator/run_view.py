@@ -90,8 +90,7 @@ def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
             for key, step, value in metrics_by_k(summary, own) + _totals(facts) + _stream_curves(run)
         ),
         artifacts=(
-            (layout.config, None),
-            (layout.tasks, None),
+            *((path, None) for path in (layout.config, layout.tasks) if path.exists()),
             *((path, "report") for path in listed(layout.report)),
         ),
         failed=failed,

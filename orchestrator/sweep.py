@@ -16,7 +16,7 @@ from orchestrator.plan import plan_jobs
 from orchestrator.preflight import check_nodes
 from orchestrator.report import Measured, write_report
 from orchestrator.resources import find_resources
-from orchestrator.run_folder import Run, clean_temporaries, ensure_record, locate_run
+from orchestrator.run_folder import Resources, Run, clean_temporaries, ensure_record, locate_run
 from orchestrator.run_lock import locked
 from orchestrator.run_report import draw_or_say
 from orchestrator.stream_phase import train_stream
@@ -50,6 +50,7 @@ def run_sweep(
     if config.executor.address is not None:
         check_nodes(config.storage.uri, display)
     with locked(run.layout):
+        display.message(_begin_words(run, resources))
         clean_temporaries(run.layout)
         record = ensure_record(run, resources, dataset)
         verdict = _set_bad_files_aside(run, display)
@@ -68,6 +69,14 @@ def run_sweep(
             facts=run.store.facts().to_pylist(),
             elapsed_s=time.monotonic() - start_s,
         )
+
+
+def _begin_words(run: Run, resources: Resources) -> str:
+    kind, num_workers = run.config.executor.kind, resources.num_workers
+    where = (
+        "in this process" if kind == "inline" else f"on {num_workers} Ray worker{'s' * (num_workers != 1)}"
+    )
+    return f"{run.name}: {run.config.benchmark.num_tasks} tasks, {where}"
 
 
 def _train(phases: Phases, verdict: Verdict, *, only_failed: bool) -> tuple[int, tuple[Failure, ...]]:
