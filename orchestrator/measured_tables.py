@@ -40,6 +40,21 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
 
 
+MEASURED_HEADS = ("scenario", "inference", "k", "accuracy", "task right")
+
+
+def measured_rows(summary: Measured) -> list[tuple[str, str, str, str, str]]:
+    """Return the rows below ``MEASURED_HEADS`` of a summary.json, k ascending."""
+    rows = []
+    for key, by_label in summary.items():
+        for label, by_k in ({"task given": by_label} if key.startswith("GG") else by_label).items():
+            for k, metrics in sorted(by_k.items(), key=lambda item: int(item[0])):
+                right = metrics.get("task_inference_accuracy")
+                found = "" if right is None else percent(right)
+                rows.append((key, label, f"{int(k):,}", percent(metrics["accuracy"]), found))
+    return rows
+
+
 def byte_words(size: float) -> str:
     """Return bytes as people write them: 39.4 kB."""
     for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
-from orchestrator.measured_tables import percent
+from orchestrator.measured_tables import MEASURED_HEADS, measured_rows, percent
+from orchestrator.report import Measured
 from storage.mask_facts import MaskFacts
 
 MAX_ROWS = 50  # tasks in the table; the rest is in tasks.csv
@@ -40,7 +40,7 @@ def report_page(
     name: str,
     lead: str,
     *,
-    summary: dict[str, Any],
+    summary: Measured,
     figures: Sequence[Shown],
     facts: Sequence[MaskFacts],
     config: str,
@@ -52,7 +52,7 @@ def report_page(
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
         f"<title>{escape(name)}</title><style>{STYLE}</style></head><body>",
         f"<header><h1>{escape(name)}</h1><p>{escape(lead)}</p></header>",
-        _measured(summary),
+        _table(MEASURED_HEADS, rows) if (rows := measured_rows(summary)) else "",
         f"<main>{''.join(map(_figure, figures))}</main>",
         _tasks(facts),
         f"<details><summary>The sweep</summary><pre>{escape(config)}</pre></details>",
@@ -66,17 +66,6 @@ def _figure(shown: Shown) -> str:
     svg = shown.svg[shown.svg.index("<svg") :]
     label = f'role="img" aria-label="{escape(shown.heading)}"'
     return f"<figure><figcaption>{words}</figcaption>{svg.replace('<svg', f'<svg {label}', 1)}</figure>"
-
-
-def _measured(summary: dict[str, Any]) -> str:
-    rows = []
-    for key, by_label in summary.items():
-        for label, by_k in ({"task given": by_label} if key.startswith("GG") else by_label).items():
-            for k, metrics in sorted(by_k.items(), key=lambda item: int(item[0])):
-                right = metrics.get("task_inference_accuracy")
-                found = "" if right is None else percent(right)
-                rows.append([key, label, f"{int(k):,}", percent(metrics["accuracy"]), found])
-    return _table(["scenario", "inference", "k", "accuracy", "task right"], rows) if rows else ""
 
 
 def _tasks(facts: Sequence[MaskFacts]) -> str:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from statistics import mean
-from typing import Any
 
 from orchestrator.display import duration
-from orchestrator.measured_tables import percent
+from orchestrator.measured_tables import MEASURED_HEADS, measured_rows, percent
+from orchestrator.report import Measured
 from orchestrator.run_folder import Run
 from orchestrator.sessions import Session, Status
 from orchestrator.tracked import FailedTask
@@ -21,7 +21,7 @@ def run_note(
     record: RunRecord,
     *,
     facts: Sequence[MaskFacts],
-    summary: dict[str, Any],
+    summary: Measured,
     failed: Sequence[FailedTask],
     sessions: Sequence[Session],
     status: Status,
@@ -69,18 +69,10 @@ def _verdict(
     return f"{words}; {len(failed)} failed." if failed else f"{words}."
 
 
-def _measured_table(summary: dict[str, Any]) -> list[str]:
-    rows = []
-    for key, by_label in summary.items():
-        for label, by_k in ({"task given": by_label} if key.startswith("GG") else by_label).items():
-            for k, metrics in sorted(by_k.items(), key=lambda item: int(item[0])):
-                right = metrics.get("task_inference_accuracy")
-                cells = (key, label, k, percent(metrics["accuracy"]), "" if right is None else percent(right))
-                rows.append("| " + " | ".join(cells) + " |")
-    if not rows:
-        return []
-    heads = ("scenario", "inference", "k", "accuracy", "task right")
-    return ["\n".join(["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads), *rows])]
+def _measured_table(summary: Measured) -> list[str]:
+    rows = [f"| {' | '.join(cells)} |" for cells in measured_rows(summary)]
+    head = [f"| {' | '.join(MEASURED_HEADS)} |", "|" + " --- |" * len(MEASURED_HEADS)]
+    return ["\n".join(head + rows)] if rows else []
 
 
 def _worst(facts: Sequence[MaskFacts]) -> list[str]:

@@ -4,9 +4,10 @@ import io
 
 from rich.console import Console
 
+from orchestrator.cli_support import consoles
 from orchestrator.display import LiveDisplay, PlainDisplay, Tally, duration, make_display
 from orchestrator.jobs import Job
-from tests.orchestrator.fakes import done
+from tests.orchestrator.fakes import Clock, done
 
 
 def test_durations_read_like_a_clock():
@@ -51,3 +52,52 @@ def test_the_live_bar_shows_the_same_words():
     assert "4/4" in screen.getvalue()
     assert "mean accuracy 50.00 %" in screen.getvalue()
     assert "said" in screen.getvalue()
+
+
+def test_the_live_view_shows_who_works_what_ended_last_and_failures():
+    screen = io.StringIO()
+    display = LiveDisplay(Console(file=screen, force_terminal=True, width=100, height=24))
+    display.start("training", 8, 0, num_jobs=4)
+    display.workers(0, 0)
+    display._live.refresh()
+    assert "waiting for workers" in screen.getvalue()
+    display.workers(2, 2)
+    job = Job(first=0, last=1)
+    display.advance(job, done(job))
+    display.failed(0)
+    display.failed(2)
+    display.stop()
+    shown = screen.getvalue()
+    assert "1/4 jobs  2 of 2 workers busy" in shown
+    assert "last 1: 50.00 %, 0: 50.00 %" in shown
+    assert "2 failed  1 tried again" in shown
+
+
+def test_the_pace_counts_from_the_first_worker_to_the_last_job(monkeypatch):
+    """Workers came after 60 s; the last job ended 30 s later, and 10 s ago."""
+    clock = Clock()
+    monkeypatch.setattr("orchestrator.display.time.monotonic", clock)
+    tally = Tally(num_total=12)
+    clock.sleep(60)
+    tally.staff_is(1, 1)
+    clock.sleep(30)
+    tally.count(3)
+    clock.sleep(10)
+    assert tally.words() == "6.0 tasks/min  ETA 1:20"
+
+
+def test_quiet_says_messages_only():
+    pipe = io.StringIO()
+    display = make_display(Console(file=pipe), quiet=True)
+    display.start("training", 2, 0)
+    job = Job(first=0, last=1)
+    display.advance(job, done(job))
+    display.message("the disk is full")
+    assert pipe.getvalue() == "the disk is full\n"
+
+
+def test_plain_on_a_terminal_has_no_live_view_and_no_colour():
+    _, progress = consoles(quiet=False, plain=True, as_json=False)
+    assert progress.no_color
+    terminal = Console(file=io.StringIO(), force_terminal=True)
+    assert isinstance(make_display(terminal, plain=True), PlainDisplay)
