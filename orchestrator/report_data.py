@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -36,6 +37,17 @@ class Confusion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gaps:
+    """How much better the true task ranked than the best wrong one, float32, where it is known.
+
+    share_wrong: of all inferences, those that a wrong task won.
+    """
+
+    values: NDArray[np.float32]
+    share_wrong: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Spell:
     """A cohort on a worker: seconds since the run began, pauses cut out."""
 
@@ -57,8 +69,7 @@ class TimeLine:
 class ReportData:
     """All that is drawn; what a run does not have is empty or None.
 
-    by_k: scenario -> k -> metrics, with the run's own way of inference. gaps: k -> how much better
-    the true task ranked, float [inferences]. densities: float [tasks, layers]. overlap: the share of
+    by_k: scenario -> k -> metrics, with the run's own way of inference. gaps: by k. densities: float [tasks, layers]. overlap: the share of
     weights kept by both of two tasks among those kept by either, float [tasks, tasks], of ``compared``.
     """
 
@@ -66,7 +77,7 @@ class ReportData:
     facts: Sequence[MaskFacts]
     by_k: dict[str, dict[int, dict[str, float]]]
     confusion: Confusion | None
-    gaps: dict[int, NDArray[np.float32]]
+    gaps: dict[int, Gaps]
     objective: str
     layer_names: tuple[str, ...]
     densities: NDArray[np.float64]
@@ -185,7 +196,7 @@ def _confusion(run: Run) -> Confusion | None:
     return None
 
 
-def _gaps(run: Run) -> dict[int, NDArray[np.float32]]:
+def _gaps(run: Run) -> dict[int, Gaps]:
     label, num_batches, gaps = run.config.evaluation.way.label, test_batches(run), {}
     scenarios = run.config.evaluation.inferred_scenarios
     for k in _points(run) if scenarios else ():
@@ -196,7 +207,9 @@ def _gaps(run: Run) -> dict[int, NDArray[np.float32]]:
         except DamagedFileError:
             continue
         if "gap" in table.column_names and table["gap"].null_count < len(table):
-            gaps[k] = table["gap"].drop_null().to_numpy()
+            num_right = pc.sum(pc.equal(table["rank"], 1)).as_py() or 0
+            values = table["gap"].drop_null().to_numpy()
+            gaps[k] = Gaps(values=values, share_wrong=1 - num_right / len(table))
     return gaps
 
 

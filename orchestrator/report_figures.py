@@ -106,13 +106,13 @@ def draw_gap(data: ReportData) -> Any:
         return None
     figure, (axis,) = new_figure(1, WIDE)
     points = sorted(data.gaps)
-    cuts = np.array([np.percentile(data.gaps[k], [1, 25, 50, 75, 99]) for k in points])
+    cuts = np.array([np.percentile(data.gaps[k].values, [1, 25, 50, 75, 99]) for k in points])
     x = np.arange(len(points))
     axis.vlines(x, cuts[:, 0], cuts[:, 4], color=COLOURS[5], linewidth=3, label="98 % of inferences")
     axis.vlines(x, cuts[:, 1], cuts[:, 3], color=COLOURS[0], linewidth=9, label="half of them")
     axis.plot(x, cuts[:, 2], "D", color=COLOURS[4], markersize=5, label="median")
     for place, k in zip(x, points, strict=True):
-        wrong = 100 * float(np.mean(data.gaps[k] < 0))
+        wrong = 100 * data.gaps[k].share_wrong
         words = "none wrong" if wrong == 0 else f"{wrong:.2g} % wrong"
         axis.annotate(
             words, (place, cuts[place, 4]), (0, 5), textcoords="offset points", ha="center", fontsize=8
@@ -187,24 +187,23 @@ def draw_time_line(data: ReportData) -> Any:
     height = max(1.9, min(8.0, 0.9 + 0.32 * len(workers)))
     figure, (axis,) = new_figure(1, (WIDE[0], height))
     unit_s, unit = _time_unit(max(spell.end_s for spell in line.spells))
-    busy_s = 0.0
+    busy_s = present_s = 0.0
     for row, worker in enumerate(workers):
         spans = [
             (s.start_s / unit_s, (s.end_s - s.start_s) / unit_s) for s in line.spells if s.worker == worker
         ]
         colours = [COLOURS[0], COLOURS[5]] * (len(spans) // 2 + 1)
         axis.broken_barh(spans, (row - 0.38, 0.76), facecolors=colours[: len(spans)], linewidth=0)
-        busy_s += sum(width for _, width in spans) * unit_s
+        busy_s += sum(width for _, width in spans)
+        present_s += max(start + width for start, width in spans) - min(start for start, _ in spans)
     for at_s, pause_s in line.cuts:
         axis.axvline(at_s / unit_s, color=COLOURS[1], linestyle="--", linewidth=1.2)
         words = f"{pause_s / 60:,.0f} min pause"
         axis.annotate(words, (at_s / unit_s, -0.5), (3, 2), textcoords="offset points", fontsize=8)
     axis.set_yticks(range(len(workers)), [f"{i + 1}" for i in range(len(workers))])
     axis.set_ylim(len(workers) - 0.4, -0.75)
-    whole_s = max(spell.end_s for spell in line.spells)
-    figure.suptitle(
-        f"busy {100 * busy_s / (whole_s * len(workers)):.0f} % of the time from first to last", fontsize=10
-    )
+    busy = 100 * busy_s / present_s
+    figure.suptitle(f"busy {busy:.0f} % from each worker's first to its last cohort", fontsize=10)
     name_axes(axis, f"{unit} of training", "worker")
     return figure
 

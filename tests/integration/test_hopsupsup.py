@@ -13,6 +13,7 @@ from orchestrator.cli import app, call
 from orchestrator.config import load_sweep
 from orchestrator.phases import StoppedError
 from orchestrator.run_folder import locate_run
+from orchestrator.sessions import read_sessions
 from orchestrator.sweep import run_sweep
 from tests.conftest import sweep_text
 from tests.integration.test_streams import StopAfter
@@ -88,6 +89,7 @@ def test_with_the_masks_thrown_away_recovery_gives_the_same_answers(run, capsys)
     assert not run.layout.masks.exists()
     assert run.layout.tasks.read_bytes() == facts
     assert "GNs" in capsys.readouterr().out
+    assert read_sessions(run.layout)[-1].status == "FINISHED"  # nothing is missing that was ever wanted
 
 
 def test_without_masks_and_without_a_memory_the_user_is_told(run, capsys):
