@@ -31,7 +31,7 @@ from orchestrator.report import (
     write_report,
 )
 from orchestrator.resources import find_resources
-from orchestrator.run_folder import Run, clean_temporaries, open_run
+from orchestrator.run_folder import Run, check_dataset, clean_temporaries, open_run
 from orchestrator.run_lock import locked
 from orchestrator.run_report import draw_or_say
 from orchestrator.stream_figures import draw_stream
@@ -73,6 +73,7 @@ def evaluate_run(
         raise RunFolderError(f"{root} has no mask of task 0; run the sweep first")
     folder = data_folder if config.data_dir is None else Path(config.data_dir).expanduser()
     dataset = load_dataset(config.benchmark.dataset, folder)
+    check_dataset(run.layout, record, dataset)
     resources = find_resources(config.executor, connect=True)
     with locked(run.layout):
         clean_temporaries(run.layout)

@@ -130,8 +130,7 @@ def working(
         was_stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         with suppress(OSError):  # a full disk, say: the first error is the one to tell
             end_session(run.layout, "KILLED" if was_stopped else "FAILED")
-        # Who stops a job of a cluster kills it three seconds later.
-        tracker.close(patience_s=1.0 if was_stopped else None)
+        tracker.close(is_hurried=was_stopped)
         if isinstance(error, KeyboardInterrupt):
             raise StoppedError(_stopped_message(run)) from None
         raise

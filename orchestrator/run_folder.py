@@ -108,7 +108,7 @@ def ensure_record(run: Run, resources: Resources, dataset: Dataset) -> RunRecord
         return record
     record = read_run(run.layout)
     _check_record(run.layout, record, run)
-    _check_dataset(run.layout, record, dataset)
+    check_dataset(run.layout, record, dataset)
     if wanted > record.num_tasks:
         record = replace(record, num_tasks=wanted, config=config_values(run.config))
         write_run(run.layout, record)
@@ -147,7 +147,8 @@ def _check_record(layout: RunLayout, record: RunRecord, run: Run) -> None:
             )
 
 
-def _check_dataset(layout: RunLayout, record: RunRecord, dataset: Dataset) -> None:
+def check_dataset(layout: RunLayout, record: RunRecord, dataset: Dataset) -> None:
+    """Raise RunFolderError where a run was made on other data than ``dataset``."""
     made_on = record.provenance.get("dataset_digest")  # absent from runs of older versions
     found = dataset.digest() if made_on is not None else None
     if found != made_on:

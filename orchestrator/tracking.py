@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
+from orchestrator.pacing import Pace
 from orchestrator.run_folder import Run
 from orchestrator.run_view import tracked_end, tracked_run, tracked_tasks
 from orchestrator.system_samples import SystemSampler, read_samples
@@ -22,6 +23,7 @@ from storage.run_file import RunRecord
 
 RETRY_S = 5.0
 FLUSH_S = 15.0  # at the end, wait this long after the last thing that worked
+HURRY_S = 1.0  # the same for a run that was stopped: who stops a job kills it three seconds later
 SAMPLES_EVERY_S = 30.0
 MANY_RUNS = 100  # of tasks still to send at the end: some seconds, so it is said
 
@@ -39,10 +41,10 @@ class Tracker(Protocol):
         """Send newly trained tasks, whose files are on disk."""
         ...
 
-    def close(self, patience_s: float | None = None) -> bool:
+    def close(self, *, is_hurried: bool = False) -> bool:
         """End the run as the run folder says; tell whether everything was taken.
 
-        patience_s: to wait after the last thing that was taken; None for ``FLUSH_S``.
+        is_hurried: take a second or two, and leave out what ``supsup sync`` can send.
         """
         ...
 
@@ -56,21 +58,26 @@ class NullTracker:
     def tasks(self, tasks: Iterable[int]) -> None:
         """Do nothing."""
 
-    def close(self, patience_s: float | None = None) -> bool:
+    def close(self, *, is_hurried: bool = False) -> bool:
         """Have nothing left to send."""
-        del patience_s
+        del is_hurried
         return True
 
 
 @dataclass
 class Sender:
-    """Sends one run, step by step; what a step sent it does not send again. mlflow: once open."""
+    """Sends one run, step by step; what a step sent it does not send again.
+
+    mlflow: an ``orchestrator.mlflow_run.MlflowRun``, once open.
+    is_hurried: set from outside, leaves the runs of tasks that wait to the next start or to ``sync``.
+    """
 
     run: Run
     record: RunRecord
     uri: str
-    mlflow: Any = None  # orchestrator.mlflow_run.MlflowRun
+    mlflow: Any = None
     waiting: dict[int, TrackedTask] = field(default_factory=dict)
+    is_hurried: bool = False
 
     def open(self) -> None:
         """Find or make the run in MLflow."""
@@ -101,7 +108,7 @@ class Sender:
         end = read[0]
         yield self.samples
         yield partial(self.mlflow.log_end, end)
-        while self.waiting:
+        while self.waiting and not self.is_hurried:
             yield self.next_task
         yield from (partial(self.mlflow.tasks.log_failed, task) for task in end.failed)
         yield partial(self.mlflow.finish, end)
@@ -120,6 +127,7 @@ class MlflowTracker:
         self._last_success_s = time.monotonic()
         self._has_warned = False
         self._is_sent = False
+        self._rest_s = 0.0  # after the last task's run
         self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
 
     def open(self) -> None:
@@ -130,21 +138,26 @@ class MlflowTracker:
         """Queue trained tasks: their metrics by step, and their own runs."""
         self._trained.put(list(tasks))
 
-    def close(self, patience_s: float | None = None) -> bool:
-        """Wait while MLflow takes things, at most ``patience_s`` longer than it does, or Ctrl-C."""
-        limit_s = FLUSH_S if patience_s is None else patience_s
+    def close(self, *, is_hurried: bool = False) -> bool:
+        """Wait while MLflow takes things, until it has taken nothing for a while, or Ctrl-C."""
+        self._sender.is_hurried = is_hurried
         self._sampler.close()
         self._trained.put(None)
         self._last_success_s = time.monotonic()
         self._closing.set()
-        self._say_what_is_left()
+        if not is_hurried:
+            self._say_what_is_left()
         try:
-            while self._thread.is_alive() and time.monotonic() - self._last_success_s < limit_s:
-                self._thread.join(timeout=0.1)
-        except KeyboardInterrupt:
-            pass  # the run itself is done
+            self._wait(HURRY_S if is_hurried else FLUSH_S)
+        except KeyboardInterrupt:  # the run itself is done, and its end is soon sent
+            self._sender.is_hurried = True
+            self._wait(HURRY_S)
         self._abandoned.set()
-        return self._is_sent
+        return self._is_sent and not self._sender.waiting
+
+    def _wait(self, patience_s: float) -> None:
+        while self._thread.is_alive() and time.monotonic() - self._last_success_s < patience_s:
+            self._thread.join(timeout=0.1)
 
     def _say_what_is_left(self) -> None:
         num_left = len(self._sender.waiting)
@@ -162,7 +175,7 @@ class MlflowTracker:
         self._is_sent = True
 
     def _steps(self) -> Iterator[Step]:
-        sender, sampled_s = self._sender, time.monotonic()
+        sender, sampled_s, pace = self._sender, time.monotonic(), Pace()
         yield self._start_sampler
         yield sender.open
         yield partial(sender.add, None)
@@ -170,7 +183,9 @@ class MlflowTracker:
             if trained:
                 yield partial(sender.add, trained)
             elif sender.waiting:
+                started_s = time.monotonic()
                 yield sender.next_task
+                self._rest_s = pace.rest_s(time.monotonic() - started_s)
             if time.monotonic() - sampled_s > SAMPLES_EVERY_S:
                 sampled_s = time.monotonic()
                 yield sender.samples
@@ -184,7 +199,7 @@ class MlflowTracker:
     def _next_trained(self) -> list[int] | None:
         """Return tasks trained since, none after a while or where runs of tasks wait; None at the end."""
         try:
-            trained = self._trained.get(timeout=0.0 if self._sender.waiting else SAMPLES_EVERY_S)
+            trained = self._trained.get(timeout=self._rest_s if self._sender.waiting else SAMPLES_EVERY_S)
             while trained is not None and not self._trained.empty():
                 more = self._trained.get()
                 if more is None:

@@ -297,11 +297,30 @@ def test_an_unreachable_mlflow_warns_once_and_delays_nothing(sweep, monkeypatch)
     deadline_s = time.monotonic() + 60
     while not warnings and time.monotonic() < deadline_s:
         time.sleep(0.05)
-    assert not tracker.close(patience_s=0.5)
+    assert not tracker.close(is_hurried=True)
     assert len(warnings) == 1
     assert f"{NEVER} does not answer; training goes on" in warnings[0]
     with pytest.raises(SupSupError, match="did not take tiny"):
         sync_run(run.layout.root, NEVER, Recorder())
+
+
+@pytest.mark.slow
+def test_a_stopped_run_leaves_runs_of_tasks_to_the_next_start(tmp_path):
+    """Its own end is sent at once; the four runs that wait are not waited for."""
+    config = load_sweep(tracked_sweep(tmp_path, f"sqlite:///{tmp_path}/first.db"))
+    run_sweep(config, None, Recorder())
+    run, record = open_run(locate_run(config).layout.root)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    sender = Sender(run, record, uri)
+    sender.open()
+    sender.add(None)
+    sender.is_hurried = True
+    for step in sender.end():
+        step()
+    client = client_of(uri)
+    assert only_sweep(client).info.status == "FINISHED"
+    assert runs_of(client, "task") == []
+    assert sync_run(run.layout.root, uri, Recorder()) == (uri, 4)
 
 
 @pytest.mark.slow
