@@ -77,6 +77,12 @@ def find_runs(client: Any, experiment: str, query: str) -> Iterator[Any]:
             return
 
 
+def find_sweep(client: Any, experiment: str, fingerprint: str) -> Any:
+    """Return the run of a run folder, None where there is none: names are not unique, so by its tags."""
+    query = f"tags.`supsup.fingerprint` = '{fingerprint}' and tags.`supsup.kind` = 'sweep'"
+    return next(find_runs(client, experiment, query), None)
+
+
 def log_metrics(client: Any, run_id: str, metrics: Sequence[Metric]) -> None:
     """Log metrics of one run in batches that MLflow takes."""
     for batch in _batches(metrics, MAX_BATCH_METRICS):

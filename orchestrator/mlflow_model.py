@@ -18,7 +18,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from core.datasets import normalisation
 from core.errors import ConfigError, RunFolderError
 from core.specs import IMAGE_SHAPES
-from orchestrator.mlflow_client import connect, find_runs, mlflow_version
+from orchestrator.mlflow_client import connect, find_sweep, mlflow_version
 from orchestrator.run_folder import Run, open_run
 from orchestrator.run_lock import locked
 from orchestrator.tracked import absolute_uri
@@ -85,8 +85,7 @@ def _check(run: Run) -> None:
 def _mlflow_run(client: Any, run: Run, store: str) -> Any:
     """Return the sweep's run in MLflow. Raises RunFolderError."""
     experiment = client.get_experiment_by_name(run.config.name)
-    query = f"tags.`supsup.fingerprint` = '{run.fingerprint}' and tags.`supsup.kind` = 'sweep'"
-    found = None if experiment is None else next(find_runs(client, experiment.experiment_id, query), None)
+    found = None if experiment is None else find_sweep(client, experiment.experiment_id, run.fingerprint)
     if found is None:
         raise RunFolderError(
             f"{run.name} is not in MLflow at {store}; `supsup sync {run.layout.root}` sends it"

@@ -9,7 +9,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
 from orchestrator.mlflow_client import (
     connect,
     experiment_id,
-    find_runs,
+    find_sweep,
     log_metrics,
     log_new_params,
     milliseconds,
@@ -46,7 +46,8 @@ class MlflowRun:
         found = experiment_id(client, run.experiment, uri)
         save_views(client, found)
         parent = None if run.search is None else find_or_create_search(client, found, run.search)
-        run_id = _find_run(client, found, run) or _create_run(client, found, run)
+        known = find_sweep(client, found, run.fingerprint)
+        run_id = _create_run(client, found, run) if known is None else str(known.info.run_id)
         client.update_run(run_id, status="RUNNING")
         log_new_params(client, run_id, run.params)
         tags = run.tags | {PATH_TAG: run.name} | ({} if parent is None else {"mlflow.parentRunId": parent})
@@ -100,13 +101,6 @@ class MlflowRun:
     def finish(self, end: TrackedEnd) -> None:
         """Set how and when the run ended: the last thing that is sent."""
         self.client.set_terminated(self.run_id, status=end.status, end_time=milliseconds(end.ended_s))
-
-
-def _find_run(client: Any, experiment: str, run: TrackedRun) -> str | None:
-    """MLflow's names are not unique, so a run is known by its tags."""
-    query = f"tags.`supsup.fingerprint` = '{run.fingerprint}' and tags.`supsup.kind` = 'sweep'"
-    found = next(find_runs(client, experiment, query), None)
-    return None if found is None else str(found.info.run_id)
 
 
 def _create_run(client: Any, experiment: str, run: TrackedRun) -> str:

@@ -105,7 +105,7 @@ def find_links(address: str, experiment: str | None = None, fingerprint: str | N
     """
     if experiment is None:
         return Links(runs=f"{address}/#/experiments")
-    from orchestrator.mlflow_client import connect, find_runs
+    from orchestrator.mlflow_client import connect, find_sweep
     from orchestrator.mlflow_views import VIEWS, save_views
 
     client = connect(address)
@@ -113,8 +113,7 @@ def find_links(address: str, experiment: str | None = None, fingerprint: str | N
     if found is None:
         return Links(runs=f"{address}/#/experiments")
     page = f"{address}/#/experiments/{found.experiment_id}/runs"
-    query = f"tags.`supsup.fingerprint` = '{fingerprint}' and tags.`supsup.kind` = 'sweep'"
-    run = next(find_runs(client, found.experiment_id, query), None) if fingerprint else None
+    run = find_sweep(client, found.experiment_id, fingerprint) if fingerprint else None
     views = VIEWS if save_views(client, found.experiment_id) else ()
     plain = f"{page}?workflowType=machine_learning"
     return Links(
@@ -122,6 +121,15 @@ def find_links(address: str, experiment: str | None = None, fingerprint: str | N
         views={view.name: f"{plain}&viewStateShareKey={view.key}" for view in views},
         run=None if run is None else f"{page}/{run.info.run_id}?workflowType=machine_learning",
     )
+
+
+def _links_or_address(address: str, *names: str) -> Links:
+    """Return the links, or the address alone of a server that does not answer as expected."""
+    try:
+        return find_links(address, *names)
+    # Pages are looked at, whatever our links to them met.
+    except Exception:
+        return Links(runs=address)
 
 
 def serve_ui(
@@ -137,17 +145,14 @@ def serve_ui(
     process, address = (None, uri) if uri.startswith("http") else start_server(uri, port)
     try:
         names = (run.config.name, run.fingerprint) if run else ()
-        links = find_links(address, *names)
+        links = _links_or_address(address, *names)
         for name, link in {**links.views, "all runs": links.runs, "this run": links.run}.items():
             if link:
                 say(console, f"{name}: {link}")
         if show:
             webbrowser.open(next(iter(links.views.values()), links.runs))
         if process is not None:
-            say(
-                console,
-                f"MLflow {'and its store ' + uri if run is None else 'of ' + run.name}; Ctrl-C ends it",
-            )
+            say(console, "Ctrl-C ends it")
             process.wait()
     except KeyboardInterrupt:
         pass

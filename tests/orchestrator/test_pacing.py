@@ -1,13 +1,16 @@
 """The writer rests while workers fill the machine, and does not where a processor is free."""
 
-from collections import namedtuple
+from typing import NamedTuple
 
 import pytest
 
 import orchestrator.pacing
 from orchestrator.pacing import Pace
 
-Times = namedtuple("Times", ["user", "idle"])
+
+class Times(NamedTuple):
+    user: float
+    idle: float
 
 
 @pytest.mark.parametrize(
