@@ -3,7 +3,7 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test test-units test-runs check bench clean
 
 help:
 	@echo "make install   make $(VENV) with the supsup command, exact versions"
@@ -22,8 +22,15 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(VENV)/bin/supsup run sweeps/digits_10.yaml
 
+# Two at once: what computes, and what starts processes and mostly waits for them.
 test: $(READY)
-	$(PYTHON) -m pytest
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-units test-runs
+
+test-units: $(READY)
+	$(PYTHON) -m pytest tests/core tests/storage tests/contracts
+
+test-runs: $(READY)
+	$(PYTHON) -m pytest --ignore=tests/core --ignore=tests/storage --ignore=tests/contracts
 
 check: $(READY)
 	$(PYTHON) -m ruff format --check .
