@@ -50,7 +50,7 @@ class RunStatus:
     def state(self) -> str:
         """Whether a controller is at work, and else how it stands."""
         if self.holder:
-            return f"running ({self.holder})"
+            return "running"
         return "finished" if self.num_done == self.num_tasks else "stopped"
 
     @property

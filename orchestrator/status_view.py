@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import count
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -53,11 +52,10 @@ def _view(roots: Sequence[AnyPath]) -> RenderableType:
 
 
 def _table(roots: Sequence[AnyPath]) -> Table:
-    # Names are for copying: never cut.
-    name, state = Column("run", min_width=max(len(root.name) for root in roots)), Column("state", min_width=8)
-    table = Table(
-        name, "done", "failed", "left", "accuracy", "rate", "ETA", state, box=SIMPLE_HEAD, pad_edge=False
-    )
+    # Names are for copying: never cut. Narrow gaps, so that all of it fits into 80 columns.
+    name = Column("run", min_width=max(len(root.name) for root in roots))
+    heads = ("done", "failed", "left", "accuracy", "rate", "ETA", "state")
+    table = Table(name, *heads, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for root in roots:
         try:
             found = run_status(root)
@@ -82,9 +80,13 @@ def _table(roots: Sequence[AnyPath]) -> Table:
 
 def _details(found: RunStatus) -> Iterator[RenderableType]:
     if found.num_tasks and found.holder:
-        yield ProgressBar(total=found.num_tasks, completed=found.num_done)
-    if found.holder and found.num_workers:
-        yield Text(f"{found.num_workers} workers stored something in the last ten minutes")
+        line = Table.grid(expand=True)
+        line.add_row(ProgressBar(total=found.num_tasks, completed=found.num_done))
+        yield line
+    if found.holder:
+        yield Text(
+            f"at work: {found.holder}; {found.num_workers} workers stored masks in the last ten minutes"
+        )
     if found.last:
         yield Text("last " + ", ".join(f"{task}: {percent(accuracy)}" for task, accuracy in found.last))
     if found.error is not None:
