@@ -24,10 +24,12 @@ demo: $(READY)
 
 # Two at once: what computes, and what starts processes and mostly waits for them.
 test: $(READY)
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-units test-runs
+	@$(MAKE) --no-print-directory --jobs=2 test-units test-runs
 
+# Shown whole when it ends, so that the lines of the other half stay readable.
 test-units: $(READY)
-	$(PYTHON) -m pytest tests/core tests/storage tests/contracts
+	@$(PYTHON) -m pytest tests/core tests/storage tests/contracts > .test-units.log 2>&1; code=$$?; \
+	cat .test-units.log; rm -f .test-units.log; exit $$code
 
 test-runs: $(READY)
 	$(PYTHON) -m pytest --ignore=tests/core --ignore=tests/storage --ignore=tests/contracts
