@@ -1,5 +1,6 @@
 """The MLflow runs of tasks, children of the sweep's: found by tag, so never two for one task."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +40,11 @@ class TaskRuns:
 
     def log(self, task: TrackedTask) -> None:
         """Give a trained task its finished run: metrics, tags and times, in one batch."""
-        run_id, was = self._run_id(task.task, task.started_s), self.known[task.task][1]
-        end = milliseconds(task.finished_s)
+        is_new = task.task not in self.known
+        run_id = self._run_id(task.task, task.started_s, task.tags)
+        was, end = self.known[task.task][1], milliseconds(task.finished_s)
         metrics = [Metric(key, value, end, 0) for key, value in task.metrics.items()]
-        tags = [RunTag(key, value) for key, value in task.tags.items()]
+        tags = [] if is_new else [RunTag(key, value) for key, value in task.tags.items()]
         self.client.log_batch(run_id, metrics=metrics, params=self._params(task.task), tags=tags)
         if was == "FAILED":
             self.client.delete_tag(run_id, ERROR_TAG)
@@ -52,7 +54,7 @@ class TaskRuns:
         """Mark a task's run as failed, with the first line of why."""
         if self.run.task_runs == "none" or self.known.get(task.task, ("", ""))[1] == "FINISHED":
             return
-        run_id = self._run_id(task.task, task.failed_s)
+        run_id = self._run_id(task.task, task.failed_s, {})
         tags = [RunTag(ERROR_TAG, task.error[:MAX_TAG_CHARS])]
         self.client.log_batch(run_id, params=self._params(task.task), tags=tags)
         self._end(task.task, "FAILED", milliseconds(task.failed_s))
@@ -65,7 +67,8 @@ class TaskRuns:
     def _params(self, task: int) -> list[Param]:
         return [Param("task", str(task)), Param("seed", str(self.run.params.get("seed")))]
 
-    def _run_id(self, task: int, start_s: float) -> str:
+    def _run_id(self, task: int, start_s: float, more: Mapping[str, str]) -> str:
+        """Return a task's run, made where there is none; ``more`` tags cost least at once."""
         if task not in self.known:
             tags = {
                 "mlflow.parentRunId": self.parent,
@@ -74,6 +77,7 @@ class TaskRuns:
                 "supsup.sweep": self.run.experiment,
                 "supsup.fingerprint": self.run.fingerprint,
                 PATH_TAG: f"{self.run.name}/task-{task:07d}",
+                **more,
             }
             start, name = milliseconds(start_s), f"task-{task:04d}"
             made = self.client.create_run(self.experiment, start_time=start, tags=tags, run_name=name)
