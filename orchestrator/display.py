@@ -146,13 +146,41 @@ class Tally:
         return f"last {words}" if words else ""
 
 
-class LiveDisplay:
-    """A view of a few lines that is drawn anew four times a second."""
+class _Counting:
+    """What displays have in common: a phase's counts."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live: Live | None = None
         self._verb, self._tally = "", Tally()
+
+    def advance(self, job: Job, result: JobResult) -> None:
+        """Count a finished job."""
+        self._tally.add(job, result)
+        self._counted()
+
+    def count(self, num_done: int) -> None:
+        """Count what is done."""
+        self._tally.count(num_done)
+        self._counted()
+
+    def failed(self, num_tasks: int) -> None:
+        """Count a failure; a message tells of it."""
+        self._tally.fail(num_tasks)
+
+    def workers(self, num_busy: int, num_ready: int) -> None:
+        """Keep for the pace and the next drawing."""
+        self._tally.staff_is(num_busy, num_ready)
+
+    def _counted(self) -> None:
+        """Show more done, where that is not drawn anyway."""
+
+
+class LiveDisplay(_Counting):
+    """A view of a few lines that is drawn anew four times a second."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._live: Live | None = None
 
     def start(
         self, verb: str, num_total: int, num_done: int, unit: str = "tasks", *, num_jobs: int = 0
@@ -162,22 +190,6 @@ class LiveDisplay:
         self._verb, self._tally = verb, Tally(num_total, num_done, unit, num_jobs)
         self._live = Live(self, console=self._console, refresh_per_second=REFRESHES_PER_S)
         self._live.start(refresh=True)
-
-    def advance(self, job: Job, result: JobResult) -> None:
-        """Count a finished job."""
-        self._tally.add(job, result)
-
-    def count(self, num_done: int) -> None:
-        """Count what is done."""
-        self._tally.count(num_done)
-
-    def failed(self, num_tasks: int) -> None:
-        """Count a failure."""
-        self._tally.fail(num_tasks)
-
-    def workers(self, num_busy: int, num_ready: int) -> None:
-        """Keep for the next drawing."""
-        self._tally.staff_is(num_busy, num_ready)
 
     def message(self, text: str) -> None:
         """Print above the view."""
@@ -221,12 +233,12 @@ def _bar(verb: str, tally: Tally) -> Table:
     return table
 
 
-class PlainDisplay:
+class PlainDisplay(_Counting):
     """Lines for a file or a pipe, at most one every two seconds."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._verb, self._tally, self._shown_s = "", Tally(), 0.0
+        super().__init__(console)
+        self._shown_s = 0.0
 
     def start(
         self, verb: str, num_total: int, num_done: int, unit: str = "tasks", *, num_jobs: int = 0
@@ -235,24 +247,6 @@ class PlainDisplay:
         self._verb, self._tally = verb, Tally(num_total, num_done, unit, num_jobs)
         self._line()
 
-    def advance(self, job: Job, result: JobResult) -> None:
-        """Say how far it is, unless it was said just now."""
-        self._tally.add(job, result)
-        self._line_if_due()
-
-    def count(self, num_done: int) -> None:
-        """Say how far it is, unless it was said just now."""
-        self._tally.count(num_done)
-        self._line_if_due()
-
-    def failed(self, num_tasks: int) -> None:
-        """Count a failure for the next line; the message tells of it."""
-        self._tally.fail(num_tasks)
-
-    def workers(self, num_busy: int, num_ready: int) -> None:
-        """Keep for the pace."""
-        self._tally.staff_is(num_busy, num_ready)
-
     def message(self, text: str) -> None:
         """Print a line."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -260,7 +254,8 @@ class PlainDisplay:
     def stop(self) -> None:
         """Have nothing to take down."""
 
-    def _line_if_due(self) -> None:
+    def _counted(self) -> None:
+        """Say how far it is, unless it was said just now."""
         is_last = self._tally.num_done >= self._tally.num_total
         if is_last or time.monotonic() - self._shown_s >= PLAIN_INTERVAL_S:
             self._line()

@@ -32,6 +32,11 @@ def _each_task(failure: Failure) -> list[dict[str, int]]:
     return [{"task": task} for task in failure.job.tasks]
 
 
+def reason(row: dict[str, Any]) -> str:
+    """Return the first line of why a task failed; of an error without words its kind."""
+    return str(row["error"] or row["kind"]).splitlines()[0]
+
+
 def read_failures(run: Run) -> list[dict[str, Any]]:
     """Return the tasks that failed in the last run.
 

@@ -21,7 +21,7 @@ from core.specs import IMAGE_SHAPES
 from orchestrator.mlflow_client import connect, find_sweep, mlflow_version
 from orchestrator.run_folder import Run, open_run
 from orchestrator.run_lock import locked
-from orchestrator.tracked import absolute_uri
+from orchestrator.tracked import chosen_store
 from storage.bank_file import num_leading
 from storage.layout import RunLayout
 from storage.places import AnyPath
@@ -55,10 +55,7 @@ def export_model(root: AnyPath, uri: str | None, name: str | None, alias: str | 
         raise ConfigError("--alias: an alias belongs to a registered name; give --register NAME too")
     run, _ = open_run(root)
     _check(run)
-    chosen = uri or run.config.tracking.uri
-    if chosen is None:
-        raise ConfigError(f"{run.name}: found tracking.uri null, expected a store; name one with --uri")
-    store = absolute_uri(chosen)
+    store = chosen_store(run.name, uri, run.config.tracking.uri)
     client = connect(store)
     with locked(run.layout), _logging_to(client, store, _mlflow_run(client, run, store)):
         model_uri, model_version = _log(run, name)
@@ -132,9 +129,9 @@ def _copy_run(run: Run, folder: Path) -> None:
     """Copy run.json and the mask files of the leading tasks."""
     target, places = RunLayout(folder), run.store.locate()
     target.masks.mkdir(parents=True)
-    (folder / "run.json").write_bytes(run.layout.run_file.read_bytes())
+    target.run_file.write_bytes(run.layout.run_file.read_bytes())
     for path in dict.fromkeys(places[task] for task in range(num_leading(run.store))):
-        (folder / "masks" / path.name).write_bytes(path.read_bytes())
+        (target.masks / path.name).write_bytes(path.read_bytes())
 
 
 def _copy_code(folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ from orchestrator.measured_tables import byte_words, percent, say
 from orchestrator.run_folder import Run
 from orchestrator.status import RunStatus
 from orchestrator.sweep import SweepResult
-from storage.mask_facts import MaskFacts, mask_facts
+from storage.mask_facts import MaskFacts
 from storage.places import AnyPath, ObjectPath
 
 NUM_NEXT = 3
@@ -25,7 +25,7 @@ KEY_WIDTH = 12
 
 def print_overview(console: Console, result: SweepResult) -> None:
     """Print a table of what there is now, and the next three commands worth trying."""
-    for key, value in _rows(result, mask_facts(result.run.store)):  # paths are for copying: never cut
+    for key, value in _rows(result):  # paths are for copying: never cut
         say(console, f"{key:<{KEY_WIDTH}}{value}")
     say(console, "next:")
     for command, what in next_commands(result.run, result.failures)[:NUM_NEXT]:
@@ -33,8 +33,8 @@ def print_overview(console: Console, result: SweepResult) -> None:
         say(console, f"      {what}")
 
 
-def _rows(result: SweepResult, facts: Sequence[MaskFacts]) -> list[tuple[str, str]]:
-    run, num_trained, failures = result.run, result.num_trained, result.failures
+def _rows(result: SweepResult) -> list[tuple[str, str]]:
+    run, facts, num_trained, failures = result.run, result.facts, result.num_trained, result.failures
     what = "tasks" if run.config.training.is_given else "masks"
     now = f"trained {num_trained} {what}" if num_trained else "trained nothing"
     done = f"{len(facts)} {what} are there; {now} in {duration(result.elapsed_s)}"

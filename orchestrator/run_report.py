@@ -53,6 +53,7 @@ def draw_or_say(run: Run, record: RunRecord, display: Display) -> None:
         return
     try:
         draw_report(run, record)
+    # A drawing is no part of what was measured: whatever it raises is told.
     except Exception as error:
         again = f"`supsup report {run.layout.root}` tries again"
         display.message(f"the report was not drawn ({first_line(error)[:200]}); {again}")

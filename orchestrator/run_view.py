@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from core.masks import joint_digest
 from orchestrator.config import build_sweep, dotted_keys
-from orchestrator.failures import read_failures
+from orchestrator.failures import read_failures, reason
 from orchestrator.report import metrics_by_k, read_summary
 from orchestrator.run_folder import Run
 from orchestrator.run_note import run_note
@@ -137,7 +137,7 @@ def _failed(run: Run, record: RunRecord) -> tuple[FailedTask, ...]:
     return tuple(
         FailedTask(
             task=row["task"],
-            error=row["error"].splitlines()[0] if row["error"] else row["kind"],
+            error=reason(row),
             failed_s=row.get("failed_s", record.created_s),
         )
         for row in read_failures(run)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from core.errors import RunFolderError, first_line
 from core.task_stream import num_decisions
-from orchestrator.failures import read_failures
+from orchestrator.failures import read_failures, reason
 from orchestrator.run_folder import Run, open_run
 from orchestrator.run_lock import is_locked, lock_holder
 from orchestrator.stream_log import num_expected_masks
@@ -87,7 +87,7 @@ def run_status(root: AnyPath) -> RunStatus:
         mean_accuracy=sum(one.test_accuracy for one in facts) / len(facts) if facts else None,
         last=tuple((one.task, one.test_accuracy) for one in latest),
         num_workers=len({one.worker for one in recent}),
-        error=failures[0]["error"].splitlines()[0] if failures and failures[0]["error"] else None,
+        error=reason(failures[0]) if failures else None,
     )
 
 

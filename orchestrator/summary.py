@@ -12,7 +12,7 @@ from orchestrator.config import SweepConfig
 from orchestrator.controller import Failure
 from orchestrator.display import duration
 from orchestrator.evaluate import EvaluationResult
-from orchestrator.measured_tables import print_measured, say
+from orchestrator.measured_tables import percent, print_measured, say
 from orchestrator.overview import print_overview, short
 from orchestrator.plan import plan_jobs
 from orchestrator.resources import find_resources
@@ -125,18 +125,21 @@ def verify_and_print(console: Console, root: AnyPath, *, repair: bool) -> bool:
 
 
 def _task_table(result: SweepResult) -> Table:
-    rows = sorted(result.facts, key=lambda row: row["task"])
+    rows = result.facts
     is_given = result.run.config.training.is_given
     title = f"{result.run.name}: {len(rows)} {'tasks' if is_given else 'masks'}"
     if len(rows) > MAX_TASK_ROWS:
-        rows = sorted(rows, key=lambda row: row["test_accuracy"])[:NUM_WORST]
+        rows = sorted(rows, key=lambda one: one.test_accuracy)[:NUM_WORST]
         title += f", the {NUM_WORST} worst"
     named = ("task", "accuracy (GG)") if is_given else ("mask", "accuracy on its task")
     table = Table(*named, "train loss", "density", "train seconds", title=title)
-    for row in rows:
-        accuracy, loss = f"{100 * row['test_accuracy']:.2f} %", f"{row['train_loss']:.3f}"
+    for one in rows:
         table.add_row(
-            str(row["task"]), accuracy, loss, f"{row['density']:.3f}", f"{row['train_seconds']:.2f}"
+            str(one.task),
+            percent(one.test_accuracy),
+            f"{one.train_loss:.3f}",
+            f"{one.density:.3f}",
+            f"{one.train_seconds:.2f}",
         )
     return table
 

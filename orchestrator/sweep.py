@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from core.datasets import load_dataset
 from orchestrator.config import SweepConfig
@@ -20,18 +19,19 @@ from orchestrator.run_folder import Resources, Run, clean_temporaries, ensure_re
 from orchestrator.run_lock import locked
 from orchestrator.run_report import draw_or_say
 from orchestrator.stream_phase import train_stream
+from storage.mask_facts import MaskFacts, mask_facts
 from storage.verify import Verdict, quarantine, verify_masks
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """What a run came to. measured: as in summary.json. facts: one row per task."""
+    """What a run came to. measured: as in summary.json. facts: of each task, in order."""
 
     run: Run
     num_trained: int
     failures: tuple[Failure, ...]
     measured: Measured
-    facts: list[dict[str, Any]]
+    facts: list[MaskFacts]
     elapsed_s: float
 
 
@@ -66,7 +66,7 @@ def run_sweep(
             num_trained=num_trained,
             failures=failures + evaluation_failures,
             measured=measured,
-            facts=run.store.facts().to_pylist(),
+            facts=mask_facts(run.store),
             elapsed_s=time.monotonic() - start_s,
         )
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from core.errors import ConfigError, SupSupError, first_line
+from core.errors import SupSupError, first_line
 from orchestrator.display import Display
 from orchestrator.run_folder import open_run
 from orchestrator.run_lock import locked
-from orchestrator.tracked import absolute_uri
+from orchestrator.tracked import chosen_store
 from orchestrator.tracking import Sender
 from storage.places import AnyPath
 
@@ -18,11 +18,9 @@ def sync_run(root: AnyPath, uri: str | None, display: Display) -> tuple[str, int
     while a controller is at work, SupSupError where MLflow does not take it.
     """
     run, record = open_run(root)
-    store = uri or run.config.tracking.uri
-    if store is None:
-        raise ConfigError(f"{run.name}: found tracking.uri null, expected a store; name one with --uri")
+    store = chosen_store(run.name, uri, run.config.tracking.uri)
     with locked(run.layout):
-        sender = Sender(run, record, absolute_uri(store))
+        sender = Sender(run, record, store)
         try:
             num_sent = sum(_send(sender, display))
         except SupSupError:
@@ -35,7 +33,7 @@ def sync_run(root: AnyPath, uri: str | None, display: Display) -> tuple[str, int
             ) from error
         finally:
             display.stop()
-    return sender.uri, num_sent
+    return store, num_sent
 
 
 def _send(sender: Sender, display: Display) -> Iterator[int]:

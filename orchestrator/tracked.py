@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.errors import ConfigError
 from orchestrator.config_sections import TaskRuns
 from orchestrator.sessions import Status
 from storage.places import AnyPath
@@ -79,6 +80,17 @@ class TrackedSearch:
     artifacts: tuple[AnyPath, ...]
     note: str
     status: Status
+
+
+def chosen_store(name: str, asked: str | None, configured: str | None) -> str:
+    """Return the absolute URI of the store asked for, else of the run's own. Raises ConfigError.
+
+    name: of the run. configured: its ``tracking.uri``.
+    """
+    uri = asked or configured
+    if uri is None:
+        raise ConfigError(f"{name}: found tracking.uri null, expected a store; name one with --uri")
+    return absolute_uri(uri)
 
 
 def absolute_uri(uri: str) -> str:

@@ -156,8 +156,7 @@ class MaskStore:
 
     def provenance(self, path: AnyPath) -> dict[str, Any]:
         """Return what was recorded of the file's making: versions, device, engine, time."""
-        metadata = self.open(path).schema_arrow.metadata
-        return dict(json.loads(metadata[b"supsup.provenance"]))
+        return _provenance(self.open(path))
 
     def file_facts(self, path: AnyPath) -> tuple[list[dict[str, Any]], dict[str, Any], list[int]]:
         """Return a file's rows without their bits, its provenance, and the stored bytes of each mask.
@@ -169,8 +168,7 @@ class MaskStore:
         bits = SCHEMA.get_field_index("bits")
         groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
         sizes = [group.column(bits).total_compressed_size for group in groups]
-        made = json.loads(file.schema_arrow.metadata[b"supsup.provenance"])
-        return rows, dict(made), sizes
+        return rows, _provenance(file), sizes
 
     def open(self, path: AnyPath) -> pq.ParquetFile:
         """Open a mask file of this run. Raises DamagedFileError or ForeignFileError."""
@@ -220,6 +218,10 @@ class MaskStore:
                 raise ForeignFileError(
                     f"{path} belongs to another run: {key} is {value[:80]!r}, expected {expected[:80]!r}"
                 )
+
+
+def _provenance(file: pq.ParquetFile) -> dict[str, Any]:
+    return dict(json.loads(file.schema_arrow.metadata[b"supsup.provenance"]))
 
 
 def _owned(table: pa.Table, path: AnyPath, places: dict[int, AnyPath]) -> pa.Table:

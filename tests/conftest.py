@@ -28,6 +28,13 @@ def mnist_folder() -> Path:
     return Path(folder)
 
 
+def supsup(*arguments: Any) -> int:
+    """Run our command in this process and return its exit code."""
+    from orchestrator.cli import app, call
+
+    return call(app, [str(argument) for argument in arguments])
+
+
 def tiny_spec(**changes: Any) -> RunSpec:
     """Return a run of the synthetic data set on a network of 36-16-8 that learns in 60 steps."""
     parts: dict[str, Any] = {

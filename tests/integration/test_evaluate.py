@@ -17,18 +17,13 @@ import pytest
 
 from core.benchmarks import task_view
 from core.datasets import load_dataset
-from orchestrator.cli import app, call
 from orchestrator.config import load_sweep
 from orchestrator.predict import load_predictor
 from orchestrator.run_folder import locate_run
-from tests.conftest import sweep_text
+from tests.conftest import supsup, sweep_text
 
 SUPSUP = Path(sys.executable).with_name("supsup")
 ALL = "{scenarios: [GG, GNs, GNu], at: [2, 4], inference: {objective: H}}"
-
-
-def supsup(*arguments) -> int:
-    return call(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture

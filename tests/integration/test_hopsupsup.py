@@ -9,13 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator import recovery_work
-from orchestrator.cli import app, call
 from orchestrator.config import load_sweep
 from orchestrator.phases import StoppedError
 from orchestrator.run_folder import locate_run
 from orchestrator.sessions import read_sessions
 from orchestrator.sweep import run_sweep
-from tests.conftest import sweep_text
+from tests.conftest import supsup, sweep_text
 from tests.integration.test_streams import StopAfter
 from tests.orchestrator.fakes import Recorder
 
@@ -26,10 +25,6 @@ LINES = {
     "training": "{epochs: 5, batch_size: 32, optimizer: {kind: sgd}, cohort_size: 2}",
     "evaluation": "{scenarios: [GG, GNs], hopfield: {batch_size: 16, lr: 200.0, gamma: 1.5e-2}}",
 }
-
-
-def supsup(*arguments) -> int:
-    return call(app, [str(argument) for argument in arguments])
 
 
 def write_sweep(folder, name="runs"):

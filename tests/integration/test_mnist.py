@@ -29,9 +29,9 @@ def test_two_tasks_reach_the_expected_accuracy_and_their_masks_alone_reproduce_i
     ]
     config = load_sweep(SWEEP, settings)
     result = run_sweep(config, mnist_folder, Recorder())
-    assert min(row["test_accuracy"] for row in result.facts) >= 0.92
-    assert max(row["test_accuracy"] for row in result.facts) <= 0.945
-    assert all(0.495 < row["density"] < 0.52 for row in result.facts)
+    assert min(one.test_accuracy for one in result.facts) >= 0.92
+    assert max(one.test_accuracy for one in result.facts) <= 0.945
+    assert all(0.495 < one.density < 0.52 for one in result.facts)
     given, inferred = result.measured["GG"]["2"], result.measured["GNu"]["one_shot-G-1"]["2"]
     assert inferred["task_inference_accuracy"] == 1.0
     assert inferred["accuracy"] == given["accuracy"]

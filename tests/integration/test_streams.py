@@ -11,13 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.cli import app, call
 from orchestrator.config import load_sweep
 from orchestrator.run_folder import locate_run
 from orchestrator.stream_log import finished_log, score_rows
 from orchestrator.sweep import run_sweep
 from storage.files import temporaries
-from tests.conftest import sweep_text
+from tests.conftest import supsup, sweep_text
 from tests.integration.test_crash import start
 from tests.orchestrator.fakes import Recorder
 
@@ -26,10 +25,6 @@ TRAINING = (
     "{task_identity: none, steps: 60, batch_size: 16, optimizer: {kind: rmsprop, lr: 3.0e-3}, "
     "stream: {return_share: 0.5}, allocation: {decide_every: 15, epsilon: 0.35, rollback: true}, cohort_size: 2}"
 )
-
-
-def supsup(*arguments) -> int:
-    return call(app, [str(argument) for argument in arguments])
 
 
 def write_sweep(folder: Path, name: str = "stream", **changes) -> Path:

@@ -6,19 +6,14 @@ import re
 import pytest
 
 from core.errors import ConfigError
-from orchestrator.cli import app, call
 from orchestrator.config import load_sweep
 from orchestrator.run_folder import locate_run
 from orchestrator.search import run_search
 from orchestrator.search_points import plan_points, search_folder
-from tests.conftest import sweep_text
+from tests.conftest import supsup, sweep_text
 from tests.orchestrator.fakes import Recorder
 
 GRID = ["search.space.training.steps=[20,40]", "search.space.seed=[1,2]"]
-
-
-def supsup(*arguments) -> int:
-    return call(app, [str(argument) for argument in arguments])
 
 
 def test_points_are_all_combinations_in_the_order_of_the_file(sweep):

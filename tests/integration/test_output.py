@@ -1,0 +1,89 @@
+"""What the commands print: JSON, nothing, tables, completions."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from orchestrator.cli import app
+from orchestrator.config import load_sweep
+from orchestrator.run_folder import locate_run
+from tests.conftest import supsup
+
+
+@pytest.fixture
+def run(sweep):
+    assert supsup("run", sweep, "--quiet") == 0
+    return locate_run(load_sweep(sweep))
+
+
+def test_json_is_all_of_stdout_and_progress_goes_elsewhere(sweep, capfd):
+    assert supsup("run", sweep, "--json") == 0
+    shown = capfd.readouterr()
+    result = json.loads(shown.out)
+    assert result["num_trained"] == 4
+    assert result["failures"] == []
+    assert result["measured"]["GG"]["4"]["accuracy"] > 0.9
+    assert "training 4/4 tasks" in shown.err
+    assert supsup("evaluate", result["folder"], "--json") == 0
+    assert "GNu" in json.loads(capfd.readouterr().out)["measured"]
+
+
+def test_quiet_says_nothing_of_a_run_that_goes_well_but_its_messages(sweep, capfd):
+    assert supsup("run", sweep, "--quiet") == 0
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert "training" not in shown.err.replace("training.", "")
+
+
+def test_the_end_says_what_there_is_and_three_commands_to_try(sweep, capfd):
+    assert supsup("run", sweep) == 0
+    shown = capfd.readouterr().out
+    root = locate_run(load_sweep(sweep)).layout.root
+    assert f"run folder  {root}\n" in shown  # whole, for copying
+    after = shown.partition("next:\n")[2].splitlines()
+    assert [line.split()[0] for line in after[::2]] == ["supsup"] * 3
+
+
+def test_status_of_one_run_as_a_table_as_json_and_watched_to_its_end(run, capfd):
+    storage = ("--storage", run.layout.root.parent)
+    for options in ((), ("--watch",)):
+        assert supsup("status", run.name, *options, *storage) == 0
+        shown = capfd.readouterr().out
+        assert "4/4" in shown
+        assert "finished" in shown
+        assert "last " in shown
+    assert supsup("status", "--json", *storage) == 0
+    (row,) = json.loads(capfd.readouterr().out)
+    assert (row["num_done"], row["num_left"], row["state"]) == (4, 0, "finished")
+
+
+def test_the_shell_completes_commands_and_runs(run):
+    """As bash asks: the words so far, and which of them is being typed."""
+    command = [sys.executable.replace("python", "supsup")]
+    for words, expected in (("supsup sta", ["status"]), (f"supsup verify {run.name[:6]}", [run.name])):
+        env = os.environ | {
+            "_SUPSUP_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+        }
+        done = subprocess.run(
+            command, env=env, cwd=run.layout.root.parent.parent, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.split() == expected
+
+
+def test_names_of_runs_and_keys_of_a_sweep_are_completed(run, sweep):
+    import typer
+
+    from orchestrator.cli_support import complete_run, complete_setting
+
+    context = typer.Context(typer.main.get_command(app))
+    context.params = {"storage": str(run.layout.root.parent), "sweep": str(sweep)}
+    assert complete_run(context, "ti") == [run.name]
+    assert complete_run(context, "other") == []
+    keys = complete_setting(context, "training.opt")
+    assert "training.optimizer.lr=" in keys
+    assert all(key.startswith("training.optimizer.") for key in keys)
