@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from core.benchmark_specs import BenchmarkSpec
 from core.datasets import Dataset
 from core.seeding import stream
-from core.specs import BenchmarkSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,39 +21,62 @@ class TaskView:
     """One task's view of a data set.
 
     input_gather: int64 [D], index into the D flat pixels; D itself means a blank (zero) pixel.
-    train_rows, test_rows: int64, indices of the images, test rows in file order.
+    train_rows, test_rows: int64, indices of the images, test rows in file order. test_rows count
+    among the training images where ``test_on`` is ``validation``, which train_rows leave out.
+    classes: of the data set, in the order of the task's local labels; None: labels are global.
     """
 
     input_gather: NDArray[np.int64]
     train_rows: NDArray[np.int64]
     test_rows: NDArray[np.int64]
+    classes: NDArray[np.int64] | None = None
 
 
 def task_view(spec: BenchmarkSpec, dataset: Dataset, task: int, *, seed: int) -> TaskView:
     """Return the view of ``task``; it depends on (spec, seed, task) and never on num_tasks."""
-    train_rows = np.arange(len(dataset.train_labels))
-    test_rows = np.arange(len(dataset.test_labels))
-    if spec.kind == "split":
-        assert spec.classes_per_task is not None
-        first = task * spec.classes_per_task
-        last = first + spec.classes_per_task
-        train_rows = np.flatnonzero((dataset.train_labels >= first) & (dataset.train_labels < last))
-        test_rows = np.flatnonzero((dataset.test_labels >= first) & (dataset.test_labels < last))
+    gather = input_gather(spec, dataset.image_shape, task, seed=seed)
+    if spec.kind != "split":
+        train_rows, test_rows = np.arange(len(dataset.train_labels)), np.arange(len(dataset.test_labels))
+        return TaskView(input_gather=gather, train_rows=train_rows, test_rows=test_rows)
+    classes = task_classes(spec, task, seed=seed)
+    train_rows = np.flatnonzero(np.isin(dataset.train_labels, classes))
+    train_rows, held_out = _without_validation(spec, train_rows, task, seed)
+    test_rows = np.flatnonzero(np.isin(dataset.test_labels, classes))
     return TaskView(
-        input_gather=input_gather(spec, dataset.image_shape, task, seed=seed),
+        input_gather=gather,
         train_rows=train_rows,
-        test_rows=test_rows,
+        test_rows=held_out if spec.test_on == "validation" else test_rows,
+        classes=classes if spec.labels == "local" else None,
     )
 
 
+def task_classes(spec: BenchmarkSpec, task: int, *, seed: int) -> NDArray[np.int64]:
+    """Return the data set's classes of a ``split`` task, int64 [classes_per_task]."""
+    assert spec.classes_per_task is not None, "split fills it"
+    order = np.arange(spec.dataset_classes)
+    if spec.class_order == "shuffled":
+        order = stream(seed, "classes").permutation(order)
+    return order[task * spec.classes_per_task : (task + 1) * spec.classes_per_task]
+
+
+def _without_validation(
+    spec: BenchmarkSpec, rows: NDArray[np.int64], task: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cut a task's training images into those that train and those held out, both in file order."""
+    num_held_out = round((spec.validation or 0) * len(rows))
+    drawn = stream(seed, "validation", task).permutation(rows) if num_held_out else rows
+    return np.sort(drawn[num_held_out:]), np.sort(drawn[:num_held_out])
+
+
 def input_gather(
-    spec: BenchmarkSpec, image_shape: tuple[int, int], task: int, *, seed: int
+    spec: BenchmarkSpec, image_shape: tuple[int, ...], task: int, *, seed: int
 ) -> NDArray[np.int64]:
-    """Return the pixel index of ``task``, int64 [D] with D = height * width."""
+    """Return the pixel index of ``task``, int64 [D] with D = height * width, times 3 in colour."""
     num_pixels = math.prod(image_shape)
     if spec.kind == "rotated":
         assert spec.angle_step_deg is not None
-        return rotation_gather(image_shape, task * spec.angle_step_deg)
+        height, width = image_shape
+        return rotation_gather((height, width), task * spec.angle_step_deg)
     if spec.kind == "split":
         return np.arange(num_pixels)
     if spec.permutation == "original":

@@ -1,28 +1,36 @@
 """Data sets, kept as the uint8 arrays their publishers released.
 
 digits comes with scikit-learn; MNIST and Fashion-MNIST are IDX files (see
-``idx_files``); synthetic is made from a fixed stream, for tests.
+``idx_files``), CIFAR-100 a binary archive (``cifar_files``); synthetic is made from a fixed
+stream, for tests. A folder of images is a list of files, decoded when they are asked for.
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.benchmark_specs import NUM_CLASSES, BenchmarkSpec
+from core.cifar_files import load_cifar100
 from core.errors import DataError
 from core.idx_files import load_idx
+from core.image_files import find_images
 from core.seeding import stream
-from core.specs import NUM_CLASSES
 
-# (scale, mean, std) of each data set; MNIST's as in the paper, the others those of their
-# training images, the synthetic one's round numbers.
-NORMALISATION = {
+PerChannel = float | tuple[float, ...]
+# (scale, mean, std) of each data set; those of MNIST, CIFAR-100 and folders of images as in the
+# paper's experiments, the others those of their training images, the synthetic one's round numbers.
+NORMALISATION: dict[str, tuple[float, PerChannel, PerChannel]] = {
     "mnist": (255.0, 0.1307, 0.3081),
     "fashion_mnist": (255.0, 0.2860, 0.3530),
     "digits": (16.0, 0.3055, 0.3762),
     "synthetic": (255.0, 0.5, 0.25),
+    "cifar100": (255.0, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
+    "image_folder": (255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
 
@@ -30,9 +38,10 @@ NORMALISATION = {
 class Dataset:
     """Images and labels in file order, never shuffled.
 
-    train_images, test_images: uint8 [N, height, width], 0 .. ``scale``.
+    train_images, test_images: uint8 [N, height, width] or [N, 3, height, width], 0 .. ``scale``; of a
+    folder [0, 3, height, width], and train_files, test_files name one file an image.
     train_labels, test_labels: int64 [N].
-    A network sees (pixel / scale - mean) / std.
+    A network sees (pixel / scale - mean) / std, mean and std by channel where there are three.
     """
 
     name: str
@@ -42,18 +51,21 @@ class Dataset:
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.int64]
     scale: float
-    mean: float
-    std: float
+    mean: PerChannel
+    std: PerChannel
+    train_files: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
+    files_digest: str | None = None
 
     @property
-    def image_shape(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return self.train_images.shape[1], self.train_images.shape[2]
+    def image_shape(self) -> tuple[int, ...]:
+        """Height and width in pixels, after the channels where there are three."""
+        return self.train_images.shape[1:]
 
     @property
     def num_inputs(self) -> int:
-        """Pixels of a flat image."""
-        return self.image_shape[0] * self.image_shape[1]
+        """Values of a flat image."""
+        return math.prod(self.image_shape)
 
     @property
     def num_bytes(self) -> int:
@@ -62,7 +74,12 @@ class Dataset:
         return sum(array.nbytes for array in arrays)
 
     def digest(self) -> str:
-        """Return the sha256 of images and labels in the order of the fields, hex."""
+        """Return the sha256 of images and labels in the order of the fields, hex.
+
+        Of a folder: of the names and sizes of its files, which are too many to read.
+        """
+        if self.files_digest is not None:
+            return self.files_digest
         whole = hashlib.sha256()
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             little = array.astype(array.dtype.newbyteorder("<"), copy=False)
@@ -70,17 +87,24 @@ class Dataset:
         return whole.hexdigest()
 
 
-def load_dataset(name: str, folder: Path | None = None) -> Dataset:
-    """Load a data set by name.
+def load_dataset(benchmark: BenchmarkSpec | str, folder: Path | None = None) -> Dataset:
+    """Load the data set of a benchmark, or one by its name.
 
     folder: where the user keeps data sets; None looks in the cache, then downloads.
     Raises DataError when files are missing or damaged.
     """
+    name = benchmark if isinstance(benchmark, str) else benchmark.dataset
     if name == "digits":
         return _digits()
     if name == "synthetic":
         return _synthetic()
-    train_images, train_labels, test_images, test_labels = load_idx(name, folder)
+    if name == "image_folder":
+        assert isinstance(benchmark, BenchmarkSpec), "a folder has no data set's name"
+        return _image_folder(benchmark, folder)
+    if name == "cifar100":
+        (train_images, train_labels), (test_images, test_labels) = load_cifar100(folder)
+    else:
+        train_images, train_labels, test_images, test_labels = load_idx(name, folder)
     return Dataset(
         name=name,
         num_classes=NUM_CLASSES[name],
@@ -92,12 +116,29 @@ def load_dataset(name: str, folder: Path | None = None) -> Dataset:
     )
 
 
-def normalisation(name: str) -> tuple[float, float, float]:
+def _image_folder(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
+    files = find_images(folder, benchmark.folder or "", benchmark.dataset_classes)
+    none = np.empty((0, *benchmark.image_shape), dtype=np.uint8)
+    return Dataset(
+        name=benchmark.folder or "",
+        num_classes=benchmark.dataset_classes,
+        train_images=none,
+        train_labels=files.train_labels,
+        test_images=none,
+        test_labels=files.test_labels,
+        train_files=files.train,
+        test_files=files.test,
+        files_digest=files.digest,
+        **_normalised("image_folder"),
+    )
+
+
+def normalisation(name: str) -> tuple[float, PerChannel, PerChannel]:
     """Return (scale, mean, std): a network sees (pixel / scale - mean) / std."""
     return NORMALISATION[name]
 
 
-def _normalised(name: str) -> dict[str, float]:
+def _normalised(name: str) -> dict[str, Any]:
     return dict(zip(("scale", "mean", "std"), NORMALISATION[name], strict=True))
 
 

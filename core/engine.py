@@ -15,11 +15,12 @@ import torch
 
 from core.optimizers import Optimizer
 from core.packed_sums import has_numba
-from core.specs import Engine, TrainingSpec
+from core.specs import Engine, MaskSpec, TrainingSpec
+from core.top_k import THRESHOLD
 from core.training import Step, eager_step
 
 
-def make_step(training: TrainingSpec, engine: Engine) -> Step:
+def make_step(training: TrainingSpec, engine: Engine, rule: MaskSpec = THRESHOLD) -> Step:
     """Return the training step of ``engine``; compilation happens at its first call.
 
     Raises ImportError when ``fused`` cannot run here: it needs numba, and torch's matrix product.
@@ -30,7 +31,7 @@ def make_step(training: TrainingSpec, engine: Engine) -> Step:
         from core.fused_step import FusedStep
 
         return Step(FusedStep(training.optimizer), tasks_at_once=1)
-    step = eager_step(Optimizer(training.optimizer))
+    step = eager_step(Optimizer(training.optimizer), rule)
     if engine == "eager":
         return Step(step)
     # Not in /tmp, which is emptied: workers and later runs then compile nothing.

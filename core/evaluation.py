@@ -18,7 +18,7 @@ from core.evaluation_batches import InferredRows, blank_rows
 from core.gradients import forward
 from core.inputs import Pixels, gather_inputs
 from core.specs import TEST_BATCH_SIZE
-from core.superposition import Bank, mask_weights
+from core.superposition import mask_weights
 from core.task_inference import TaskSearch, infer_tasks
 
 CHUNK_IMAGES = 1024  # of each task, in one forward pass
@@ -67,7 +67,7 @@ def infer_test_images(
         exact_task=exact_task,
         gap=rows.gap if search.spec.algorithm == "binary" else _gaps(values_GR, is_true),
     )
-    return replace(rows, num_correct=_num_correct(rows, search.bank, view, pixels))
+    return replace(rows, num_correct=_num_correct(rows, search, view, pixels))
 
 
 def _correct(
@@ -88,11 +88,13 @@ def _correct(
     return [found[: len(row)] for found, row in zip(correct_KN, rows, strict=True)]
 
 
-def _inputs(view: TaskView, pixels: Pixels, rows_B: Tensor) -> Tensor:
+def _inputs(search: TaskSearch, view: TaskView, pixels: Pixels, rows_B: NDArray[np.int64]) -> Tensor:
     """Return the images as the task sees them, normalised, float32 [B, D]."""
+    if search.passes is not None:
+        return search.passes.inputs(view, pixels, rows_B)
     device = pixels.images.device
     gather_1D = torch.from_numpy(view.input_gather).to(device).unsqueeze(0)
-    return gather_inputs(pixels, gather_1D, rows_B.to(device).unsqueeze(0))[0]
+    return gather_inputs(pixels, gather_1D, torch.from_numpy(rows_B).to(device).unsqueeze(0))[0]
 
 
 def _gaps(values_GR: NDArray[np.float64], is_true: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -114,7 +116,7 @@ def _rankings(
     ranked, values, exact_task = [], [], np.full(len(rows.batch), -1, dtype=np.int32)
     for group in _equal_groups(num_deciding):
         chosen = rows.first_image[group][:, None] + np.arange(num_deciding[group[0]])
-        x_BD = _inputs(view, pixels, torch.from_numpy(view.test_rows[chosen.reshape(-1)]))
+        x_BD = _inputs(search, view, pixels, view.test_rows[chosen.reshape(-1)])
         x_GND = x_BD.reshape(*chosen.shape, -1)
         ranking = infer_tasks(search, x_GND)
         ranked.append(ranking.tasks)
@@ -133,14 +135,27 @@ def _equal_groups(num_deciding: NDArray[np.int32]) -> list[NDArray[np.int64]]:
     return [part for run in runs for part in np.split(run, range(TEST_BATCH_SIZE, len(run), TEST_BATCH_SIZE))]
 
 
-def _num_correct(rows: InferredRows, bank: Bank, view: TaskView, pixels: Pixels) -> NDArray[np.int32]:
+def _num_correct(
+    rows: InferredRows, search: TaskSearch, view: TaskView, pixels: Pixels
+) -> NDArray[np.int32]:
     """Count the images of each row that the mask of its inferred task classifies, int32 [rows]."""
     num_correct = np.zeros_like(rows.inferred_task)
     for inferred in np.unique(rows.inferred_task):
         of_task = np.flatnonzero(rows.inferred_task == inferred)
         images = np.concatenate([np.arange(rows.num_images[row]) + rows.first_image[row] for row in of_task])
-        weights = mask_weights(bank.packed(np.array([inferred]))[0], bank.base)
-        (correct,) = _correct([view], pixels, [w.unsqueeze(0) for w in weights], [view.test_rows[images]])
+        correct = _correct_under(search, int(inferred), view, pixels, view.test_rows[images])
         starts = np.concatenate([[0], np.cumsum(rows.num_images[of_task])[:-1]])
         num_correct[of_task] = np.add.reduceat(correct.astype(np.int32), starts)
     return num_correct
+
+
+def _correct_under(
+    search: TaskSearch, task: int, view: TaskView, pixels: Pixels, rows: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Tell which images of ``view`` the mask of ``task`` classifies, bool [rows]."""
+    packed_P = search.bank.packed(np.array([task]))[0]
+    if search.passes is not None:
+        return search.passes.correct(view, pixels, rows, packed_P, task)
+    weights = mask_weights(packed_P, search.bank.base)
+    (correct,) = _correct([view], pixels, [weight.unsqueeze(0) for weight in weights], [rows])
+    return correct

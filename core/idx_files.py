@@ -91,12 +91,17 @@ def cache_folder(name: str) -> Path:
     return Path(pooch.os_cache("supsup")) / name
 
 
-def _find(name: str, index: int, folder: Path | None) -> Path:
+def check_data_folder(folder: Path | None, name: str) -> None:
+    """Raise DataError where the user named a folder that does not exist."""
     if folder is not None and not folder.is_dir():
         raise DataError(
             f"the data folder {folder} does not exist; name an existing one with SUPSUP_DATA "
             f"or data_dir, or name none to download {name}"
         )
+
+
+def _find(name: str, index: int, folder: Path | None) -> Path:
+    check_data_folder(folder, name)
     places = [] if folder is None else [folder / name, folder / name.replace("_", "-"), folder]
     # The cache last and late: a machine that has the files needs no pooch.
     return (

@@ -3,6 +3,7 @@
 Letters: K tasks, B images of a batch, D input pixels, N images.
 """
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -11,31 +12,48 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.datasets import Dataset
+from core.datasets import Dataset, PerChannel
 
 
 @dataclass(frozen=True)
 class Pixels:
     """One part (train or test) of a data set, on a device.
 
-    images: uint8 [N, D]. labels: int64 [N]. A network sees pixel * gain + offset.
+    images: uint8 [N, D]. labels: int64 [N]. A network sees pixel * gain + offset, floats, or float32
+    [D] for images in colour. files: in place of images, one an image.
     """
 
     images: Tensor
     labels: Tensor
-    gain: float
-    offset: float
+    gain: float | Tensor
+    offset: float | Tensor
+    files: tuple[str, ...] = ()
 
 
 def to_device(dataset: Dataset, part: str, device: torch.device) -> Pixels:
     """Put ``part`` ("train" or "test") on ``device``; on a CPU without a copy."""
     images = getattr(dataset, f"{part}_images")
+    gain, offset = pixel_scale(dataset.scale, dataset.mean, dataset.std, dataset.image_shape)
     return Pixels(
-        images=_read_only_tensor(images.reshape(len(images), -1)).to(device),
+        images=_read_only_tensor(images.reshape(len(images), dataset.num_inputs)).to(device),
         labels=_read_only_tensor(getattr(dataset, f"{part}_labels")).to(device),
-        gain=1 / (dataset.scale * dataset.std),
-        offset=-dataset.mean / dataset.std,
+        gain=gain if isinstance(gain, float) else gain.to(device),
+        offset=offset if isinstance(offset, float) else offset.to(device),
+        files=getattr(dataset, f"{part}_files"),
     )
+
+
+def pixel_scale(
+    scale: float, mean: PerChannel, std: PerChannel, image_shape: tuple[int, ...]
+) -> tuple[float | Tensor, float | Tensor]:
+    """Return gain and offset with pixel * gain + offset = (pixel / scale - mean) / std."""
+    if not isinstance(mean, tuple) or not isinstance(std, tuple):
+        assert isinstance(mean, float) and isinstance(std, float), "both are by channel or both are not"
+        return 1 / (scale * std), -mean / std
+    each = math.prod(image_shape[1:])
+    pairs = list(zip(mean, std, strict=True))
+    gains = torch.tensor([1 / (scale * s) for _, s in pairs]).repeat_interleave(each)
+    return gains, torch.tensor([-m / s for m, s in pairs]).repeat_interleave(each)
 
 
 def gather_inputs(pixels: Pixels, gather_KD: Tensor, rows_KB: Tensor) -> Tensor:

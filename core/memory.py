@@ -1,9 +1,10 @@
 """Peak memory of training a cohort, known before it starts."""
 
+import math
 from collections.abc import Sequence
 
 from core.networks import Layer
-from core.specs import TrainingSpec
+from core.specs import RunSpec, TrainingSpec
 
 
 def cohort_peak_bytes(
@@ -28,3 +29,14 @@ def cohort_peak_bytes(
     weight_bytes = 32 + training.optimizer.state_bytes
     order_bytes = 8 * training.num_steps * training.batch_size
     return num_tasks * (weights * weight_bytes + 16 * training.batch_size * widths + order_bytes)
+
+
+def module_peak_bytes(spec: RunSpec, layers: Sequence[Layer], num_tasks: int) -> int:
+    """Return the bytes that training ``num_tasks`` tasks of a module adds to a worker, roughly.
+
+    As ``cohort_peak_bytes`` by weight. What autograd keeps of an image depends on the module and is not
+    known before: 64 float32 a value of its input, which covers the built-in networks.
+    """
+    weights = sum(layer.num_weights for layer in layers)
+    values = math.prod(spec.benchmark.channels_first) * spec.training.batch_size
+    return num_tasks * (weights * (32 + spec.training.optimizer.state_bytes) + 4 * 64 * values)

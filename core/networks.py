@@ -16,9 +16,12 @@ from core.seeding import stream
 from core.specs import NetworkSpec
 
 
+Inputs = int | tuple[int, int, int]  # values of a flat image, or its channels, height and width
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """Name and shape of a layer: (out, in) of its weights, or (out,) of a mask on its outputs."""
+    """Name and shape of a layer: (out, in, ...) of its weights, or (out,) of a mask on its outputs."""
 
     name: str
     shape: tuple[int, ...]
@@ -29,17 +32,22 @@ class Layer:
         return math.prod(self.shape)
 
 
-def layers(spec: NetworkSpec, num_inputs: int) -> tuple[Layer, ...]:
-    """Return the layers in order, first layer first; ``fc1.weight`` has shape (w1, num_inputs)."""
-    widths = spec.widths(num_inputs)
+def layers(spec: NetworkSpec, inputs: Inputs) -> tuple[Layer, ...]:
+    """Return the layers in order, first layer first; ``fc1.weight`` has shape (w1, inputs).
+
+    Raises ConfigError where the user's own network cannot be built.
+    """
+    if spec.is_module:
+        return _module_layers(spec, inputs)
+    widths = spec.widths(inputs if isinstance(inputs, int) else math.prod(inputs))
     return tuple(
         Layer(name=f"fc{i + 1}.weight", shape=(widths[i + 1], widths[i])) for i in range(len(widths) - 1)
     )
 
 
-def mask_layers(spec: NetworkSpec, num_inputs: int) -> tuple[Layer, ...]:
+def mask_layers(spec: NetworkSpec, inputs: Inputs) -> tuple[Layer, ...]:
     """Return what a mask covers: the weights, or the outputs of every layer but the last."""
-    weight_layers = layers(spec, num_inputs)
+    weight_layers = layers(spec, inputs)
     if not spec.masks_outputs:
         return weight_layers
     return tuple(
@@ -48,19 +56,29 @@ def mask_layers(spec: NetworkSpec, num_inputs: int) -> tuple[Layer, ...]:
     )
 
 
-def base_weights(spec: NetworkSpec, num_inputs: int, *, seed: int) -> tuple[NDArray[np.float32], ...]:
-    """Draw the fixed weights, float32 [out, in] a layer.
+def base_weights(spec: NetworkSpec, inputs: Inputs, *, seed: int) -> tuple[NDArray[np.float32], ...]:
+    """Draw the fixed weights, float32 [out, in, ...] a layer.
 
     The draw depends on the seed and the shapes alone: neither on the number of tasks
     nor, for the layers before the last, on the number of outputs.
     """
+    return draw_weights([layer.shape for layer in layers(spec, inputs)], seed=seed)
+
+
+def draw_weights(shapes: Sequence[tuple[int, ...]], *, seed: int) -> tuple[NDArray[np.float32], ...]:
+    """Draw signed constants of these shapes, float32, one after another."""
     signs = stream(seed, "weights")
     weights = []
-    for layer in layers(spec, num_inputs):
-        constant = np.float32(math.sqrt(2.0 / layer.shape[1]))
-        positive = signs.integers(0, 2, size=layer.shape, dtype=np.uint8).astype(bool)
+    for shape in shapes:
+        constant = np.float32(math.sqrt(2.0 / fan_in(shape)))
+        positive = signs.integers(0, 2, size=shape, dtype=np.uint8).astype(bool)
         weights.append(np.where(positive, constant, -constant))
     return tuple(weights)
+
+
+def fan_in(shape: Sequence[int]) -> int:
+    """Return how many inputs an output of (out, in, ...) weights adds up."""
+    return math.prod(shape[1:])
 
 
 def network_digest(weights: Sequence[NDArray[np.float32]]) -> str:
@@ -69,3 +87,13 @@ def network_digest(weights: Sequence[NDArray[np.float32]]) -> str:
     for weight in weights:
         digest.update(np.ascontiguousarray(weight, dtype="<f4").tobytes())
     return digest.hexdigest()
+
+
+def _module_layers(spec: NetworkSpec, inputs: Inputs) -> tuple[Layer, ...]:
+    from core.module_network import make_network  # imports torch: only where there is a module
+
+    assert not isinstance(inputs, int), "a module takes images"
+    network = make_network(spec, inputs)
+    return tuple(
+        Layer(name=name, shape=shape) for name, shape in zip(network.masked, network.shapes, strict=True)
+    )

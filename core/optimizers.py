@@ -24,23 +24,32 @@ class Optimizer:
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.spec.state]
         return tuple(torch.zeros_like(scores, dtype=dtype) for _ in range(self.spec.num_buffers))
 
-    def update(self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor) -> None:
+    def update(  # noqa: PLR0917  # in the order of use, as everywhere here
+        self,
+        scores: Tensor,
+        grad: Tensor,
+        state: tuple[Tensor, ...],
+        step: Tensor,
+        lr_share: float = 1.0,
+    ) -> None:
         """Update ``scores`` and ``state`` in place; ``grad`` is used up.
 
-        step: float64 scalar, 1 at first. A bfloat16 state is widened, used, and rounded only
-        when it is put back.
+        step: float64 scalar, 1 at first. lr_share: of the learning rate that is used now. A bfloat16
+        state is widened, used, and rounded only when it is put back.
         """
         if self.spec.weight_decay:
             grad = grad + self.spec.weight_decay * scores
         wide = tuple(buffer.float() for buffer in state)  # the buffer itself where it is float32
         {"rmsprop": self._rmsprop, "adam": self._adam, "sgd": self._sgd}[self.spec.kind](
-            scores, grad, wide, step
+            scores, grad, wide, step, lr_share
         )
         if self.spec.state != "float32":
             for buffer, value in zip(state, wide, strict=True):
                 buffer.copy_(value)
 
-    def _rmsprop(self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor) -> None:
+    def _rmsprop(  # noqa: PLR0917
+        self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor, lr_share: float
+    ) -> None:
         del step
         smoothing, eps, lr = _given(self.spec.smoothing), _given(self.spec.eps), _given(self.spec.lr)
         square = state[0]
@@ -48,21 +57,25 @@ class Optimizer:
         direction = grad.div_(_sqrt(square).add_(eps))
         if self.spec.momentum:
             direction = state[1].mul_(self.spec.momentum).add_(direction)
-        scores.sub_(direction * lr)
+        scores.sub_(direction * (lr * lr_share))
 
-    def _adam(self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor) -> None:
+    def _adam(  # noqa: PLR0917
+        self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor, lr_share: float
+    ) -> None:
         beta1, beta2 = _given(self.spec.beta1), _given(self.spec.beta2)
         mean, square = state
         mean.mul_(beta1).add_(grad * (1 - beta1))
         square.mul_(beta2).add_((grad * grad).mul_(1 - beta2))
         step_size, correction = adam_scales(self.spec, step)
-        scores.sub_(mean / (_sqrt(square) / correction).add_(_given(self.spec.eps)) * step_size)
+        scores.sub_(mean / (_sqrt(square) / correction).add_(_given(self.spec.eps)) * (step_size * lr_share))
 
-    def _sgd(self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor) -> None:
+    def _sgd(  # noqa: PLR0917
+        self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor, lr_share: float
+    ) -> None:
         del step
         if self.spec.momentum:
             grad = state[0].mul_(self.spec.momentum).add_(grad)
-        scores.sub_(grad * _given(self.spec.lr))
+        scores.sub_(grad * (_given(self.spec.lr) * lr_share))
 
 
 def adam_scales(spec: OptimizerSpec, step: Tensor) -> tuple[Tensor, Tensor]:

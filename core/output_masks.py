@@ -21,7 +21,8 @@ from core.errors import TrainingError
 from core.inputs import Pixels, gather_inputs
 from core.optimizers import Optimizer
 from core.specs import TEST_BATCH_SIZE, RunSpec
-from core.training import LOSS_WINDOW_STEPS, CohortResult, image_order
+from core.training import CohortResult, image_order
+from core.training_loop import LOSS_WINDOW_STEPS
 
 NORM_EPS = 1e-5
 

@@ -10,7 +10,20 @@ from typing import Literal
 
 import numpy as np
 
-Purpose = Literal["weights", "scores", "order", "permutation", "synthetic", "visits", "capacity", "search"]
+Purpose = Literal[
+    "weights",
+    "scores",
+    "order",
+    "permutation",
+    "synthetic",
+    "visits",
+    "capacity",
+    "search",
+    "classes",
+    "validation",
+    "augmentation",
+    "baseline",
+]
 
 
 def stream(seed: int, purpose: Purpose, *index: int) -> np.random.Generator:

@@ -5,18 +5,20 @@ numpy and no torch, so that a plan can be made where neither is loaded.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from core.baseline_specs import BaselineSpec
+from core.benchmark_specs import COLOURED, BenchmarkSpec
 from core.errors import ConfigError
-from core.spec import MAX_TASKS, Spec, fill_by_kind, require
+from core.spec import Spec, fill_by_kind, require
 from core.stream_specs import AllocationSpec, StreamSpec
 
-NUM_CLASSES = {"digits": 10, "mnist": 10, "fashion_mnist": 10, "synthetic": 4}
-IMAGE_SHAPES = {"digits": (8, 8), "mnist": (28, 28), "fashion_mnist": (28, 28), "synthetic": (6, 6)}
 HIDDEN_WIDTHS = {"lenet_300_100": (300, 100), "fc_1024_1024": (1024, 1024), "bn_fc_2048": (2048, 2048)}
 MASKED_OUTPUTS = ("bn_fc_2048", "bn_mlp")  # networks with masks on layer outputs, not on weights
+MODULES = ("conv4", "gem_resnet18", "resnet50", "module")  # networks that are a torch.nn.Module
 OPTIMIZER_DEFAULTS: dict[str, dict[str, float]] = {
     "rmsprop": {"lr": 1e-4, "smoothing": 0.99, "eps": 1e-8, "momentum": 0.0, "weight_decay": 0.0},
     "adam": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0},
@@ -30,72 +32,39 @@ TEST_BATCH_SIZE = 128  # test images that share one answer of task inference
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkSpec(Spec):
-    """A stream of tasks made from one data set.
-
-    num_tasks: how many tasks; not part of the run's identity.
-    angle_step_deg: task t is turned by t times this (``rotated``; default 10).
-    classes_per_task: consecutive classes, labels kept (``split``; default 2).
-    permutation: ``named`` derives each permutation from (seed, task); ``original`` is
-        the rule of the original code, RandomState(seed + task), where neighbouring
-        seeds share nearly all tasks (``permuted``; default ``named``).
-    """
-
-    kind: Literal["permuted", "rotated", "split"]
-    dataset: Literal["digits", "mnist", "fashion_mnist", "synthetic"]
-    num_tasks: int
-    angle_step_deg: float | None = None
-    classes_per_task: int | None = None
-    permutation: Literal["named", "original"] | None = None
-
-    def __post_init__(self) -> None:
-        fill_by_kind(
-            self,
-            "benchmark",
-            {
-                "permuted": {"permutation": "named"},
-                "rotated": {"angle_step_deg": 10.0},
-                "split": {"classes_per_task": 2},
-            },
-        )
-        self._check_num_tasks()
-
-    def _check_num_tasks(self) -> None:
-        key, found = "benchmark.num_tasks", self.num_tasks
-        require(1 <= found <= MAX_TASKS, key, found, f"a number from 1 to {MAX_TASKS:,}")
-        if self.angle_step_deg is not None:
-            step = self.angle_step_deg
-            require(0 < step < 360, "benchmark.angle_step_deg", step, "degrees between 0 and 360")
-            most = math.floor(360 / step)
-            require(found <= most, key, found, f"at most {most}: tasks repeat after a full turn")
-        if self.classes_per_task is not None:
-            per_task, classes = self.classes_per_task, NUM_CLASSES[self.dataset]
-            require(
-                1 <= per_task <= classes,
-                "benchmark.classes_per_task",
-                per_task,
-                f"a number from 1 to {classes}, the classes of {self.dataset}",
-            )
-            most = classes // per_task
-            require(found <= most, key, found, f"at most {most}: {self.dataset} has {classes} classes")
-
-
-@dataclass(frozen=True, kw_only=True)
 class NetworkSpec(Spec):
-    """The fixed base network: a multi-layer perceptron without biases.
+    """The fixed base network, without biases.
 
-    kind: ``lenet_300_100`` and ``fc_1024_1024`` name their hidden layers, ``mlp`` takes
-        ``hidden``; all three have ReLU and masks on their weights. ``bn_fc_2048`` and ``bn_mlp``
-        (which takes ``hidden``) have batch normalisation, Swish, and masks on the outputs of
-        hidden layers (HopSupSup). The input size comes from the data set.
+    kind: ``lenet_300_100`` and ``fc_1024_1024`` are multi-layer perceptrons that name their hidden
+        layers, ``mlp`` takes ``hidden``; all three have ReLU and masks on their weights.
+        ``bn_fc_2048`` and ``bn_mlp`` (which takes ``hidden``) have batch normalisation, Swish, and
+        masks on the outputs of hidden layers (HopSupSup). ``conv4``, ``gem_resnet18`` and
+        ``resnet50`` are convolutional (``core.architectures``); ``module`` is the user's own. The
+        input size comes from the data set.
     outputs: s, real classes plus superfluous neurons.
+    import_path: of ``module``: ``package.file:name``, called with (outputs, image_shape).
     """
 
-    kind: Literal["lenet_300_100", "fc_1024_1024", "mlp", "bn_fc_2048", "bn_mlp"]
+    kind: Literal[
+        "lenet_300_100",
+        "fc_1024_1024",
+        "mlp",
+        "bn_fc_2048",
+        "bn_mlp",
+        "conv4",
+        "gem_resnet18",
+        "resnet50",
+        "module",
+    ]
     outputs: int
     hidden: tuple[int, ...] | None = None
+    import_path: str | None = None
 
     def __post_init__(self) -> None:
+        path, is_own = self.import_path, self.kind == "module"
+        ok = re.fullmatch(r"[\w.]+:\w+", path or "") is not None if is_own else path is None
+        expected = "package.file:name of a function or class" if is_own else "null: for kind 'module' only"
+        require(ok, "network.import_path", path, expected)
         if self.kind in ("mlp", "bn_mlp"):
             require(bool(self.hidden), "network.hidden", self.hidden, f"a list of widths for {self.kind!r}")
             require(all(w >= 1 for w in self.hidden or ()), "network.hidden", self.hidden, "widths >= 1")
@@ -113,6 +82,11 @@ class NetworkSpec(Spec):
         """Whether masks are on the outputs of hidden layers, in place of the weights."""
         return self.kind in MASKED_OUTPUTS
 
+    @property
+    def is_module(self) -> bool:
+        """Whether the network is a ``torch.nn.Module``."""
+        return self.kind in MODULES
+
     def widths(self, num_inputs: int) -> tuple[int, ...]:
         """Return every layer width, input first and outputs last."""
         hidden = self.hidden if self.hidden is not None else HIDDEN_WIDTHS[self.kind]
@@ -121,9 +95,43 @@ class NetworkSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskSpec(Spec):
-    """How a score becomes a mask bit. ``threshold``: kept where score >= 0."""
+    """How scores become a mask.
 
-    rule: Literal["threshold"] = "threshold"
+    ``threshold``: kept where score >= 0; the density is not controlled, about 0.5.
+    ``top_k``: of each layer those with the largest |score| (Edge-Popup), an exact number, by
+        ``density``, the fraction kept, the same in every layer; or by ``density_multiplier`` S, the
+        Erdos-Renyi budget min(0.5, S * (out + in) / (out * in * height * width)): larger S keeps more.
+    """
+
+    rule: Literal["threshold", "top_k"] = "threshold"
+    density: float | None = None
+    density_multiplier: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [key for key in ("density", "density_multiplier") if getattr(self, key) is not None]
+        if self.rule == "threshold":
+            key = given[0] if given else "density"
+            require(not given, f"mask.{key}", getattr(self, key), "null for rule 'threshold', or rule: top_k")
+            return
+        require(len(given) == 1, "mask.density", given, "this or density_multiplier, one of the two, for 'top_k'")
+        value = getattr(self, given[0])
+        ok = math.isfinite(value) and 0 < value <= (1 if given == ["density"] else math.inf)
+        require(ok, f"mask.{given[0]}", value, "a fraction kept, above 0, up to 1" if given == ["density"] else "a number > 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSpec(Spec):
+    """How the learning rate changes: after ``cosine`` to zero, from epoch to epoch.
+
+    warmup: epochs over which it first rises, in equal steps. Where training counts steps, each
+    step is an epoch here.
+    """
+
+    kind: Literal["cosine"] = "cosine"
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.warmup >= 0, "training.schedule.warmup", self.warmup, "a number >= 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +191,9 @@ class TrainingSpec(Spec):
         ``batch_size`` images, drawn without replacement within an epoch. In a stream: batches
         of a visit. epochs: in place of steps, for networks with masks on their outputs.
     stream, allocation: for task_identity ``none``.
+    schedule: of the learning rate; None: constant.
+    transfer: a task starts from the running mean of the ``masks`` of all tasks before it (paper), or
+        of their ``scores`` (original code); tasks are then trained one after another.
     matmul: precision of the matrix products; ``tf32`` and ``bfloat16`` are for GPUs (on a CPU
         tf32 is float32). Scores and their gradients stay float32.
     """
@@ -197,6 +208,8 @@ class TrainingSpec(Spec):
     optimizer: OptimizerSpec = OptimizerSpec()
     stream: StreamSpec | None = None
     allocation: AllocationSpec | None = None
+    schedule: ScheduleSpec | None = None
+    transfer: Literal["masks", "scores"] | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -219,6 +232,7 @@ class TrainingSpec(Spec):
                     getattr(self, key) is None, f"training.{key}", "keys", "none for task_identity: given"
                 )
             return
+        require(self.transfer is None, "training.transfer", self.transfer, "null for task_identity: none")
         stream, allocation = self.stream or StreamSpec(), self.allocation or AllocationSpec()
         object.__setattr__(self, "stream", stream)
         object.__setattr__(self, "allocation", allocation)
@@ -254,11 +268,16 @@ class InferenceSpec(Spec):
     objective: ``H``, the entropy, or ``G``, which needs superfluous neurons.
     images: of each test batch, that together decide for the whole batch, the first ones; or
         ``each``: every image decides for itself.
+    norms: what normalises a superposition of networks with batch normalisation: the ``batch`` of
+        images that decide, or the mean of the tasks' ``running`` statistics.
     """
+
+    LATER_KEYS: ClassVar[Mapping[str, object]] = {"norms": "batch"}
 
     algorithm: Literal["one_shot", "binary", "exhaustive", "shortlist"] = "one_shot"
     objective: Objective = "G"
     images: int | Literal["each"] = 1
+    norms: Literal["batch", "running"] = "batch"
 
     def __post_init__(self) -> None:
         ok = self.images == "each" or 1 <= self.images <= TEST_BATCH_SIZE
@@ -268,7 +287,8 @@ class InferenceSpec(Spec):
     @property
     def label(self) -> str:
         """The name of this way of inference in files and tables, such as one_shot-G-1."""
-        return f"{self.algorithm}-{self.objective}-{self.images}"
+        label = f"{self.algorithm}-{self.objective}-{self.images}"
+        return label if self.norms == "batch" else f"{label}-{self.norms}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,23 +300,40 @@ class RunSpec(Spec):
     network: NetworkSpec
     mask: MaskSpec = MaskSpec()
     training: TrainingSpec = TrainingSpec()
+    baseline: BaselineSpec | None = None
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**63, "seed", self.seed, "a number from 0 to 2**63 - 1")
-        classes = NUM_CLASSES[self.benchmark.dataset]
-        require(
-            self.network.outputs >= classes,
-            "network.outputs",
-            self.network.outputs,
-            f"at least {classes}, the classes of {self.benchmark.dataset}",
-        )
+        classes, found = self.benchmark.real_classes, self.network.outputs
+        whose = "a task" if self.benchmark.labels == "local" else self.benchmark.dataset
+        require(found >= classes, "network.outputs", found, f"at least {classes}, the classes of {whose}")
         self._check_network()
+        self._check_rule()
 
     def _check_network(self) -> None:
         training, kind = self.training, self.network.kind
+        is_plain = training.is_float32 and training.matmul == "float32"
         if self.network.masks_outputs:
             require(training.is_given, "training.task_identity", "none", f"given for network {kind!r}")
             require(training.is_float32, "training.matmul", "bfloat16", f"float32 throughout for {kind!r}")
-        else:
+        elif self.network.is_module:
+            require(training.is_given, "training.task_identity", "none", f"given for network {kind!r}")
+            require(is_plain, "training.matmul", training.matmul, f"float32 throughout for {kind!r}")
+        elif self.baseline is None:
             ok, expected = training.epochs is None, f"null: network {kind!r} takes training.steps"
             require(ok, "training.epochs", training.epochs, expected)
+
+    def _check_rule(self) -> None:
+        network, training, kind = self.network, self.training, self.network.kind
+        modules = f"one of {', '.join(MODULES)}"
+        as_module = network.is_module or self.baseline is not None
+        if self.benchmark.dataset in COLOURED or self.benchmark.labels == "local":
+            require(as_module, "network.kind", kind, f"{modules}, for natural images and local labels")
+        ok = training.schedule is None or as_module
+        require(ok, "training.schedule", "keys", f"null for network {kind!r}")
+        ok = self.mask.rule == "threshold" or not network.masks_outputs
+        require(ok, "mask.rule", self.mask.rule, f"'threshold' for network {kind!r}")
+        ok = self.mask.rule == "threshold" or training.is_given
+        require(ok, "mask.rule", self.mask.rule, "'threshold' for task_identity: none")
+        ok = training.transfer is None or not (network.masks_outputs or self.baseline)
+        require(ok, "training.transfer", training.transfer, "null for a baseline, or masks on outputs")

@@ -10,13 +10,16 @@ Letters: G inferences, N images of one inference, D input pixels.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.benchmarks import TaskView
 from core.errors import InferenceError
+from core.inputs import Pixels
 from core.masks import packed_num_bytes
 from core.objectives import plain_score
 from core.packed_sums import Planes, num_tiles
@@ -42,26 +45,65 @@ SHORTLIST_SHARE = 0.1  # of the bytes of a mask that a shortlist reads
 SHORTLIST_TASKS = 32  # candidates that are compared exactly
 
 
+class Passes(Protocol):
+    """How images pass through a network that is no multi-layer perceptron (``module_inference``)."""
+
+    @property
+    def num_inputs(self) -> int:
+        """D."""
+        ...
+
+    def planes(
+        self, x_ND: Tensor, superposition: Superposition, spec: InferenceSpec, num_classes: int
+    ) -> Planes:
+        """Return dObjective/dW * base at a superposition, the objective being the mean over the images."""
+        ...
+
+    def logits(self, x_BD: Tensor, packed_P: NDArray[np.uint8], task: int) -> Tensor:
+        """Return the logits [B, O] of one task's mask."""
+        ...
+
+    def inputs(self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
+        """Return test images as the task sees them, float32 [N, D]."""
+        ...
+
+    def correct(
+        self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64], packed_P: NDArray[np.uint8], task: int
+    ) -> NDArray[np.bool_]:
+        """Tell which images of ``view`` the mask of ``task`` classifies, bool [N]."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskSearch:
     """How to search, and among which tasks.
 
     start: the uniform superposition of the tasks to search. num_classes: l, the real classes,
-    which are the first outputs.
+    which are the first outputs. passes: of a module; None: a multi-layer perceptron.
     """
 
     spec: InferenceSpec
     bank: Bank
     start: Superposition
     num_classes: int
+    passes: Passes | None = None
 
     def planes(self, x_ND: Tensor, superposition: Superposition) -> Planes:
         """Return the gradient of all weights, times the weights, for N images that decide together."""
+        if self.passes is not None:
+            return self.passes.planes(x_ND, superposition, self.spec, self.num_classes)
         return gradient_planes(self.flow(x_ND, superposition), self.bank.base)
 
     def flow(self, x_BD: Tensor, superposition: Superposition) -> Flow:
         """Pass B images through a superposition, forward and backward."""
         return pass_through(x_BD, superposition.weights, self.spec.objective, self.num_classes)
+
+    def logits(self, x_BD: Tensor, task: int) -> Tensor:
+        """Return the logits [B, O] of B images under the mask of ``task`` alone."""
+        packed_P = self.bank.packed(np.array([task]))[0]
+        if self.passes is not None:
+            return self.passes.logits(x_BD, packed_P, task)
+        return forward_plain(x_BD, mask_weights(packed_P, self.bank.base))[1]
 
 
 @dataclass(frozen=True)
@@ -80,7 +122,9 @@ class Ranking:
 Best = tuple[NDArray[np.float64], Tasks]  # values and tasks of one inference, best first
 
 
-def search_first(spec: InferenceSpec, bank: Bank, k: int, *, num_classes: int) -> TaskSearch:
+def search_first(
+    spec: InferenceSpec, bank: Bank, k: int, *, num_classes: int, passes: Passes | None = None
+) -> TaskSearch:
     """Return the search among tasks 0 .. k - 1.
 
     Raises InferenceError when the bank has fewer, or for objective G when every output is a
@@ -93,7 +137,7 @@ def search_first(spec: InferenceSpec, bank: Bank, k: int, *, num_classes: int) -
             f"{num_classes} classes; use objective H"
         )
     start = superpose(bank, first_tasks(bank, k))
-    return TaskSearch(spec=spec, bank=bank, start=start, num_classes=num_classes)
+    return TaskSearch(spec=spec, bank=bank, start=start, num_classes=num_classes, passes=passes)
 
 
 def infer_tasks(search: TaskSearch, x_GND: Tensor) -> Ranking:
@@ -106,7 +150,8 @@ def infer_tasks(search: TaskSearch, x_GND: Tensor) -> Ranking:
     algorithm, (num_groups, num_images, _) = search.spec.algorithm, x_GND.shape
     if algorithm == "exhaustive":
         return _rank_rows(_plain_scores(search, x_GND), search.start.tasks)
-    if algorithm == "one_shot" and num_images == 1 and num_groups >= SHARED_READ_IMAGES:
+    shares_reads = search.passes is None and num_images == 1 and num_groups >= SHARED_READ_IMAGES
+    if algorithm == "one_shot" and shares_reads:
         flow = search.flow(x_GND[:, 0], search.start)
         return _rank_rows(search.bank.products(flow, search.start.tasks), search.start.tasks)
     infer = {"one_shot": _one_shot, "shortlist": _shortlist, "binary": _binary}[algorithm]
@@ -156,9 +201,8 @@ def _plain_scores(search: TaskSearch, x_GND: Tensor) -> NDArray[np.float64]:
     tasks = search.start.tasks
     x_BD = x_GND.reshape(num_groups * num_images, num_pixels)
     scores = np.empty((num_groups, len(tasks)))
-    for column in range(len(tasks)):
-        weights = mask_weights(search.bank.packed(tasks[column : column + 1])[0], search.bank.base)
-        _, logits_BO = forward_plain(x_BD, weights)
+    for column, task in enumerate(tasks.tolist()):
+        logits_BO = search.logits(x_BD, task)
         score = plain_score(logits_BO, search.spec.objective, search.num_classes)
         scores[:, column] = score.reshape(num_groups, num_images).mean(dim=1).cpu().numpy()
     return scores
@@ -173,7 +217,8 @@ def _stack(found: Sequence[Best]) -> Ranking:
 
 
 def _check(search: TaskSearch, x_GND: Tensor) -> None:
-    expected, found = search.start.weights[0].shape[1], x_GND.shape[2]
+    passes, found = search.passes, x_GND.shape[2]
+    expected = search.start.weights[0].shape[1] if passes is None else passes.num_inputs
     if found != expected:
         raise InferenceError(f"an image of {found} pixels, the network takes {expected}")
     if not bool(torch.isfinite(x_GND).all()):

@@ -1,6 +1,6 @@
 """Cohort training: K independent tasks as one batched computation.
 
-The effective weights of task k are base * (score >= 0). The straight-through rule
+The effective weights of task k are base * mask (``top_k``). The straight-through rule
 passes the mask's gradient to the score unchanged (paper, section 2), so
 dL/dscore = dL/d(effective weight) * base.
 
@@ -14,7 +14,6 @@ and inputs, T training steps.
 """
 
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,14 +27,17 @@ from torch import Tensor
 
 from core.benchmarks import TaskView, task_view
 from core.datasets import Dataset
-from core.errors import TrainingError
 from core.gradients import FixedWeights, fix_weights, gradients
 from core.inputs import Pixels, gather_inputs
+from core.networks import fan_in
 from core.optimizers import Optimizer
+from core.progress import Arrays, NoSaver, Parts, Saver, fill_tensors
 from core.seeding import stream
-from core.specs import RunSpec, TrainingSpec
+from core.specs import MaskSpec, RunSpec
+from core.top_k import THRESHOLD, kept_by_layer, mask_of, num_kept
+from core.training_loop import mean_loss, run_steps
+from core.transfer import Earlier, start_from
 
-LOSS_WINDOW_STEPS = 100  # train_loss is the mean over the last steps of this many
 # (pixels, gather [K, D], rows [K, B], fixed weights, state) -> loss [K]; changes the state.
 StepFunction = Callable[[Pixels, Tensor, Tensor, FixedWeights, "CohortState"], Tensor]
 
@@ -47,12 +49,16 @@ class CohortResult:
     masks: bool [K, O, I] a layer.
     train_loss: float32 [K], mean cross-entropy (nats) of the last 100 steps.
     train_seconds: wall time of the training loop divided by K; no compilation, no test.
+    statistics: float32 [K, S], running statistics of networks that have any.
+    scores: float32 [K, O, I] a layer, where tasks to come start from them.
     """
 
     tasks: tuple[int, ...]
     masks: tuple[NDArray[np.bool_], ...]
     train_loss: NDArray[np.float32]
     train_seconds: float
+    statistics: NDArray[np.float32] | None = None
+    scores: tuple[NDArray[np.float32], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,11 @@ class CohortState:
     buffers: list[tuple[Tensor, ...]]
     step: Tensor  # float64 scalar: steps done
 
+    def tensors(self) -> dict[str, list[Tensor]]:
+        """Return what a save holds; effective weights follow from the scores."""
+        buffers = [buffer for layer in self.buffers for buffer in layer]
+        return {"score": self.scores, "buffer": buffers, "step": [self.step]}
+
 
 def train_cohort(
     spec: RunSpec,
@@ -85,71 +96,96 @@ def train_cohort(
     pixels: Pixels,
     base: Sequence[Tensor],
     step: Step,
+    saver: Saver | None = None,
+    earlier: Earlier | None = None,
 ) -> CohortResult:
     """Train the masks of ``tasks`` and return them.
 
     pixels: the training images on the device. base: fixed weights [O, I] on the device.
-    step: from ``engine.make_step``. Raises TrainingError when a loss is not finite.
+    step: from ``engine.make_step``. saver: keeps what is done, to go on from. earlier: with
+    ``transfer``, of one task. Raises TrainingError when a loss is not finite.
     """
     fixed = fix_weights(base, spec.training.matmul)
-    size = step.tasks_at_once or len(tasks)
-    parts = [
-        _train_together(spec, tasks[start : start + size], dataset, partial(step.run, pixels), fixed)
-        for start in range(0, len(tasks), size)
-    ]
+
+    def train_part(part: Sequence[int], parts: Parts) -> Arrays:
+        return _train_together(spec, part, dataset, partial(step.run, pixels), fixed, parts, earlier)
+
+    return in_parts(tasks, step.tasks_at_once or len(tasks), train_part, saver or NoSaver())
+
+
+def in_parts(
+    tasks: Sequence[int], size: int, train_part: Callable[[Sequence[int], Parts], Arrays], saver: Saver
+) -> CohortResult:
+    """Train ``tasks`` in parts of ``size``, from where the last save stands; put the results together.
+
+    train_part: gives ``part_result``.
+    """
+    parts = Parts.resume(saver)
+    for start in range(len(parts.done) * size, len(tasks), size):
+        parts.end_part(train_part(tasks[start : start + size], parts))
+    return _joined(tasks, parts.done)
+
+
+def part_result(
+    tasks: Sequence[int],
+    masks: Sequence[Tensor],
+    losses: NDArray[np.float32],
+    seconds: float,
+    **more: Sequence[Tensor],
+) -> Arrays:
+    """Return what training a part gives, as arrays that a save can hold; ``more``: statistics, scores."""
+    layers = {f"mask{i}": mask.cpu().numpy() for i, mask in enumerate(masks)}
+    others = {f"{name}{i}": t.cpu().numpy() for name, tensors in more.items() for i, t in enumerate(tensors)}
+    return {**layers, **others, "loss": losses, "seconds": np.array(seconds), "tasks": np.array(tasks)}
+
+
+def _joined(tasks: Sequence[int], done: Sequence[Arrays]) -> CohortResult:
+    def joined(name: str) -> tuple[NDArray[np.generic], ...]:
+        num = sum(key.rstrip("0123456789") == name for key in done[0])
+        return tuple(np.concatenate([part[f"{name}{i}"] for part in done]) for i in range(num))
+
+    statistics = joined("statistics")
     return CohortResult(
         tasks=tuple(tasks),
-        masks=tuple(np.concatenate(layer) for layer in zip(*(part.masks for part in parts), strict=True)),
-        train_loss=np.concatenate([part.train_loss for part in parts]),
-        train_seconds=sum(part.train_seconds * len(part.tasks) for part in parts) / len(tasks),
+        masks=joined("mask"),
+        train_loss=np.concatenate([part["loss"] for part in done]),
+        train_seconds=float(sum(part["seconds"] for part in done)) / len(tasks),
+        statistics=statistics[0] if statistics else None,
+        scores=joined("score"),
     )
 
 
-def _train_together(
+def _train_together(  # noqa: PLR0917  # called in one place
     spec: RunSpec,
     tasks: Sequence[int],
     dataset: Dataset,
     run_step: Callable[[Tensor, Tensor, FixedWeights, CohortState], Tensor],
     fixed: FixedWeights,
-) -> CohortResult:
-    device = fixed.base[0].device
+    parts: Parts,
+    earlier: Earlier | None,
+) -> Arrays:
+    device, size = fixed.base[0].device, spec.training.batch_size
     views = [task_view(spec.benchmark, dataset, task, seed=spec.seed) for task in tasks]
     gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
-    order_KT, state = _draw(spec, tasks, views, fixed)
+    order_KT, state = _draw(spec, tasks, views, fixed, earlier)
+    kept = kept_by_layer(spec.mask, [weight.shape for weight in fixed.base])
+    if parts.now is not None:  # effective weights follow from the scores
+        fill_tensors({"score": state.scores}, parts.now)
+        for layer, scores in enumerate(state.scores):
+            torch.mul(fixed.operand[layer], mask_of(scores, kept[layer]), out=state.effective[layer])
     with _tf32(enabled=spec.training.matmul == "tf32"):
-        losses, seconds = _run_steps(
-            spec.training, order_KT, lambda rows_KB: run_step(gather_KD, rows_KB, fixed, state)
+        course = run_steps(
+            lambda t: run_step(gather_KD, order_KT[:, t * size : (t + 1) * size], fixed, state),
+            spec.training.num_steps,
+            state.tensors(),
+            parts,
         )
-    return CohortResult(
-        tasks=tuple(tasks),
-        masks=tuple((scores >= 0).cpu().numpy() for scores in state.scores),
-        train_loss=_mean_loss(tasks, losses),
-        train_seconds=seconds / len(tasks),
-    )
+    masks = [mask_of(scores, k) for scores, k in zip(state.scores, kept, strict=True)]
+    more = {"score": state.scores} if spec.training.transfer == "scores" else {}
+    return part_result(tasks, masks, mean_loss(tasks, course), course.seconds, **more)
 
 
-def _run_steps(
-    training: TrainingSpec, order_KT: Tensor, step: Callable[[Tensor], Tensor]
-) -> tuple[list[Tensor], float]:
-    """Run all steps; return the losses [K] of the last ones, and the seconds without compilation.
-
-    Nothing in the loop waits for the device: steps queue up, and the end waits once.
-    """
-    losses, size, start_s = [], training.batch_size, time.perf_counter()
-    num_steps = training.num_steps
-    for t in range(num_steps):
-        if t == 1:  # the first step compiles, so the clock starts at the second
-            _synchronize(order_KT.device)
-            start_s = time.perf_counter()
-        loss_K = step(order_KT[:, t * size : (t + 1) * size])
-        if t >= num_steps - LOSS_WINDOW_STEPS:
-            losses.append(loss_K)
-    _synchronize(order_KT.device)
-    elapsed_s = time.perf_counter() - start_s
-    return losses, elapsed_s * num_steps / max(num_steps - 1, 1)
-
-
-def eager_step(optimizer: Optimizer) -> StepFunction:
+def eager_step(optimizer: Optimizer, rule: MaskSpec = THRESHOLD) -> StepFunction:
     """Return the reference step: plain PyTorch, one kernel after another.
 
     It updates ``state`` in place and returns the loss before the update, float32 [K].
@@ -164,7 +200,8 @@ def eager_step(optimizer: Optimizer) -> StepFunction:
         for layer, grad_KOI in enumerate(grads):
             scores = state.scores[layer]
             optimizer.update(scores, grad_KOI.mul_(fixed.base[layer]), state.buffers[layer], state.step)
-            torch.mul(fixed.operand[layer], scores >= 0, out=state.effective[layer])
+            kept = num_kept(rule, fixed.base[layer].shape)
+            torch.mul(fixed.operand[layer], mask_of(scores, kept), out=state.effective[layer])
         return loss_K
 
     return step
@@ -182,7 +219,11 @@ def _tf32(*, enabled: bool) -> Iterator[None]:
 
 
 def _draw(
-    spec: RunSpec, tasks: Sequence[int], views: Sequence[TaskView], fixed: FixedWeights
+    spec: RunSpec,
+    tasks: Sequence[int],
+    views: Sequence[TaskView],
+    fixed: FixedWeights,
+    earlier: Earlier | None,
 ) -> tuple[Tensor, CohortState]:
     """Draw each task's order of images, int32 [K, T * B], and its start; both on the device.
 
@@ -195,13 +236,14 @@ def _draw(
     def draw(k: int) -> None:
         order_KT[k] = image_order(spec, tasks[k], views[k], order_KT.shape[1])
         draw_scores(spec.seed, tasks[k], [layer[k] for layer in scores])
+        start_from(earlier, [layer[k] for layer in scores], spec.mask)
 
     num_threads = len(os.sched_getaffinity(0)) if device.type == "cuda" else torch.get_num_threads()
     with ThreadPoolExecutor(num_threads) as pool:
         list(pool.map(draw, range(len(tasks))))
     on_device = [torch.from_numpy(layer).to(device) for layer in scores]
     return torch.from_numpy(order_KT).to(device), start_state(
-        Optimizer(spec.training.optimizer), on_device, fixed
+        Optimizer(spec.training.optimizer), on_device, fixed, spec.mask
     )
 
 
@@ -215,11 +257,15 @@ def image_order(spec: RunSpec, task: int, view: TaskView, needed: int) -> NDArra
     return np.concatenate(order)[:needed]
 
 
-def start_state(optimizer: Optimizer, scores: list[Tensor], fixed: FixedWeights) -> CohortState:
+def start_state(
+    optimizer: Optimizer, scores: list[Tensor], fixed: FixedWeights, rule: MaskSpec = THRESHOLD
+) -> CohortState:
     """Return the state of ``scores``, [K, O, I] a layer, before the first step."""
+    kept = kept_by_layer(rule, [weight.shape for weight in fixed.base])
+    masks = [mask_of(s, k) for s, k in zip(scores, kept, strict=True)]
     return CohortState(
         scores=scores,
-        effective=[torch.mul(w, s >= 0) for s, w in zip(scores, fixed.operand, strict=True)],
+        effective=[torch.mul(w, mask) for w, mask in zip(fixed.operand, masks, strict=True)],
         buffers=[optimizer.buffers(s) for s in scores],
         step=torch.zeros((), dtype=torch.float64, device=scores[0].device),
     )
@@ -237,20 +283,4 @@ def _fill_scores(draw: np.random.Generator, out: NDArray[np.float32]) -> None:
     draw.random(dtype=np.float32, out=out)
     out *= 2
     out -= 1
-    out *= np.float32(1 / np.sqrt(out.shape[1]))
-
-
-def _mean_loss(tasks: Sequence[int], losses: list[Tensor]) -> NDArray[np.float32]:
-    # Along rows: the order in which a column is summed depends on how many there are.
-    loss_K = torch.stack(losses, dim=1).mean(dim=1).cpu().numpy()
-    if not np.isfinite(loss_K).all():
-        bad = [task for task, loss in zip(tasks, loss_K, strict=True) if not np.isfinite(loss)]
-        raise TrainingError(
-            f"the loss of task {', '.join(map(str, bad))} is not finite; lower training.optimizer.lr"
-        )
-    return loss_K.astype(np.float32)
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    out *= np.float32(1 / np.sqrt(fan_in(out.shape)))

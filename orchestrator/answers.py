@@ -10,8 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from core.benchmark_specs import IMAGE_SHAPES
 from core.datasets import normalisation
-from core.specs import IMAGE_SHAPES
 from orchestrator.images import read_images
 from orchestrator.predict import Answer, local_predictor, sharded_predictor
 from orchestrator.run_folder import open_run

@@ -17,10 +17,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
+from core.baseline_specs import BaselineSpec
+from core.benchmark_specs import BenchmarkSpec
 from core.errors import ConfigError
 from core.hopfield_specs import HopfieldSpec
 from core.spec import Spec, require
-from core.specs import NUM_CLASSES, BenchmarkSpec, InferenceSpec, MaskSpec, NetworkSpec, RunSpec
+from core.specs import InferenceSpec, MaskSpec, NetworkSpec, RunSpec
 from orchestrator.config_errors import explain
 from orchestrator.config_sections import (
     EvaluationConfig,
@@ -42,7 +44,8 @@ RECIPES = (2, 1)  # whose run folders can be read; only RECIPE trains
 class SweepConfig(Spec):
     """A whole sweep file.
 
-    name: of the run folder and the MLflow experiment. search: many runs, one for each
+    name: of the run folder and the MLflow experiment. baseline: a method to hold supermasks against,
+        in their place. search: many runs, one for each
         combination of values; null for a single run.
     data_dir: folder of data sets; None takes SUPSUP_DATA, then the cache, then a download.
     """
@@ -53,6 +56,7 @@ class SweepConfig(Spec):
     network: NetworkSpec
     mask: MaskSpec = field(default_factory=MaskSpec)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    baseline: BaselineSpec | None = None
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
@@ -76,8 +80,11 @@ class SweepConfig(Spec):
 
     def _check_engine(self) -> None:
         engine, kind = self.executor.engine, self.network.kind
-        ok = not self.network.masks_outputs or engine in ("auto", "eager")
+        is_eager = self.network.masks_outputs or self.network.is_module or self.baseline is not None
+        ok = not is_eager or engine in ("auto", "eager")
         require(ok, "executor.engine", engine, f"'auto' or 'eager' for network {kind!r}")
+        ok = self.mask.rule == "threshold" or engine != "fused"
+        require(ok, "executor.engine", engine, "'auto', 'eager' or 'compiled' for mask.rule 'top_k'")
 
     def _fill_evaluation(self) -> None:
         """Give the evaluation the defaults of what is trained; refuse what does not go with it."""
@@ -108,7 +115,7 @@ class SweepConfig(Spec):
         require(ok, "evaluation.at", at, f"null or [{num_tasks}]: a stream is evaluated at its end")
 
     def _check_objective(self) -> None:
-        classes, outputs = NUM_CLASSES[self.benchmark.dataset], self.network.outputs
+        classes, outputs = self.benchmark.real_classes, self.network.outputs
         inference = self.evaluation.inference
         if self.evaluation.inferred_scenarios and inference is not None and inference.objective == "G":
             expected = f"'H', or more network.outputs than the {classes} classes: G needs superfluous neurons"
@@ -122,6 +129,7 @@ class SweepConfig(Spec):
             network=self.network,
             mask=self.mask,
             training=self.training.spec(),
+            baseline=self.baseline,
         )
 
 

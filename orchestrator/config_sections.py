@@ -25,6 +25,8 @@ class TrainingConfig(TrainingSpec):
         TrainingSpec.__post_init__(self)
         size = self.cohort_size
         require(size == "auto" or size >= 1, "training.cohort_size", size, "'auto' or a number >= 1")
+        ok = self.transfer is None or size in ("auto", 1)
+        require(ok, "training.cohort_size", size, "1 with transfer: each task starts from those before it")
 
     def spec(self) -> TrainingSpec:
         """Return the part that decides the bits."""
@@ -93,6 +95,7 @@ class ExecutorConfig(Spec):
         the work repays compiling, ``compiled`` on GPUs. Fixed when the run folder is made.
     retries: more attempts after a failure of the infrastructure, such as a lost worker; of a cohort,
         and then of each of its tasks alone. A task's own failure is not repeated.
+    save_every_min: minutes of training after which a cohort saves where it stands, again and again.
     job_limit_min: minutes after which a worker that is at one job counts as lost; None for no limit.
     """
 
@@ -104,6 +107,7 @@ class ExecutorConfig(Spec):
     engine: Engine | Auto = "auto"
     retries: int = 3
     job_limit_min: float | None = None
+    save_every_min: float = 5.0
 
     def __post_init__(self) -> None:
         workers, gpus = self.workers, self.gpus_per_worker
@@ -116,6 +120,8 @@ class ExecutorConfig(Spec):
         require(0 <= self.retries <= 100, "executor.retries", self.retries, "a number from 0 to 100")
         limit = self.job_limit_min
         require(limit is None or limit > 0, "executor.job_limit_min", limit, "null or a number > 0")
+        every = self.save_every_min
+        require(0 < every < 1e6, "executor.save_every_min", every, "a number > 0")
         address_ok = self.address is None or self.kind == "ray"
         require(address_ok, "executor.address", self.address, "null for kind: inline")
 

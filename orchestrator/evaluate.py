@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from core.benchmarks import task_view
 from core.datasets import load_dataset
 from core.errors import RunFolderError
 from core.specs import InferenceSpec
@@ -72,7 +73,7 @@ def evaluate_run(
     if not num_leading(run.store) and not has_memory(run):
         raise RunFolderError(f"{root} has no mask of task 0; run the sweep first")
     folder = data_folder if config.data_dir is None else Path(config.data_dir).expanduser()
-    dataset = load_dataset(config.benchmark.dataset, folder)
+    dataset = load_dataset(config.benchmark, folder)
     check_dataset(run.layout, record, dataset)
     resources = find_resources(config.executor, connect=True)
     with locked(run.layout):
@@ -186,8 +187,8 @@ def _stream_questions(run: Run, inference: InferenceSpec) -> list[Question]:
 
 
 def _num_test_images(phases: Phases, num_tasks: int) -> dict[int, int]:
-    spec, labels = phases.run.config.benchmark, phases.dataset.test_labels
-    if spec.classes_per_task is None:
-        return dict.fromkeys(range(num_tasks), len(labels))
-    per_task = spec.classes_per_task
-    return {t: int((labels // per_task == t).sum()) for t in range(num_tasks)}
+    run, dataset = phases.run, phases.dataset
+    if run.config.benchmark.kind != "split":
+        return dict.fromkeys(range(num_tasks), len(dataset.test_labels))
+    benchmark, seed = run.config.benchmark, run.config.seed
+    return {t: len(task_view(benchmark, dataset, t, seed=seed).test_rows) for t in range(num_tasks)}

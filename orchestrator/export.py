@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from core.benchmark_specs import IMAGE_SHAPES
 from core.benchmarks import input_gather, task_view
 from core.datasets import load_dataset, normalisation
 from core.errors import RunFolderError
 from core.masks import unpack
 from core.networks import base_weights
-from core.specs import IMAGE_SHAPES
 from orchestrator.images import write_png
 from orchestrator.run_folder import Run
 from orchestrator.stream_log import finished_log, score_rows
@@ -56,7 +56,7 @@ def export_test_images(
     ``task-<i>-test-<j>-class-<label>.png``: what ``supsup infer`` takes.
     """
     spec = run.config.benchmark
-    dataset = load_dataset(spec.dataset, data_folder)
+    dataset = load_dataset(spec, data_folder)
     num_written = 0
     for task in tasks:
         view = task_view(spec, dataset, task, seed=run.config.seed)

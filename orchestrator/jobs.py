@@ -11,7 +11,7 @@ from storage.layout import RunLayout
 from storage.mask_store import StoreIdentity, TaskMask
 from storage.places import AnyPath
 
-JobKind = Literal["train", "evaluate", "infer", "recover", "stream"]
+JobKind = Literal["train", "evaluate", "infer", "recover", "stream", "baseline"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,8 @@ class WorkerSetup:
     """All a worker must know; picklable and small.
 
     test_batches: of each task to evaluate, None for all. cohort_size: masks in a file of a stream.
-    provenance: goes into each file.
+    provenance: goes into each file. save_every_s: seconds of training between saves of a cohort.
+    allows_code: the user's own network may be imported, which ``code_folder`` or an installed package has.
     """
 
     spec: RunSpec
@@ -118,6 +119,9 @@ class WorkerSetup:
     test_batches: int | None
     cohort_size: int
     provenance: dict[str, Any]
+    save_every_s: float = 300.0
+    allows_code: bool = False
+    code_folder: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

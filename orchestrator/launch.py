@@ -1,9 +1,11 @@
 """From a run and its resources to an executor with workers."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from core.datasets import Dataset
+from core.own_code import code_is_allowed
 from core.specs import Engine
 from orchestrator.config import SweepConfig
 from orchestrator.executors import Executor, InlineExecutor, WorkerFactory
@@ -27,6 +29,9 @@ def make_executor(run: Run, record: RunRecord, dataset: Dataset, resources: Reso
         test_batches=test_batches(run),
         cohort_size=record.cohort_size,
         provenance=provenance(),
+        save_every_s=60 * config.save_every_min,
+        allows_code=code_is_allowed(),
+        code_folder=str(Path.cwd()),
     )
     make_worker = partial(_make_worker, setup)
     if config.kind == "inline":

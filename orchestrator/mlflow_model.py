@@ -15,9 +15,9 @@ import numpy as np
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
+from core.benchmark_specs import IMAGE_SHAPES
 from core.datasets import normalisation
 from core.errors import ConfigError, RunFolderError
-from core.specs import IMAGE_SHAPES
 from orchestrator.mlflow_client import connect, find_sweep, mlflow_version
 from orchestrator.run_folder import Run, open_run
 from orchestrator.run_lock import locked

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from core.benchmark_specs import IMAGE_SHAPES, NUM_CLASSES
 from core.datasets import normalisation
 from core.errors import InferenceError
 from core.masks import packed_num_bytes
 from core.networks import base_weights
-from core.specs import IMAGE_SHAPES, NUM_CLASSES, InferenceSpec
+from core.specs import InferenceSpec
 from core.superposition import Bank, MaskBank, forward_plain, mask_weights
 from core.task_inference import TaskSearch, infer_tasks, search_first
 from orchestrator.config import change_settings

@@ -9,9 +9,10 @@ import psutil
 from core.compiler import choose_engine
 from core.datasets import Dataset
 from core.errors import ConfigError, RunFolderError
-from core.memory import cohort_peak_bytes
-from core.networks import Layer, base_weights, layers, mask_layers, network_digest
-from core.specs import IMAGE_SHAPES, Engine
+from core.memory import cohort_peak_bytes, module_peak_bytes
+from core.networks import Layer, draw_weights, layers, mask_layers, network_digest
+from core.own_code import code_digest
+from core.specs import Engine
 from orchestrator.config import RECIPE, RECIPES, SweepConfig, build_sweep, config_values, fingerprint
 from orchestrator.plan import auto_cohort_size
 from orchestrator.provenance import provenance
@@ -62,27 +63,36 @@ class Run:
 def locate_run(config: SweepConfig, recipe: int = RECIPE) -> Run:
     """Return the run folder that ``config`` means; touches nothing."""
     spec = config.run_spec()
-    digest = fingerprint(spec, recipe)
-    height, width = IMAGE_SHAPES[spec.benchmark.dataset]
-    num_inputs = height * width
-    shapes = layers(spec.network, num_inputs)
+    inputs = spec.benchmark.channels_first
+    weight_layers = layers(spec.network, inputs)
+    weights = draw_weights([layer.shape for layer in weight_layers], seed=spec.seed)
     network = {
         "kind": spec.network.kind,
         "seed": spec.seed,
         "outputs": spec.network.outputs,
-        "digest": network_digest(base_weights(spec.network, num_inputs, seed=spec.seed)),
+        "digest": network_digest(weights),
     }
+    if spec.network.import_path is not None:
+        network["code"] = code_digest(spec.network.import_path)
+    masked = mask_layers(spec.network, inputs) if spec.network.masks_outputs else weight_layers
     identity = StoreIdentity(
-        fingerprint=digest,
-        layers=tuple((layer.name, layer.shape) for layer in mask_layers(spec.network, num_inputs)),
+        fingerprint=fingerprint(spec, recipe),
+        layers=tuple((layer.name, layer.shape) for layer in masked),
         network=network,
     )
-    root = to_place(config.storage.uri) / run_folder_name(config.name, digest)
-    return Run(config, RunLayout(root), digest, shapes, identity)
+    return _run(config, identity, weight_layers)
+
+
+def _run(config: SweepConfig, identity: StoreIdentity, weight_layers: tuple[Layer, ...]) -> Run:
+    root = to_place(config.storage.uri) / run_folder_name(config.name, identity.fingerprint)
+    return Run(config, RunLayout(root), identity.fingerprint, weight_layers, identity)
 
 
 def open_run(root: AnyPath) -> tuple[Run, RunRecord]:
-    """Return the run in an existing folder. Raises RunFolderError when it is none, or changed."""
+    """Return the run in an existing folder. Raises RunFolderError when it is none, or changed.
+
+    A network of the user's own is not imported: its layers are those that were recorded.
+    """
     layout = RunLayout(root.absolute())
     record = read_run(layout)
     try:
@@ -91,7 +101,11 @@ def open_run(root: AnyPath) -> tuple[Run, RunRecord]:
         raise RunFolderError(f"{error} (was this run made by another version of supsup?)") from error
     spec = config.run_spec()
     recipes = [recipe for recipe in RECIPES if fingerprint(spec, recipe) == record.fingerprint]
-    located = locate_run(config, *recipes)
+    if spec.network.import_path is not None and recipes:
+        shapes = tuple(Layer(name=name, shape=shape) for name, shape in record.identity().layers)
+        located = _run(config, record.identity(), shapes)
+    else:
+        located = locate_run(config, *recipes)
     _check_record(layout, record, located)
     return replace(located, layout=layout), record
 
@@ -139,11 +153,12 @@ def _check_record(layout: RunLayout, record: RunRecord, run: Run) -> None:
     for key, found, expected in (
         ("fingerprint", record.fingerprint, run.fingerprint),
         ("base network digest", record.network.get("digest"), run.identity.network["digest"]),
+        ("network's code", record.network.get("code"), run.identity.network.get("code")),
     ):
         if found != expected:
             raise RunFolderError(
                 f"{layout.run_file}: its {key} is {str(found)[:16]}..., its config gives "
-                f"{expected[:16]}...; it was edited or made by other versions, so start a new run"
+                f"{str(expected)[:16]}...; it was edited or made by other versions, so start a new run"
             )
 
 
@@ -175,6 +190,8 @@ def _new_record(run: Run, resources: Resources, dataset_digest: str) -> RunRecor
 def cohort_size(run: Run, resources: Resources) -> int:
     """Return the configured cohort size, ``auto`` resolved against free memory."""
     training = run.config.training
+    if training.transfer is not None:
+        return 1
     if training.cohort_size != "auto":
         return training.cohort_size
     return auto_cohort_size(
@@ -189,6 +206,8 @@ def cohort_size(run: Run, resources: Resources) -> int:
 def peak_bytes(run: Run, num_tasks: int) -> int:
     """Return the bytes that training ``num_tasks`` tasks together adds to a worker."""
     masks_outputs = run.config.network.masks_outputs
+    if run.config.network.is_module:
+        return module_peak_bytes(run.config.run_spec(), run.layers, num_tasks)
     return cohort_peak_bytes(run.layers, run.config.training, num_tasks, masks_outputs=masks_outputs)
 
 
@@ -197,7 +216,8 @@ def _choose_engine(run: Run, resources: Resources) -> Engine:
     if wanted != "auto":
         return wanted
     training = run.config.training
-    if run.config.network.masks_outputs:
+    network, rule = run.config.network, run.config.mask.rule
+    if network.masks_outputs or network.is_module or rule == "top_k" or run.config.baseline:
         return "eager"
     weights = sum(layer.num_weights for layer in run.layers)
     flop = 6 * weights * training.batch_size * training.num_steps * run.config.benchmark.num_tasks

@@ -29,7 +29,7 @@ def run_search(config: SweepConfig, data_folder: Path | None, display: Display) 
     """Run what is left of every point, tell of each as it ends; results in the points' order."""
     _check(config)
     points = plan_points(config)
-    load_dataset(config.benchmark.dataset, data_folder)  # what is missing is said once, before anything runs
+    load_dataset(config.benchmark, data_folder)  # what is missing is said once, before anything runs
     results = _Results(config, points, display, settled(config, points))
     results.say_what_is_there()
     results.write()

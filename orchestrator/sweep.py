@@ -45,7 +45,7 @@ def run_sweep(
     """
     start_s = time.monotonic()
     run = locate_run(config)
-    dataset = load_dataset(config.benchmark.dataset, data_folder)
+    dataset = load_dataset(config.benchmark, data_folder)
     resources = find_resources(config.executor, connect=True)
     if config.executor.address is not None:
         check_nodes(config.storage.uri, display)
@@ -94,7 +94,12 @@ def _train(phases: Phases, verdict: Verdict, *, only_failed: bool) -> tuple[int,
         phases.display.message("no task failed in the last run; nothing to train again")
     elif not plan.jobs:
         phases.display.message(f"all {num_tasks} tasks are trained; nothing to train")
-    num_trained, failures = phases.work("training", plan, num_tasks)
+    if phases.run.config.training.transfer is None:
+        num_trained, failures = phases.work("training", plan, num_tasks)
+    else:
+        jobs = plan.jobs
+        failures = phases.work_in_order("training", jobs, num_done=plan.num_done, unit="tasks") if jobs else ()
+        num_trained = len(jobs) - sum(failure.job in jobs for failure in failures)
     write_failures(phases.run, failures)
     return num_trained, failures
 

@@ -25,15 +25,19 @@ from core.evaluation import correct_images, infer_test_images
 from core.evaluation_batches import batch_counts
 from core.inputs import Pixels, to_device
 from core.masks import pack, packed_num_bytes, unpack
-from core.networks import base_weights, network_digest
+from core.module_network import ModuleNetwork
+from core.networks import base_weights, draw_weights, network_digest
 from core.output_masks import correct_outputs, train_outputs
+from core.own_code import allow_code
 from core.packed_sums import Tiles, from_tiles
 from core.specs import Engine
 from core.superposition import Bank, MaskBank
 from core.task_inference import TaskSearch, search_first
 from core.training import CohortResult, Step, train_cohort
+from orchestrator.cohort_work import CohortSaver, earlier_tasks, keep_scores
 from orchestrator.inference_tables import write_part
 from orchestrator.jobs import Job, JobResult, Question, RecoveryQuestion, WorkerSetup, task_reports
+from orchestrator.module_work import ModuleWork, built_network
 from orchestrator.recovery_work import recover_task
 from orchestrator.stream_work import StreamWork
 from storage.bank_file import make_bank, map_bank
@@ -51,6 +55,8 @@ class Worker:
         self._note: str | None = None
         self._last_search: tuple[Question, TaskSearch] | None = None
         self._stream: StreamWork | None = None
+        if setup.allows_code:
+            allow_code(setup.code_folder)
 
     def run(self, job: Job) -> JobResult:
         """Do ``job``; a trained cohort is on disk when this returns."""
@@ -72,7 +78,10 @@ class Worker:
     @cached_property
     def _base(self) -> list[torch.Tensor]:
         spec = self._setup.spec
-        weights = base_weights(spec.network, self._dataset.num_inputs, seed=spec.seed)
+        if spec.network.is_module:
+            weights = draw_weights(self._network.shapes, seed=spec.seed)
+        else:
+            weights = base_weights(spec.network, self._dataset.num_inputs, seed=spec.seed)
         found, expected = network_digest(weights), self._setup.identity.network["digest"]
         if found != expected:
             raise ForeignWorkerError(
@@ -80,6 +89,16 @@ class Worker:
                 f"{expected[:16]}...: install the same numpy there (run.json lists versions)"
             )
         return [torch.from_numpy(weight).to(self._device) for weight in weights]
+
+    @cached_property
+    def _network(self) -> ModuleNetwork:
+        return built_network(self._setup.spec, self._device)
+
+    @cached_property
+    def _modules(self) -> ModuleWork:
+        return ModuleWork(
+            self._setup.spec, self._dataset, self._network, tuple(self._base), self._pixels
+        )
 
     def _network_digest(self) -> str:
         """Return the digest of the base network as it is in memory now."""
@@ -97,7 +116,10 @@ class Worker:
 
     @cached_property
     def _pixels(self) -> tuple[Pixels, Pixels]:
-        return to_device(self._dataset, "train", self._device), to_device(self._dataset, "test", self._device)
+        train = to_device(self._dataset, "train", self._device)
+        if self._setup.spec.benchmark.test_on == "validation":
+            return train, train
+        return train, to_device(self._dataset, "test", self._device)
 
     @cached_property
     def _store(self) -> MaskStore:
@@ -105,21 +127,31 @@ class Worker:
 
     @cached_property
     def _step(self) -> Step:
-        return make_step(self._setup.spec.training, self._engine)
+        return make_step(self._setup.spec.training, self._engine, self._setup.spec.mask)
 
     def _train(self, job: Job) -> JobResult:
         started_s = time.time()
-        result = self._train_cohort(job)
+        saver = CohortSaver(self._setup, job, self._machine())
+        result = self._train_cohort(job, saver)
         finished_s = time.time()
-        correct = self._correct(result.tasks, result.masks)
+        correct = self._correct_trained(result)
         masks = [_task_mask(result, k, float(correct[k].mean())) for k in range(len(result.tasks))]
         digest = self._checked_digest()
+        keep_scores(self._setup, result)
         self._store.write_cohort(masks, self._provenance(finished_s) | {"started_s": started_s})
-        reports = task_reports(masks)
-        counts = self._counts(result.tasks, correct)
-        return JobResult(reports=reports, correct=counts, note=self._note, network_digest=digest)
+        saver.end()
+        note = "\n".join(words for words in (saver.note, self._note) if words) or None
+        return JobResult(
+            reports=task_reports(masks),
+            correct=self._counts(result.tasks, correct),
+            note=note,
+            network_digest=digest,
+        )
 
-    def _train_cohort(self, job: Job) -> CohortResult:
+    def _train_cohort(self, job: Job, saver: CohortSaver) -> CohortResult:
+        earlier = earlier_tasks(self._setup, self._store, job.first)
+        if self._setup.spec.network.is_module:
+            return self._modules.train(job.tasks, saver, earlier)
         if self._setup.spec.network.masks_outputs:
             return train_outputs(
                 self._setup.spec, job.tasks, self._dataset, pixels=self._pixels[0], base=self._base
@@ -133,6 +165,8 @@ class Worker:
             self._dataset,
             pixels=self._pixels[0],
             base=self._base,
+            saver=saver,
+            earlier=earlier,
         )
         while True:
             try:
@@ -160,11 +194,18 @@ class Worker:
 
     def _evaluate(self, job: Job) -> JobResult:
         stored = list(self._store.iterate(job.tasks))
+        if self._setup.spec.network.is_module:
+            return JobResult(correct=self._counts(job.tasks, self._modules.correct_stored(stored)))
         unpacked = [unpack(mask.bits, self._setup.identity.shapes) for mask in stored]
         masks = [np.stack(layer) for layer in zip(*unpacked, strict=True)]
         tasks = [mask.task for mask in stored]
         correct = self._correct(tasks, masks)
         return JobResult(correct=self._counts(tasks, correct))
+
+    def _correct_trained(self, result: CohortResult) -> list[NDArray[np.bool_]]:
+        if self._setup.spec.network.is_module:
+            return self._modules.correct_trained(result)
+        return self._correct(result.tasks, result.masks)
 
     def _correct(self, tasks: Sequence[int], masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
         """Tell for each test image of each task whether its own mask classifies it."""
@@ -208,8 +249,11 @@ class Worker:
         if self._last_search is None or self._last_search[0] != question:
             tiles = map_bank(self._bank_file(question), packed_num_bytes(self._setup.identity.shapes))
             bank = self._bank(tiles)
-            classes = self._dataset.num_classes
-            search = search_first(question.inference, bank, question.num_masks, num_classes=classes)
+            spec, num = self._setup.spec, question.num_masks
+            passes = self._modules.passes(self._store, num) if spec.network.is_module else None
+            search = search_first(
+                question.inference, bank, num, num_classes=spec.benchmark.real_classes, passes=passes
+            )
             self._last_search = question, search
         return self._last_search[1]
 
@@ -255,6 +299,10 @@ class Worker:
         packed = from_tiles(tiles, packed_num_bytes(self._setup.identity.shapes))
         return DeviceBank(torch.from_numpy(packed).to(self._device), base)
 
+    def _machine(self) -> dict[str, Any]:
+        """Return what must be the same for a save to go on to the same bits."""
+        return {"engine": self._engine, "device": self._device.type, "torch": torch.__version__}
+
     def _provenance(self, finished_s: float) -> dict[str, Any]:
         on_gpu = self._device.type == "cuda"
         return {
@@ -276,4 +324,5 @@ def _task_mask(result: CohortResult, k: int, test_accuracy: float) -> TaskMask:
         test_accuracy=test_accuracy,
         train_loss=float(result.train_loss[k]),
         train_seconds=result.train_seconds,
+        norm_stats=None if result.statistics is None else result.statistics[k].astype("<f4").tobytes(),
     )

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from core.benchmark_specs import BenchmarkSpec
 from core.datasets import Dataset, load_dataset
 from core.networks import Layer, base_weights, layers
-from core.specs import BenchmarkSpec, NetworkSpec, OptimizerSpec, RunSpec, TrainingSpec
+from core.specs import NetworkSpec, OptimizerSpec, RunSpec, TrainingSpec
 
 NUM_PIXELS = 784
 

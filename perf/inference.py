@@ -156,7 +156,7 @@ def _agreement(root: Path, num_images: int) -> None:
     from storage.bank_file import ensure_bank, map_bank
 
     run, _ = open_run(root)
-    dataset = load_dataset(run.config.benchmark.dataset, Path(os.environ["SUPSUP_DATA"]))
+    dataset = load_dataset(run.config.benchmark, Path(os.environ["SUPSUP_DATA"]))
     base = base_tensors(run)
     tiles = np.array(map_bank(ensure_bank(run.store), packed_num_bytes(run.identity.shapes)))
     bank, pixels = MaskBank(tiles, base), to_device(dataset, "test", torch.device("cpu"))

@@ -12,6 +12,8 @@
       evaluations/parts/one_shot-G-1-10/tasks-00000-00007.parquet    until the table is whole
       evaluations/recovery-<label>-5.parquet       HopSupSup: each step of each recovery
       bank/masks-00010-<8 of digest>.npy     masks laid out for task inference; made again if lost
+      saves/cohort-00000-00031-<16 of digest>.npz  a cohort in training, until it is stored
+      transfer/scores-00004-<16 of digest>.npz     sum of the scores of tasks 0 to 3, for those to come
       stream/decisions.parquet               scenario NNs: what was decided, and on which task
       stream/state.json, mask-00003-000120.npz     where the stream stands, only until it ends
       hopfield/storkey-00005.parquet         HopSupSup: Psi and the sums of the stored masks
@@ -117,6 +119,24 @@ class RunLayout:
     def cohort(self, first: int, last: int) -> AnyPath:
         """Return the mask file of tasks ``first`` to ``last``, both included."""
         return self.masks / f"cohort-{first:05d}-{last:05d}.parquet"
+
+    @property
+    def saves(self) -> AnyPath:
+        """Folder of cohorts in training."""
+        return self.root / "saves"
+
+    def cohort_save(self, first: int, last: int, digest: str) -> AnyPath:
+        """Return the save of tasks ``first`` to ``last`` whose bytes have this digest."""
+        return self.saves / f"cohort-{first:05d}-{last:05d}-{digest}.npz"
+
+    @property
+    def transfer(self) -> AnyPath:
+        """Folder of what later tasks start from."""
+        return self.root / "transfer"
+
+    def score_sum(self, num_tasks: int, digest: str) -> AnyPath:
+        """Return the sum of the scores of the first ``num_tasks`` tasks, its bytes of this digest."""
+        return self.transfer / f"scores-{num_tasks:05d}-{digest}.npz"
 
     def evaluation(self, label: str, k: int, num_batches: int | None) -> AnyPath:
         """Return the evaluation table of ``label`` (such as GG) over the first k tasks.

@@ -14,7 +14,8 @@ import pytest
 import torch
 from pyarrow.fs import FileSystem
 
-from core.specs import BenchmarkSpec, NetworkSpec, OptimizerSpec, RunSpec, TrainingSpec
+from core.benchmark_specs import BenchmarkSpec
+from core.specs import NetworkSpec, OptimizerSpec, RunSpec, TrainingSpec
 
 torch.set_num_threads(1)
 

@@ -4,13 +4,14 @@ import numpy as np
 import torch
 
 from core import evaluation
+from core.benchmark_specs import BenchmarkSpec
 from core.benchmarks import TaskView, task_view
 from core.datasets import load_dataset
 from core.evaluation import correct_images
 from core.evaluation_batches import batch_counts, batch_sizes
 from core.inputs import Pixels, to_device
 from core.networks import base_weights
-from core.specs import BenchmarkSpec, NetworkSpec
+from core.specs import NetworkSpec
 
 CPU = torch.device("cpu")
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.benchmark_specs import BenchmarkSpec
 from core.benchmarks import task_view
 from core.capacity import measure_capacity, random_masks
 from core.datasets import load_dataset
@@ -14,7 +15,7 @@ from core.inputs import to_device
 from core.networks import base_weights, layers, mask_layers
 from core.output_masks import correct_outputs, forward_masked, task_images, train_outputs
 from core.recovery import recover, split_images
-from core.specs import BenchmarkSpec, NetworkSpec, OptimizerSpec, RunSpec, TrainingSpec
+from core.specs import NetworkSpec, OptimizerSpec, RunSpec, TrainingSpec
 
 CPU = torch.device("cpu")
 DIGITS = load_dataset("digits")

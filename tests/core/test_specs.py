@@ -5,8 +5,9 @@ import pickle
 import pytest
 
 from core import errors
+from core.benchmark_specs import BenchmarkSpec
 from core.errors import ConfigError
-from core.specs import BenchmarkSpec, NetworkSpec, OptimizerSpec, TrainingSpec
+from core.specs import NetworkSpec, OptimizerSpec, TrainingSpec
 from tests.conftest import tiny_spec
 
 

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from core.benchmark_specs import BenchmarkSpec
 from core.datasets import load_dataset
 from core.engine import make_step
 from core.inputs import to_device
 from core.masks import bits_digest
 from core.networks import base_weights
 from core.packed_sums import has_numba
-from core.specs import BenchmarkSpec, NetworkSpec, OptimizerSpec, TrainingSpec
+from core.specs import NetworkSpec, OptimizerSpec, TrainingSpec
 from core.stream_specs import AllocationSpec, StreamSpec
 from core.stream_training import StreamTrainer
 from core.task_stream import plan_visits

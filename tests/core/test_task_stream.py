@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from core.benchmark_specs import BenchmarkSpec
 from core.errors import ConfigError
-from core.specs import BenchmarkSpec, TrainingSpec
+from core.specs import TrainingSpec
 from core.stream_specs import AllocationSpec, StreamSpec
 from core.task_stream import num_decisions, parts, plan_visits
 from tests.conftest import tiny_spec

@@ -1,5 +1,6 @@
 """Cohort training: the gradient, the optimizers, and bits that depend on nothing else."""
 
+from collections import deque
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.benchmark_specs import BenchmarkSpec
 from core.benchmarks import task_view
 from core.compiler import has_compiler
 from core.datasets import load_dataset
@@ -20,7 +22,8 @@ from core.gradients import fix_weights, gradients
 from core.inputs import gather_inputs, to_device
 from core.networks import base_weights
 from core.optimizers import Optimizer
-from core.specs import BenchmarkSpec, NetworkSpec, OptimizerSpec, TrainingSpec
+from core.specs import NetworkSpec, OptimizerSpec, TrainingSpec
+from core.training_loop import Course, mean_loss
 from core.training import CohortState, eager_step, image_order, train_cohort
 from tests.conftest import tiny_spec
 
@@ -162,9 +165,7 @@ def test_the_shared_data_are_never_written():
 
 def test_a_loss_that_is_not_finite_names_the_task():
     with pytest.raises(TrainingError, match="the loss of task 2 is not finite"):
-        from core.training import _mean_loss
-
-        _mean_loss([1, 2], [torch.tensor([0.5, float("nan")])])
+        mean_loss([1, 2], Course(losses=deque([torch.tensor([0.5, float("nan")])])))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""The user's own network: imported by its path, only where the user said so. No torch."""
+
+import hashlib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from core.errors import ConfigError, first_line
+
+ALLOW_CODE = "SUPSUP_ALLOW_CODE"  # 1: the user's own network may be imported
+Maker = Callable[[int, tuple[int, int, int]], Any]  # (outputs, image_shape) -> torch.nn.Module
+
+
+def code_is_allowed() -> bool:
+    """Tell whether the user said that a network of their own may be imported."""
+    return os.environ.get(ALLOW_CODE) == "1"
+
+
+def allow_code(folder: str | None = None) -> None:
+    """Allow it in this process, and in those that it starts; ``folder`` is looked in as well."""
+    os.environ[ALLOW_CODE] = "1"
+    if folder is not None and folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def find_maker(import_path: str) -> Maker:
+    """Import ``package.file:name``; what stands in the current folder is found. Raises ConfigError."""
+    if not code_is_allowed():
+        raise ConfigError(
+            f"network.import_path: {import_path} is code of yours, which runs when it is imported; "
+            f"say so with `supsup --allow-code ...` or {ALLOW_CODE}=1"
+        )
+    allow_code(str(Path.cwd()))
+    place, _, name = import_path.partition(":")
+    try:
+        found: Maker = getattr(importlib.import_module(place), name)
+    # The user's code may raise anything when it is imported.
+    except Exception as error:
+        raise ConfigError(
+            f"network.import_path: {import_path} cannot be imported ({type(error).__name__}: "
+            f"{first_line(error)}); expected package.file:name, below the current folder or installed"
+        ) from error
+    return found
+
+
+def code_digest(import_path: str) -> str:
+    """Return the sha256 (hex) of the file that the user's network is written in. Raises ConfigError."""
+    try:
+        source = inspect.getsourcefile(find_maker(import_path))
+    except TypeError:
+        source = None
+    if source is None:
+        raise ConfigError(f"network.import_path: {import_path} has no Python source to be recorded")
+    return hashlib.sha256(Path(source).read_bytes()).hexdigest()
