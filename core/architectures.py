@@ -6,6 +6,7 @@ nothing: weights come from ``networks.base_weights``, and no module is ever trai
 Letters: B images, C channels, H and W their height and width, O outputs.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -46,7 +47,7 @@ def perceptron(spec: NetworkSpec, image_shape: ImageShape) -> nn.Sequential:
     channels, height, width = image_shape
     widths = spec.widths(channels * height * width)
     parts: list[nn.Module] = [nn.Flatten()]
-    for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+    for fan_in, fan_out in itertools.pairwise(widths):
         parts += [nn.Linear(fan_in, fan_out, bias=False), nn.ReLU()]
     return nn.Sequential(*parts[:-1])
 
@@ -61,13 +62,13 @@ class Conv4(nn.Module):
             raise ConfigError(f"network.kind: conv4 pools twice; found images of {height} x {width} pixels")
         widths = (channels, *CONV4_CHANNELS)
         parts: list[nn.Module] = []
-        for number, (fan_in, fan_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for number, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
             parts += [nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=False), nn.ReLU()]
             parts += [nn.MaxPool2d(2)] if number % 2 else []
         self.features = nn.Sequential(*parts)
         hidden = (widths[-1] * (height // 4) * (width // 4), *CONV4_HIDDEN)
         head: list[nn.Module] = []
-        for fan_in, fan_out in zip(hidden[:-1], hidden[1:], strict=True):
+        for fan_in, fan_out in itertools.pairwise(hidden):
             head += [nn.Linear(fan_in, fan_out, bias=False), nn.ReLU()]
         self.head = nn.Sequential(*head, nn.Linear(hidden[-1], outputs, bias=False))
 
@@ -110,7 +111,10 @@ class GemResNet18(nn.Module):
         blocks, fan_in = [], GEM_CHANNELS[0]
         for stage, width in enumerate(GEM_CHANNELS):
             for stride in (1 if stage == 0 else 2, 1):
-                convs = [nn.Conv2d(fan_in, width, 3, stride, 1, bias=False), nn.Conv2d(width, width, 3, 1, 1, bias=False)]
+                convs = [
+                    nn.Conv2d(fan_in, width, 3, stride, 1, bias=False),
+                    nn.Conv2d(width, width, 3, 1, 1, bias=False),
+                ]
                 blocks.append(_Block(convs, stride))
                 fan_in = width
         self.blocks = nn.Sequential(*blocks)

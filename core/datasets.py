@@ -102,16 +102,20 @@ def load_dataset(benchmark: BenchmarkSpec | str, folder: Path | None = None) -> 
         assert isinstance(benchmark, BenchmarkSpec), "a folder has no data set's name"
         return _image_folder(benchmark, folder)
     if name == "cifar100":
-        (train_images, train_labels), (test_images, test_labels) = load_cifar100(folder)
-    else:
-        train_images, train_labels, test_images, test_labels = load_idx(name, folder)
+        return _made(name, *load_cifar100(folder))
+    train_images, train_labels, test_images, test_labels = load_idx(name, folder)
+    return _made(name, (train_images, train_labels), (test_images, test_labels))
+
+
+def _made(name: str, train: tuple[Any, Any], test: tuple[Any, Any]) -> Dataset:
+    """Return a data set of known name from images and labels of both parts."""
     return Dataset(
         name=name,
         num_classes=NUM_CLASSES[name],
-        train_images=train_images,
-        train_labels=train_labels.astype(np.int64),
-        test_images=test_images,
-        test_labels=test_labels.astype(np.int64),
+        train_images=train[0],
+        train_labels=train[1].astype(np.int64),
+        test_images=test[0],
+        test_labels=test[1].astype(np.int64),
         **_normalised(name),
     )
 

@@ -135,9 +135,7 @@ def _equal_groups(num_deciding: NDArray[np.int32]) -> list[NDArray[np.int64]]:
     return [part for run in runs for part in np.split(run, range(TEST_BATCH_SIZE, len(run), TEST_BATCH_SIZE))]
 
 
-def _num_correct(
-    rows: InferredRows, search: TaskSearch, view: TaskView, pixels: Pixels
-) -> NDArray[np.int32]:
+def _num_correct(rows: InferredRows, search: TaskSearch, view: TaskView, pixels: Pixels) -> NDArray[np.int32]:
     """Count the images of each row that the mask of its inferred task classifies, int32 [rows]."""
     num_correct = np.zeros_like(rows.inferred_task)
     for inferred in np.unique(rows.inferred_task):

@@ -113,7 +113,7 @@ def _memory_batches(
             return x_KBD.view(*rows_KB.shape, *shape), torch.stack(labels)
         images = pixels.images[rows_KB.flatten()].view(-1, *shape)
         x = _scaled(crop_and_flip(images, codes_KT[:, now].flatten()), pixels)
-        return x.unflatten(0, rows_KB.shape), torch.stack(labels)
+        return x.view(*rows_KB.shape, *shape), torch.stack(labels)
 
     return batch
 
@@ -153,7 +153,9 @@ class _FolderBatches:
             task_labels(view, self._pixels, rows.to(self._pixels.labels.device))
             for view, rows in zip(self._views, rows_KB, strict=True)
         ]
-        return _normalised(decoded, self._pixels).unflatten(0, rows_KB.shape), torch.stack(labels)
+        return _normalised(decoded, self._pixels).view(*rows_KB.shape, *decoded.shape[1:]), torch.stack(
+            labels
+        )
 
     def _submit(self, step: int) -> list[Future[NDArray[np.uint8]]]:
         size = self._spec.training.batch_size

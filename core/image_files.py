@@ -38,7 +38,9 @@ class ImageFiles:
 def find_images(data_folder: Path | None, name: str, num_classes: int) -> ImageFiles:
     """List the images of ``<data_folder>/<name>``. Raises DataError."""
     if data_folder is None:
-        raise DataError(f"benchmark.folder {name}: set SUPSUP_DATA, or data_dir, to the folder that holds {name}/")
+        raise DataError(
+            f"benchmark.folder {name}: set SUPSUP_DATA, or data_dir, to the folder that holds {name}/"
+        )
     root = data_folder / name
     whole, found = hashlib.sha256(), {}
     for part in ("train", "val"):
@@ -62,7 +64,9 @@ def _part(root: Path, classes: Sequence[str], whole: Any) -> tuple[tuple[str, ..
     for label, name in enumerate(classes):
         of_class = sorted(p for p in (root / name).iterdir() if p.suffix.lower() in SUFFIXES)
         if not of_class:
-            raise DataError(f"{root / name}: found no {', '.join(SUFFIXES)} files, expected images of a class")
+            raise DataError(
+                f"{root / name}: found no {', '.join(SUFFIXES)} files, expected images of a class"
+            )
         for path in of_class:
             whole.update(f"{root.name}/{name}/{path.name} {path.stat().st_size}\n".encode())
         files += map(str, of_class)
@@ -94,7 +98,7 @@ def decode_train(path: str, size: int, draw: np.random.Generator) -> NDArray[np.
     The crop has 8 to 100 % of the area and a side ratio of 3:4 to 4:3, as is usual for ImageNet.
     """
     with _opened(path) as image:
-        box = _random_box(*image.size, draw)
+        box = _random_box(image.width, image.height, draw)
         pixels = _planes(image.resize((size, size), _bilinear(), box=box))
         return np.ascontiguousarray(pixels[:, :, ::-1]) if draw.integers(2) else pixels
 
@@ -118,7 +122,9 @@ def _opened(path: str) -> Any:
     try:
         return Image.open(path).convert("RGB")
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise DataError(f"{path} cannot be decoded ({first_line(error)}); fetch it again or remove it") from error
+        raise DataError(
+            f"{path} cannot be decoded ({first_line(error)}); fetch it again or remove it"
+        ) from error
 
 
 def _planes(image: Any) -> NDArray[np.uint8]:

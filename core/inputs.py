@@ -48,7 +48,8 @@ def pixel_scale(
 ) -> tuple[float | Tensor, float | Tensor]:
     """Return gain and offset with pixel * gain + offset = (pixel / scale - mean) / std."""
     if not isinstance(mean, tuple) or not isinstance(std, tuple):
-        assert isinstance(mean, float) and isinstance(std, float), "both are by channel or both are not"
+        assert not isinstance(mean, tuple), "both are by channel or both are not"
+        assert not isinstance(std, tuple), "both are by channel or both are not"
         return 1 / (scale * std), -mean / std
     each = math.prod(image_shape[1:])
     pairs = list(zip(mean, std, strict=True))

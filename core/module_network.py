@@ -7,9 +7,10 @@ go in and come out. The module itself is never changed (``torch.func.functional_
 Letters: K tasks, B images, C channels, H and W height and width, O outputs, S running statistics.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -54,11 +55,14 @@ class ModuleNetwork:
 
     def logits(self, x_BCHW: Tensor, weights: Sequence[Tensor], statistics_S: Tensor) -> Tensor:
         """Return the logits [B, O], normalised by running statistics (test)."""
-        return self._call(self._tester, x_BCHW, weights, statistics_S)
+        return self._call(self._tester, x_BCHW, weights, self._split(statistics_S))
 
     def train_logits(self, x_BCHW: Tensor, weights: Sequence[Tensor], statistics_S: Tensor) -> Tensor:
         """Return the logits [B, O], normalised by the batch; ``statistics_S`` is updated in place."""
-        return self._call(self.module, x_BCHW, weights, statistics_S)
+        parts = self._split(statistics_S)
+        logits = self._call(self.module, x_BCHW, weights, parts)
+        self._put_back(parts, statistics_S)
+        return logits
 
     def cohort_logits(
         self, x_KBCHW: Tensor, weights: Sequence[Tensor], statistics_KS: Tensor, *, training: bool
@@ -67,27 +71,39 @@ class ModuleNetwork:
 
         Convolutions of the tasks become one grouped convolution.
         """
-        call = self.train_logits if training else self.logits
         if len(x_KBCHW) == 1:
+            call = self.train_logits if training else self.logits
             return call(x_KBCHW[0], [weight[0] for weight in weights], statistics_KS[0]).unsqueeze(0)
-        found: Tensor = vmap(call)(x_KBCHW, tuple(weights), statistics_KS)
+        module, parts = self.module if training else self._tester, self._split(statistics_KS)
+        found: Tensor = vmap(partial(self._call, module))(x_KBCHW, tuple(weights), parts)
+        if training:
+            self._put_back(parts, statistics_KS)
         return found
+
+    def _split(self, statistics: Tensor) -> dict[str, Tensor]:
+        """Return running statistics, [..., S], by the name of their buffer, as tensors of their own.
+
+        ``vmap`` updates a whole tensor in place, but not a part of one.
+        """
+        parts, start = {}, 0
+        for name, channels in self.norms:
+            for kind in ("running_mean", "running_var"):
+                parts[f"{name}.{kind}"] = statistics[..., start : start + channels].clone()
+                start += channels
+        return parts
+
+    def _put_back(self, parts: dict[str, Tensor], statistics: Tensor) -> None:
+        if parts:
+            statistics.copy_(torch.cat(list(parts.values()), dim=-1))
 
     @cached_property
     def _tester(self) -> nn.Module:
-        import copy
-
         return copy.deepcopy(self.module).eval()
 
     def _call(
-        self, module: nn.Module, x_BCHW: Tensor, weights: Sequence[Tensor], statistics_S: Tensor
+        self, module: nn.Module, x_BCHW: Tensor, weights: Sequence[Tensor], statistics: dict[str, Tensor]
     ) -> Tensor:
-        values = self.fixed | dict(zip(self.masked, weights, strict=True))
-        start = 0
-        for name, channels in self.norms:
-            values[f"{name}.running_mean"] = statistics_S[start : start + channels]
-            values[f"{name}.running_var"] = statistics_S[start + channels : start + 2 * channels]
-            start += 2 * channels
+        values = self.fixed | dict(zip(self.masked, weights, strict=True)) | statistics
         logits: Tensor = functional_call(module, values, (x_BCHW,), strict=False)
         return logits
 
@@ -106,6 +122,8 @@ def read_module(module: nn.Module, image_shape: ImageShape, device: torch.device
     fixed: dict[str, Tensor] = {}
     for name, part in module.named_modules():
         _check_part(name, part)
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001
+            part.num_batches_tracked = None  # a counter that nothing here reads
         prefix = f"{name}." if name else ""
         for key, value in part.named_parameters(recurse=False):
             if isinstance(part, MASKED) and key == "weight":

@@ -24,7 +24,7 @@ from core.module_network import ModuleNetwork
 from core.optimizers import Optimizer
 from core.progress import Arrays, NoSaver, Parts, Saver
 from core.specs import RunSpec, ScheduleSpec, TrainingSpec
-from core.top_k import kept_by_layer, mask_of
+from core.top_k import kept_by_layer, mask_of, score_gradient
 from core.training import CohortResult, draw_scores, image_order, in_parts, part_result
 from core.training_loop import mean_loss, run_steps
 from core.transfer import Earlier, start_from
@@ -75,17 +75,17 @@ def train_modules(
     return in_parts(tasks, len(tasks) if together else 1, train_part, saver or NoSaver())
 
 
-def score_gradients(
+def mask_gradients(
     network: ModuleNetwork,
     x_KBCHW: Tensor,
     labels_KB: Tensor,
     base: Sequence[Tensor],
     masks: Sequence[Tensor],
-    statistics_KS: Tensor,
     *,
+    statistics_KS: Tensor,
     training: bool = True,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Return dL/dscore [K, ...] a layer, the loss [K] and the logits [K, B, O].
+    """Return dL/dmask [K, ...] a layer, the loss [K] and the logits [K, B, O].
 
     L is the mean cross-entropy (nats) of a task's batch. With ``training`` batch normalisation uses
     the batch, and ``statistics_KS`` is updated in place.
@@ -145,10 +145,14 @@ def _train_together(  # noqa: PLR0917  # called in one place
     def step(t: int) -> Tensor:
         x_KBCHW, labels_KB = batches(t)
         masks = [mask_of(scores, k) for scores, k in zip(state.scores, kept, strict=True)]
-        grads, loss_K, _ = score_gradients(network, x_KBCHW, labels_KB, base, masks, state.statistics)
+        grads, loss_K, _ = mask_gradients(
+            network, x_KBCHW, labels_KB, base, masks, statistics_KS=state.statistics
+        )
         state.step.add_(1)
         for layer, grad in enumerate(grads):
-            optimizer.update(state.scores[layer], grad, state.buffers[layer], state.step, shares[t])
+            scores = state.scores[layer]
+            by_score = score_gradient(grad, scores, kept[layer])
+            optimizer.update(scores, by_score, state.buffers[layer], state.step, shares[t])
         return loss_K
 
     course = run_steps(step, len(shares), state.tensors(), parts)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from core.seeding import stream
 from core.specs import NetworkSpec
 
-
 Inputs = int | tuple[int, int, int]  # values of a flat image, or its channels, height and width
 
 

@@ -24,7 +24,7 @@ class Optimizer:
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.spec.state]
         return tuple(torch.zeros_like(scores, dtype=dtype) for _ in range(self.spec.num_buffers))
 
-    def update(  # noqa: PLR0917  # in the order of use, as everywhere here
+    def update(  # in the order of use, as everywhere here
         self,
         scores: Tensor,
         grad: Tensor,
@@ -47,7 +47,7 @@ class Optimizer:
             for buffer, value in zip(state, wide, strict=True):
                 buffer.copy_(value)
 
-    def _rmsprop(  # noqa: PLR0917
+    def _rmsprop(
         self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor, lr_share: float
     ) -> None:
         del step
@@ -59,7 +59,7 @@ class Optimizer:
             direction = state[1].mul_(self.spec.momentum).add_(direction)
         scores.sub_(direction * (lr * lr_share))
 
-    def _adam(  # noqa: PLR0917
+    def _adam(
         self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor, lr_share: float
     ) -> None:
         beta1, beta2 = _given(self.spec.beta1), _given(self.spec.beta2)
@@ -69,7 +69,7 @@ class Optimizer:
         step_size, correction = adam_scales(self.spec, step)
         scores.sub_(mean / (_sqrt(square) / correction).add_(_given(self.spec.eps)) * (step_size * lr_share))
 
-    def _sgd(  # noqa: PLR0917
+    def _sgd(
         self, scores: Tensor, grad: Tensor, state: tuple[Tensor, ...], step: Tensor, lr_share: float
     ) -> None:
         del step

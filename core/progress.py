@@ -5,7 +5,7 @@ results of the parts that are done and the state of the one in training. Whoever
 decides when (``Saver``); here is only what goes into one, and how to go on from it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,7 +16,10 @@ from torch import Tensor
 
 Arrays = dict[str, NDArray[Any]]
 PART = "part"  # how many parts are done
-DONE, NOW = "done/", "now/"  # prefixes of the parts that are done (with their number), and of the one in training
+DONE, NOW = (
+    "done/",
+    "now/",
+)  # prefixes of the parts that are done (with their number), and of the one in training
 
 
 class Saver(Protocol):
@@ -106,5 +109,3 @@ def fill_tensors(groups: dict[str, list[Tensor]], arrays: Arrays) -> None:
 
 def _under(stored: Arrays, prefix: str) -> Arrays:
     return {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
-
-

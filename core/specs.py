@@ -113,10 +113,17 @@ class MaskSpec(Spec):
             key = given[0] if given else "density"
             require(not given, f"mask.{key}", getattr(self, key), "null for rule 'threshold', or rule: top_k")
             return
-        require(len(given) == 1, "mask.density", given, "this or density_multiplier, one of the two, for 'top_k'")
+        require(
+            len(given) == 1, "mask.density", given, "this or density_multiplier, one of the two, for 'top_k'"
+        )
         value = getattr(self, given[0])
         ok = math.isfinite(value) and 0 < value <= (1 if given == ["density"] else math.inf)
-        require(ok, f"mask.{given[0]}", value, "a fraction kept, above 0, up to 1" if given == ["density"] else "a number > 0")
+        require(
+            ok,
+            f"mask.{given[0]}",
+            value,
+            "a fraction kept, above 0, up to 1" if given == ["density"] else "a number > 0",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +205,7 @@ class TrainingSpec(Spec):
         tf32 is float32). Scores and their gradients stay float32.
     """
 
-    LATER_KEYS: ClassVar[Mapping[str, object]] = {"matmul": "float32"}
+    LATER_KEYS: ClassVar[Mapping[str, object]] = {"matmul": "float32", "transfer": "none"}
 
     task_identity: Literal["given", "none"] = "given"
     steps: int | None = None
@@ -209,7 +216,7 @@ class TrainingSpec(Spec):
     stream: StreamSpec | None = None
     allocation: AllocationSpec | None = None
     schedule: ScheduleSpec | None = None
-    transfer: Literal["masks", "scores"] | None = None
+    transfer: Literal["none", "masks", "scores"] = "none"
 
     def __post_init__(self) -> None:
         require(
@@ -232,7 +239,7 @@ class TrainingSpec(Spec):
                     getattr(self, key) is None, f"training.{key}", "keys", "none for task_identity: given"
                 )
             return
-        require(self.transfer is None, "training.transfer", self.transfer, "null for task_identity: none")
+        require(self.transfer == "none", "training.transfer", self.transfer, "'none' for task_identity: none")
         stream, allocation = self.stream or StreamSpec(), self.allocation or AllocationSpec()
         object.__setattr__(self, "stream", stream)
         object.__setattr__(self, "allocation", allocation)
@@ -335,5 +342,5 @@ class RunSpec(Spec):
         require(ok, "mask.rule", self.mask.rule, f"'threshold' for network {kind!r}")
         ok = self.mask.rule == "threshold" or training.is_given
         require(ok, "mask.rule", self.mask.rule, "'threshold' for task_identity: none")
-        ok = training.transfer is None or not (network.masks_outputs or self.baseline)
-        require(ok, "training.transfer", training.transfer, "null for a baseline, or masks on outputs")
+        ok = training.transfer == "none" or not (network.masks_outputs or self.baseline)
+        require(ok, "training.transfer", training.transfer, "'none' for a baseline, or masks on outputs")

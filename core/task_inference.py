@@ -68,7 +68,12 @@ class Passes(Protocol):
         ...
 
     def correct(
-        self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64], packed_P: NDArray[np.uint8], task: int
+        self,
+        view: TaskView,
+        pixels: Pixels,
+        rows_N: NDArray[np.int64],
+        packed_P: NDArray[np.uint8],
+        task: int,
     ) -> NDArray[np.bool_]:
         """Tell which images of ``view`` the mask of ``task`` classifies, bool [N]."""
         ...

@@ -1,6 +1,8 @@
 """Which weights a mask keeps: at a threshold, or exactly the best of each layer (Edge-Popup).
 
 top_k ranks by |score|; ties go to the lower index, so a mask has one exact density on every device.
+Straight-through, the gradient of a mask goes to what it ranks: to the score, or to |score| and from
+there to the score by its sign.
 
 Letters: K tasks, N weights of a layer.
 """
@@ -56,6 +58,11 @@ def mask_of(scores: Tensor, kept: int | None) -> Tensor:
         return (above_KN | tied_KN).view_as(scores)
     first_KN = tied_KN & (tied_KN.cumsum(dim=1) <= missing_K1)
     return (above_KN | first_KN).view_as(scores)
+
+
+def score_gradient(mask_gradient: Tensor, scores: Tensor, kept: int | None) -> Tensor:
+    """Return dL/dscore from dL/dmask, both [K, ...]; ``mask_gradient`` is used up."""
+    return mask_gradient if kept is None else mask_gradient.mul_(scores.sign())
 
 
 def _kth_largest(size_KN: Tensor, kept: int) -> Tensor:

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from core.optimizers import Optimizer
 from core.progress import Arrays, NoSaver, Parts, Saver, fill_tensors
 from core.seeding import stream
 from core.specs import MaskSpec, RunSpec
-from core.top_k import THRESHOLD, kept_by_layer, mask_of, num_kept
+from core.top_k import THRESHOLD, kept_by_layer, mask_of, num_kept, score_gradient
 from core.training_loop import mean_loss, run_steps
 from core.transfer import Earlier, start_from
 
@@ -140,7 +141,7 @@ def part_result(
 
 
 def _joined(tasks: Sequence[int], done: Sequence[Arrays]) -> CohortResult:
-    def joined(name: str) -> tuple[NDArray[np.generic], ...]:
+    def joined(name: str) -> tuple[NDArray[Any], ...]:
         num = sum(key.rstrip("0123456789") == name for key in done[0])
         return tuple(np.concatenate([part[f"{name}{i}"] for part in done]) for i in range(num))
 
@@ -198,9 +199,9 @@ def eager_step(optimizer: Optimizer, rule: MaskSpec = THRESHOLD) -> StepFunction
         grads, loss_K = gradients(x_KBD, pixels.labels[rows_KB], state.effective, fixed.gains)
         state.step.add_(1)
         for layer, grad_KOI in enumerate(grads):
-            scores = state.scores[layer]
-            optimizer.update(scores, grad_KOI.mul_(fixed.base[layer]), state.buffers[layer], state.step)
-            kept = num_kept(rule, fixed.base[layer].shape)
+            scores, kept = state.scores[layer], num_kept(rule, fixed.base[layer].shape)
+            grad = score_gradient(grad_KOI.mul_(fixed.base[layer]), scores, kept)
+            optimizer.update(scores, grad, state.buffers[layer], state.step)
             torch.mul(fixed.operand[layer], mask_of(scores, kept), out=state.effective[layer])
         return loss_K
 

@@ -1,6 +1,7 @@
 """Transfer: a task starts from the running mean of the masks, or scores, of all tasks before it.
 
-``masks`` is the paper's, ``scores`` that of the original code. The mean of k masks says of each weight
+``masks`` is the paper's, ``scores`` that of the original code (of their sizes, where top_k ranks
+those; the original averages signed scores there too). The mean of k masks says of each weight
 how often it was kept; scores that rank by |score| start at that share, and scores with a threshold
 at zero start at twice the share less one, both times the bound b = 1 / sqrt(fan_in) of an
 independent start. A hundredth of the task's own independent start breaks ties.
@@ -23,7 +24,7 @@ OWN_SHARE = 0.01  # of a task's own independent start, beside the mean of the ma
 class Earlier:
     """What a task starts from. means: of ``num_tasks`` masks (0 to 1) or scores, float32 a layer."""
 
-    kind: Literal["masks", "scores"]
+    kind: Literal["none", "masks", "scores"]
     num_tasks: int
     means: tuple[NDArray[np.float32], ...]
 

@@ -53,7 +53,7 @@ class CohortSaver:
 def earlier_tasks(setup: WorkerSetup, store: MaskStore, task: int) -> Earlier | None:
     """Return what ``task`` starts from, None without transfer. Raises RunFolderError where that is gone."""
     kind = setup.spec.training.transfer
-    if kind is None or task == 0:
+    if kind == "none" or task == 0:
         return None
     if kind == "scores":
         sums = read_score_sum(setup.layout, task, setup.identity.fingerprint)
@@ -67,7 +67,9 @@ def keep_scores(setup: WorkerSetup, result: CohortResult) -> None:
     if not result.scores:
         return
     (task,) = result.tasks
-    sums = [layer[0].astype(np.float64) for layer in result.scores]
+    # What top_k ranks is |score|: the mean of signed scores would cancel what is worth keeping.
+    of_size = np.abs if setup.spec.mask.rule == "top_k" else np.asarray
+    sums = [of_size(layer[0]).astype(np.float64) for layer in result.scores]
     if task:
         before = read_score_sum(setup.layout, task, setup.identity.fingerprint)
         sums = [total + own for total, own in zip(before, sums, strict=True)]
@@ -77,6 +79,6 @@ def keep_scores(setup: WorkerSetup, result: CohortResult) -> None:
 def _mask_sums(store: MaskStore, tasks: Sequence[int]) -> list[NDArray[np.float64]]:
     sums = [np.zeros(shape) for shape in store.identity.shapes]
     for mask in store.iterate(tasks):
-        for total, kept in zip(sums, unpack(mask.bits, store.identity.shapes), strict=True):
-            total += kept
+        kept = unpack(mask.bits, store.identity.shapes)
+        sums = [total + layer for total, layer in zip(sums, kept, strict=True)]
     return sums

@@ -25,7 +25,7 @@ class TrainingConfig(TrainingSpec):
         TrainingSpec.__post_init__(self)
         size = self.cohort_size
         require(size == "auto" or size >= 1, "training.cohort_size", size, "'auto' or a number >= 1")
-        ok = self.transfer is None or size in ("auto", 1)
+        ok = self.transfer == "none" or size in ("auto", 1)
         require(ok, "training.cohort_size", size, "1 with transfer: each task starts from those before it")
 
     def spec(self) -> TrainingSpec:

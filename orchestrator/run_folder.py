@@ -190,7 +190,7 @@ def _new_record(run: Run, resources: Resources, dataset_digest: str) -> RunRecor
 def cohort_size(run: Run, resources: Resources) -> int:
     """Return the configured cohort size, ``auto`` resolved against free memory."""
     training = run.config.training
-    if training.transfer is not None:
+    if training.transfer != "none":
         return 1
     if training.cohort_size != "auto":
         return training.cohort_size

@@ -11,7 +11,7 @@ Kind = Literal["grid", "choice", "uniform", "loguniform"]
 Scheduler = Literal["fifo", "asha", "median", "hyperband"]
 Settings = dict[str, Value]
 
-SECTIONS = ("seed", "benchmark", "network", "mask", "training", "evaluation")
+SECTIONS = ("seed", "benchmark", "network", "mask", "training", "baseline", "evaluation")
 DRAWN: tuple[Kind, ...] = ("choice", "uniform", "loguniform")
 KINDS: tuple[Kind, ...] = ("grid", *DRAWN)
 MAX_SAMPLES = 10_000

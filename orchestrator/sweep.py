@@ -94,11 +94,13 @@ def _train(phases: Phases, verdict: Verdict, *, only_failed: bool) -> tuple[int,
         phases.display.message("no task failed in the last run; nothing to train again")
     elif not plan.jobs:
         phases.display.message(f"all {num_tasks} tasks are trained; nothing to train")
-    if phases.run.config.training.transfer is None:
+    if phases.run.config.training.transfer == "none":
         num_trained, failures = phases.work("training", plan, num_tasks)
     else:
         jobs = plan.jobs
-        failures = phases.work_in_order("training", jobs, num_done=plan.num_done, unit="tasks") if jobs else ()
+        failures = (
+            phases.work_in_order("training", jobs, num_done=plan.num_done, unit="tasks") if jobs else ()
+        )
         num_trained = len(jobs) - sum(failure.job in jobs for failure in failures)
     write_failures(phases.run, failures)
     return num_trained, failures

@@ -96,9 +96,7 @@ class Worker:
 
     @cached_property
     def _modules(self) -> ModuleWork:
-        return ModuleWork(
-            self._setup.spec, self._dataset, self._network, tuple(self._base), self._pixels
-        )
+        return ModuleWork(self._setup.spec, self._dataset, self._network, tuple(self._base), self._pixels)
 
     def _network_digest(self) -> str:
         """Return the digest of the base network as it is in memory now."""

@@ -33,7 +33,7 @@ def write_save(layout: RunLayout, first: int, last: int, arrays: Arrays, header:
 
 def read_save(layout: RunLayout, first: int, last: int, header: Mapping[str, Any]) -> FoundSave:
     """Return a save of tasks ``first`` to ``last`` whose header is ``header``."""
-    problems = []
+    problems: list[str] = []
     for path in _saves(layout, first, last):
         try:
             return FoundSave(read_arrays(path, header), tuple(problems))

@@ -12,7 +12,8 @@ from storage.places import AnyPath
 class MaskFacts:
     """One stored mask. Fractions in [0, 1], loss in nats, Unix times in seconds.
 
-    num_bytes: of the packed mask as it is stored, compressed. file: its name. worker: host and
+    num_bytes: of the mask as it is stored, compressed. encoding: bits or gaps. num_norm_bytes: of its
+    running statistics. file: its name. worker: host and
     process that trained it. started_s, finished_s: of the training of its whole cohort.
     """
 
@@ -23,6 +24,8 @@ class MaskFacts:
     train_loss: float
     train_seconds: float
     num_bytes: int
+    encoding: str
+    num_norm_bytes: int
     file: str
     worker: str
     started_s: float
@@ -42,13 +45,11 @@ def mask_facts(store: MaskStore, tasks: Collection[int] | None = None) -> list[M
 
 
 def _file_facts(store: MaskStore, path: AnyPath) -> list[MaskFacts]:
-    rows, made, sizes = store.file_facts(path)
+    rows, made = store.file_facts(path)
     finished_s = float(made["finished_s"])
     started_s = float(made.get("started_s", finished_s - sum(row["train_seconds"] for row in rows)))
     worker = f"{made.get('host', 'unknown')}-{made.get('process_id', 0)}"
     return [
-        MaskFacts(
-            **row, num_bytes=size, file=path.name, worker=worker, started_s=started_s, finished_s=finished_s
-        )
-        for row, size in zip(rows, sizes, strict=True)
+        MaskFacts(**row, file=path.name, worker=worker, started_s=started_s, finished_s=finished_s)
+        for row in rows
     ]

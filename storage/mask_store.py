@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError, ForeignFileError, RunFolderError, first_line
-from core.masks import bits_digest, check_padding, num_ones
+from core.gaps import from_gaps, rare_bit, to_gaps
+from core.masks import bits_digest, check_padding, num_ones, packed_num_bytes
 from storage.checksum import KEY, check_seal, decoded, sealed_parquet
 from storage.files import commit_bytes, parquet_source
 from storage.layout import RunLayout, cohort_range
@@ -23,6 +24,7 @@ from storage.places import AnyPath, listed
 T = TypeVar("T")
 
 FORMAT_VERSION = 1
+GAPS_VERSION = 2  # of files with masks stored as gaps
 SCHEMA = pa.schema(
     [
         pa.field("task", pa.int32(), nullable=False),
@@ -35,6 +37,18 @@ SCHEMA = pa.schema(
         pa.field("norm_stats", pa.binary(), nullable=True),
     ]
 )
+# A row has either bits or gaps, and then the bit that they lead to (``core.gaps``).
+GAPS_SCHEMA = pa.schema(
+    [
+        SCHEMA.field("task"),
+        pa.field("bits", pa.binary(), nullable=True),
+        pa.field("gaps", pa.binary(), nullable=True),
+        pa.field("rare_bit", pa.int8(), nullable=True),
+        *(SCHEMA.field(name) for name in SCHEMA.names[2:]),
+    ]
+)
+SCHEMAS = {FORMAT_VERSION: SCHEMA, GAPS_VERSION: GAPS_SCHEMA}
+NULL_PAGE_BYTES = 28  # a page that holds one null is smaller, one that holds gaps is not
 FACTS = [name for name in SCHEMA.names if name not in ("bits", "norm_stats")]
 
 
@@ -59,11 +73,11 @@ class StoreIdentity:
         """The shape of each layer's mask."""
         return tuple(shape for _, shape in self.layers)
 
-    def metadata(self, provenance: dict[str, Any]) -> dict[str, str]:
+    def metadata(self, provenance: dict[str, Any], version: int = FORMAT_VERSION) -> dict[str, str]:
         """Return the key-value metadata of a mask file, without its checksum."""
         layers = [{"name": name, "shape": list(shape)} for name, shape in self.layers]
         return {
-            "supsup.format_version": str(FORMAT_VERSION),
+            "supsup.format_version": str(version),
             "supsup.fingerprint": self.fingerprint,
             "supsup.layers": json.dumps(layers),
             "supsup.network": json.dumps(self.network, sort_keys=True),
@@ -83,9 +97,14 @@ class TaskMask:
     norm_stats: bytes | None = None
 
     def row(self, num_weights: int) -> dict[str, Any]:
-        """Return the columns of the mask file."""
+        """Return the columns of the mask file, as gaps where those are smaller."""
+        packed = np.frombuffer(self.bits, dtype=np.uint8)
+        rare = rare_bit(num_ones(packed), num_weights)
         return {
             **vars(self),
+            "bits": self.bits if rare is None else None,
+            "gaps": None if rare is None else to_gaps(packed, rare).tobytes(),
+            "rare_bit": rare,
             "digest": bits_digest(self.bits),
             "density": self.density(num_weights),
         }
@@ -107,8 +126,10 @@ class MaskStore:
         num_weights = sum(int(np.prod(shape)) for shape in self.identity.shapes)
         for mask in masks:
             check_padding(np.frombuffer(mask.bits, dtype=np.uint8), self.identity.shapes)
-        table = pa.Table.from_pylist([mask.row(num_weights) for mask in masks], schema=SCHEMA)
-        content = sealed_parquet(table, self.identity.metadata(provenance))
+        rows = [mask.row(num_weights) for mask in masks]
+        version = FORMAT_VERSION if all(row["gaps"] is None for row in rows) else GAPS_VERSION
+        table = pa.Table.from_pylist(rows, schema=SCHEMAS[version])
+        content = sealed_parquet(table, self.identity.metadata(provenance, version))
         target = self.layout.cohort(masks[0].task, masks[-1].task)
         commit_bytes(target, content)
         return target
@@ -158,23 +179,32 @@ class MaskStore:
         """Return what was recorded of the file's making: versions, device, engine, time."""
         return _provenance(self.open(path))
 
-    def file_facts(self, path: AnyPath) -> tuple[list[dict[str, Any]], dict[str, Any], list[int]]:
-        """Return a file's rows without their bits, its provenance, and the stored bytes of each mask.
+    def file_facts(self, path: AnyPath) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Return a file's rows without their masks, and its provenance.
+
+        Each row also has the bytes that are stored of it: ``num_bytes`` of the mask, ``num_norm_bytes``
+        of its statistics; and ``encoding``, bits or gaps.
 
         Raises DamagedFileError or ForeignFileError.
         """
         file = self.open(path)
         rows: list[dict[str, Any]] = _guard(path, lambda _: file.read(columns=FACTS)).to_pylist()
-        bits = SCHEMA.get_field_index("bits")
-        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-        sizes = [group.column(bits).total_compressed_size for group in groups]
-        return rows, _provenance(file), sizes
+        names = file.schema_arrow.names
+        for number, row in enumerate(rows):
+            group = file.metadata.row_group(number)
+            sizes = {name: group.column(names.index(name)) for name in names}
+            has_gaps = "gaps" in sizes and sizes["gaps"].total_uncompressed_size > NULL_PAGE_BYTES
+            row["encoding"] = "gaps" if has_gaps else "bits"
+            row["num_bytes"] = sizes[row["encoding"]].total_compressed_size
+            row["num_norm_bytes"] = sizes["norm_stats"].total_compressed_size
+        return rows, _provenance(file)
 
     def open(self, path: AnyPath) -> pq.ParquetFile:
         """Open a mask file of this run. Raises DamagedFileError or ForeignFileError."""
         file = _guard(path, lambda p: pq.ParquetFile(parquet_source(p), page_checksum_verification=True))
         self._check_identity(path, file.schema_arrow.metadata or {})
-        if not file.schema_arrow.equals(SCHEMA):
+        version = int(decoded(file.schema_arrow.metadata)["supsup.format_version"])
+        if not file.schema_arrow.equals(SCHEMAS[version]):
             raise ForeignFileError(f"{path} does not have the columns of a mask file; see FORMAT.md")
         return file
 
@@ -191,7 +221,7 @@ class MaskStore:
         if tasks != list(range(first, last + 1)):
             raise DamagedFileError(f"{path}: holds tasks {tasks[:3]}..., its name says {first} to {last}")
         for row in table.to_pylist():
-            self._check_row(path, row)
+            self._check_row(path, self._with_bits(path, row))
         return tasks
 
     def _read_row(self, file: pq.ParquetFile, path: AnyPath, task: int) -> TaskMask:
@@ -201,9 +231,22 @@ class MaskStore:
         row = _guard(path, lambda _: file.read_row_group(task - first).to_pylist()[0])
         if row["task"] != task:
             raise DamagedFileError(f"{path}: found task {row['task']} where task {task} belongs")
+        row = self._with_bits(path, row)
         self._check_row(path, row)
         facts = ("task", "bits", "test_accuracy", "train_loss", "train_seconds", "norm_stats")
         return TaskMask(**{key: row[key] for key in facts})
+
+    def _with_bits(self, path: AnyPath, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row with its mask as bits. Raises DamagedFileError."""
+        gaps = row.get("gaps")
+        if gaps is None:
+            return {**row, "bits": row["bits"] or b""}
+        num_bytes = packed_num_bytes(self.identity.shapes)
+        try:
+            packed = from_gaps(np.frombuffer(gaps, dtype=np.uint8), row["rare_bit"], num_bytes)
+        except (ValueError, TypeError) as error:
+            raise DamagedFileError(f"{path}: task {row['task']}: {error}") from error
+        return {**row, "bits": packed.tobytes()}
 
     def _check_row(self, path: AnyPath, row: dict[str, Any]) -> None:
         if bits_digest(row["bits"]) != row["digest"]:
@@ -212,7 +255,8 @@ class MaskStore:
 
     def _check_identity(self, path: AnyPath, metadata: dict[bytes, bytes]) -> None:
         found = decoded(metadata)
-        for key, expected in self.identity.metadata({}).items():
+        version = GAPS_VERSION if found.get("supsup.format_version") == str(GAPS_VERSION) else FORMAT_VERSION
+        for key, expected in self.identity.metadata({}, version).items():
             value = found.get(key, "")
             if key != "supsup.provenance" and value != expected:
                 raise ForeignFileError(

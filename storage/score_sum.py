@@ -23,7 +23,11 @@ def write_score_sum(layout: RunLayout, num_tasks: int, sums: Layers, fingerprint
     arrays = {f"sum{layer}": values for layer, values in enumerate(sums)}
     content, digest = pack_arrays(arrays, {"fingerprint": fingerprint, "num_tasks": num_tasks})
     commit_bytes(layout.score_sum(num_tasks, digest), content)
-    kept = {p for num in (num_tasks - 1, num_tasks) for p in listed(layout.transfer, layout.score_sum(num, "*").name)}
+    kept = {
+        p
+        for num in (num_tasks - 1, num_tasks)
+        for p in listed(layout.transfer, layout.score_sum(num, "*").name)
+    }
     for path in listed(layout.transfer):
         if path not in kept:
             path.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
 """Cohort training: the gradient, the optimizers, and bits that depend on nothing else."""
 
-from collections import deque
 import os
 import subprocess
 import sys
 import textwrap
+from collections import deque
 from dataclasses import replace
 
 import numpy as np
@@ -23,8 +23,8 @@ from core.inputs import gather_inputs, to_device
 from core.networks import base_weights
 from core.optimizers import Optimizer
 from core.specs import NetworkSpec, OptimizerSpec, TrainingSpec
-from core.training_loop import Course, mean_loss
 from core.training import CohortState, eager_step, image_order, train_cohort
+from core.training_loop import Course, mean_loss
 from tests.conftest import tiny_spec
 
 CPU = torch.device("cpu")
