@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ def layers(spec: NetworkSpec, inputs: Inputs) -> tuple[Layer, ...]:
     Raises ConfigError where the user's own network cannot be built.
     """
     if spec.is_module:
-        return _module_layers(spec, inputs)
+        return _read_module(spec, inputs)[0]
     widths = spec.widths(inputs if isinstance(inputs, int) else math.prod(inputs))
     return tuple(
         Layer(name=f"fc{i + 1}.weight", shape=(widths[i + 1], widths[i])) for i in range(len(widths) - 1)
@@ -88,11 +89,17 @@ def network_digest(weights: Sequence[NDArray[np.float32]]) -> str:
     return digest.hexdigest()
 
 
-def _module_layers(spec: NetworkSpec, inputs: Inputs) -> tuple[Layer, ...]:
+def norm_layers(spec: NetworkSpec, inputs: Inputs) -> tuple[tuple[str, int], ...]:
+    """Return (name, channels) of each batch normalisation with running statistics, in order."""
+    return _read_module(spec, inputs)[1] if spec.is_module else ()
+
+
+@lru_cache(maxsize=4)
+def _read_module(spec: NetworkSpec, inputs: Inputs) -> tuple[tuple[Layer, ...], tuple[tuple[str, int], ...]]:
+    """Return the layers and the normalisations of a module."""
     from core.module_network import make_network  # imports torch: only where there is a module
 
     assert not isinstance(inputs, int), "a module takes images"
     network = make_network(spec, inputs)
-    return tuple(
-        Layer(name=name, shape=shape) for name, shape in zip(network.masked, network.shapes, strict=True)
-    )
+    named = zip(network.masked, network.shapes, strict=True)
+    return tuple(Layer(name=name, shape=shape) for name, shape in named), network.norms

@@ -10,7 +10,6 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
-from core.benchmark_specs import IMAGE_SHAPES
 from core.datasets import normalisation
 from orchestrator.images import read_images
 from orchestrator.predict import Answer, local_predictor, sharded_predictor
@@ -34,7 +33,7 @@ def answer_images(
     """
     run, _ = open_run(root)
     dataset = run.config.benchmark.dataset
-    shape, (scale, _, _) = IMAGE_SHAPES[dataset], normalisation(dataset)
+    shape, (scale, _, _) = run.config.benchmark.image_shape, normalisation(dataset)
     images = [(str(path), read_images(path, shape, scale)) for path in paths]
     with ExitStack() as stack:
         if num_shards is None:

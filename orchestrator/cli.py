@@ -38,10 +38,18 @@ app = typer.Typer(
 @app.callback()
 def main(
     context: typer.Context,
+    *,
     debug: Annotated[bool, typer.Option("--debug", help="Show stack traces.")] = False,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Import network.import_path, code of your own.")
+    ] = False,
     version: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
 ) -> None:
     """Train, store and evaluate supermasks over one fixed random network."""
+    if allow_code:
+        from core.own_code import allow_code as allow
+
+        allow()
     if version:
         from importlib.metadata import version as installed
 

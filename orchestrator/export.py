@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from core.benchmark_specs import IMAGE_SHAPES
-from core.benchmarks import input_gather, task_view
-from core.datasets import load_dataset, normalisation
+from core.benchmarks import TaskView, input_gather, task_view
+from core.datasets import Dataset, load_dataset, normalisation
 from core.errors import RunFolderError
+from core.image_files import decode_test
 from core.masks import unpack
-from core.networks import base_weights
+from core.networks import draw_weights
 from orchestrator.images import write_png
 from orchestrator.run_folder import Run
 from orchestrator.stream_log import finished_log, score_rows
@@ -57,29 +58,46 @@ def export_test_images(
     """
     spec = run.config.benchmark
     dataset = load_dataset(spec, data_folder)
+    labels = dataset.train_labels if spec.test_on == "validation" else dataset.test_labels
     num_written = 0
     for task in tasks:
         view = task_view(spec, dataset, task, seed=run.config.seed)
         for number, row in enumerate(view.test_rows[:num_images]):
-            with_blank = np.append(dataset.test_images[row].reshape(-1), np.uint8(0))
-            image = with_blank[view.input_gather].reshape(dataset.image_shape)
-            name = f"task-{task}-test-{number}-class-{dataset.test_labels[row]}.png"
+            label = _label(view, labels[row])
+            name = f"task-{task}-test-{number}-class-{label}.png"
+            image = _seen(view, dataset, is_validation=spec.test_on == "validation", row=int(row))
             commit(folder / name, partial(write_png, image=image, scale=dataset.scale))
             num_written += 1
     return num_written
 
 
+def _label(view: TaskView, label: int) -> int:
+    """Return a class as the task counts it."""
+    return int(label) if view.classes is None else int(np.flatnonzero(view.classes == label)[0])
+
+
+def _seen(view: TaskView, dataset: Dataset, *, is_validation: bool, row: int) -> NDArray[np.uint8]:
+    """Return an image as the task sees it, before it is normalised, uint8 of ``image_shape``."""
+    files = dataset.train_files if is_validation else dataset.test_files
+    if files:
+        return decode_test(files[row], dataset.image_shape[-1])
+    images = dataset.train_images if is_validation else dataset.test_images
+    with_blank = np.append(images[row].reshape(-1), np.uint8(0))
+    seen: NDArray[np.uint8] = with_blank[view.input_gather].reshape(dataset.image_shape)
+    return seen
+
+
 def _save_network(run: Run, path: Path) -> None:
     spec = run.config.run_spec()
-    height, width = IMAGE_SHAPES[spec.benchmark.dataset]
-    weights = base_weights(spec.network, height * width, seed=spec.seed)
+    weights = draw_weights([layer.shape for layer in run.layers], seed=spec.seed)
     names = [layer.name for layer in run.layers]
+    activation = "relu" if not spec.network.is_module else f"that of {spec.network.kind}"
     scale, mean, std = normalisation(spec.benchmark.dataset)
     facts = {
         "fingerprint": run.fingerprint,
         "dataset": spec.benchmark.dataset,
         "layer_order": ",".join(names),
-        "activation": "swish(mask * batch_norm(.))" if spec.network.masks_outputs else "relu",
+        "activation": "swish(mask * batch_norm(.))" if spec.network.masks_outputs else activation,
         "scale": repr(scale),
         "mean": repr(mean),
         "std": repr(std),
@@ -92,10 +110,21 @@ def _save_task(run: Run, stored: TaskMask, task: int, path: Path) -> None:
     tensors: dict[str, Any] = dict(zip(names, unpack(stored.bits, run.identity.shapes), strict=True))
     spec = run.config.benchmark
     if spec.kind != "split":
-        gather = input_gather(spec, IMAGE_SHAPES[spec.dataset], task, seed=run.config.seed)
+        gather = input_gather(spec, spec.image_shape, task, seed=run.config.seed)
         # A rotation leaves blank pixels (index = number of pixels), so it is no permutation.
         tensors["input_permutation" if spec.kind == "permuted" else "input_gather"] = gather
-    _save(tensors, path, {"task": str(task), "fingerprint": run.fingerprint})
+    _save(tensors | _statistics(run, stored), path, {"task": str(task), "fingerprint": run.fingerprint})
+
+
+def _statistics(run: Run, stored: TaskMask) -> dict[str, Any]:
+    """Return the running statistics of a task by the names that torch gives their buffers."""
+    found, start = {}, 0
+    values = np.frombuffer(stored.norm_stats or b"", dtype="<f4")
+    for name, channels in run.identity.network.get("norms", ()):
+        for kind in ("running_mean", "running_var"):
+            found[f"{name}.{kind}"] = values[start : start + channels].copy()
+            start += channels
+    return found
 
 
 def _save(tensors: dict[str, np.ndarray[Any, Any]], path: Path, facts: dict[str, str]) -> None:

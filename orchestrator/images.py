@@ -1,5 +1,6 @@
 """Images from and to files: PNG and .npy, in the units of a data set."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from core.errors import InferenceError
 PNG_MAX = 255
 
 
-def read_images(path: Path, image_shape: tuple[int, int], scale: float) -> NDArray[np.float32]:
+def read_images(path: Path, image_shape: tuple[int, ...], scale: float) -> NDArray[np.float32]:
     """Return the images of a file, float32 [N, D], pixels 0 .. ``scale`` as in the data set.
 
-    A PNG is one image, 0 .. 255 standing for the whole range. A .npy file holds [H, W], [N, H, W]
-    or flat pixels: integers in the data set's units, or fractions 0.0 .. 1.0. Raises InferenceError.
+    image_shape: height and width, after the channels in colour. A PNG is one image, 0 .. 255 standing
+    for the whole range. A .npy file holds [H, W], [N, H, W], in colour [3, H, W] or [N, 3, H, W], or
+    flat pixels: integers in the data set's units, or fractions 0.0 .. 1.0. Raises InferenceError.
     """
     raw = _read_npy(path, scale) if path.suffix == ".npy" else _read_png(path, image_shape, scale)
     images = flat_images(raw, image_shape, str(path))
@@ -29,25 +31,27 @@ def read_images(path: Path, image_shape: tuple[int, int], scale: float) -> NDArr
     return images
 
 
-def flat_images(images: Any, image_shape: tuple[int, int], name: str) -> NDArray[np.float32]:
-    """Return [N, H, W], [H, W], [N, D] or [D] as float32 [N, D].
+def flat_images(images: Any, image_shape: tuple[int, ...], name: str) -> NDArray[np.float32]:
+    """Return images [N, ...], one image [...], [N, D] or [D] as float32 [N, D].
 
     Raises InferenceError, naming the images ``name``, on another size, or on NaN or infinity.
     """
-    array, (height, width) = np.asarray(images, dtype=np.float32), image_shape
-    is_flat = array.ndim in (1, 2) and array.shape[-1] == height * width
-    if array.size == 0 or not (is_flat or (array.ndim in (2, 3) and array.shape[-2:] == image_shape)):
+    array, num_dims = np.asarray(images, dtype=np.float32), len(image_shape)
+    is_flat = array.ndim in (1, 2) and array.shape[-1] == math.prod(image_shape)
+    is_image = array.ndim in (num_dims, num_dims + 1) and array.shape[-num_dims:] == image_shape
+    if array.size == 0 or not (is_flat or is_image):
         found = " x ".join(map(str, array.shape)) or "1"
-        raise InferenceError(f"{name}: found {found} pixels, the network takes {height} x {width}")
+        raise InferenceError(f"{name}: found {found} pixels, the network takes {_words(image_shape)}")
     if not np.isfinite(array).all():
         raise InferenceError(f"{name}: pixels that are not finite numbers (NaN or infinite)")
-    return array.reshape(-1, height * width)
+    return array.reshape(-1, math.prod(image_shape))
 
 
 def write_png(path: Path, image: NDArray[np.uint8], scale: float) -> None:
-    """Write one image, uint8 [H, W] in 0 .. ``scale``, as a grey PNG."""
+    """Write one image, uint8 [H, W] or [3, H, W] in 0 .. ``scale``, as a PNG."""
     stretched = np.round(image.astype(np.float64) * (PNG_MAX / scale)).astype(np.uint8)
-    Image.fromarray(stretched).save(path, format="PNG")
+    shown = stretched if image.ndim == 2 else np.ascontiguousarray(stretched.transpose(1, 2, 0))
+    Image.fromarray(shown).save(path, format="PNG")
 
 
 def _read_npy(path: Path, scale: float) -> NDArray[np.float64]:
@@ -60,15 +64,21 @@ def _read_npy(path: Path, scale: float) -> NDArray[np.float64]:
     return array.astype(np.float64) * (scale if array.dtype.kind == "f" else 1.0)
 
 
-def _read_png(path: Path, image_shape: tuple[int, int], scale: float) -> NDArray[np.float64]:
+def _read_png(path: Path, image_shape: tuple[int, ...], scale: float) -> NDArray[np.float64]:
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            if image.size[::-1] != image_shape:
-                height, width = image_shape
+            if image.size[::-1] != image_shape[-2:]:
                 found = f"{image.size[1]} x {image.size[0]}"
-                raise InferenceError(f"{path}: found {found} pixels, the network takes {height} x {width}")
-            grey = np.asarray(image.convert("L"), dtype=np.float64)
+                raise InferenceError(
+                    f"{path}: found {found} pixels, the network takes {_words(image_shape[-2:])}"
+                )
+            is_grey = len(image_shape) == 2
+            pixels = np.asarray(image.convert("L" if is_grey else "RGB"), dtype=np.float64)
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         reason = getattr(error, "strerror", None) or "not a PNG image"
         raise InferenceError(f"{path} cannot be read: {reason}; give a PNG or .npy file") from error
-    return grey * (scale / PNG_MAX)
+    return (pixels if is_grey else pixels.transpose(2, 0, 1)) * (scale / PNG_MAX)
+
+
+def _words(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,5 +1,6 @@
 """``supsup export RUN --mlflow``: the masks as a pyfunc model in MLflow, by reference to our code."""
 
+import math
 import re
 import shutil
 import tempfile
@@ -15,7 +16,6 @@ import numpy as np
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-from core.benchmark_specs import IMAGE_SHAPES
 from core.datasets import normalisation
 from core.errors import ConfigError, RunFolderError
 from orchestrator.mlflow_client import connect, find_sweep, mlflow_version
@@ -77,6 +77,11 @@ def _check(run: Run) -> None:
         )
     if not num_leading(run.store):
         raise RunFolderError(f"{run.layout.root} has no mask of task 0; run the sweep first")
+    if run.config.network.import_path is not None:
+        raise RunFolderError(
+            f"{run.layout.root}: its network is {run.config.network.import_path}, which a served model would have "
+            "to import; expected a built-in network"
+        )
 
 
 def _mlflow_run(client: Any, run: Run, store: str) -> Any:
@@ -103,7 +108,7 @@ def _logging_to(client: Any, store: str, found: Any) -> Iterator[None]:
 
 
 def _log(run: Run, name: str | None) -> tuple[str, str | None]:
-    height, width = IMAGE_SHAPES[run.config.benchmark.dataset]
+    shape = run.config.benchmark.image_shape
     with tempfile.TemporaryDirectory(prefix="supsup-model-") as temporary:
         data, code = Path(temporary) / "run", Path(temporary) / "code"
         _copy_run(run, data)
@@ -113,8 +118,8 @@ def _log(run: Run, name: str | None) -> tuple[str, str | None]:
             data_path=str(data),
             code_paths=_copy_code(code),
             pip_requirements=_requirements(),
-            signature=_signature(height, width),
-            input_example=_example(run, height, width),
+            signature=_signature(shape),
+            input_example=_example(run, shape),
             registered_model_name=name,
             metadata={
                 "supsup.fingerprint": run.fingerprint,
@@ -147,8 +152,8 @@ def _requirements() -> list[str]:
     return [f"mlflow=={mlflow_version()}", *pinned]
 
 
-def _signature(height: int, width: int) -> ModelSignature:
-    images = Schema([TensorSpec(np.dtype(np.float32), (-1, height, width), name=None)])
+def _signature(shape: tuple[int, ...]) -> ModelSignature:
+    images = Schema([TensorSpec(np.dtype(np.float32), (-1, *shape), name=None)])
     answers = Schema(
         [
             ColSpec(DataType.long, "task"),
@@ -159,11 +164,11 @@ def _signature(height: int, width: int) -> ModelSignature:
     return ModelSignature(inputs=images, outputs=answers)
 
 
-def _example(run: Run, height: int, width: int) -> Any:
+def _example(run: Run, shape: tuple[int, ...]) -> Any:
     """Return one image of the right size: a ramp from black to white."""
     scale, _, _ = normalisation(run.config.benchmark.dataset)
-    ramp = np.linspace(0, scale, height * width, dtype=np.float32)
-    return np.floor(ramp).reshape(1, height, width)
+    ramp = np.linspace(0, scale, math.prod(shape), dtype=np.float32)
+    return np.floor(ramp).reshape(1, *shape)
 
 
 def serve_command(model: ExportedModel) -> str:

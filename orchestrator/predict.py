@@ -12,20 +12,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from core.benchmark_specs import IMAGE_SHAPES, NUM_CLASSES
 from core.datasets import normalisation
 from core.errors import InferenceError
+from core.inputs import pixel_scale
 from core.masks import packed_num_bytes
-from core.networks import base_weights
+from core.module_inference import ModulePasses
+from core.networks import draw_weights
 from core.specs import InferenceSpec
-from core.superposition import Bank, MaskBank, forward_plain, mask_weights
+from core.superposition import Bank, MaskBank
 from core.task_inference import TaskSearch, infer_tasks, search_first
 from orchestrator.config import change_settings
 from orchestrator.images import flat_images
+from orchestrator.module_work import built_network, make_passes
 from orchestrator.run_folder import Run, open_run
 from storage.bank_file import ensure_bank, map_bank
 from storage.places import AnyPath, to_place
@@ -70,33 +71,30 @@ class Answer:
 class Predictor:
     """Answers for images one by one; build it with ``load_predictor`` or ``predictor``.
 
-    image_shape: height and width. scale, mean, std: a network sees (pixel / scale - mean) / std.
+    image_shape: height and width, after the channels where there are three. A network sees
+    pixel * gain + offset, floats, or float32 [D] for images in colour.
     """
 
     search: TaskSearch
-    image_shape: tuple[int, int]
-    scale: float
-    mean: float
-    std: float
+    image_shape: tuple[int, ...]
+    gain: float | torch.Tensor
+    offset: float | torch.Tensor
 
     def infer(self, images: NDArray[Any]) -> list[Answer]:
         """Answer for each image. Raises InferenceError on a wrong size or pixels that are not finite.
 
-        images: [N, H, W], [H, W] or [N, D]; pixels 0 .. ``scale`` of any number type, as a task
-        sees them (permuted, rotated).
+        images: [N, H, W], [H, W] or [N, D], in colour [N, 3, H, W] or [3, H, W]; pixels 0 .. ``scale`` of
+        any number type, as a task sees them (permuted, rotated).
         """
         raw_ND = torch.from_numpy(flat_images(images, self.image_shape, "images"))
-        x_ND = raw_ND * (1 / (self.scale * self.std)) - self.mean / self.std
+        x_ND = raw_ND * self.gain + self.offset
         return [self._answer(x_D) for x_D in x_ND]
 
     def _answer(self, x_D: torch.Tensor) -> Answer:
         ranking = infer_tasks(self.search, x_D.reshape(1, 1, -1))
-        bank, tasks = self.search.bank, ranking.tasks[0]
-        packed = dict(zip(np.sort(tasks).tolist(), bank.packed(np.sort(tasks)), strict=True))
         candidates = []
-        for task, value in zip(tasks.tolist(), ranking.values[0], strict=True):
-            _, logits_1O = forward_plain(x_D.unsqueeze(0), mask_weights(packed[task], bank.base))
-            p_O = torch.softmax(logits_1O[0], dim=0)
+        for task, value in zip(ranking.tasks[0].tolist(), ranking.values[0], strict=True):
+            p_O = torch.softmax(self.search.logits(x_D.unsqueeze(0), task)[0], dim=0)
             label = int(p_O.argmax())
             candidates.append(
                 Candidate(task=task, label=label, confidence=float(p_O[label]), value=float(value))
@@ -137,21 +135,30 @@ def sharded_predictor(
 def predictor(run: Run, bank: Bank, k: int | None, inference: Mapping[str, str]) -> Predictor:
     """Return the predictor of a run over a bank of its masks."""
     spec, dataset = _inference(run, inference), run.config.benchmark.dataset
-    scale, mean, std = normalisation(dataset)
-    num_classes = NUM_CLASSES[dataset]
-    return Predictor(
-        search=search_first(spec, bank, bank.num_tasks if k is None else k, num_classes=num_classes),
-        image_shape=IMAGE_SHAPES[dataset],
-        scale=scale,
-        mean=mean,
-        std=std,
+    shape, num_tasks = run.config.benchmark.image_shape, bank.num_tasks if k is None else k
+    gain, offset = pixel_scale(*normalisation(dataset), shape)
+    search = search_first(
+        spec,
+        bank,
+        num_tasks,
+        num_classes=run.config.benchmark.real_classes,
+        passes=_passes(run, bank, num_tasks),
     )
+    return Predictor(search=search, image_shape=shape, gain=gain, offset=offset)
+
+
+def _passes(run: Run, bank: Bank, num_tasks: int) -> ModulePasses | None:
+    """Return how images pass through a network that is a module; None for others."""
+    if not run.config.network.is_module:
+        return None
+    spec = run.config.run_spec()
+    network = built_network(spec, bank.base[0].device)
+    return make_passes(spec, network, bank.base, run.store, min(num_tasks, bank.num_tasks))
 
 
 def base_tensors(run: Run) -> tuple[torch.Tensor, ...]:
-    """Return the fixed weights of a run, float32 [O, I] a layer."""
-    num_inputs = run.layers[0].shape[1]
-    weights = base_weights(run.config.network, num_inputs, seed=run.config.seed)
+    """Return the fixed weights of a run, float32 [O, I, ...] a layer."""
+    weights = draw_weights([layer.shape for layer in run.layers], seed=run.config.seed)
     return tuple(torch.from_numpy(weight) for weight in weights)
 
 
@@ -168,7 +175,7 @@ def _inference(run: Run, words: Mapping[str, str]) -> InferenceSpec:
     settings = [f"evaluation.inference.{key}={value}" for key, value in words.items()]
     spec = change_settings(run.config, settings, ["evaluation"]).evaluation.inference
     assert spec is not None, "_check_network refuses masks on outputs"
-    classes, outputs = NUM_CLASSES[run.config.benchmark.dataset], run.config.network.outputs
+    classes, outputs = run.config.benchmark.real_classes, run.config.network.outputs
     if outputs == classes and "objective" not in words:
         spec = replace(spec, objective="H")  # G needs superfluous neurons
     return replace(spec, images=1)

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -10,7 +11,7 @@ from core.compiler import choose_engine
 from core.datasets import Dataset
 from core.errors import ConfigError, RunFolderError
 from core.memory import cohort_peak_bytes, module_peak_bytes
-from core.networks import Layer, draw_weights, layers, mask_layers, network_digest
+from core.networks import Layer, draw_weights, layers, mask_layers, network_digest, norm_layers
 from core.own_code import code_digest
 from core.specs import Engine
 from orchestrator.config import RECIPE, RECIPES, SweepConfig, build_sweep, config_values, fingerprint
@@ -66,12 +67,14 @@ def locate_run(config: SweepConfig, recipe: int = RECIPE) -> Run:
     inputs = spec.benchmark.channels_first
     weight_layers = layers(spec.network, inputs)
     weights = draw_weights([layer.shape for layer in weight_layers], seed=spec.seed)
-    network = {
+    network: dict[str, Any] = {
         "kind": spec.network.kind,
         "seed": spec.seed,
         "outputs": spec.network.outputs,
         "digest": network_digest(weights),
     }
+    if spec.network.is_module:
+        network["norms"] = [list(norm) for norm in norm_layers(spec.network, inputs)]
     if spec.network.import_path is not None:
         network["code"] = code_digest(spec.network.import_path)
     masked = mask_layers(spec.network, inputs) if spec.network.masks_outputs else weight_layers

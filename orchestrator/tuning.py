@@ -52,7 +52,9 @@ def run_trials(
     if owns_ray:
         start_ray(address, num_cpus=num_workers * threads_per_worker)
     bundle = {"CPU": threads_per_worker, "GPU": gpus_per_worker}
-    trainable = tune.with_parameters(_train, trials=list(trials), data_folder=data_folder)
+    trainable = tune.with_parameters(
+        _train, trials=list(trials), data_folder=data_folder, work_folder=str(Path.cwd())
+    )
     held = tune.PlacementGroupFactory([{kind: number for kind, number in bundle.items() if number}])
     with tempfile.TemporaryDirectory(prefix="supsup-tune-") as folder, _quiet():
         tuner = tune.Tuner(
@@ -80,8 +82,15 @@ def run_trials(
                 ray.shutdown()
 
 
-def _train(config: dict[str, Any], *, trials: list[Trial], data_folder: Path | None) -> None:
-    """Run one trial in a process of Tune's; the last report carries what its points came to."""
+def _train(
+    config: dict[str, Any], *, trials: list[Trial], data_folder: Path | None, work_folder: str
+) -> None:
+    """Run one trial in a process of Tune's; the last report carries what its points came to.
+
+    work_folder: what relative paths of the sweep are relative to; Tune's own would be thrown away.
+    """
+    if Path(work_folder).is_dir():
+        os.chdir(work_folder)
     trial, last = trials[config["trial"]], {TIME: 0, METRIC: 0.0}
 
     def report(num_tasks: int, mean_accuracy: float) -> None:

@@ -33,11 +33,14 @@ def test_keys_with_dots_mean_the_same_as_nested_ones(sweep):
 @pytest.mark.parametrize(
     "executor", ["{kind: inline}", pytest.param("{kind: ray, workers: 2}", marks=pytest.mark.ray)]
 )
-def test_a_search_runs_every_point_and_the_same_again_trains_nothing(tmp_path, executor, request):
+def test_a_search_runs_every_point_and_the_same_again_trains_nothing(
+    tmp_path, executor, request, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # relative paths are relative to here, in Tune's processes too
     if "ray" in executor:
         request.getfixturevalue("local_ray")
     path = tmp_path / "grid.yaml"
-    path.write_text(sweep_text(tmp_path / "runs", executor=executor))
+    path.write_text(sweep_text("runs", executor=executor))
     config = load_sweep(path, GRID)
     results = run_search(config, None, Recorder())
     assert [result.error for result in results] == [None] * 4
