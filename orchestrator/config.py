@@ -83,6 +83,8 @@ class SweepConfig(Spec):
         is_eager = self.network.masks_outputs or self.network.is_module or self.baseline is not None
         ok = not is_eager or engine in ("auto", "eager")
         require(ok, "executor.engine", engine, f"'auto' or 'eager' for network {kind!r}")
+        ok = self.baseline is None or not self.network.masks_outputs
+        require(ok, "baseline", "keys", f"null for network {kind!r}")
         ok = self.mask.rule == "threshold" or engine != "fused"
         require(ok, "executor.engine", engine, "'auto', 'eager' or 'compiled' for mask.rule 'top_k'")
 
@@ -92,6 +94,8 @@ class SweepConfig(Spec):
         allowed: tuple[Scenario, ...] = ("GG", "GNs", "GNu") if self.training.is_given else ("NNs",)
         if masks_outputs:
             allowed = ("GG", "GNs")
+        if self.baseline is not None and self.baseline.kind != "batch_ensemble":
+            allowed = ("GG",)
         scenarios = evaluation.scenarios or allowed[:1]
         wrong = [scenario for scenario in scenarios if scenario not in allowed]
         require(not wrong, "evaluation.scenarios", wrong, f"some of: {', '.join(allowed)}")

@@ -9,6 +9,7 @@ from core.benchmarks import task_view
 from core.datasets import load_dataset
 from core.errors import RunFolderError
 from core.specs import InferenceSpec
+from orchestrator.baseline_phase import measure_baseline
 from orchestrator.config import change_settings
 from orchestrator.controller import Failure
 from orchestrator.display import Display
@@ -70,6 +71,11 @@ def evaluate_run(
         more = "GNs" if config.network.masks_outputs else "GNu"
         config = change_settings(config, [f"evaluation.scenarios=[GG,{more}]"], SECTIONS)
     run = replace(opened, config=config)
+    if config.baseline is not None:
+        raise RunFolderError(
+            f"{root} is a baseline, measured while it learns; expected a run of supermasks. `supsup run` with "
+            "another name measures it at other k"
+        )
     if not num_leading(run.store) and not has_memory(run):
         raise RunFolderError(f"{root} has no mask of task 0; run the sweep first")
     folder = data_folder if config.data_dir is None else Path(config.data_dir).expanduser()
@@ -92,6 +98,8 @@ def evaluate(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
     """Answer what the sweep asks at every k whose tasks are trained; files that are there stand."""
     measured: Measured = {}
     failures: tuple[Failure, ...] = ()
+    if phases.run.config.baseline is not None:
+        return measure_baseline(phases.run), ()
     if "GG" in phases.run.config.evaluation.asked:
         given, failures = _given(phases)
         measured |= given

@@ -85,7 +85,7 @@ class Job:
     @property
     def is_divisible(self) -> bool:
         """Whether its tasks may go on one by one after a failure."""
-        return self.kind != "stream" and self.first < self.last
+        return self.kind not in ("stream", "baseline") and self.first < self.last
 
     @property
     def tasks(self) -> range:

@@ -70,6 +70,8 @@ def next_commands(run: Run, failures: Sequence[Failure]) -> list[tuple[str, str]
         commands.append((f"supsup logs {name}", "why tasks failed; the same run command tries them again"))
     if config.tracking.uri:
         commands.append((f"supsup ui {name}", "browse it: every task, its curves, the figures"))
+    if config.baseline is not None:
+        return [*commands, (f"supsup report {name}", "its figures")]
     if config.training.is_given and not config.network.masks_outputs:
         if config.evaluation.inferred_scenarios:
             commands += [

@@ -20,6 +20,7 @@ from orchestrator.sessions import begin_session, end_session
 from orchestrator.stream_log import num_expected_masks
 from orchestrator.tracking import Tracker, make_tracker
 from orchestrator.watcher import RunWatcher
+from storage.baseline_state import num_learned
 from storage.run_file import RunRecord
 from storage.stream_state import read_position
 
@@ -139,7 +140,9 @@ def working(
 def _stopped_message(run: Run) -> str:
     num_total = run.config.benchmark.num_tasks
     done = f"{sum(task < num_total for task in run.store.locate())} of {num_total} tasks are finished and"
-    if not num_expected_masks(run, num_total):
+    if run.config.baseline is not None:
+        done = f"{num_learned(run.layout)} of {num_total} tasks are learned and"
+    elif not num_expected_masks(run, num_total):
         position = read_position(run.layout, run.fingerprint)
         done = f"{position.num_decisions if position else 0} of {num_decisions(run.config.run_spec())} decisions are"
     return f"stopped: {done} kept in {run.layout.root}; the same command goes on from there"

@@ -1,7 +1,7 @@
 """Tables made from a run folder: evaluation files, the summary, the task table."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,8 @@ import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
 from core.errors import DamagedFileError
-from core.evaluation_batches import batch_sizes
-from core.specs import TEST_BATCH_SIZE
 from orchestrator.config import SweepConfig, config_values
+from orchestrator.given_tables import Counts, given_metadata, given_table
 from orchestrator.run_folder import Run
 from storage.files import commit, commit_json, commit_text
 from storage.places import AnyPath, listed
@@ -20,7 +19,6 @@ from storage.tables import read_evaluation, task_accuracies, write_evaluation
 
 # summary.json: scenario -> k -> metrics for GG, scenario -> way of inference -> k -> metrics else.
 Measured = dict[str, Any]
-Counts = Mapping[int, Sequence[int]]  # task -> correct images of each of its test batches
 
 
 def stored_counts(run: Run) -> dict[int, tuple[int, ...]]:
@@ -45,10 +43,10 @@ def write_evaluations(run: Run, counts: Counts, num_test_images: Mapping[int, in
     for k in run.config.evaluation.points(run.config.benchmark.num_tasks):
         if any(task not in counts for task in range(k)):
             continue
-        table = _evaluation_table(k, counts, num_test_images)
+        table = given_table(k, counts, num_test_images)
         path = run.layout.evaluation("GG", k, test_batches(run))
         if not _is_current(path, run.fingerprint, table):
-            write_evaluation(path, table, _evaluation_metadata(run, k))
+            write_evaluation(path, table, given_metadata(k, run.fingerprint, run.config.evaluation.batches))
         accuracies[k] = float(np.mean(list(task_accuracies(table).values())))
     return accuracies
 
@@ -118,37 +116,11 @@ def test_batches(run: Run) -> int | None:
     return None if batches == "all" else batches
 
 
-def _evaluation_table(k: int, counts: Counts, num_test_images: Mapping[int, int]) -> pa.Table:
-    columns: dict[str, list[Any]] = {"task": [], "batch": [], "first_image": [], "num_images": []}
-    num_correct: list[int] = []
-    for task in range(k):
-        num = len(counts[task])
-        columns["task"] += [task] * num
-        columns["batch"] += range(num)
-        columns["first_image"] += range(0, num * TEST_BATCH_SIZE, TEST_BATCH_SIZE)
-        columns["num_images"] += batch_sizes(num_test_images[task])[:num].tolist()
-        num_correct += counts[task]
-    inferred = pa.nulls(len(num_correct), pa.int32())
-    return pa.table({**columns, "inferred_task": inferred, "num_correct": num_correct})
-
-
 def _counts_by_task(table: pa.Table) -> dict[int, tuple[int, ...]]:
     counts: dict[int, list[int]] = {}
     for task, count in zip(table["task"].to_pylist(), table["num_correct"].to_pylist(), strict=True):
         counts.setdefault(task, []).append(count)
     return {task: tuple(values) for task, values in counts.items()}
-
-
-def _evaluation_metadata(run: Run, k: int) -> dict[str, str]:
-    return {
-        "scenario": "GG",
-        "algorithm": "",
-        "objective": "",
-        "images": "",
-        "batches": str(run.config.evaluation.batches),
-        "k": str(k),
-        "fingerprint": run.fingerprint,
-    }
 
 
 def _is_current(path: AnyPath, fingerprint: str, table: pa.Table) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import mean
 
+from orchestrator.config import SweepConfig
 from orchestrator.display import duration
 from orchestrator.measured_tables import MEASURED_HEADS, measured_rows, percent
 from orchestrator.report import Measured
@@ -48,9 +49,23 @@ def what_words(run: Run, record: RunRecord) -> str:
     return (
         f"{record.num_tasks} {spec.benchmark.kind} tasks of {spec.benchmark.dataset}. One fixed "
         f"`{spec.network.kind}` of {weights:,} weights and {spec.network.outputs} outputs, seed {spec.seed}; "
-        f"a supermask for each task, trained on {length} of {training.batch_size} "
+        f"{_method_words(spec)}, trained on {length} of {training.batch_size} "
         f"({training.optimizer.kind}, learning rate {training.optimizer.lr:g})."
     )
+
+
+def _method_words(spec: SweepConfig) -> str:
+    """Say what is learned for each task."""
+    if spec.baseline is not None:
+        random = " on random weights" if spec.baseline.random_weights else ""
+        return f"the baseline {spec.baseline.kind}{random} in place of supermasks"
+    words = "a supermask for each task"
+    if spec.mask.rule == "top_k":
+        by_density = spec.mask.density is not None
+        value = spec.mask.density if by_density else spec.mask.density_multiplier
+        words += f" (top_k, {'density' if by_density else 'density multiplier'} {value:g})"
+    transfer = spec.training.transfer
+    return words if transfer == "none" else f"{words}, from the mean of the {transfer} before it"
 
 
 def _verdict(

@@ -12,6 +12,7 @@ from orchestrator.search_points import search_of
 from orchestrator.sessions import Session, Status, read_sessions
 from orchestrator.stream_log import curves, finished_log, num_expected_masks
 from orchestrator.tracked import FailedTask, TrackedEnd, TrackedRun, TrackedTask
+from storage.baseline_state import num_learned
 from storage.mask_facts import MaskFacts, mask_facts
 from storage.places import listed
 from storage.run_file import RunRecord
@@ -105,6 +106,8 @@ def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
 
 def is_trained(run: Run, record: RunRecord) -> bool:
     """Tell whether the run has, or before its masks were thrown away had, all that it was made for."""
+    if run.config.baseline is not None:
+        return num_learned(run.layout) >= record.num_tasks
     num_masks = num_expected_masks(run, record.num_tasks)
     if not num_masks:
         return False

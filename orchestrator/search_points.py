@@ -14,6 +14,7 @@ from orchestrator.report import Measured, metrics_by_k, read_summary, scenario_k
 from orchestrator.run_folder import Run, locate_run
 from orchestrator.search_config import DRAWN, SearchConfig, Settings, Value
 from orchestrator.stream_log import num_expected_masks
+from storage.baseline_state import num_learned
 from storage.files import commit_json
 from storage.layout import RunLayout
 from storage.places import AnyPath, to_place
@@ -127,15 +128,23 @@ def settled(config: SweepConfig, points: Sequence[Point]) -> dict[int, PointResu
 def stored_metrics(point: Point) -> dict[str, float] | None:
     """Return the metrics of a point whose run folder is whole, None where something is left to do."""
     run = point.run
-    num_tasks = num_expected_masks(run, point.config.benchmark.num_tasks)
-    if not num_tasks or not run.layout.run_file.exists():
+    if not run.layout.run_file.exists():
         return None
     try:
-        if read_failures(run) or not run.store.locate().keys() >= set(range(num_tasks)):
+        if read_failures(run) or not _is_whole(point):
             return None
         return metrics_at_last_k(point.config, asked(run, read_summary(run)))
     except (KeyError, DamagedFileError, RunFolderError):
         return None
+
+
+def _is_whole(point: Point) -> bool:
+    """Tell whether everything of a point is trained."""
+    run, num_tasks = point.run, point.config.benchmark.num_tasks
+    if point.config.baseline is not None:
+        return num_learned(run.layout) >= num_tasks
+    num_masks = num_expected_masks(run, num_tasks)
+    return num_masks > 0 and run.store.locate().keys() >= set(range(num_masks))
 
 
 def asked(run: Run, measured: Measured) -> Measured:

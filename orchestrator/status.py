@@ -10,6 +10,7 @@ from orchestrator.failures import read_failures, reason
 from orchestrator.run_folder import Run, open_run
 from orchestrator.run_lock import is_locked, lock_holder
 from orchestrator.stream_log import num_expected_masks
+from storage.baseline_state import num_learned
 from storage.layout import RunLayout
 from storage.mask_facts import MaskFacts, mask_facts
 from storage.places import AnyPath, listed, to_place
@@ -68,8 +69,12 @@ def run_status(root: AnyPath) -> RunStatus:
     """Read a run folder's status. Raises RunFolderError."""
     run, record = open_run(root)
     num_tasks = num_expected_masks(run, record.num_tasks)
+    if run.config.baseline is not None:
+        return _ordered_status(run, record.num_tasks, num_learned(run.layout))
     if not num_tasks:
-        return _stream_status(run)
+        position = read_position(run.layout, run.fingerprint)
+        num_done = position.num_decisions if position else 0
+        return _ordered_status(run, num_decisions(run.config.run_spec()), num_done, is_stream=True)
     facts = mask_facts(run.store)
     done = {one.task for one in facts}
     failures = [row for row in read_failures(run) if "task" in row and row["task"] not in done]
@@ -91,18 +96,17 @@ def run_status(root: AnyPath) -> RunStatus:
     )
 
 
-def _stream_status(run: Run) -> RunStatus:
-    """Return the status of a stream that has not ended, in decisions; the masks come at its end."""
-    position = read_position(run.layout, run.fingerprint)
+def _ordered_status(run: Run, num_tasks: int, num_done: int, *, is_stream: bool = False) -> RunStatus:
+    """Return the status of a baseline, or of a stream that has not ended, which counts decisions."""
     return RunStatus(
         run=run,
-        num_tasks=num_decisions(run.config.run_spec()),
-        num_done=position.num_decisions if position else 0,
+        num_tasks=num_tasks,
+        num_done=num_done,
         num_failed=0,
         holder=lock_holder(run.layout) if is_locked(run.layout) else None,
         tasks_per_min=None,
         mean_accuracy=None,
-        is_stream=True,
+        is_stream=is_stream,
     )
 
 

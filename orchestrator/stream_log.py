@@ -39,7 +39,9 @@ def curves(rows: Rows) -> tuple[tuple[str, int, float], ...]:
 
 
 def num_expected_masks(run: Run, num_tasks: int) -> int:
-    """Return how many masks the run has when it is whole; 0 for a stream that has not ended."""
+    """Return how many masks the run has when it is whole; 0 for a baseline, or a stream that has not ended."""
+    if run.config.baseline is not None:
+        return 0
     if run.config.training.is_given:
         return num_tasks
     rows = finished_log(run)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.datasets import load_dataset
+from orchestrator.baseline_phase import train_baseline
 from orchestrator.config import SweepConfig
 from orchestrator.controller import Failure
 from orchestrator.display import Display
@@ -83,6 +84,10 @@ def _train(phases: Phases, verdict: Verdict, *, only_failed: bool) -> tuple[int,
     """Train what is missing; return how many masks were, and the failures."""
     if not phases.run.config.training.is_given:
         num_trained, failures = train_stream(phases, verdict)
+        write_failures(phases.run, failures)
+        return num_trained, failures
+    if phases.run.config.baseline is not None:
+        num_trained, failures = train_baseline(phases)
         write_failures(phases.run, failures)
         return num_trained, failures
     num_tasks, size = phases.run.config.benchmark.num_tasks, _cohort_size(phases)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from core.baselines.method import Setting
 from core.benchmarks import TaskView, task_view
 from core.compiler import without_compiler
 from core.datasets import Dataset
@@ -34,6 +35,7 @@ from core.specs import Engine
 from core.superposition import Bank, MaskBank
 from core.task_inference import TaskSearch, search_first
 from core.training import CohortResult, Step, train_cohort
+from orchestrator.baseline_work import BaselineWork
 from orchestrator.cohort_work import CohortSaver, earlier_tasks, keep_scores
 from orchestrator.inference_tables import write_part
 from orchestrator.jobs import Job, JobResult, Question, RecoveryQuestion, WorkerSetup, task_reports
@@ -67,6 +69,7 @@ class Worker:
             "infer": self._infer,
             "recover": self._recover,
             "stream": self._go_through,
+            "baseline": self._learn,
         }
         result = ways[job.kind](job)
         return replace(result, network_digest=result.network_digest or self._network_digest())
@@ -97,6 +100,11 @@ class Worker:
     @cached_property
     def _modules(self) -> ModuleWork:
         return ModuleWork(self._setup.spec, self._dataset, self._network, tuple(self._base), self._pixels)
+
+    @cached_property
+    def _baseline(self) -> BaselineWork:
+        setting = Setting(self._setup.spec, self._dataset, self._network, self._pixels)
+        return BaselineWork(self._setup, setting)
 
     def _network_digest(self) -> str:
         """Return the digest of the base network as it is in memory now."""
@@ -278,6 +286,10 @@ class Worker:
                 store=self._store,
             )
         return JobResult()
+
+    def _learn(self, job: Job) -> JobResult:
+        """Learn a task of a baseline."""
+        return self._baseline.go_on(job)
 
     def _go_through(self, job: Job) -> JobResult:
         """Go on with the stream without task ids, to the last decision of ``job``."""

@@ -14,6 +14,7 @@
       bank/masks-00010-<8 of digest>.npy     masks laid out for task inference; made again if lost
       saves/cohort-00000-00031-<16 of digest>.npz  a cohort in training, until it is stored
       transfer/scores-00004-<16 of digest>.npz     sum of the scores of tasks 0 to 3, for those to come
+      baseline/state-00004-<16 of digest>.npz      a baseline after four tasks, in place of masks
       stream/decisions.parquet               scenario NNs: what was decided, and on which task
       stream/state.json, mask-00003-000120.npz     where the stream stands, only until it ends
       hopfield/storkey-00005.parquet         HopSupSup: Psi and the sums of the stored masks
@@ -128,6 +129,15 @@ class RunLayout:
     def cohort_save(self, first: int, last: int, digest: str) -> AnyPath:
         """Return the save of tasks ``first`` to ``last`` whose bytes have this digest."""
         return self.saves / f"cohort-{first:05d}-{last:05d}-{digest}.npz"
+
+    @property
+    def baseline(self) -> AnyPath:
+        """Folder of what a baseline has learned."""
+        return self.root / "baseline"
+
+    def baseline_state(self, num_tasks: int, digest: str) -> AnyPath:
+        """Return the state after ``num_tasks`` tasks, its bytes of this digest."""
+        return self.baseline / f"state-{num_tasks:05d}-{digest}.npz"
 
     @property
     def transfer(self) -> AnyPath:

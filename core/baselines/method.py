@@ -1,0 +1,180 @@
+"""What baselines share: how a task is trained and tested, whatever a method makes its weights of.
+
+A method says how the weights that a task sees follow from values that it keeps (a trunk, heads,
+vectors), and which of these a task trains. The network, a pure function of weights, is the one
+that supermasks use; weights start from a Kaiming normal distribution. Statistics of batch
+normalisation are a task's own, but where a method shares them.
+
+Letters: N images, S running statistics.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.benchmarks import task_view
+from core.datasets import Dataset
+from core.errors import TrainingError
+from core.image_batches import Batches, task_labels, test_images, train_batches
+from core.inputs import Pixels
+from core.module_network import ModuleNetwork
+from core.module_training import lr_shares
+from core.networks import fan_in
+from core.optimizers import Optimizer
+from core.seeding import stream
+from core.specs import RunSpec
+from core.training import image_order
+
+CHUNK_IMAGES = 256  # in one forward pass
+Values = dict[str, Tensor]  # all that a method keeps, by name
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a baseline works on. pixels: train and test, on a device."""
+
+    spec: RunSpec
+    dataset: Dataset
+    network: ModuleNetwork
+    pixels: tuple[Pixels, Pixels]
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything is."""
+        return self.pixels[0].labels.device
+
+
+class Method(Protocol):
+    """How a baseline learns one task after another."""
+
+    def begin(self, values: Values, task: int) -> None:
+        """Add what ``task`` needs to ``values``, empty before task 0."""
+        ...
+
+    def trained(self, task: int) -> list[str]:
+        """Return the names of the values that ``task`` trains."""
+        ...
+
+    def weights(self, values: Values, task: int, course: int | None = None) -> list[Tensor]:
+        """Return the weights that ``task`` sees, a layer each; ``course``: while it trains on that task's images."""
+        ...
+
+    def courses(self, task: int) -> list[int]:
+        """Return the tasks whose images are trained on, a batch of each in turn."""
+        ...
+
+    def statistics(self, task: int) -> str:
+        """Return the name of the running statistics that ``task`` uses."""
+        ...
+
+    def lr(self, task: int) -> float | None:
+        """Return the learning rate of ``task``; None: the optimizer's."""
+        ...
+
+
+class Plain:
+    """What most methods do: a task's own images, its own statistics, the optimizer's learning rate."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+
+    def courses(self, task: int) -> list[int]:
+        """See ``Method``."""
+        return [task]
+
+    def statistics(self, task: int) -> str:
+        """See ``Method``."""
+        return f"statistics{task}"
+
+    def lr(self, task: int) -> float | None:
+        """See ``Method``; what trains with the first task may have its own."""
+        baseline = self.setting.spec.baseline
+        return baseline.first_lr if baseline is not None and task == 0 else None
+
+    def new_weights(self, layers: Sequence[int], *index: int) -> list[Tensor]:
+        """Draw Kaiming normal weights of these layers from a stream of their own."""
+        found = []
+        for layer in layers:
+            shape = self.setting.network.shapes[layer]
+            draw = stream(self.setting.spec.seed, "baseline", *index, layer)
+            drawn = draw.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(2 / fan_in(shape)))
+            found.append(torch.from_numpy(drawn).to(self.setting.device))
+        return found
+
+    @property
+    def num_layers(self) -> int:
+        """Layers with weights, the head included."""
+        return len(self.setting.network.shapes)
+
+
+def learn_task(setting: Setting, method: Method, values: Values, task: int) -> float:
+    """Train ``task``, changing ``values``; return its mean loss (nats). Raises TrainingError."""
+    method.begin(values, task)
+    network, optimizer = setting.network, Optimizer(setting.spec.training.optimizer)
+    courses = [_Course(setting, one) for one in method.courses(task)]
+    names, losses = method.trained(task), []
+    buffers = {name: optimizer.buffers(values[name]) for name in names}
+    step = torch.zeros((), dtype=torch.float64, device=setting.device)
+    statistics_S = values.setdefault(method.statistics(task), network.start_statistics(setting.device))
+    base_lr = setting.spec.training.optimizer.lr or 1.0
+    # Tasks may have more images or fewer: a course that is over leaves the others their turns.
+    turns = [(t, course) for t in range(max(c.num_steps for c in courses)) for course in courses]
+    for t, course in (turn for turn in turns if turn[0] < turn[1].num_steps):
+        x_BCHW, labels_B = course.batch(t)
+        leaves = {name: values[name].detach().requires_grad_() for name in names}
+        logits_BO = network.train_logits(
+            x_BCHW, method.weights(values | leaves, task, course.task), statistics_S
+        )
+        loss = torch.nn.functional.cross_entropy(logits_BO, labels_B)
+        used = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        step.add_(1)
+        lr_share = course.shares[t] * (method.lr(task) or base_lr) / base_lr
+        for name, grad in zip(names, used, strict=True):
+            if grad is not None:  # another task's head sees nothing of this batch
+                optimizer.update(values[name], grad.clone(), buffers[name], step, lr_share)
+        losses.append(loss.detach())
+    mean_loss = float(torch.stack(losses[-100:]).mean())
+    if not np.isfinite(mean_loss):
+        raise TrainingError(f"the loss of task {task} is not finite; lower training.optimizer.lr")
+    return mean_loss
+
+
+def correct_images(setting: Setting, method: Method, values: Values, task: int) -> NDArray[np.bool_]:
+    """Tell for each test image of ``task``, which is given, whether it is classified, bool [N]."""
+    spec, pixels = setting.spec, setting.pixels[1]
+    view = task_view(spec.benchmark, setting.dataset, task, seed=spec.seed)
+    found = []
+    with torch.no_grad():
+        weights, statistics_S = method.weights(values, task), values[method.statistics(task)]
+        for rows in np.split(view.test_rows, range(CHUNK_IMAGES, len(view.test_rows), CHUNK_IMAGES)):
+            x_NCHW = test_images(spec.benchmark, view, pixels, rows)
+            predicted = setting.network.logits(x_NCHW, weights, statistics_S).argmax(dim=1)
+            labels = task_labels(view, pixels, torch.from_numpy(rows).to(setting.device))
+            found.append((predicted == labels).cpu().numpy())
+    return np.concatenate(found)
+
+
+class _Course:
+    """The batches of one task."""
+
+    def __init__(self, setting: Setting, task: int) -> None:
+        spec = setting.spec
+        view = task_view(spec.benchmark, setting.dataset, task, seed=spec.seed)
+        self.task, self.shares = task, lr_shares(spec.training, view)
+        order = image_order(spec, task, view, self.num_steps * spec.training.batch_size)
+        self._batches: Batches = train_batches(spec, [task], [view], setting.pixels[0], order[None])
+
+    @property
+    def num_steps(self) -> int:
+        """Batches of the course."""
+        return len(self.shares)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return images [B, C, H, W] and labels [B]."""
+        x_KBCHW, labels_KB = self._batches(step)
+        return x_KBCHW[0], labels_KB[0]
