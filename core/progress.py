@@ -104,7 +104,7 @@ def to_arrays(groups: dict[str, list[Tensor]]) -> Arrays:
 def fill_tensors(groups: dict[str, list[Tensor]], arrays: Arrays) -> None:
     """Undo ``to_arrays`` into tensors of the same names and shapes, in place."""
     for name, tensor in named_tensors(groups):
-        tensor.copy_(torch.from_numpy(np.ascontiguousarray(arrays[name])))
+        tensor.copy_(torch.from_numpy(arrays[name]))
 
 
 def _under(stored: Arrays, prefix: str) -> Arrays:

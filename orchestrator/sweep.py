@@ -21,6 +21,7 @@ from orchestrator.run_lock import locked
 from orchestrator.run_report import draw_or_say
 from orchestrator.stream_phase import train_stream
 from storage.mask_facts import MaskFacts, mask_facts
+from storage.places import remove_tree
 from storage.verify import Verdict, quarantine, verify_masks
 
 
@@ -108,6 +109,8 @@ def _train(phases: Phases, verdict: Verdict, *, only_failed: bool) -> tuple[int,
         )
         num_trained = len(jobs) - sum(failure.job in jobs for failure in failures)
     write_failures(phases.run, failures)
+    if not failures:
+        remove_tree(phases.run.layout.saves)  # of cohorts that were cut otherwise meanwhile
     return num_trained, failures
 
 

@@ -1,0 +1,112 @@
+"""Training cut off anywhere and gone on from a save ends with the same bits."""
+
+import numpy as np
+import pytest
+import torch
+
+from core.benchmark_specs import BenchmarkSpec
+from core.datasets import load_dataset
+from core.engine import make_step
+from core.inputs import to_device
+from core.module_network import make_network
+from core.module_training import train_modules
+from core.networks import base_weights, draw_weights
+from core.specs import MaskSpec, NetworkSpec, OptimizerSpec, ScheduleSpec, TrainingSpec
+from core.training import train_cohort
+from tests.conftest import tiny_spec
+
+CPU = torch.device("cpu")
+DATASET = load_dataset("synthetic")
+CONV = {
+    "benchmark": BenchmarkSpec(kind="split", dataset="synthetic", num_tasks=2, labels="local"),
+    "network": NetworkSpec(kind="conv4", outputs=3),
+    "mask": MaskSpec(rule="top_k", density=0.2),
+    "training": TrainingSpec(
+        epochs=1,
+        batch_size=32,
+        optimizer=OptimizerSpec(kind="adam", lr=1e-2),
+        schedule=ScheduleSpec(warmup=0),
+    ),
+}
+
+
+class Cut(Exception):
+    """The process ends here."""
+
+
+class Memory:
+    """Keeps each save; ends training after ``num_saves`` of them."""
+
+    def __init__(self, every, num_saves=None, stored=None):
+        self.every, self.num_saves, self.stored = every, num_saves, stored
+        self.num_asked = self.num_kept = 0
+
+    def load(self):
+        return self.stored
+
+    def is_due(self):
+        self.num_asked += 1
+        return self.num_asked % self.every == 0
+
+    def save(self, arrays):
+        self.stored = {key: np.array(value) for key, value in arrays.items()}
+        self.num_kept += 1
+        if self.num_kept == self.num_saves:
+            raise Cut
+
+
+def train_perceptrons(saver, engine="eager", **changes):
+    spec = tiny_spec(**changes)
+    base = [torch.from_numpy(w) for w in base_weights(spec.network, 36, seed=spec.seed)]
+    step = make_step(spec.training, engine, spec.mask)
+    pixels = to_device(DATASET, "train", CPU)
+    return train_cohort(spec, [0, 1, 2], DATASET, pixels=pixels, base=base, step=step, saver=saver)
+
+
+def train_conv(saver):
+    spec = tiny_spec(**CONV)
+    network = make_network(spec.network, (1, 6, 6))
+    base = [torch.from_numpy(w) for w in draw_weights(network.shapes, seed=spec.seed)]
+    pixels = to_device(DATASET, "train", CPU)
+    return train_modules(spec, [0, 1], DATASET, pixels=pixels, base=base, network=network, saver=saver)
+
+
+def bits(result):
+    layers = [layer.tobytes() for layer in result.masks]
+    statistics = b"" if result.statistics is None else result.statistics.tobytes()
+    return layers, statistics, result.train_loss.tobytes()
+
+
+ADAM = TrainingSpec(steps=40, batch_size=16, optimizer=OptimizerSpec(kind="adam", lr=1e-2))
+NARROW = TrainingSpec(
+    steps=40, batch_size=16, optimizer=OptimizerSpec(kind="rmsprop", lr=1e-2, state="bfloat16")
+)
+WAYS = {
+    "eager": lambda saver: train_perceptrons(saver),
+    "fused": lambda saver: train_perceptrons(saver, "fused"),
+    "adam": lambda saver: train_perceptrons(saver, "fused", training=ADAM),
+    "bfloat16": lambda saver: train_perceptrons(saver, training=NARROW),
+    "top_k": lambda saver: train_perceptrons(saver, mask=MaskSpec(rule="top_k", density=0.3)),
+    "conv4": train_conv,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("num_saves", [1, 3])
+def test_going_on_from_a_save_ends_with_the_same_bits(way, num_saves):
+    every = 2 if way == "conv4" else 11
+    whole = bits(WAYS[way](None))
+    memory = Memory(every, num_saves)
+    with pytest.raises(Cut):
+        WAYS[way](memory)
+    gone_on = Memory(10**9, stored=memory.stored)
+    assert bits(WAYS[way](gone_on)) == whole
+    assert gone_on.num_asked > 0  # it trained what was left
+
+
+def test_a_save_holds_plain_arrays_alone():
+    memory = Memory(5, 1)
+    with pytest.raises(Cut):
+        train_conv(memory)
+    assert all(value.dtype.kind in "iuf" for value in memory.stored.values())
+    assert {"part", "now/score0", "now/buffer0", "now/statistics0", "now/course.step"} <= memory.stored.keys()
