@@ -19,12 +19,17 @@ views = typer.Typer()
 @views.command()
 def report(run: RunName, storage: Storage = "runs") -> None:
     """Draw the figures and the page of a run from its folder; nothing is trained or evaluated."""
+    from orchestrator.measured_tables import print_sizes
     from orchestrator.overview import short
     from orchestrator.run_report import make_report
     from orchestrator.status import resolve_run
 
-    *figures, page = make_report(resolve_run(run, storage))
-    Console().print(f"drew {len(figures)} figures; open {short(page)}", soft_wrap=True, highlight=False)
+    made = make_report(resolve_run(run, storage))
+    *figures, page = made.files
+    console = Console()
+    if made.sizes is not None:
+        print_sizes(console, made.sizes)
+    console.print(f"drew {len(figures)} figures; open {short(page)}", soft_wrap=True, highlight=False)
 
 
 @views.command()

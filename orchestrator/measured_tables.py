@@ -4,6 +4,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from orchestrator.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
 from orchestrator.report import Measured, scenario_key
 from orchestrator.run_folder import Run
 from storage.bank_file import num_leading
@@ -53,6 +54,18 @@ def measured_rows(summary: Measured) -> list[tuple[str, str, str, str, str]]:
                 found = "" if right is None else percent(right)
                 rows.append((key, label, f"{int(k):,}", percent(metrics["accuracy"]), found))
     return rows
+
+
+def print_sizes(console: Console, sizes: MaskSizes) -> None:
+    """Print the bytes of a task in every encoding, and the paper's table with its caveats."""
+    for heads, rows in ((HEADS, sizes.rows()), (PAPER_HEADS, PAPER_ROWS)):
+        table = Table(heads[0], *(Column(head, justify="right") for head in heads[1:]), box=SIMPLE_HEAD)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print(PAPER_CAVEAT, highlight=False)
+    if sizes.num_norm_bytes:
+        say(console, f"running statistics: {sizes.num_norm_bytes:,.0f} bytes beside each mask")
 
 
 def byte_words(size: float) -> str:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from core.errors import DamagedFileError
+from orchestrator.mask_sizes import MaskSizes, mask_sizes
 from orchestrator.report import own_batches, read_summary, test_batches
 from orchestrator.run_folder import Run
 from storage.files import parquet_source
@@ -85,6 +86,7 @@ class ReportData:
     overlap: NDArray[np.float64]
     time_line: TimeLine
     num_weights: int
+    sizes: MaskSizes | None
 
 
 def report_data(run: Run) -> ReportData:
@@ -106,6 +108,7 @@ def report_data(run: Run) -> ReportData:
         overlap=overlap(run, compared),
         time_line=time_line(facts),
         num_weights=sum(int(np.prod(shape)) for shape in run.identity.shapes),
+        sizes=mask_sizes(run, facts, compared),
     )
 
 

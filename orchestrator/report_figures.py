@@ -210,21 +210,16 @@ def draw_time_line(data: ReportData) -> Any:
 
 def draw_bytes(data: ReportData) -> Any:
     """Draw the bytes of a mask beside the limit, its entropy, and beside other ways to keep a task."""
-    if not data.facts:
+    if data.sizes is None:
         return None
     from matplotlib.ticker import MaxNLocator
 
     figure, (axis,) = new_figure(1, WIDE)
     density = float(np.mean([one.density for one in data.facts]))
-    ways = (
-        ("float32 weights", 4.0 * data.num_weights, COLOURS[6]),
-        ("16-bit indices\nof weights kept", 2.0 * density * data.num_weights, COLOURS[6]),
-        ("packed bits", data.num_weights / 8, COLOURS[5]),
-        ("stored here", float(np.mean([one.num_bytes for one in data.facts])), COLOURS[0]),
-        ("limit: entropy\nof the mask", entropy_bits(density) * data.num_weights / 8, COLOURS[1]),
-    )
-    names, sizes = [name for name, _, _ in ways], [size for _, size, _ in ways]
-    axis.barh(range(len(ways)), sizes, color=[colour for _, _, colour in ways], height=0.7)
+    ways = data.sizes.ways
+    shades = [COLOURS[0] if size.is_stored else COLOURS[6] for size in ways[:-1]] + [COLOURS[1]]
+    names, sizes = [size.way for size in ways], [size.num_bytes for size in ways]
+    axis.barh(range(len(ways)), sizes, color=shades, height=0.7)
     for row, size in enumerate(sizes):
         axis.annotate(
             byte_words(size), (size, row), (4, 0), textcoords="offset points", va="center", fontsize=9
@@ -275,13 +270,6 @@ FIGURES: tuple[tuple[str, str, str, Draw], ...] = (
     ),
     ("bytes", "Bytes of a task", "No code can go below the entropy of the masks.", draw_bytes),
 )
-
-
-def entropy_bits(density: float) -> float:
-    """Return the entropy of a mask bit, in bits."""
-    shares = np.array([density, 1 - density])
-    shares = shares[shares > 0]
-    return float(-(shares * np.log2(shares)).sum())
 
 
 def _percent(by_k: dict[int, dict[str, float]], key: str) -> tuple[list[int], list[float]]:

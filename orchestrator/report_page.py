@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from orchestrator.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
 from orchestrator.measured_tables import MEASURED_HEADS, measured_rows, percent
 from orchestrator.report import Measured
 from storage.mask_facts import MaskFacts
@@ -43,6 +44,7 @@ def report_page(
     summary: Measured,
     figures: Sequence[Shown],
     facts: Sequence[MaskFacts],
+    sizes: MaskSizes | None,
     config: str,
 ) -> str:
     """Return the page. lead: what stands below the title. config: the sweep, as YAML."""
@@ -54,6 +56,7 @@ def report_page(
         f"<header><h1>{escape(name)}</h1><p>{escape(lead)}</p></header>",
         _table(MEASURED_HEADS, rows) if (rows := measured_rows(summary)) else "",
         f"<main>{''.join(map(_figure, figures))}</main>",
+        _bytes(sizes),
         _tasks(facts),
         f"<details><summary>The sweep</summary><pre>{escape(config)}</pre></details>",
         "</body></html>",
@@ -66,6 +69,17 @@ def _figure(shown: Shown) -> str:
     svg = shown.svg[shown.svg.index("<svg") :]
     label = f'role="img" aria-label="{escape(shown.heading)}"'
     return f"<figure><figcaption>{words}</figcaption>{svg.replace('<svg', f'<svg {label}', 1)}</figure>"
+
+
+def _bytes(sizes: MaskSizes | None) -> str:
+    if sizes is None:
+        return ""
+    norms = f"<p>Beside each mask, {sizes.num_norm_bytes:,.0f} bytes of running statistics are stored.</p>"
+    paper = f"{_table(PAPER_HEADS, PAPER_ROWS)}<p>{escape(PAPER_CAVEAT)}</p>"
+    return (
+        f"<details open><summary>Bytes of a task</summary>{_table(HEADS, sizes.rows())}"
+        f"{norms if sizes.num_norm_bytes else ''}{paper}</details>"
+    )
 
 
 def _tasks(facts: Sequence[MaskFacts]) -> str:

@@ -3,11 +3,12 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from core.errors import first_line
 from orchestrator.display import Display
 from orchestrator.figures import save
+from orchestrator.mask_sizes import MaskSizes
 from orchestrator.report import read_summary, sweep_yaml
 from orchestrator.report_data import report_data
 from orchestrator.report_figures import FIGURES
@@ -21,15 +22,23 @@ from storage.places import AnyPath
 from storage.run_file import RunRecord
 
 
-def make_report(root: AnyPath) -> list[AnyPath]:
-    """Make the report of a run folder; return its figures and its page. Raises RunLockedError."""
+@dataclass(frozen=True)
+class Report:
+    """What was made: figures, then the page; and the bytes of a task, None where there are no masks."""
+
+    files: tuple[AnyPath, ...]
+    sizes: MaskSizes | None
+
+
+def make_report(root: AnyPath) -> Report:
+    """Make the report of a run folder. Raises RunLockedError."""
     run, record = open_run(root)
     with locked(run.layout):
         return draw_report(run, record)
 
 
-def draw_report(run: Run, record: RunRecord) -> list[AnyPath]:
-    """Draw what the run folder has, and write ``tasks.csv`` and ``report.html``; return the files."""
+def draw_report(run: Run, record: RunRecord) -> Report:
+    """Draw what the run folder has, and write ``tasks.csv`` and ``report.html``."""
     data, folder = report_data(run), run.layout.report
     shown, written = [], []
     for name, heading, caption, draw in FIGURES:
@@ -40,11 +49,17 @@ def draw_report(run: Run, record: RunRecord) -> list[AnyPath]:
             written.append(path)
     lead = what_words(run, record).replace("`", "")
     page = report_page(
-        run.name, lead, summary=read_summary(run), figures=shown, facts=data.facts, config=sweep_yaml(run)
+        run.name,
+        lead,
+        summary=read_summary(run),
+        figures=shown,
+        facts=data.facts,
+        sizes=data.sizes,
+        config=sweep_yaml(run),
     )
     commit_text(folder / "tasks.csv", _csv(data.facts))
     commit_text(folder / "report.html", page)
-    return [*written, folder / "report.html"]
+    return Report((*written, folder / "report.html"), data.sizes)
 
 
 def draw_or_say(run: Run, record: RunRecord, display: Display) -> None:

@@ -30,7 +30,7 @@ CONV = {
 }
 
 
-class Cut(Exception):
+class CutError(Exception):
     """The process ends here."""
 
 
@@ -52,7 +52,7 @@ class Memory:
         self.stored = {key: np.array(value) for key, value in arrays.items()}
         self.num_kept += 1
         if self.num_kept == self.num_saves:
-            raise Cut
+            raise CutError
 
 
 def train_perceptrons(saver, engine="eager", **changes):
@@ -82,7 +82,7 @@ NARROW = TrainingSpec(
     steps=40, batch_size=16, optimizer=OptimizerSpec(kind="rmsprop", lr=1e-2, state="bfloat16")
 )
 WAYS = {
-    "eager": lambda saver: train_perceptrons(saver),
+    "eager": train_perceptrons,
     "fused": lambda saver: train_perceptrons(saver, "fused"),
     "adam": lambda saver: train_perceptrons(saver, "fused", training=ADAM),
     "bfloat16": lambda saver: train_perceptrons(saver, training=NARROW),
@@ -97,7 +97,7 @@ def test_going_on_from_a_save_ends_with_the_same_bits(way, num_saves):
     every = 2 if way == "conv4" else 11
     whole = bits(WAYS[way](None))
     memory = Memory(every, num_saves)
-    with pytest.raises(Cut):
+    with pytest.raises(CutError):
         WAYS[way](memory)
     gone_on = Memory(10**9, stored=memory.stored)
     assert bits(WAYS[way](gone_on)) == whole
@@ -106,7 +106,7 @@ def test_going_on_from_a_save_ends_with_the_same_bits(way, num_saves):
 
 def test_a_save_holds_plain_arrays_alone():
     memory = Memory(5, 1)
-    with pytest.raises(Cut):
+    with pytest.raises(CutError):
         train_conv(memory)
     assert all(value.dtype.kind in "iuf" for value in memory.stored.values())
     assert {"part", "now/score0", "now/buffer0", "now/statistics0", "now/course.step"} <= memory.stored.keys()

@@ -10,8 +10,9 @@ from PIL import Image
 
 import orchestrator.run_report
 from orchestrator.config import load_sweep
+from orchestrator.mask_sizes import entropy_bits
 from orchestrator.report_data import overlap, report_data, spread, time_line
-from orchestrator.report_figures import FIGURES, entropy_bits
+from orchestrator.report_figures import FIGURES
 from orchestrator.run_folder import locate_run, open_run
 from orchestrator.run_report import draw_or_say, make_report
 from orchestrator.sweep import run_sweep
@@ -21,7 +22,7 @@ from tests.orchestrator.fakes import Recorder
 
 FACTS = MaskFacts(
     task=0, digest="d", density=0.5, test_accuracy=0.9, train_loss=0.1, train_seconds=1.0,
-    num_bytes=10, file="cohort-00000-00001.parquet", worker="a-1", started_s=100.0, finished_s=110.0,
+    num_bytes=10, encoding="bits", num_norm_bytes=0, file="cohort-00000-00001.parquet", worker="a-1", started_s=100.0, finished_s=110.0,
 )  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def test_the_page_opens_from_disk_and_fetches_nothing(run):
 def test_drawn_again_it_is_the_same_bytes(run):
     kinds = (".png", ".svg", ".html", ".csv")
     before = {p: p.read_bytes() for p in run.layout.report.iterdir() if p.suffix in kinds}
-    assert len(make_report(run.layout.root)) == len(FIGURES) + 1
+    assert len(make_report(run.layout.root).files) == len(FIGURES) + 1
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -144,5 +145,5 @@ def test_a_run_without_any_mask_has_a_page(sweep):
     run = locate_run(load_sweep(sweep))
     for path in run.store.files():
         path.unlink()
-    page = make_report(run.layout.root)[-1].read_text()
+    page = make_report(run.layout.root).files[-1].read_text()
     assert "<svg" in page  # what was measured is still there
