@@ -48,7 +48,7 @@ def train_batches(
     return _memory_batches(spec, tasks, views, pixels, orders)
 
 
-def test_images(spec: BenchmarkSpec, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
+def images_at_test(spec: BenchmarkSpec, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
     """Return images as the task sees them at test, normalised, float32 [N, C, H, W]."""
     channels, height, width = spec.channels_first
     if pixels.files:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from core.benchmark_specs import BenchmarkSpec
 from core.benchmarks import TaskView
-from core.image_batches import task_labels, test_images
+from core.image_batches import images_at_test, task_labels
 from core.inputs import Pixels
 from core.module_network import ModuleNetwork
 from core.objectives import logit_gradient
@@ -65,7 +65,7 @@ class ModulePasses:
 
     def inputs(self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
         """Return test images as the task sees them, float32 [N, D]."""
-        return test_images(self.benchmark, view, pixels, rows_N).flatten(1)
+        return images_at_test(self.benchmark, view, pixels, rows_N).flatten(1)
 
     def correct(
         self,

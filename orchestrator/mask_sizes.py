@@ -83,7 +83,7 @@ def mask_sizes(run: Run, facts: Sequence[MaskFacts], sampled: Sequence[int]) -> 
     codec = pa.Codec("zstd", compression_level=GAPS_ZSTD_LEVEL)
     ways = (
         Size(way="float32 weights", num_bytes=4 * num_weights),
-        Size(way="csc, 16-bit integers", num_bytes=_mean([_csc_bytes(mask, shapes) for mask in masks])),
+        Size(way="csc, 16-bit integers", num_bytes=_mean([csc_bytes(mask, shapes) for mask in masks])),
         Size(way="packed bits", num_bytes=len(masks[0])),
         Size(
             way="packed bits, zstd", num_bytes=_mean([len(codec.compress(mask.tobytes())) for mask in masks])
@@ -99,7 +99,7 @@ def mask_sizes(run: Run, facts: Sequence[MaskFacts], sampled: Sequence[int]) -> 
     return MaskSizes(ways=ways, num_weights=num_weights, num_norm_bytes=norm_bytes)
 
 
-def _csc_bytes(packed_P: NDArray[np.uint8], shapes: Sequence[tuple[int, ...]]) -> int:
+def csc_bytes(packed_P: NDArray[np.uint8], shapes: Sequence[tuple[int, ...]]) -> int:
     """Return the bytes of column pointers and row indices, 2 each, of (out, in ...) matrices."""
     layers = unpack(packed_P, shapes)
     return sum(2 * (int(layer.sum()) + int(np.prod(layer.shape[1:])) + 1) for layer in layers)

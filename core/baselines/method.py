@@ -20,7 +20,7 @@ from torch import Tensor
 from core.benchmarks import task_view
 from core.datasets import Dataset
 from core.errors import TrainingError
-from core.image_batches import Batches, task_labels, test_images, train_batches
+from core.image_batches import Batches, images_at_test, task_labels, train_batches
 from core.inputs import Pixels
 from core.module_network import ModuleNetwork
 from core.module_training import lr_shares
@@ -152,7 +152,7 @@ def correct_images(setting: Setting, method: Method, values: Values, task: int) 
     with torch.no_grad():
         weights, statistics_S = method.weights(values, task), values[method.statistics(task)]
         for rows in np.split(view.test_rows, range(CHUNK_IMAGES, len(view.test_rows), CHUNK_IMAGES)):
-            x_NCHW = test_images(spec.benchmark, view, pixels, rows)
+            x_NCHW = images_at_test(spec.benchmark, view, pixels, rows)
             predicted = setting.network.logits(x_NCHW, weights, statistics_S).argmax(dim=1)
             labels = task_labels(view, pixels, torch.from_numpy(rows).to(setting.device))
             found.append((predicted == labels).cpu().numpy())

@@ -10,7 +10,7 @@ from core.baselines.batch_ensemble import BatchEnsemble
 from core.baselines.method import Setting, Values
 from core.benchmarks import task_view
 from core.evaluation_batches import InferredRows, blank_rows
-from core.image_batches import task_labels, test_images
+from core.image_batches import images_at_test, task_labels
 from core.specs import InferenceSpec
 
 NUM_BEST = 5
@@ -32,7 +32,7 @@ def infer_rank_one(
     inferred, ranks, correct = [], [], []
     for first, num in zip(rows.first_image.tolist(), rows.num_images.tolist(), strict=True):
         chosen = view.test_rows[first : first + num]
-        x_NCHW = test_images(setting.spec.benchmark, view, setting.pixels[1], chosen)
+        x_NCHW = images_at_test(setting.spec.benchmark, view, setting.pixels[1], chosen)
         deciding = x_NCHW if spec.images == "each" else x_NCHW[: spec.images]
         gradient_K = method.alpha_gradient(values, range(num_tasks), deciding, spec.objective)
         order = np.argsort(gradient_K, kind="stable")

@@ -1,0 +1,89 @@
+"""Task inference over modules, beside autograd through explicit alphas; statistics by task."""
+
+import numpy as np
+import pytest
+import torch
+
+from core.benchmark_specs import BenchmarkSpec
+from core.errors import InferenceError
+from core.masks import pack
+from core.module_inference import ModulePasses
+from core.module_network import make_network
+from core.networks import draw_weights
+from core.objectives import entropy
+from core.packed_sums import to_tiles
+from core.specs import InferenceSpec, NetworkSpec
+from core.superposition import MaskBank
+from core.task_inference import infer_tasks, search_first
+
+NUM_TASKS = 4
+NETWORK = make_network(NetworkSpec(kind="gem_resnet18", outputs=7), (3, 8, 8))
+BASE = tuple(torch.from_numpy(w) for w in draw_weights(NETWORK.shapes, seed=1))
+DRAW = np.random.default_rng(0)
+MASKS = [[DRAW.random(shape) < 0.3 for shape in NETWORK.shapes] for _ in range(NUM_TASKS)]
+STATISTICS = torch.stack(
+    [NETWORK.start_statistics(torch.device("cpu")) * (1 + 0.1 * task) for task in range(NUM_TASKS)]
+)
+X_GND = torch.from_numpy(DRAW.normal(size=(3, 5, 3 * 8 * 8)).astype(np.float32))
+
+
+def search(algorithm, objective="H", norms="batch"):
+    bank = MaskBank(to_tiles(np.stack([pack(mask) for mask in MASKS])), BASE)
+    benchmark = BenchmarkSpec(kind="split", dataset="cifar100", num_tasks=NUM_TASKS)
+    passes = ModulePasses(NETWORK, benchmark, BASE, STATISTICS)
+    spec = InferenceSpec(algorithm=algorithm, objective=objective, images=5, norms=norms)
+    return search_first(spec, bank, NUM_TASKS, num_classes=5, passes=passes)
+
+
+def alpha_gradient(x_ND, objective, norms):
+    """Autograd through sum_i alpha_i M_i: the definition."""
+    alpha = torch.full((NUM_TASKS,), 1 / NUM_TASKS, requires_grad=True)
+    weights = [
+        base * sum(alpha[k] * torch.from_numpy(MASKS[k][layer]).float() for k in range(NUM_TASKS))
+        for layer, base in enumerate(BASE)
+    ]
+    x_NCHW = x_ND.view(-1, 3, 8, 8)
+    run = NETWORK.train_logits if norms == "batch" else NETWORK.logits
+    logits = run(x_NCHW, weights, STATISTICS.mean(dim=0))
+    if objective == "H":
+        value = entropy(logits).mean()
+    else:
+        held = torch.cat([logits[:, :5].detach(), logits[:, 5:]], dim=1)
+        value = held.logsumexp(dim=1).mean()
+    return torch.autograd.grad(value, alpha)[0].numpy()
+
+
+@pytest.mark.parametrize("norms", ["batch", "running"])
+@pytest.mark.parametrize("objective", ["H", "G"])
+def test_the_gradient_is_that_of_autograd_through_alpha(objective, norms):
+    ranking = infer_tasks(search("one_shot", objective, norms), X_GND)
+    for group in range(3):
+        expected = alpha_gradient(X_GND[group], objective, norms)
+        order = np.argsort(expected)
+        assert ranking.tasks[group].tolist() == order.tolist()
+        np.testing.assert_allclose(ranking.values[group], expected[order], rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["H", "G"])
+def test_exhaustive_runs_each_mask_with_the_statistics_of_its_task(objective):
+    ranking = infer_tasks(search("exhaustive", objective), X_GND)
+    for group in range(3):
+        scores = []
+        for task in range(NUM_TASKS):
+            weights = [base * torch.from_numpy(m).float() for base, m in zip(BASE, MASKS[task], strict=True)]
+            logits = NETWORK.logits(X_GND[group].view(-1, 3, 8, 8), weights, STATISTICS[task])
+            value = entropy(logits) if objective == "H" else -logits[:, :5].amax(dim=1)
+            scores.append(float(value.mean()))
+        assert ranking.tasks[group].tolist() == np.argsort(scores).tolist()
+        np.testing.assert_allclose(ranking.values[group], np.sort(scores), rtol=1e-4)
+
+
+def test_binary_ends_with_one_task_and_nothing_else_changes():
+    found = infer_tasks(search("binary"), X_GND)
+    assert found.tasks.shape == (3, NUM_TASKS)
+    assert all(sorted(row) == list(range(NUM_TASKS)) for row in found.tasks.tolist())
+
+
+def test_an_image_of_another_size_is_refused():
+    with pytest.raises(InferenceError, match="an image of 64 pixels, the network takes 192"):
+        infer_tasks(search("one_shot"), torch.zeros(1, 1, 64))
