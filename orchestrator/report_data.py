@@ -72,6 +72,7 @@ class ReportData:
 
     by_k: scenario -> k -> metrics, with the run's own way of inference. gaps: by k. densities: float [tasks, layers]. overlap: the share of
     weights kept by both of two tasks among those kept by either, float [tasks, tasks], of ``compared``.
+    chance_overlap: that share for independent masks of the same densities, layer by layer.
     """
 
     name: str
@@ -84,6 +85,7 @@ class ReportData:
     densities: NDArray[np.float64]
     compared: tuple[int, ...]
     overlap: NDArray[np.float64]
+    chance_overlap: float
     time_line: TimeLine
     num_weights: int
     sizes: MaskSizes | None
@@ -95,6 +97,7 @@ def report_data(run: Run) -> ReportData:
     tasks = [one.task for one in facts]
     compared = spread(tasks, MAX_COMPARED)
     way = run.config.evaluation.way
+    densities = layer_densities(run, spread(tasks, MAX_COUNTED))
     return ReportData(
         name=run.name,
         facts=facts,
@@ -103,9 +106,10 @@ def report_data(run: Run) -> ReportData:
         gaps=_gaps(run),
         objective=getattr(way, "objective", ""),
         layer_names=run.identity.names,
-        densities=layer_densities(run, spread(tasks, MAX_COUNTED)),
+        densities=densities,
         compared=tuple(compared),
         overlap=overlap(run, compared),
+        chance_overlap=chance_overlap(run.identity.shapes, densities),
         time_line=time_line(facts),
         num_weights=sum(int(np.prod(shape)) for shape in run.identity.shapes),
         sizes=mask_sizes(run, facts, compared),
@@ -143,6 +147,15 @@ def overlap(run: Run, tasks: Sequence[int]) -> NDArray[np.float64]:
         either = np.bitwise_count(rest_TB | bits_B).sum(axis=1, dtype=np.int64)
         shares[i, i + 1 :] = shares[i + 1 :, i] = both / np.maximum(either, 1)
     return shares
+
+
+def chance_overlap(shapes: Sequence[tuple[int, ...]], densities: NDArray[np.float64]) -> float:
+    """Return what ``overlap`` is on average of independent masks with each layer's mean density."""
+    if not len(densities):
+        return 0.0
+    sizes, kept = np.array([np.prod(shape) for shape in shapes]), densities.mean(axis=0)
+    both, either = (sizes * kept**2).sum(), (sizes * (2 * kept - kept**2)).sum()
+    return float(both / either) if either else 0.0
 
 
 def time_line(facts: Sequence[MaskFacts]) -> TimeLine:

@@ -21,6 +21,7 @@ from orchestrator.report_data import ReportData
 WIDE = (4.8, 3.0)
 SQUARE = (4.4, 3.7)
 FEW = 60  # tasks: below it marks are large enough to count
+MAX_NAMED_LAYERS = 6  # more are numbered
 MAX_TICKS = 6  # at tasks of a matrix of many
 NUM_NAMED = 3  # worst tasks that are named
 # Of a scenario: its words, colour, line and width; GG is wide, since GNu often lies upon it.
@@ -153,9 +154,15 @@ def draw_density(data: ReportData) -> Any:
             linewidth=2,
             label="mean" if layer == 0 else None,
         )
-    axis.set_xticks(range(num_layers), data.layer_names)
     axis.margins(y=0.25)
-    name_axes(axis, "layer", "density (fraction kept)", legend=True)
+    if num_layers <= MAX_NAMED_LAYERS:
+        axis.set_xticks(range(num_layers), data.layer_names)
+    else:
+        whole_numbers(axis)
+    if data.densities.max() > 20 * data.densities[data.densities > 0].min(initial=1.0):
+        axis.set_yscale("log")
+    places = "layer" if num_layers <= MAX_NAMED_LAYERS else "layer, from 0 at the input"
+    name_axes(axis, places, "density (fraction kept)", legend=True)
     return figure
 
 
@@ -170,8 +177,7 @@ def draw_overlap(data: ReportData) -> Any:
     image = axis.imshow(shown, cmap=SEQUENTIAL, interpolation="nearest")
     figure.colorbar(image, ax=axis, label="kept by both / kept by either", shrink=0.9)
     _task_ticks(axis, data.compared)
-    density = float(np.mean([one.density for one in data.facts]))
-    chance = density / (2 - density)  # of two independent masks of that density
+    chance = data.chance_overlap
     off = data.overlap[~np.eye(num, dtype=bool)]
     figure.suptitle(f"mean {off.mean():.3f}; chance alone {chance:.3f}", fontsize=10)
     name_axes(axis, "task", "task")
@@ -225,9 +231,14 @@ def draw_bytes(data: ReportData) -> Any:
             byte_words(size), (size, row), (4, 0), textcoords="offset points", va="center", fontsize=9
         )
     axis.set_yticks(range(len(ways)), names)
-    axis.set_xlim(0, 1.2 * max(sizes))
+    if max(sizes) > 50 * min(sizes):  # sparse masks
+        axis.set_xscale("log")
+        axis.set_xlim(min(sizes) / 4, 20 * max(sizes))
+        axis.minorticks_off()
+    else:
+        axis.set_xlim(0, 1.2 * max(sizes))
+        axis.xaxis.set_major_locator(MaxNLocator(4))
     axis.xaxis.set_major_formatter(lambda size, _: byte_words(size))
-    axis.xaxis.set_major_locator(MaxNLocator(4))
     axis.invert_yaxis()
     axis.grid(visible=False, axis="y")
     figure.suptitle(f"bytes a task: {data.num_weights:,} weights, density {density:.3f}", fontsize=10)
