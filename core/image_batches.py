@@ -61,15 +61,13 @@ def images_at_test(spec: BenchmarkSpec, view: TaskView, pixels: Pixels, rows_N: 
 
 
 def task_labels(view: TaskView, pixels: Pixels, rows: Tensor) -> Tensor:
-    """Return the labels of images as the task counts its classes, int64 of the shape of ``rows``."""
+    """Return the labels of images of the task as it counts its classes, int64 of the shape of ``rows``."""
     labels = pixels.labels[rows]
     if view.classes is None:
         return labels
-    local = torch.zeros(int(pixels.labels.max()) + 1, dtype=torch.int64, device=labels.device)
-    local[torch.from_numpy(view.classes).to(labels.device)] = torch.arange(
-        len(view.classes), device=labels.device
-    )
-    return local[labels]
+    local = np.zeros(view.classes.max() + 1, dtype=np.int64)
+    local[view.classes] = np.arange(len(view.classes))
+    return torch.from_numpy(local).to(labels.device)[labels]
 
 
 def crop_and_flip(images_BCHW: Tensor, codes_B: Tensor) -> Tensor:

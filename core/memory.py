@@ -35,8 +35,8 @@ def module_peak_bytes(spec: RunSpec, layers: Sequence[Layer], num_tasks: int) ->
     """Return the bytes that training ``num_tasks`` tasks of a module adds to a worker, roughly.
 
     As ``cohort_peak_bytes`` by weight. What autograd keeps of an image depends on the module and is not
-    known before: 64 float32 a value of its input, which covers the built-in networks.
+    known before: 256 float32 a value of its input, which covers the built-in networks.
     """
     weights = sum(layer.num_weights for layer in layers)
     values = math.prod(spec.benchmark.channels_first) * spec.training.batch_size
-    return num_tasks * (weights * (32 + spec.training.optimizer.state_bytes) + 4 * 64 * values)
+    return num_tasks * (weights * (32 + spec.training.optimizer.state_bytes) + 4 * 256 * values)

@@ -197,6 +197,8 @@ def cohort_size(run: Run, resources: Resources) -> int:
         return 1
     if training.cohort_size != "auto":
         return training.cohort_size
+    if run.config.network.is_module and not resources.on_gpu:
+        return 1  # they train one after another anyway, and each is stored when it is done
     return auto_cohort_size(
         run.config.benchmark.num_tasks,
         resources.num_workers,

@@ -1,16 +1,20 @@
 """Training cut off anywhere and gone on from a save ends with the same bits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from core.benchmark_specs import BenchmarkSpec
+from core.benchmarks import task_view
 from core.datasets import load_dataset
 from core.engine import make_step
 from core.inputs import to_device
 from core.module_network import make_network
-from core.module_training import train_modules
+from core.module_training import _train_together, train_modules
 from core.networks import base_weights, draw_weights
+from core.progress import NoSaver, Parts
 from core.specs import MaskSpec, NetworkSpec, OptimizerSpec, ScheduleSpec, TrainingSpec
 from core.training import train_cohort
 from tests.conftest import tiny_spec
@@ -110,3 +114,28 @@ def test_a_save_holds_plain_arrays_alone():
         train_conv(memory)
     assert all(value.dtype.kind in "iuf" for value in memory.stored.values())
     assert {"part", "now/score0", "now/buffer0", "now/statistics0", "now/course.step"} <= memory.stored.keys()
+
+
+def test_a_cohort_trained_at_once_as_on_a_gpu_gives_nearly_the_same_masks():
+    """By ``vmap``; products round otherwise, so a few bits of ten thousands may differ."""
+    alone = train_conv(None)
+    spec = tiny_spec(**CONV)
+    network = make_network(spec.network, (1, 6, 6))
+    base = [torch.from_numpy(w) for w in draw_weights(network.shapes, seed=spec.seed)]
+    views = [task_view(spec.benchmark, DATASET, task, seed=spec.seed) for task in (0, 1)]
+    views = [replace(view, train_rows=view.train_rows[:224]) for view in views]  # courses of one length
+    pixels = to_device(DATASET, "train", CPU)
+    together = _train_together(spec, [0, 1], views, pixels, base, network, Parts(NoSaver()), None)
+    single = [
+        _train_together(spec, [k], views[k : k + 1], pixels, base, network, Parts(NoSaver()), None)
+        for k in (0, 1)
+    ]
+    differ = total = 0
+    for layer in range(len(base)):
+        one_by_one = np.concatenate([part[f"mask{layer}"] for part in single])
+        assert together[f"mask{layer}"].shape == alone.masks[layer].shape
+        assert together[f"mask{layer}"].sum() == one_by_one.sum()
+        differ += int((together[f"mask{layer}"] != one_by_one).sum())
+        total += one_by_one.size
+    assert differ < 1e-3 * total
+    np.testing.assert_allclose(together["loss"], [part["loss"][0] for part in single], rtol=1e-3)
