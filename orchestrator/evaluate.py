@@ -66,16 +66,16 @@ def evaluate_run(
     """
     start_s = time.monotonic()
     opened, record = open_run(root)
+    if opened.config.baseline is not None:
+        raise RunFolderError(
+            f"{root} is a baseline, measured while it learns; expected a run of supermasks. `supsup run` with "
+            "another name measures it at other k"
+        )
     config = change_settings(opened.config, settings, SECTIONS)
     if not config.evaluation.inferred_scenarios and not any("scenarios" in s for s in settings):
         more = "GNs" if config.network.masks_outputs else "GNu"
         config = change_settings(config, [f"evaluation.scenarios=[GG,{more}]"], SECTIONS)
     run = replace(opened, config=config)
-    if config.baseline is not None:
-        raise RunFolderError(
-            f"{root} is a baseline, measured while it learns; expected a run of supermasks. `supsup run` with "
-            "another name measures it at other k"
-        )
     if not num_leading(run.store) and not has_memory(run):
         raise RunFolderError(f"{root} has no mask of task 0; run the sweep first")
     folder = data_folder if config.data_dir is None else Path(config.data_dir).expanduser()

@@ -16,11 +16,13 @@ from orchestrator.measured_tables import byte_words, percent, say
 from orchestrator.run_folder import Run
 from orchestrator.status import RunStatus
 from orchestrator.sweep import SweepResult
+from storage.baseline_state import num_learned
 from storage.mask_facts import MaskFacts
 from storage.places import AnyPath, ObjectPath
 
 NUM_NEXT = 3
 KEY_WIDTH = 12
+NULL_BYTES = 64  # a column without a value takes less
 
 
 def print_overview(console: Console, result: SweepResult) -> None:
@@ -37,7 +39,8 @@ def _rows(result: SweepResult) -> list[tuple[str, str]]:
     run, facts, num_trained, failures = result.run, result.facts, result.num_trained, result.failures
     what = "tasks" if run.config.training.is_given else "masks"
     now = f"trained {num_trained} {what}" if num_trained else "trained nothing"
-    done = f"{len(facts)} {what} are there; {now} in {duration(result.elapsed_s)}"
+    num_there = len(facts) if run.config.baseline is None else num_learned(run.layout)
+    done = f"{num_there} {what} are there; {now} in {duration(result.elapsed_s)}"
     rows = [("done", f"{done}, {len(failures)} jobs failed" if failures else done)]
     if facts:
         worst = min(facts, key=lambda one: one.test_accuracy)
@@ -47,7 +50,7 @@ def _rows(result: SweepResult) -> list[tuple[str, str]]:
                 "accuracy",
                 f"{accuracy} with the task given; the worst, {worst.task}: {percent(worst.test_accuracy)}",
             ),
-            ("density", f"{mean(one.density for one in facts):.3f} of the weights kept"),
+            ("density", f"{mean(one.density for one in facts):.3g} of the weights kept"),
             ("stored", _stored(facts)),
         ]
     rows.append(("run folder", short(run.layout.root)))
@@ -59,7 +62,9 @@ def _rows(result: SweepResult) -> list[tuple[str, str]]:
 
 def _stored(facts: Sequence[MaskFacts]) -> str:
     sizes = [one.num_bytes for one in facts]
-    return f"{byte_words(sum(sizes))} of masks, {byte_words(mean(sizes))} each"
+    norms = mean(one.num_norm_bytes for one in facts)
+    beside = f", and {byte_words(norms)} of running statistics" if norms > NULL_BYTES else ""
+    return f"{byte_words(sum(sizes))} of masks, {byte_words(mean(sizes))} each{beside}"
 
 
 def next_commands(run: Run, failures: Sequence[Failure]) -> list[tuple[str, str]]:

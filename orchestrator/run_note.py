@@ -10,6 +10,7 @@ from orchestrator.report import Measured
 from orchestrator.run_folder import Run
 from orchestrator.sessions import Session, Status
 from orchestrator.tracked import FailedTask
+from storage.baseline_state import num_learned
 from storage.mask_facts import MaskFacts
 from storage.run_file import RunRecord
 
@@ -75,9 +76,8 @@ def _verdict(
     failed: Sequence[FailedTask],
     status: Status,
 ) -> str:
-    what = (
-        f"{len(facts)} of {record.num_tasks} tasks" if run.config.training.is_given else f"{len(facts)} masks"
-    )
+    num_done = len(facts) if run.config.baseline is None else num_learned(run.layout)
+    what = f"{num_done} of {record.num_tasks} tasks" if run.config.training.is_given else f"{num_done} masks"
     words = f"The run {ENDED[status]}: {what} trained"
     if facts:
         words += f", mean accuracy {percent(mean(one.test_accuracy for one in facts))} with the task given"

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 import orchestrator.cohort_work
 from core.own_code import ALLOW_CODE
@@ -305,3 +306,81 @@ def load_sweep_spec():
     return BenchmarkSpec(
         kind="split", dataset="synthetic", num_tasks=2, labels="local", class_order="shuffled"
     )
+
+
+BASELINE = {
+    "network": "{kind: mlp, hidden: [16], outputs: 8}",
+    "mask": "{rule: threshold}",
+    "training": "{steps: 40, batch_size: 16, optimizer: {kind: adam, lr: 1.0e-2}}",
+}
+
+
+def test_a_baseline_runs_resumes_and_says_how_it_stands(tmp_path, capsys):
+    changes = BASELINE | {"baseline": "{kind: lower_bound}"}
+    sweep = write(tmp_path, **changes)
+    assert supsup("run", sweep, "benchmark.num_tasks=2") == 0
+    assert supsup("run", sweep) == 0
+    whole = write(tmp_path, "whole.yaml", name="whole", **changes)
+    assert supsup("run", whole, "--quiet") == 0
+    found, expected = (
+        pq.read_table(next((tmp_path / "runs").glob(f"{name}-*/evaluations/GG-4.parquet")))
+        for name in ("tiny", "whole")
+    )
+    assert found.equals(expected)
+    root = locate_root(tmp_path)
+    assert sorted(path.name for path in (root / "evaluations").iterdir()) == ["GG-2.parquet", "GG-4.parquet"]
+    capsys.readouterr()
+    assert supsup("status", root) == 0
+    assert "4/4" in capsys.readouterr().out
+    assert supsup("run", sweep) == 0
+    assert "nothing to train" in " ".join(capsys.readouterr().out.split())
+    assert supsup("evaluate", root) == 2
+    assert "is a baseline" in capsys.readouterr().err
+    assert supsup("report", root) == 0
+    assert supsup("verify", root) == 0
+
+
+def test_a_damaged_state_of_a_baseline_is_learned_again(tmp_path):
+    changes = BASELINE | {"baseline": "{kind: psp}"}
+    sweep = write(tmp_path, **changes)
+    assert supsup("run", sweep, "benchmark.num_tasks=2") == 0
+    (state,) = (locate_root(tmp_path) / "baseline").iterdir()
+    state.write_bytes(state.read_bytes()[:-10])
+    assert supsup("run", sweep) == 0
+    whole = write(tmp_path, "whole.yaml", name="whole", **changes)
+    assert supsup("run", whole) == 0
+    tables = [next((tmp_path / "runs").glob(f"{n}-*/evaluations/GG-4.parquet")) for n in ("tiny", "whole")]
+    assert pq.read_table(tables[0]).equals(pq.read_table(tables[1]))
+
+
+def test_batch_ensemble_answers_every_scenario(tmp_path, capsys):
+    changes = BASELINE | {
+        "baseline": "{kind: batch_ensemble}",
+        "evaluation": "{scenarios: [GG, GNs, GNu], at: [2, 4], inference: {objective: H, images: 128}}",
+    }
+    sweep = write(tmp_path, **changes)
+    assert supsup("run", sweep) == 0
+    summary = json.loads((locate_root(tmp_path) / "report" / "summary.json").read_text())
+    for scenario in ("GNs", "GNu"):
+        at_4 = summary[scenario]["one_shot-H-128"]["4"]
+        assert 0 <= at_4["accuracy"] <= 1
+        assert at_4["top_5_task_inference_accuracy"] == 1.0
+    assert (
+        summary["GNu"]["one_shot-H-128"]["4"]["accuracy"] <= summary["GNs"]["one_shot-H-128"]["4"]["accuracy"]
+    )
+
+
+def test_an_export_has_the_running_statistics_by_their_names(own_code):
+    sweep = write(own_code)
+    assert supsup("run", sweep, "benchmark.num_tasks=1", "evaluation.at=null") == 0
+    root = locate_root(own_code)
+    assert supsup("export", root, "--out", own_code / "out") == 0
+    tensors = load_file(own_code / "out" / "task-0.safetensors")
+    assert {key: value.shape for key, value in tensors.items() if "running" in key} == {
+        "1.running_mean": (8,),
+        "1.running_var": (8,),
+    }
+    assert tensors["0.weight"].dtype == bool
+    stored = pq.read_table(next((root / "masks").glob("*.parquet")))["norm_stats"][0].as_py()
+    both = np.concatenate([tensors["1.running_mean"], tensors["1.running_var"]])
+    assert np.array_equal(np.frombuffer(stored, dtype="<f4"), both)
