@@ -21,6 +21,7 @@ from orchestrator.run_lock import locked
 from orchestrator.stream_log import num_expected_masks
 from orchestrator.sweep import SweepResult
 from orchestrator.watcher import error_key, task_list
+from storage.baseline_state import num_learned, read_baseline
 from storage.places import AnyPath
 from storage.run_file import read_run
 from storage.verify import quarantine, verify_masks
@@ -98,6 +99,8 @@ def _stream_rows(run: Run) -> list[tuple[str, str]]:
 def verify_and_print(console: Console, root: AnyPath, *, repair: bool) -> bool:
     """Verify a run, name each problem, put bad files aside if asked; tell whether all is well."""
     run, record = open_run(root)
+    if run.config.baseline is not None:
+        return _verify_baseline(console, run, record.num_tasks)
     if repair:
         with locked(run.layout):
             verdict = verify_masks(run.store)
@@ -122,6 +125,15 @@ def verify_and_print(console: Console, root: AnyPath, *, repair: bool) -> bool:
     if missing:
         say(console, f"`supsup run` of its sweep trains the {len(missing)} missing tasks")
     return repair or not (verdict.problems or missing or not num_expected)
+
+
+def _verify_baseline(console: Console, run: Run, num_tasks: int) -> bool:
+    """Read the state of a baseline; a run learns again what cannot be read."""
+    num_good, num_named = read_baseline(run.layout, run.fingerprint)[0], num_learned(run.layout)
+    if num_good < num_named:
+        say(console, f"damaged: the state after {num_named} tasks in {run.layout.baseline}")
+    say(console, f"{num_good} of {num_tasks} tasks are learned, and their state is good")
+    return num_good == num_named == num_tasks
 
 
 def _task_table(result: SweepResult) -> Table:
