@@ -5,7 +5,8 @@ import shutil
 from importlib.util import find_spec
 
 from core.packed_sums import has_numba
-from core.specs import Engine, TrainingSpec
+from core.specs import Engine
+from core.training_specs import TrainingSpec
 
 # Arithmetic of a whole run above which ``torch.compile`` is repaid: half a minute on a GPU.
 COMPILE_FLOP = 5e12

@@ -15,9 +15,10 @@ import torch
 
 from core.optimizers import Optimizer
 from core.packed_sums import has_numba
-from core.specs import Engine, MaskSpec, TrainingSpec
+from core.specs import Engine, MaskSpec
 from core.top_k import THRESHOLD
 from core.training import Step, eager_step
+from core.training_specs import TrainingSpec
 
 
 def make_step(training: TrainingSpec, engine: Engine, rule: MaskSpec = THRESHOLD) -> Step:

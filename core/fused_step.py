@@ -21,8 +21,8 @@ from core import fused_loops
 from core.gradients import SMALLEST, FixedWeights
 from core.inputs import Pixels, pixel_table
 from core.optimizers import adam_scales
-from core.specs import OptimizerSpec
 from core.training import CohortState
+from core.training_specs import OptimizerSpec
 
 Array = NDArray[Any]
 Arrays = tuple[Array, ...]  # one a layer

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.specs import Matmul
+from core.training_specs import Matmul
 
 SMALLEST = float(torch.finfo(torch.float32).tiny)
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 
 from core.networks import Layer
-from core.specs import RunSpec, TrainingSpec
+from core.specs import RunSpec
+from core.training_specs import TrainingSpec
 
 
 def cohort_peak_bytes(

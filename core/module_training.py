@@ -23,10 +23,11 @@ from core.inputs import Pixels
 from core.module_network import ModuleNetwork
 from core.optimizers import Optimizer
 from core.progress import Arrays, NoSaver, Parts, Saver
-from core.specs import RunSpec, ScheduleSpec, TrainingSpec
+from core.specs import RunSpec
 from core.top_k import kept_by_layer, mask_of, score_gradient
 from core.training import CohortResult, draw_scores, image_order, in_parts, part_result
 from core.training_loop import mean_loss, run_steps
+from core.training_specs import ScheduleSpec, TrainingSpec
 from core.transfer import Earlier, start_from
 
 

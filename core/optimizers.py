@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.specs import OptimizerSpec
+from core.training_specs import OptimizerSpec
 
 
 @dataclass(frozen=True)

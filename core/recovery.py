@@ -20,7 +20,7 @@ from core.hopfield_specs import HopfieldSpec
 from core.objectives import entropy
 from core.optimizers import Optimizer
 from core.output_masks import forward_masked
-from core.specs import OptimizerSpec
+from core.training_specs import OptimizerSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from typing import Literal
 
 from core.hopfield_specs import HopfieldSpec
 from core.spec import Spec, require
-from core.specs import Engine, InferenceSpec, TrainingSpec
+from core.specs import Engine, InferenceSpec
+from core.training_specs import TrainingSpec
 from storage.places import is_place
 
 Auto = Literal["auto"]

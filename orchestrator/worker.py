@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,30 +18,25 @@ from core.baselines.method import Setting
 from core.benchmarks import TaskView, task_view
 from core.compiler import without_compiler
 from core.datasets import Dataset
-from core.device_bank import DeviceBank
 from core.engine import is_missing, make_step
 from core.errors import ForeignWorkerError, first_line
-from core.evaluation import correct_images, infer_test_images
+from core.evaluation import correct_images
 from core.evaluation_batches import batch_counts
 from core.inputs import Pixels, to_device
-from core.masks import pack, packed_num_bytes, unpack
+from core.masks import pack, unpack
 from core.module_network import ModuleNetwork
 from core.networks import base_weights, draw_weights, network_digest
 from core.output_masks import correct_outputs, train_outputs
 from core.own_code import allow_code
-from core.packed_sums import Tiles, from_tiles
 from core.specs import Engine
-from core.superposition import Bank, MaskBank
-from core.task_inference import TaskSearch, search_first
 from core.training import CohortResult, Step, train_cohort
 from orchestrator.baseline_work import BaselineWork
 from orchestrator.cohort_work import CohortSaver, earlier_tasks, keep_scores
-from orchestrator.inference_tables import write_part
-from orchestrator.jobs import Job, JobResult, Question, RecoveryQuestion, WorkerSetup, task_reports
+from orchestrator.inference_work import InferenceWork
+from orchestrator.jobs import Job, JobResult, RecoveryQuestion, WorkerSetup, task_reports
 from orchestrator.module_work import ModuleWork, built_network
 from orchestrator.recovery_work import recover_task
 from orchestrator.stream_work import StreamWork
-from storage.bank_file import make_bank, map_bank
 from storage.layout import host_name
 from storage.mask_store import MaskStore, TaskMask
 
@@ -55,7 +49,6 @@ class Worker:
         self._dataset = dataset
         self._engine: Engine = setup.engine
         self._note: str | None = None
-        self._last_search: tuple[Question, TaskSearch] | None = None
         self._stream: StreamWork | None = None
         if setup.allows_code:
             allow_code(setup.code_folder)
@@ -230,47 +223,19 @@ class Worker:
             (task, tuple(int(count) for count in counts)) for task, counts in zip(tasks, batches, strict=True)
         )
 
+    @cached_property
+    def _inference(self) -> InferenceWork:
+        return InferenceWork(
+            self._setup,
+            self._dataset,
+            base=tuple(self._base),
+            pixels=self._pixels[1],
+            store=self._store,
+            modules=self._modules if self._setup.spec.network.is_module else None,
+        )
+
     def _infer(self, job: Job) -> JobResult:
-        question = job.question
-        assert isinstance(question, Question), "a job of kind infer asks something"
-        search = self._search(question)
-        rows = [
-            (
-                task,
-                infer_test_images(
-                    search,
-                    own=question.own_masks(task),
-                    view=self._view(task),
-                    pixels=self._pixels[1],
-                    num_batches=question.num_batches,
-                ),
-            )
-            for task in job.tasks
-        ]
-        write_part(self._setup.layout, self._setup.identity.fingerprint, question, rows)
-        return JobResult()
-
-    def _search(self, question: Question) -> TaskSearch:
-        """Build what searches among the first k tasks; the last one is kept for the next job."""
-        if self._last_search is None or self._last_search[0] != question:
-            tiles = map_bank(self._bank_file(question), packed_num_bytes(self._setup.identity.shapes))
-            bank = self._bank(tiles)
-            spec, num = self._setup.spec, question.num_masks
-            passes = self._modules.passes(self._store, num) if spec.network.is_module else None
-            search = search_first(
-                question.inference, bank, num, num_classes=spec.benchmark.real_classes, passes=passes
-            )
-            self._last_search = question, search
-        return self._last_search[1]
-
-    def _bank_file(self, question: Question) -> Path:
-        """Return the bank on this machine; made here where runs are in an object store."""
-        layout = self._setup.layout
-        if isinstance(layout.root, Path):
-            return question.bank
-        path = layout.banks / question.bank.name
-        make_bank(self._store, path)
-        return path
+        return self._inference.infer(job)
 
     def _recover(self, job: Job) -> JobResult:
         question, setup = job.question, self._setup
@@ -301,13 +266,6 @@ class Worker:
         result = stream.go_on(job, self._provenance)
         self._stream = stream
         return result
-
-    def _bank(self, tiles: Tiles) -> Bank:
-        base = tuple(self._base)
-        if self._device.type == "cpu":
-            return MaskBank(tiles, base, self._setup.num_threads)
-        packed = from_tiles(tiles, packed_num_bytes(self._setup.identity.shapes))
-        return DeviceBank(torch.from_numpy(packed).to(self._device), base)
 
     def _machine(self) -> dict[str, Any]:
         """Return what must be the same for a save to go on to the same bits."""

@@ -13,7 +13,8 @@ import torch
 from core.benchmark_specs import BenchmarkSpec
 from core.datasets import Dataset, load_dataset
 from core.networks import Layer, base_weights, layers
-from core.specs import NetworkSpec, OptimizerSpec, RunSpec, TrainingSpec
+from core.specs import NetworkSpec, RunSpec
+from core.training_specs import OptimizerSpec, TrainingSpec
 
 NUM_PIXELS = 784
 

@@ -40,9 +40,10 @@ from core.evaluation import correct_images, infer_test_images
 from core.inputs import to_device
 from core.masks import pack
 from core.networks import base_weights, network_digest
-from core.specs import InferenceSpec, OptimizerSpec, RunSpec, TrainingSpec
+from core.specs import InferenceSpec, RunSpec
 from core.task_inference import search_first
 from core.training import CohortResult, train_cohort
+from core.training_specs import OptimizerSpec, TrainingSpec
 from storage.layout import RunLayout
 from storage.mask_store import MaskStore, StoreIdentity, TaskMask
 

@@ -15,8 +15,9 @@ from core.module_network import make_network
 from core.module_training import mask_gradients
 from core.networks import draw_weights
 from core.optimizers import Optimizer
-from core.specs import MaskSpec, NetworkSpec, OptimizerSpec
+from core.specs import MaskSpec, NetworkSpec
 from core.top_k import kept_by_layer, mask_of, score_gradient
+from core.training_specs import OptimizerSpec
 
 BATCH, SHAPE, CLASSES, REPEATS = 128, (3, 32, 32), 5, 5
 RULE = MaskSpec(rule="top_k", density_multiplier=16.0)

@@ -15,7 +15,8 @@ import torch
 from pyarrow.fs import FileSystem
 
 from core.benchmark_specs import BenchmarkSpec
-from core.specs import NetworkSpec, OptimizerSpec, RunSpec, TrainingSpec
+from core.specs import NetworkSpec, RunSpec
+from core.training_specs import OptimizerSpec, TrainingSpec
 
 torch.set_num_threads(1)
 

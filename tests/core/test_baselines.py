@@ -16,7 +16,8 @@ from core.errors import ConfigError
 from core.inputs import to_device
 from core.module_network import make_network
 from core.objectives import entropy
-from core.specs import InferenceSpec, NetworkSpec, OptimizerSpec, TrainingSpec
+from core.specs import InferenceSpec, NetworkSpec
+from core.training_specs import OptimizerSpec, TrainingSpec
 from tests.conftest import tiny_spec
 
 CPU = torch.device("cpu")

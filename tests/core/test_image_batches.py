@@ -15,7 +15,7 @@ from core.image_batches import crop_and_flip, images_at_test, task_labels
 from core.image_files import _random_box
 from core.inputs import to_device
 from core.module_training import lr_shares, num_steps
-from core.specs import ScheduleSpec, TrainingSpec
+from core.training_specs import ScheduleSpec, TrainingSpec
 
 CPU = torch.device("cpu")
 SPLIT = BenchmarkSpec(kind="split", dataset="cifar100", num_tasks=20)

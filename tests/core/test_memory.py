@@ -9,7 +9,8 @@ import pytest
 
 from core.memory import cohort_peak_bytes
 from core.networks import layers
-from core.specs import NetworkSpec, TrainingSpec
+from core.specs import NetworkSpec
+from core.training_specs import TrainingSpec
 
 MEASURE = """
 import json, torch

@@ -15,7 +15,8 @@ from core.inputs import to_device
 from core.networks import base_weights, layers, mask_layers
 from core.output_masks import correct_outputs, forward_masked, task_images, train_outputs
 from core.recovery import recover, split_images
-from core.specs import NetworkSpec, OptimizerSpec, RunSpec, TrainingSpec
+from core.specs import NetworkSpec, RunSpec
+from core.training_specs import OptimizerSpec, TrainingSpec
 
 CPU = torch.device("cpu")
 DIGITS = load_dataset("digits")

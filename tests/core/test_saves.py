@@ -15,8 +15,9 @@ from core.module_network import make_network
 from core.module_training import _train_together, train_modules
 from core.networks import base_weights, draw_weights
 from core.progress import NoSaver, Parts
-from core.specs import MaskSpec, NetworkSpec, OptimizerSpec, ScheduleSpec, TrainingSpec
+from core.specs import MaskSpec, NetworkSpec
 from core.training import train_cohort
+from core.training_specs import OptimizerSpec, ScheduleSpec, TrainingSpec
 from tests.conftest import tiny_spec
 
 CPU = torch.device("cpu")

@@ -7,7 +7,8 @@ import pytest
 from core import errors
 from core.benchmark_specs import BenchmarkSpec
 from core.errors import ConfigError
-from core.specs import NetworkSpec, OptimizerSpec, TrainingSpec
+from core.specs import NetworkSpec
+from core.training_specs import OptimizerSpec, TrainingSpec
 from tests.conftest import tiny_spec
 
 

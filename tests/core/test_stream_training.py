@@ -14,10 +14,11 @@ from core.inputs import to_device
 from core.masks import bits_digest
 from core.networks import base_weights
 from core.packed_sums import has_numba
-from core.specs import NetworkSpec, OptimizerSpec, TrainingSpec
+from core.specs import NetworkSpec
 from core.stream_specs import AllocationSpec, StreamSpec
 from core.stream_training import StreamTrainer
 from core.task_stream import plan_visits
+from core.training_specs import OptimizerSpec, TrainingSpec
 from tests.conftest import tiny_spec
 
 DATASET = load_dataset("synthetic")

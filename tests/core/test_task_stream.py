@@ -7,9 +7,9 @@ import pytest
 
 from core.benchmark_specs import BenchmarkSpec
 from core.errors import ConfigError
-from core.specs import TrainingSpec
 from core.stream_specs import AllocationSpec, StreamSpec
 from core.task_stream import num_decisions, parts, plan_visits
+from core.training_specs import TrainingSpec
 from tests.conftest import tiny_spec
 
 

@@ -22,9 +22,10 @@ from core.gradients import fix_weights, gradients
 from core.inputs import gather_inputs, to_device
 from core.networks import base_weights
 from core.optimizers import Optimizer
-from core.specs import NetworkSpec, OptimizerSpec, TrainingSpec
+from core.specs import NetworkSpec
 from core.training import CohortState, eager_step, image_order, train_cohort
 from core.training_loop import Course, mean_loss
+from core.training_specs import OptimizerSpec, TrainingSpec
 from tests.conftest import tiny_spec
 
 CPU = torch.device("cpu")
