@@ -2,7 +2,8 @@
 
 H: the entropy of softmax(z) over all s outputs. G: logsumexp of the logits with those of the
 real classes held constant; its gradient is softmax(z) on the superfluous neurons and zero on
-the real ones (paper, section 4 and Lemma 1). The inferred task is the one whose coefficient
+the real ones (paper, section 4 and Lemma 1). E, which the paper does not have: the energy, minus
+logsumexp of the real logits, as in the detection of foreign images. The inferred task is the one whose coefficient
 lowers the objective most.
 
 Letters: B images, O outputs; the first l outputs are the real classes.
@@ -16,6 +17,9 @@ from core.specs import Objective
 
 def logit_gradient(logits_BO: Tensor, objective: Objective, num_classes: int) -> Tensor:
     """Return the gradient of each image's own objective with respect to its logits, [B, O]."""
+    if objective == "E":
+        real = torch.softmax(logits_BO[:, :num_classes], dim=1)
+        return -torch.nn.functional.pad(real, (0, logits_BO.shape[1] - num_classes))
     log_p = torch.log_softmax(logits_BO, dim=1)
     p = log_p.exp()
     if objective == "H":
@@ -33,8 +37,10 @@ def entropy(logits: Tensor) -> Tensor:
 def plain_score(logits: Tensor, objective: Objective, num_classes: int) -> Tensor:
     """Return how ill one mask alone suits each image, [..., O] -> [...]; lower is better.
 
-    H: the entropy. G: minus the highest real logit.
+    H: the entropy. G: minus the highest real logit. E: minus logsumexp of the real logits.
     """
     if objective == "H":
         return entropy(logits)
+    if objective == "E":
+        return -logits[..., :num_classes].logsumexp(dim=-1)
     return -logits[..., :num_classes].amax(dim=-1)

@@ -19,7 +19,7 @@ HIDDEN_WIDTHS = {"lenet_300_100": (300, 100), "fc_1024_1024": (1024, 1024), "bn_
 MASKED_OUTPUTS = ("bn_fc_2048", "bn_mlp")  # networks with masks on layer outputs, not on weights
 MODULES = ("conv4", "gem_resnet18", "resnet50", "module")  # networks that are a torch.nn.Module
 Engine = Literal["eager", "fused", "compiled"]
-Objective = Literal["H", "G"]
+Objective = Literal["H", "G", "E"]
 TEST_BATCH_SIZE = 128  # test images that share one answer of task inference
 
 
@@ -125,7 +125,8 @@ class InferenceSpec(Spec):
     algorithm: ``one_shot`` takes one gradient; ``binary`` halves the candidates until one is
         left; ``exhaustive`` tries every mask alone; ``shortlist`` is one-shot on a part of the
         weights, its best candidates then compared exactly.
-    objective: ``H``, the entropy, or ``G``, which needs superfluous neurons.
+    objective: ``H``, the entropy; ``G``, which needs superfluous neurons (exhaustive: the maximum
+        logit); or ``E``, the energy, minus logsumexp of the real logits (ours, not the paper's).
     images: of each test batch, that together decide for the whole batch, the first ones; or
         ``each``: every image decides for itself.
     norms: what normalises a superposition of networks with batch normalisation: the ``batch`` of

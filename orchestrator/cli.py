@@ -188,7 +188,7 @@ def infer(
     algorithm: Annotated[
         str | None, typer.Option(help="one_shot, binary, exhaustive or shortlist; default: the run's.")
     ] = None,
-    objective: Annotated[str | None, typer.Option(help="H or G; default: the run's.")] = None,
+    objective: Annotated[str | None, typer.Option(help="H, G or E; default: the run's.")] = None,
     shards: Annotated[int | None, typer.Option(help="Hold the masks in so many Ray actors.", min=1)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     storage: Storage = "runs",

@@ -47,6 +47,8 @@ def alpha_gradient(x_ND, objective, norms):
     logits = run(x_NCHW, weights, STATISTICS.mean(dim=0))
     if objective == "H":
         value = entropy(logits).mean()
+    elif objective == "E":
+        value = -logits[:, :5].logsumexp(dim=1).mean()
     else:
         held = torch.cat([logits[:, :5].detach(), logits[:, 5:]], dim=1)
         value = held.logsumexp(dim=1).mean()
@@ -54,7 +56,7 @@ def alpha_gradient(x_ND, objective, norms):
 
 
 @pytest.mark.parametrize("norms", ["batch", "running"])
-@pytest.mark.parametrize("objective", ["H", "G"])
+@pytest.mark.parametrize("objective", ["H", "G", "E"])
 def test_the_gradient_is_that_of_autograd_through_alpha(objective, norms):
     ranking = infer_tasks(search("one_shot", objective, norms), X_GND)
     for group in range(3):
@@ -64,7 +66,7 @@ def test_the_gradient_is_that_of_autograd_through_alpha(objective, norms):
         np.testing.assert_allclose(ranking.values[group], expected[order], rtol=2e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("objective", ["H", "G"])
+@pytest.mark.parametrize("objective", ["H", "G", "E"])
 def test_exhaustive_runs_each_mask_with_the_statistics_of_its_task(objective):
     ranking = infer_tasks(search("exhaustive", objective), X_GND)
     for group in range(3):
@@ -72,7 +74,8 @@ def test_exhaustive_runs_each_mask_with_the_statistics_of_its_task(objective):
         for task in range(NUM_TASKS):
             weights = [base * torch.from_numpy(m).float() for base, m in zip(BASE, MASKS[task], strict=True)]
             logits = NETWORK.logits(X_GND[group].view(-1, 3, 8, 8), weights, STATISTICS[task])
-            value = entropy(logits) if objective == "H" else -logits[:, :5].amax(dim=1)
+            ways = {"H": entropy(logits), "G": -logits[:, :5].amax(1), "E": -logits[:, :5].logsumexp(1)}
+            value = ways[objective]
             scores.append(float(value.mean()))
         assert ranking.tasks[group].tolist() == np.argsort(scores).tolist()
         np.testing.assert_allclose(ranking.values[group], np.sort(scores), rtol=1e-4)

@@ -1,0 +1,125 @@
+"""Ways to find the task of natural images, on the masks of a run: what tells tasks apart, from how many images.
+
+python perf/natural_inference.py RUN (of sweeps/split_cifar100_inference.yaml), SUPSUP_DATA set. Every mask sees
+every test image, and its mirror image. ``z`` divides by what the mask gives on 256 training images of its own
+task. ``statistics`` asks how far the channels of a batch, before each normalisation, are from the running
+statistics of the task (Kullback-Leibler divergence of Gaussians). Images that decide together are averaged.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.benchmarks import task_view
+from core.datasets import Dataset, load_dataset
+from core.image_batches import images_at_test
+from core.inputs import to_device
+from core.module_inference import ModulePasses
+from core.objectives import entropy
+from core.superposition import mask_weights
+from orchestrator.module_work import built_network, make_passes
+from orchestrator.predict import base_tensors
+from orchestrator.run_folder import Run, open_run
+
+GROUPS = (1, 8, 32, 128)
+NUM_OWN = 256
+
+
+def main(root: Path) -> None:
+    """Print, for each way and number of images, in how many decisions the task was right, in percent."""
+    run, _ = open_run(root)
+    spec, num_tasks = run.config.run_spec(), run.config.benchmark.num_tasks
+    network = built_network(spec, torch.device("cpu"))
+    passes = make_passes(spec, network, base_tensors(run), run.store, num_tasks)
+    packed = [np.frombuffer(mask.bits, dtype=np.uint8) for mask in run.store.iterate(range(num_tasks))]
+    dataset = load_dataset(spec.benchmark, Path(os.environ["SUPSUP_DATA"]))
+    own = [_images(run, dataset, task, "train")[:NUM_OWN] for task in range(num_tasks)]
+    levels = [_ways(passes, packed[t], t, own[t], run) for t in range(num_tasks)]
+    right: dict[tuple[str, int], list[float]] = {}
+    for task in range(num_tasks):
+        x_NCHW = _images(run, dataset, task, "test")
+        values = [_ways(passes, packed[t], t, x_NCHW, run) for t in range(num_tasks)]
+        for way in values[0]:
+            by_mask = np.stack([value[way] for value in values], axis=1)
+            centre = np.array([level[way].mean() for level in levels])
+            spread = np.array([level[way].std() for level in levels])
+            for name, scores in ((way, by_mask), (f"{way}, z", (by_mask - centre) / spread)):
+                for size in GROUPS:
+                    right.setdefault((name, size), []).append(_share(scores, task, size))
+        for size in GROUPS[1:]:
+            parts = [x_NCHW[i : i + size] for i in range(0, len(x_NCHW) - size + 1, size)]
+            distances = np.array(
+                [[_distance(passes, packed[t], t, part) for t in range(num_tasks)] for part in parts]
+            )
+            right.setdefault(("statistics", size), []).append(_share(distances, task, 1))
+    _print(right)
+
+
+def _images(run: Run, dataset: Dataset, task: int, part: str) -> Tensor:
+    spec = run.config.run_spec()
+    view = task_view(spec.benchmark, dataset, task, seed=spec.seed)
+    rows = view.test_rows if part == "test" else view.train_rows
+    return images_at_test(spec.benchmark, view, to_device(dataset, part, torch.device("cpu")), rows)
+
+
+def _ways(
+    passes: ModulePasses, packed: NDArray[np.uint8], task: int, x_NCHW: Tensor, run: Run
+) -> dict[str, NDArray[np.float64]]:
+    """Return how ill one mask suits each image, by way, lower is better."""
+    num = run.config.benchmark.real_classes
+    plain = passes.logits(x_NCHW.flatten(1), packed, task)
+    mirrored = passes.logits(x_NCHW.flip(3).flatten(1), packed, task)
+    found = {}
+    for name, logits in (("", (plain,)), (" + mirror", (plain, mirrored))):
+        ways = {
+            "H, entropy": [entropy(z) for z in logits],
+            "maximum logit": [-z[:, :num].amax(dim=1) for z in logits],
+            "E, energy": [-z[:, :num].logsumexp(dim=1) for z in logits],
+            "superfluous neurons": [z[:, num:].logsumexp(dim=1) for z in logits],
+            "superfluous - real": [z[:, num:].logsumexp(dim=1) - z[:, :num].logsumexp(dim=1) for z in logits],
+        }
+        found |= {f"{way}{name}": torch.stack(z).mean(dim=0).double().numpy() for way, z in ways.items()}
+    return found
+
+
+def _distance(passes: ModulePasses, packed: NDArray[np.uint8], task: int, x_NCHW: Tensor) -> float:
+    """Return how far the batch's statistics under a mask are from those of its task, mean over channels."""
+    network, statistics_S = passes.network, passes.statistics[task].clone()
+    seen_S = network.start_statistics(torch.device("cpu"))
+    with torch.no_grad():
+        # Nine parts of ten of the running statistics stay at 0 and 1 in one pass.
+        network.train_logits(x_NCHW, mask_weights(packed, passes.base), seen_S)
+    start = network.start_statistics(torch.device("cpu"))
+    batch_S = start + (seen_S - start) / 0.1
+    distances, at = [], 0
+    for _, channels in network.norms:
+        mean, var = statistics_S[at : at + channels], statistics_S[at + channels : at + 2 * channels]
+        own_mean, own_var = batch_S[at : at + channels], batch_S[at + channels : at + 2 * channels]
+        ratio = (own_var + 1e-5) / (var + 1e-5)
+        divergence = 0.5 * (ratio + (own_mean - mean) ** 2 / (var + 1e-5) - 1 - ratio.log())
+        distances.append(divergence.mean())
+        at += 2 * channels
+    return float(torch.stack(distances).mean())
+
+
+def _share(scores_NK: NDArray[np.float64], task: int, size: int) -> float:
+    groups = [scores_NK[i : i + size].mean(axis=0) for i in range(0, len(scores_NK) - size + 1, size)]
+    return float((np.stack(groups).argmin(axis=1) == task).mean())
+
+
+def _print(right: dict[tuple[str, int], list[float]]) -> None:
+    print(f"| way | {' | '.join(f'{size} images' for size in GROUPS)} |")
+    print(f"| --- |{' --- |' * len(GROUPS)}")
+    names = list(dict.fromkeys(name for name, _ in right))
+    for name in sorted(names, key=lambda one: -np.mean(right[one, 32])):
+        cells = [f"{100 * np.mean(right[name, s]):.1f}" if (name, s) in right else "" for s in GROUPS]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
