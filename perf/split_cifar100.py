@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.figures import COLOURS, MARKERS, make_log, name_axes, new_figure, save
+from orchestrator.figures import COLOURS, INK, MARKERS, make_log, name_axes, new_figure, save
 from orchestrator.run_folder import open_run
 from storage.mask_facts import mask_facts
 
@@ -27,13 +27,24 @@ def main(runs: Path, out: Path) -> None:
     for number, (transfer, words) in enumerate(WORDS.items()):
         of_kind = sorted((p["density"], 100 * p["accuracy"]) for p in points if p["transfer"] == transfer)
         axis.plot(*zip(*of_kind, strict=True), color=COLOURS[number], marker=MARKERS[number], label=words)
-    for number, (words, accuracy) in enumerate(lines):
-        style = ("--", ":", "-.")[number % 3]
-        axis.axhline(
-            100 * accuracy, color=COLOURS[3 + number % 4], linestyle=style, linewidth=1.3, label=words
+    above = 100.0
+    for words, accuracy in lines:  # best first; of two that are close the lower one has its name below
+        height = 100 * accuracy
+        axis.axhline(height, color=COLOURS[6], linestyle="--", linewidth=1)
+        is_close, above = above - height < 2, height
+        axis.annotate(
+            words,
+            (1, height),
+            (-2, -3 if is_close else 2),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="top" if is_close else "bottom",
+            fontsize=8,
         )
     make_log(axis)
-    name_axes(axis, "density (fraction of weights kept)", "accuracy, task given (GG), %", legend=True)
+    name_axes(axis, "density (fraction of weights kept)", "accuracy, task given (GG), %")
+    axis.legend(fontsize=8, frameon=False, labelcolor=INK, loc=(0.02, 0.22))
     save(figure, out)
     _print(points, lines)
 
