@@ -28,23 +28,25 @@ def main(runs: Path, out: Path) -> None:
         of_kind = sorted((p["density"], 100 * p["accuracy"]) for p in points if p["transfer"] == transfer)
         axis.plot(*zip(*of_kind, strict=True), color=COLOURS[number], marker=MARKERS[number], label=words)
     above = 100.0
-    for words, accuracy in lines:  # best first; of two that are close the lower one has its name below
+    for number, (words, accuracy) in enumerate(
+        lines
+    ):  # best first; of two that are close the lower one has its name below
         height = 100 * accuracy
         axis.axhline(height, color=COLOURS[6], linestyle="--", linewidth=1)
         is_close, above = above - height < 2, height
         axis.annotate(
             words,
-            (1, height),
-            (-2, -3 if is_close else 2),
+            ((0.55, 0.75, 0.9)[number % 3], height),
+            (0, -3 if is_close else 2),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
-            ha="right",
+            ha="center",
             va="top" if is_close else "bottom",
             fontsize=8,
         )
     make_log(axis)
     name_axes(axis, "density (fraction of weights kept)", "accuracy, task given (GG), %")
-    axis.legend(fontsize=8, frameon=False, labelcolor=INK, loc=(0.02, 0.22))
+    axis.legend(fontsize=8, frameon=False, labelcolor=INK, loc=(0.02, 0.07))
     save(figure, out)
     _print(points, lines)
 
