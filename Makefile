@@ -22,17 +22,21 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(VENV)/bin/supsup run sweeps/digits_10.yaml
 
-# Two at once: what computes, and what starts processes and mostly waits for them.
+# Two at once: what starts clusters and mostly waits for them, and all the rest.
+CLUSTER_TESTS := tests/browser tests/cluster \
+  $(addprefix tests/integration/test_,crash.py evaluate.py object_store.py streams.py) \
+  $(addprefix tests/orchestrator/test_,executors.py preflight.py ray_auth.py search.py)
+
 test: $(READY)
 	@$(MAKE) --no-print-directory --jobs=2 test-units test-runs
 
 # Shown whole when it ends, so that the lines of the other half stay readable.
 test-units: $(READY)
-	@$(PYTHON) -m pytest tests/core tests/storage tests/contracts > .test-units.log 2>&1; code=$$?; \
+	@$(PYTHON) -m pytest $(addprefix --ignore=,$(CLUSTER_TESTS)) > .test-units.log 2>&1; code=$$?; \
 	cat .test-units.log; rm -f .test-units.log; exit $$code
 
 test-runs: $(READY)
-	$(PYTHON) -m pytest --ignore=tests/core --ignore=tests/storage --ignore=tests/contracts
+	$(PYTHON) -m pytest $(CLUSTER_TESTS)
 
 check: $(READY)
 	$(PYTHON) -m ruff format --check .

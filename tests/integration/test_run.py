@@ -210,10 +210,10 @@ def test_a_failed_task_is_reported_and_the_rest_is_kept(sweep, monkeypatch, caps
 
     honest = Worker._train_cohort
 
-    def failing(self, job):
+    def failing(self, job, saver):
         if 2 in job.tasks:
             raise TrainingError("the loss of task 2 is not finite")
-        return honest(self, job)
+        return honest(self, job, saver)
 
     monkeypatch.setattr(Worker, "_train_cohort", failing)
     assert supsup("run", sweep) == 1
@@ -236,10 +236,10 @@ def test_only_failed_trains_what_failed_and_leaves_other_gaps_alone(sweep, monke
 
     honest = Worker._train_cohort
 
-    def failing(self, job):
+    def failing(self, job, saver):
         if job.first in (0, 1, 2):
             raise TrainingError(f"the loss of task {job.first} is not finite")
-        return honest(self, job)
+        return honest(self, job, saver)
 
     monkeypatch.setattr(Worker, "_train_cohort", failing)
     assert supsup("run", sweep, "benchmark.num_tasks=6") == 1
@@ -266,8 +266,8 @@ def test_a_worker_whose_network_was_overwritten_stores_nothing_and_is_replaced(s
 
     honest, damaged = Worker._train_cohort, []
 
-    def overwriting(self, job):
-        result = honest(self, job)
+    def overwriting(self, job, saver):
+        result = honest(self, job, saver)
         if job.first == 2 and not damaged:
             damaged.append(self)
             self._base[0][0, 0] += 1
