@@ -312,7 +312,7 @@ def refused(capsys, run, *arguments, words=()):
     [
         ("seed=1", ["seed: cannot be changed here", "evaluation"]),
         ("network.outputs=9", ["network: cannot be changed here"]),
-        ("evaluation.inference.objective=E", ["evaluation.inference.objective", "'E'", "'H'"]),
+        ("evaluation.inference.objective=F", ["evaluation.inference.objective", "'E'", "'H'"]),
         ("evaluation.inference.algorithm=oneshot", ["did you mean 'one_shot'"]),
         ("evaluation.inference.images=0", ["evaluation.inference.images", "1 to 128"]),
         ("evaluation.inference.images=129", ["129"]),
