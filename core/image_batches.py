@@ -27,6 +27,7 @@ from core.specs import RunSpec
 
 PADDING = 4  # pixels on each side, of which a crop is taken
 NUM_CROPS = (2 * PADDING + 1) ** 2
+CHUNK_IMAGES = 256  # in one forward pass
 AHEAD = 2  # batches of a folder that are decoded before they are asked for
 # Takes the number of a step; gives images [K, B, C, H, W] and labels int64 [K, B].
 Batches = Callable[[int], tuple[Tensor, Tensor]]
@@ -58,6 +59,23 @@ def images_at_test(spec: BenchmarkSpec, view: TaskView, pixels: Pixels, rows_N: 
     gather_1D = torch.from_numpy(view.input_gather).to(device).unsqueeze(0)
     rows_1N = torch.from_numpy(rows_N).to(device).unsqueeze(0)
     return gather_inputs(pixels, gather_1D, rows_1N)[0].view(-1, channels, height, width)
+
+
+def classified(
+    spec: BenchmarkSpec,
+    view: TaskView,
+    pixels: Pixels,
+    rows_N: NDArray[np.int64],
+    logits: Callable[[Tensor], Tensor],
+) -> NDArray[np.bool_]:
+    """Tell which test images of a task ``logits``, from [B, C, H, W] to [B, O], puts into their class, bool [N]."""
+    found = []
+    for rows in np.split(rows_N, range(CHUNK_IMAGES, len(rows_N), CHUNK_IMAGES)):
+        with torch.no_grad():
+            predicted = logits(images_at_test(spec, view, pixels, rows)).argmax(dim=1)
+        labels = task_labels(view, pixels, torch.from_numpy(rows).to(pixels.labels.device))
+        found.append((predicted == labels).cpu().numpy())
+    return np.concatenate(found)
 
 
 def task_labels(view: TaskView, pixels: Pixels, rows: Tensor) -> Tensor:
@@ -105,13 +123,12 @@ def _memory_batches(
     def batch(step: int) -> tuple[Tensor, Tensor]:
         now = slice(step * size, (step + 1) * size)
         rows_KB = order_KT[:, now].long()
-        labels = [task_labels(view, pixels, rows) for view, rows in zip(views, rows_KB, strict=True)]
-        if not spec.benchmark.augment:
-            x_KBD = gather_inputs(pixels, gather_KD, rows_KB)
-            return x_KBD.view(*rows_KB.shape, *shape), torch.stack(labels)
-        images = pixels.images[rows_KB.flatten()].view(-1, *shape)
-        x = _scaled(crop_and_flip(images, codes_KT[:, now].flatten()), pixels)
-        return x.view(*rows_KB.shape, *shape), torch.stack(labels)
+        if spec.benchmark.augment:
+            images = pixels.images[rows_KB.flatten()].view(-1, *shape)
+            x = _scaled(crop_and_flip(images, codes_KT[:, now].flatten()), pixels)
+        else:
+            x = gather_inputs(pixels, gather_KD, rows_KB)
+        return x.view(*rows_KB.shape, *shape), _cohort_labels(views, pixels, rows_KB)
 
     return batch
 
@@ -146,14 +163,10 @@ class _FolderBatches:
             if ahead not in self._waiting:
                 self._waiting[ahead] = self._submit(ahead)
         decoded = np.stack([future.result() for future in self._waiting.pop(step)])
-        rows_KB = torch.from_numpy(self._orders[:, step * size : (step + 1) * size].astype(np.int64))
-        labels = [
-            task_labels(view, self._pixels, rows.to(self._pixels.labels.device))
-            for view, rows in zip(self._views, rows_KB, strict=True)
-        ]
-        return _normalised(decoded, self._pixels).view(*rows_KB.shape, *decoded.shape[1:]), torch.stack(
-            labels
-        )
+        rows = self._orders[:, step * size : (step + 1) * size].astype(np.int64)
+        rows_KB = torch.from_numpy(rows).to(self._pixels.labels.device)
+        x_KBCHW = _normalised(decoded, self._pixels).view(*rows_KB.shape, *decoded.shape[1:])
+        return x_KBCHW, _cohort_labels(self._views, self._pixels, rows_KB)
 
     def _submit(self, step: int) -> list[Future[NDArray[np.uint8]]]:
         size = self._spec.training.batch_size
@@ -168,6 +181,12 @@ class _FolderBatches:
         if not self._spec.benchmark.augment:
             return decode_test(file, side)
         return decode_train(file, side, stream(self._spec.seed, "augmentation", task, place))
+
+
+def _cohort_labels(views: Sequence[TaskView], pixels: Pixels, rows_KB: Tensor) -> Tensor:
+    """Return the labels of images as each task counts its classes, int64 [K, B]."""
+    by_task = [task_labels(view, pixels, rows_B) for view, rows_B in zip(views, rows_KB, strict=True)]
+    return torch.stack(by_task)
 
 
 @cache

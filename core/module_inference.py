@@ -10,6 +10,7 @@ O outputs, S running statistics, K tasks.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,15 +19,13 @@ from torch import Tensor
 
 from core.benchmark_specs import BenchmarkSpec
 from core.benchmarks import TaskView
-from core.image_batches import images_at_test, task_labels
+from core.image_batches import CHUNK_IMAGES, classified, images_at_test
 from core.inputs import Pixels
 from core.module_network import ModuleNetwork
 from core.objectives import logit_gradient
 from core.packed_sums import Planes, to_planes
 from core.specs import InferenceSpec
 from core.superposition import Superposition, mask_weights, num_bits
-
-CHUNK_IMAGES = 256  # in one forward pass
 
 
 @dataclass(frozen=True)
@@ -76,12 +75,9 @@ class ModulePasses:
         task: int,
     ) -> NDArray[np.bool_]:
         """Tell which images of ``view`` the mask of ``task`` classifies, bool [N]."""
-        found = []
-        for rows in np.split(rows_N, range(CHUNK_IMAGES, len(rows_N), CHUNK_IMAGES)):
-            predicted = self.logits(self.inputs(view, pixels, rows), packed_P, task).argmax(dim=1)
-            on_device = torch.from_numpy(rows).to(pixels.labels.device)
-            found.append((predicted == task_labels(view, pixels, on_device)).cpu().numpy())
-        return np.concatenate(found)
+        weights, statistics_S = mask_weights(packed_P, self.base), self.statistics[task]
+        run = partial(self.network.logits, weights=weights, statistics_S=statistics_S)
+        return classified(self.benchmark, view, pixels, rows_N, run)
 
 
 def _bit_values(grads: Sequence[Tensor], base: Sequence[Tensor]) -> Tensor:

@@ -18,10 +18,14 @@ from torch.func import functional_call, vmap
 
 from core.architectures import ImageShape, build_module
 from core.errors import ConfigError
+from core.norm_statistics import statistics_slices
 from core.specs import NetworkSpec
 
 MASKED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)  # noqa: SLF001  # torch has no other name for all of a kind
+# torch has no public name for all of a kind, whatever its dimensions.
+BATCH_NORM = nn.modules.batchnorm._BatchNorm  # noqa: SLF001
+DROPOUT = nn.modules.dropout._DropoutNd  # noqa: SLF001
+NORMS = (BATCH_NORM, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)  # noqa: SLF001
 
 
 @dataclass(frozen=True)
@@ -85,12 +89,7 @@ class ModuleNetwork:
 
         ``vmap`` updates a whole tensor in place, but not a part of one.
         """
-        parts, start = {}, 0
-        for name, channels in self.norms:
-            for kind in ("running_mean", "running_var"):
-                parts[f"{name}.{kind}"] = statistics[..., start : start + channels].clone()
-                start += channels
-        return parts
+        return {name: statistics[..., place].clone() for name, place in statistics_slices(self.norms)}
 
     def _put_back(self, parts: dict[str, Tensor], statistics: Tensor) -> None:
         if parts:
@@ -122,7 +121,7 @@ def read_module(module: nn.Module, image_shape: ImageShape, device: torch.device
     fixed: dict[str, Tensor] = {}
     for name, part in module.named_modules():
         _check_part(name, part)
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):  # noqa: SLF001
+        if isinstance(part, BATCH_NORM):
             part.num_batches_tracked = None  # a counter that nothing here reads
         prefix = f"{name}." if name else ""
         for key, value in part.named_parameters(recurse=False):
@@ -132,7 +131,7 @@ def read_module(module: nn.Module, image_shape: ImageShape, device: torch.device
                 fixed[prefix + key] = _held(prefix + key, part, value).to(device)
         for key, value in part.named_buffers(recurse=False):
             fixed[prefix + key] = value.to(device)
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.track_running_stats:  # noqa: SLF001
+        if isinstance(part, BATCH_NORM) and part.track_running_stats:
             norms.append((name, part.num_features))
     if not masked:
         raise ConfigError("network: found no linear or convolution layer, expected at least one to mask")
@@ -152,7 +151,7 @@ def _held(name: str, part: nn.Module, value: Tensor) -> Tensor:
 
 
 def _check_part(name: str, part: nn.Module) -> None:
-    if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:  # noqa: SLF001
+    if isinstance(part, DROPOUT) and part.p > 0:
         raise ConfigError(f"network: {name} is dropout, whose randomness no seed here decides; remove it")
-    if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.momentum is None:  # noqa: SLF001
+    if isinstance(part, BATCH_NORM) and part.momentum is None:
         raise ConfigError(f"network: {name} has momentum None, expected a number, such as 0.1")

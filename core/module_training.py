@@ -159,9 +159,7 @@ def _train_together(  # noqa: PLR0917  # called in one place
     course = run_steps(step, len(shares), state.tensors(), parts)
     masks = [mask_of(scores, k) for scores, k in zip(state.scores, kept, strict=True)]
     more = {"score": state.scores} if training.transfer == "scores" else {}
-    return part_result(
-        tasks, masks, mean_loss(tasks, course), course.seconds, statistics=[state.statistics], **more
-    )
+    return part_result(masks, mean_loss(tasks, course), course.seconds, statistics=[state.statistics], **more)
 
 
 def _start(

@@ -16,10 +16,8 @@ from torch import Tensor
 
 Arrays = dict[str, NDArray[Any]]
 PART = "part"  # how many parts are done
-DONE, NOW = (
-    "done/",
-    "now/",
-)  # prefixes of the parts that are done (with their number), and of the one in training
+DONE = "done/"  # prefix of the parts that are done, before their number
+NOW = "now/"  # prefix of the one in training
 
 
 class Saver(Protocol):

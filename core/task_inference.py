@@ -103,9 +103,8 @@ class TaskSearch:
         """Pass B images through a superposition, forward and backward."""
         return pass_through(x_BD, superposition.weights, self.spec.objective, self.num_classes)
 
-    def logits(self, x_BD: Tensor, task: int) -> Tensor:
-        """Return the logits [B, O] of B images under the mask of ``task`` alone."""
-        packed_P = self.bank.packed(np.array([task]))[0]
+    def logits(self, x_BD: Tensor, packed_P: NDArray[np.uint8], task: int) -> Tensor:
+        """Return the logits [B, O] of B images under the mask of ``task`` alone, which is ``packed_P``."""
         if self.passes is not None:
             return self.passes.logits(x_BD, packed_P, task)
         return forward_plain(x_BD, mask_weights(packed_P, self.bank.base))[1]
@@ -207,7 +206,7 @@ def _plain_scores(search: TaskSearch, x_GND: Tensor) -> NDArray[np.float64]:
     x_BD = x_GND.reshape(num_groups * num_images, num_pixels)
     scores = np.empty((num_groups, len(tasks)))
     for column, task in enumerate(tasks.tolist()):
-        logits_BO = search.logits(x_BD, task)
+        logits_BO = search.logits(x_BD, search.bank.packed(tasks[column : column + 1])[0], task)
         score = plain_score(logits_BO, search.spec.objective, search.num_classes)
         scores[:, column] = score.reshape(num_groups, num_images).mean(dim=1).cpu().numpy()
     return scores

@@ -128,7 +128,6 @@ def in_parts(
 
 
 def part_result(
-    tasks: Sequence[int],
     masks: Sequence[Tensor],
     losses: NDArray[np.float32],
     seconds: float,
@@ -137,7 +136,7 @@ def part_result(
     """Return what training a part gives, as arrays that a save can hold; ``more``: statistics, scores."""
     layers = {f"mask{i}": mask.cpu().numpy() for i, mask in enumerate(masks)}
     others = {f"{name}{i}": t.cpu().numpy() for name, tensors in more.items() for i, t in enumerate(tensors)}
-    return {**layers, **others, "loss": losses, "seconds": np.array(seconds), "tasks": np.array(tasks)}
+    return {**layers, **others, "loss": losses, "seconds": np.array(seconds)}
 
 
 def _joined(tasks: Sequence[int], done: Sequence[Arrays]) -> CohortResult:
@@ -168,12 +167,10 @@ def _train_together(  # noqa: PLR0917  # called in one place
     device, size = fixed.base[0].device, spec.training.batch_size
     views = [task_view(spec.benchmark, dataset, task, seed=spec.seed) for task in tasks]
     gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
-    order_KT, state = _draw(spec, tasks, views, fixed, earlier)
-    kept = kept_by_layer(spec.mask, [weight.shape for weight in fixed.base])
-    if parts.now is not None:  # effective weights follow from the scores
-        fill_tensors({"score": state.scores}, parts.now)
-        for layer, scores in enumerate(state.scores):
-            torch.mul(fixed.operand[layer], mask_of(scores, kept[layer]), out=state.effective[layer])
+    order_KT, scores = _draw(spec, tasks, views, fixed, earlier)
+    if parts.now is not None:  # before effective weights are made of them
+        fill_tensors({"score": scores}, parts.now)
+    state = start_state(Optimizer(spec.training.optimizer), scores, fixed, spec.mask)
     with _tf32(enabled=spec.training.matmul == "tf32"):
         course = run_steps(
             lambda t: run_step(gather_KD, order_KT[:, t * size : (t + 1) * size], fixed, state),
@@ -181,9 +178,10 @@ def _train_together(  # noqa: PLR0917  # called in one place
             state.tensors(),
             parts,
         )
-    masks = [mask_of(scores, k) for scores, k in zip(state.scores, kept, strict=True)]
+    kept = kept_by_layer(spec.mask, [weight.shape for weight in fixed.base])
+    masks = [mask_of(layer, k) for layer, k in zip(state.scores, kept, strict=True)]
     more = {"score": state.scores} if spec.training.transfer == "scores" else {}
-    return part_result(tasks, masks, mean_loss(tasks, course), course.seconds, **more)
+    return part_result(masks, mean_loss(tasks, course), course.seconds, **more)
 
 
 def eager_step(optimizer: Optimizer, rule: MaskSpec = THRESHOLD) -> StepFunction:
@@ -225,8 +223,8 @@ def _draw(
     views: Sequence[TaskView],
     fixed: FixedWeights,
     earlier: Earlier | None,
-) -> tuple[Tensor, CohortState]:
-    """Draw each task's order of images, int32 [K, T * B], and its start; both on the device.
+) -> tuple[Tensor, list[Tensor]]:
+    """Draw each task's order of images, int32 [K, T * B], and its first scores; both on the device.
 
     Each task has streams of its own, so threads change nothing; a GPU waits for all the cores.
     """
@@ -243,9 +241,7 @@ def _draw(
     with ThreadPoolExecutor(num_threads) as pool:
         list(pool.map(draw, range(len(tasks))))
     on_device = [torch.from_numpy(layer).to(device) for layer in scores]
-    return torch.from_numpy(order_KT).to(device), start_state(
-        Optimizer(spec.training.optimizer), on_device, fixed, spec.mask
-    )
+    return torch.from_numpy(order_KT).to(device), on_device
 
 
 def image_order(spec: RunSpec, task: int, view: TaskView, needed: int) -> NDArray[np.int32]:

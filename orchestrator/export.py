@@ -22,6 +22,7 @@ from core.errors import RunFolderError
 from core.image_files import decode_test
 from core.masks import unpack
 from core.networks import draw_weights
+from core.norm_statistics import statistics_slices
 from orchestrator.images import write_png
 from orchestrator.run_folder import Run
 from orchestrator.stream_log import finished_log, score_rows
@@ -118,13 +119,9 @@ def _save_task(run: Run, stored: TaskMask, task: int, path: Path) -> None:
 
 def _statistics(run: Run, stored: TaskMask) -> dict[str, Any]:
     """Return the running statistics of a task by the names that torch gives their buffers."""
-    found, start = {}, 0
     values = np.frombuffer(stored.norm_stats or b"", dtype="<f4")
-    for name, channels in run.identity.network.get("norms", ()):
-        for kind in ("running_mean", "running_var"):
-            found[f"{name}.{kind}"] = values[start : start + channels].copy()
-            start += channels
-    return found
+    norms = run.identity.network.get("norms", ())
+    return {name: values[place].copy() for name, place in statistics_slices(norms)}
 
 
 def _save(tensors: dict[str, np.ndarray[Any, Any]], path: Path, facts: dict[str, str]) -> None:

@@ -22,7 +22,6 @@ from storage.places import AnyPath, ObjectPath
 
 NUM_NEXT = 3
 KEY_WIDTH = 12
-NULL_BYTES = 64  # a column without a value takes less
 
 
 def print_overview(console: Console, result: SweepResult) -> None:
@@ -51,7 +50,7 @@ def _rows(result: SweepResult) -> list[tuple[str, str]]:
                 f"{accuracy} with the task given; the worst, {worst.task}: {percent(worst.test_accuracy)}",
             ),
             ("density", f"{mean(one.density for one in facts):.3g} of the weights kept"),
-            ("stored", _stored(facts)),
+            ("stored", _stored(run, facts)),
         ]
     rows.append(("run folder", short(run.layout.root)))
     page = run.layout.report / "report.html"
@@ -60,10 +59,10 @@ def _rows(result: SweepResult) -> list[tuple[str, str]]:
     return rows
 
 
-def _stored(facts: Sequence[MaskFacts]) -> str:
+def _stored(run: Run, facts: Sequence[MaskFacts]) -> str:
     sizes = [one.num_bytes for one in facts]
     norms = mean(one.num_norm_bytes for one in facts)
-    beside = f", and {byte_words(norms)} of running statistics" if norms > NULL_BYTES else ""
+    beside = f", and {byte_words(norms)} of running statistics" if run.identity.network.get("norms") else ""
     return f"{byte_words(sum(sizes))} of masks, {byte_words(mean(sizes))} each{beside}"
 
 

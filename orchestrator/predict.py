@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -92,9 +93,11 @@ class Predictor:
 
     def _answer(self, x_D: torch.Tensor) -> Answer:
         ranking = infer_tasks(self.search, x_D.reshape(1, 1, -1))
+        tasks = ranking.tasks[0]
+        packed = dict(zip(np.sort(tasks).tolist(), self.search.bank.packed(np.sort(tasks)), strict=True))
         candidates = []
-        for task, value in zip(ranking.tasks[0].tolist(), ranking.values[0], strict=True):
-            p_O = torch.softmax(self.search.logits(x_D.unsqueeze(0), task)[0], dim=0)
+        for task, value in zip(tasks.tolist(), ranking.values[0], strict=True):
+            p_O = torch.softmax(self.search.logits(x_D.unsqueeze(0), packed[task], task)[0], dim=0)
             label = int(p_O.argmax())
             candidates.append(
                 Candidate(task=task, label=label, confidence=float(p_O[label]), value=float(value))

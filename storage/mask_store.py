@@ -48,7 +48,6 @@ GAPS_SCHEMA = pa.schema(
     ]
 )
 SCHEMAS = {FORMAT_VERSION: SCHEMA, GAPS_VERSION: GAPS_SCHEMA}
-NULL_PAGE_BYTES = 28  # a page that holds one null is smaller, one that holds gaps is not
 FACTS = [name for name in SCHEMA.names if name not in ("bits", "norm_stats")]
 
 
@@ -188,15 +187,14 @@ class MaskStore:
         Raises DamagedFileError or ForeignFileError.
         """
         file = self.open(path)
-        rows: list[dict[str, Any]] = _guard(path, lambda _: file.read(columns=FACTS)).to_pylist()
         names = file.schema_arrow.names
+        columns = [name for name in (*FACTS, "rare_bit") if name in names]
+        rows: list[dict[str, Any]] = _guard(path, lambda _: file.read(columns=columns)).to_pylist()
         for number, row in enumerate(rows):
             group = file.metadata.row_group(number)
-            sizes = {name: group.column(names.index(name)) for name in names}
-            has_gaps = "gaps" in sizes and sizes["gaps"].total_uncompressed_size > NULL_PAGE_BYTES
-            row["encoding"] = "gaps" if has_gaps else "bits"
-            row["num_bytes"] = sizes[row["encoding"]].total_compressed_size
-            row["num_norm_bytes"] = sizes["norm_stats"].total_compressed_size
+            sizes = {name: group.column(names.index(name)).total_compressed_size for name in names}
+            row["encoding"] = "bits" if row.pop("rare_bit", None) is None else "gaps"
+            row["num_bytes"], row["num_norm_bytes"] = sizes[row["encoding"]], sizes["norm_stats"]
         return rows, _provenance(file)
 
     def open(self, path: AnyPath) -> pq.ParquetFile:

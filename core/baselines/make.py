@@ -1,5 +1,7 @@
 """From a baseline's name to its method."""
 
+from collections.abc import Callable
+
 from core.baseline_specs import BaselineKind
 from core.baselines.batch_ensemble import BatchEnsemble
 from core.baselines.lower_bound import LowerBound
@@ -11,11 +13,11 @@ from core.baselines.upper_bound import UpperBound
 
 def make_method(kind: BaselineKind, setting: Setting) -> Method:
     """Return the method of this name."""
-    methods: dict[BaselineKind, type[Method]] = {
+    methods: dict[BaselineKind, Callable[[Setting], Method]] = {
         "batch_ensemble": BatchEnsemble,
         "psp": ParameterSuperposition,
         "separate_heads": SeparateHeads,
         "upper_bound": UpperBound,
         "lower_bound": LowerBound,
     }
-    return methods[kind](setting)  # type: ignore[call-arg]  # a protocol says nothing of how it is made
+    return methods[kind](setting)

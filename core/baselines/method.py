@@ -10,6 +10,7 @@ Letters: N images, S running statistics.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ from torch import Tensor
 from core.benchmarks import task_view
 from core.datasets import Dataset
 from core.errors import TrainingError
-from core.image_batches import Batches, images_at_test, task_labels, train_batches
+from core.image_batches import Batches, classified, train_batches
 from core.inputs import Pixels
 from core.module_network import ModuleNetwork
 from core.module_training import lr_shares
@@ -30,7 +31,6 @@ from core.seeding import stream
 from core.specs import RunSpec
 from core.training import image_order
 
-CHUNK_IMAGES = 256  # in one forward pass
 Values = dict[str, Tensor]  # all that a method keeps, by name
 
 
@@ -148,15 +148,9 @@ def correct_images(setting: Setting, method: Method, values: Values, task: int) 
     """Tell for each test image of ``task``, which is given, whether it is classified, bool [N]."""
     spec, pixels = setting.spec, setting.pixels[1]
     view = task_view(spec.benchmark, setting.dataset, task, seed=spec.seed)
-    found = []
-    with torch.no_grad():
-        weights, statistics_S = method.weights(values, task), values[method.statistics(task)]
-        for rows in np.split(view.test_rows, range(CHUNK_IMAGES, len(view.test_rows), CHUNK_IMAGES)):
-            x_NCHW = images_at_test(spec.benchmark, view, pixels, rows)
-            predicted = setting.network.logits(x_NCHW, weights, statistics_S).argmax(dim=1)
-            labels = task_labels(view, pixels, torch.from_numpy(rows).to(setting.device))
-            found.append((predicted == labels).cpu().numpy())
-    return np.concatenate(found)
+    weights, statistics_S = method.weights(values, task), values[method.statistics(task)]
+    run = partial(setting.network.logits, weights=weights, statistics_S=statistics_S)
+    return classified(spec.benchmark, view, pixels, view.test_rows, run)
 
 
 class _Course:

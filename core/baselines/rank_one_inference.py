@@ -1,16 +1,16 @@
 """One-shot task inference on BatchE's rank-one matrices, batch by batch, as with masks."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from core.baselines.batch_ensemble import BatchEnsemble
 from core.baselines.method import Setting, Values
 from core.benchmarks import task_view
 from core.evaluation_batches import InferredRows, blank_rows
-from core.image_batches import images_at_test, task_labels
+from core.image_batches import classified, images_at_test
 from core.specs import InferenceSpec
 
 NUM_BEST = 5
@@ -39,11 +39,10 @@ def infer_rank_one(
         place = int(np.flatnonzero(order == task)[0]) + 1
         inferred.append(int(order[0]))
         ranks.append(place if place <= NUM_BEST else 0)
-        labels = task_labels(view, setting.pixels[1], torch.from_numpy(chosen).to(setting.device))
-        with torch.no_grad():
-            statistics_S = values[method.statistics(inferred[-1])]
-            logits = setting.network.logits(x_NCHW, method.weights(values, inferred[-1]), statistics_S)
-        correct.append(int((logits.argmax(dim=1) == labels).sum()))
+        weights, statistics_S = method.weights(values, inferred[-1]), values[method.statistics(inferred[-1])]
+        run = partial(setting.network.logits, weights=weights, statistics_S=statistics_S)
+        is_right = classified(setting.spec.benchmark, view, setting.pixels[1], chosen, run)
+        correct.append(int(is_right.sum()))
     return replace(
         rows,
         inferred_task=_int32(inferred),
