@@ -10,6 +10,7 @@ from rich.console import Console
 
 from core.errors import ConfigError
 from orchestrator.cli_jobs import jobs
+from orchestrator.cli_reproduce import papers
 from orchestrator.cli_support import (
     Address,
     AsJson,
@@ -243,3 +244,4 @@ def entry_point() -> None:
 
 app.add_typer(jobs)
 app.add_typer(views)
+app.add_typer(papers)

@@ -1,0 +1,78 @@
+"""The command that measures the paper's targets."""
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli_support import Plain, Quiet, consoles, data_folder
+
+if TYPE_CHECKING:
+    from orchestrator.reproduce import Outcome
+    from orchestrator.targets import Target
+    from storage.places import AnyPath
+
+papers = typer.Typer()
+
+
+@papers.command()
+def reproduce(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[T1 T2 ...] [key=value]...", help="Default: all.", show_default=False),
+    ] = None,
+    *,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: <storage.uri>/reproduce.")] = None,
+    only_read: Annotated[bool, typer.Option("--read", help="Judge what is stored; run nothing.")] = False,
+    quiet: Quiet = False,
+    plain: Plain = False,
+) -> None:
+    """Measure the paper's numbers: run or resume each target's sweeps, then a verdict each."""
+    from orchestrator.display import make_display
+    from orchestrator.reproduce import check_targets, read_outcome, run_target
+    from orchestrator.targets import check_settings, load_targets
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    words = targets or []
+    settings = [word for word in words if "=" in word]
+    chosen = load_targets([word for word in words if "=" not in word])
+    check_settings(settings)
+    console, progress = consoles(quiet=quiet, plain=plain, as_json=False)
+    display = make_display(progress, plain=plain, quiet=quiet)
+    failures = 0
+    if not only_read:
+        check_targets(chosen, settings, data_folder(None))
+    for target in chosen:
+        if not only_read:
+            display.message(f"{target.name}: {target.title}")
+            failures += len(run_target(target, settings, data_folder(None), display))
+        outcome = read_outcome(target, settings)
+        folder = _write(target, settings, outcome, out)
+        console.print(f"{target.name}: {outcome.verdict.words}", highlight=False, soft_wrap=True)
+    console.print(_write_page(folder, chosen), highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if failures else 0)
+
+
+def _write(target: "Target", settings: list[str], outcome: "Outcome", out: Path | None) -> "AnyPath":
+    """Write verdict, tables and figures of one target; return the folder."""
+    from orchestrator.reproduce import reproduce_folder
+    from orchestrator.target_figures import draw_target
+    from orchestrator.target_tables import read_tables, target_tables, write_tables
+    from orchestrator.verdict_page import write_outcome
+
+    folder = out or reproduce_folder(target, settings)
+    write_outcome(folder, outcome)
+    write_tables(folder, target.name, target_tables(target, settings, outcome.points))
+    draw_target(folder, target.name, read_tables(folder, target.name))
+    return folder
+
+
+def _write_page(folder: "AnyPath", chosen: list["Target"]) -> str:
+    from orchestrator.overview import short
+    from orchestrator.targets import load_targets
+    from orchestrator.verdict_page import read_outcomes, verdict_table, write_page
+
+    write_page(folder, read_outcomes(folder, [target.name for target in load_targets([])]))
+    values = read_outcomes(folder, [target.name for target in chosen])
+    return f"\n{verdict_table(values)}\n\nverdicts, tables and figures: {short(folder)}"

@@ -1,0 +1,168 @@
+"""What stored runs of a target came to: tidy rows for tables and figures, and facts of each run."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from statistics import mean
+from typing import Any
+
+import pyarrow as pa
+
+from core.errors import RunFolderError
+from orchestrator.config import config_values, load_sweep
+from orchestrator.report import read_summary
+from orchestrator.run_folder import Run, locate_run, open_run
+from orchestrator.sessions import Session, read_sessions
+from orchestrator.targets import Target, TargetRun, sweeps_folder
+from storage.mask_facts import MaskFacts, mask_facts
+
+GIVEN = "GG"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One measured value. run: its name in the target. way: of inference, empty in GG.
+
+    batches: test batches of each task that count, ``all`` or their number. Accuracies are fractions.
+    """
+
+    run: str
+    seed: int
+    scenario: str
+    way: str
+    batches: str
+    k: int
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """How one run of a target was made.
+
+    num_tasks: with a stored mask (baselines: asked for). wall_s: of all its sessions, seconds. num_sessions:
+    how often a command worked on it; num_cut_short: how many of those were killed, or stopped by Ctrl-C. train_s: the sum of
+    its tasks' training loops. masks_sha256: over the digests of all masks in order.
+    """
+
+    run: str
+    seed: int
+    folder: str
+    num_tasks: int
+    wall_s: float
+    train_s: float
+    num_sessions: int
+    num_cut_short: int
+    num_workers: int
+    last_s: float
+    masks_sha256: str
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+def target_folders(target: Target, settings: Sequence[str]) -> list[tuple[TargetRun, int, Run]]:
+    """Return (run of the target, seed, its run folder) in order; touches nothing. Raises ConfigError."""
+    folder = sweeps_folder()
+    return [
+        (one, seed, locate_run(load_sweep(folder / one.sweep, [*one.settings, f"seed={seed}", *settings])))
+        for one in target.runs
+        for seed in one.seeds
+    ]
+
+
+def measured(target: Target, settings: Sequence[str]) -> tuple[list[RunFacts], list[Point]]:
+    """Read what is stored of a target; runs that are not there are left out."""
+    facts, points = [], []
+    for one, seed, located in target_folders(target, settings):
+        try:
+            run, record = open_run(located.layout.root)
+        except RunFolderError:
+            continue
+        masks = mask_facts(run.store)
+        facts.append(_facts(one.name, seed, located, masks, record.provenance))
+        points += _points(one.name, seed, located, masks)
+    return facts, points
+
+
+def points_table(points: Sequence[Point]) -> pa.Table:
+    """Return points as a table, a row each."""
+    return pa.Table.from_pylist([asdict(point) for point in points])
+
+
+def values_at(points: Sequence[Point], run: str, metric: str, k: int) -> list[float]:
+    """Return a metric's values, one a seed. metric: ``scenario[/way]/metric``.
+
+    Where it was measured on several numbers of test batches, those on the most count.
+    """
+    scenario, *way, name = metric.split("/")
+    found = [
+        p
+        for p in points
+        if (p.run, p.scenario, p.way, p.metric, p.k) == (run, scenario, "/".join(way), name, k)
+    ]
+    if not found:
+        return []
+    most = max((p.batches for p in found), key=lambda b: float("inf") if b == "all" else int(b))
+    return [p.value for p in sorted(found, key=lambda p: p.seed) if p.batches == most]
+
+
+def _facts(
+    name: str, seed: int, run: Run, masks: Sequence[MaskFacts], provenance: dict[str, Any]
+) -> RunFacts:
+    sessions = read_sessions(run.layout)
+    ends = session_ends(sessions, [one.finished_s for one in masks])
+    digests = "".join(one.digest for one in masks)
+    return RunFacts(
+        run=name,
+        seed=seed,
+        folder=run.name,
+        num_tasks=len(masks) if run.config.baseline is None else run.config.benchmark.num_tasks,
+        wall_s=sum(end - one.started_s for one, end in zip(sessions, ends, strict=True)),
+        train_s=sum(one.train_seconds for one in masks),
+        num_sessions=len(sessions),
+        num_cut_short=sum(one.status in (None, "KILLED") for one in sessions),
+        num_workers=len({one.worker for one in masks}),
+        last_s=max(ends, default=0.0),
+        masks_sha256=hashlib.sha256(digests.encode()).hexdigest() if masks else "",
+        config=config_values(run.config),
+        provenance={**provenance, "cores": os.cpu_count()},
+    )
+
+
+def session_ends(sessions: Sequence[Session], finished_s: Sequence[float]) -> list[float]:
+    """Return when each session ended; of one that was killed, when it last stored a mask."""
+    starts = [one.started_s for one in sessions]
+    spans = list(pairwise([*starts, float("inf")]))
+    last = [max((t for t in finished_s if start <= t < end), default=start) for start, end in spans]
+    return [one.ended_s or end for one, end in zip(sessions, last, strict=True)]
+
+
+def _points(name: str, seed: int, run: Run, masks: Sequence[MaskFacts]) -> list[Point]:
+    points = []
+    for key, by_label in read_summary(run).items():
+        scenario, _, batches = key.partition("-b")
+        for way, by_k in ({"": by_label} if scenario == GIVEN else by_label).items():
+            for k, metrics in by_k.items():
+                at: dict[str, Any] = {
+                    "run": name,
+                    "seed": seed,
+                    "scenario": scenario,
+                    "way": way,
+                    "k": int(k),
+                }
+                points += [
+                    Point(**at, batches=batches or "all", metric=m, value=v) for m, v in metrics.items()
+                ]
+    known = {p.k for p in points if p.scenario == GIVEN and p.batches == "all"}
+    asked = {p.k for p in points if p.k <= len(masks)} - known if run.config.training.is_given else set()
+    return points + [_given_by_masks(name, seed, masks, k) for k in sorted(asked)]
+
+
+def _given_by_masks(name: str, seed: int, masks: Sequence[MaskFacts], k: int) -> Point:
+    """Return GG over all test images, which the mask files keep, where the tables have a part of them."""
+    value = mean(one.test_accuracy for one in masks[:k])
+    return Point(
+        run=name, seed=seed, scenario=GIVEN, way="", batches="all", k=k, metric="accuracy", value=value
+    )

@@ -1,0 +1,86 @@
+"""``supsup reproduce``: run or resume the sweeps of the paper's targets, then say what they came to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.datasets import load_dataset
+from orchestrator.config import SweepConfig
+from orchestrator.controller import Failure
+from orchestrator.display import Display
+from orchestrator.evaluate import evaluate_run
+from orchestrator.measured_points import Point, RunFacts, measured, target_folders
+from orchestrator.run_folder import Run
+from orchestrator.sweep import run_sweep
+from orchestrator.targets import Target, TargetRun, departures
+from orchestrator.verdicts import Verdict, judge
+from storage.places import AnyPath
+
+FOLDER = "reproduce"  # beside the run folders
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a target came to, and from which runs. settings: of the command, on top of the target's."""
+
+    target: Target
+    settings: tuple[str, ...]
+    verdict: Verdict
+    facts: tuple[RunFacts, ...]
+    points: tuple[Point, ...]
+
+
+def check_targets(targets: Sequence[Target], settings: Sequence[str], data_folder: Path | None) -> None:
+    """Raise InputError where a sweep, a setting or a data set is wrong; touches nothing."""
+    for target in targets:
+        for _, _, run in target_folders(target, settings):
+            load_dataset(run.config.benchmark, _data(run.config, data_folder))
+
+
+def run_target(
+    target: Target, settings: Sequence[str], data_folder: Path | None, display: Display
+) -> list[Failure]:
+    """Run what is missing of a target, every seed and every evaluation; return what failed."""
+    failures: list[Failure] = []
+    for one, _, run in target_folders(target, settings):
+        folder = _data(run.config, data_folder)
+        failures += run_sweep(run.config, folder, display).failures
+        if one.evaluate:
+            failures += _evaluate_more(one, run, settings, folder, display)
+    return failures
+
+
+def read_outcome(target: Target, settings: Sequence[str]) -> Outcome:
+    """Judge a target by what is stored; runs nothing."""
+    facts, points = measured(target, settings)
+    return Outcome(
+        target=target,
+        settings=tuple(settings),
+        verdict=judge(target, points, departures(settings)),
+        facts=tuple(facts),
+        points=tuple(points),
+    )
+
+
+def reproduce_folder(target: Target, settings: Sequence[str]) -> AnyPath:
+    """Return where the verdicts of a target go by default."""
+    return target_folders(target, settings)[0][2].layout.root.parent / FOLDER
+
+
+def _evaluate_more(
+    one: TargetRun, run: Run, settings: Sequence[str], data_folder: Path | None, display: Display
+) -> list[Failure]:
+    """Evaluate the same masks in the target's further ways, at the same k and on the same test batches."""
+    evaluation = run.config.evaluation
+    same = [f"evaluation.batches={evaluation.batches}"]
+    if evaluation.at is not None:
+        same.append(f"evaluation.at={list(evaluation.at)}")
+    same += [setting for setting in settings if setting.startswith(("executor.", "tracking.", "data_dir="))]
+    failures: list[Failure] = []
+    for more in one.evaluate:
+        failures += evaluate_run(run.layout.root, [*same, *more], data_folder, display).failures
+    return failures
+
+
+def _data(config: SweepConfig, data_folder: Path | None) -> Path | None:
+    return data_folder if config.data_dir is None else Path(config.data_dir).expanduser()

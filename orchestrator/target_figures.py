@@ -1,0 +1,182 @@
+"""Figures of the paper's kind, drawn from the tables of ``target_tables`` and nothing else."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from orchestrator.figures import (
+    COLOURS,
+    INK,
+    MARKERS,
+    SEQUENTIAL,
+    make_log,
+    name_axes,
+    new_figure,
+    save,
+    whole_numbers,
+)
+from orchestrator.target_tables import CONFUSION, POINTS, STEPS, Tables
+from storage.places import AnyPath
+
+PANEL = (4.6, 3.4)
+SQUARE = (4.6, 4.0)
+FOUND = "task_inference_accuracy"
+WORDS = {
+    "one_shot-G-1": "one-shot G, one image",
+    "one_shot-H-1": "one-shot H, one image",
+    "binary-H-128": "binary H, 128 images",
+    "hopfield-storkey-disjoint-30": "other images adapt, 30 steps",
+    "hopfield-storkey-same-one_pass": "the images that are scored adapt (original)",
+}
+Row = dict[str, Any]
+
+
+def draw_target(folder: AnyPath, target: str, tables: Tables) -> list[AnyPath]:
+    """Draw what a target's tables allow, as PNG and SVG in ``folder``; return the PNG files."""
+    drawn = []
+    for name, draw in _figures(tables):
+        path = folder / f"{target}-{name}.png"
+        figure = draw(tables)
+        if figure is not None:
+            save(figure, path)
+            drawn.append(path)
+    return drawn
+
+
+def _figures(tables: Tables) -> Iterable[tuple[str, Callable[[Tables], Any]]]:
+    if POINTS in tables:
+        rows = tables[POINTS].to_pylist()
+        many = {row["run"] for row in rows if row["metric"] == FOUND}
+        yield ("outputs", draw_runs) if len(many) > 1 else ("accuracy", draw_accuracy)
+    if CONFUSION in tables:
+        yield "confusion", draw_confusion
+    if STEPS in tables:
+        yield "recovery", draw_recovery
+
+
+def draw_accuracy(tables: Tables) -> Any:
+    """Draw accuracy, with the task given and inferred, and task inference, against the tasks learned."""
+    rows = _few_batches(tables[POINTS].to_pylist())
+    curves = list(dict.fromkeys((row["run"], row["scenario"], row["way"]) for row in rows))
+    if not any(row["metric"] == FOUND for row in rows) or len({row["k"] for row in rows}) < 2:
+        return None
+    runs = {run for run, _, _ in curves}
+    figure, (left, right) = new_figure(2, PANEL)
+    for number, (run, scenario, way) in enumerate(sorted(curves, key=lambda c: (c[1] != "GG", c))):
+        name = " ".join(filter(None, (scenario, WORDS.get(way, way) or "task given")))
+        name = f"{run}, {name}" if len(runs) > 1 else name
+        own = [row for row in rows if (row["run"], row["scenario"], row["way"]) == (run, scenario, way)]
+        _curve(left, own, "accuracy", name, number, wide=scenario == "GG")
+        _curve(right, own, FOUND, name, number)
+    _by_tasks((left, right), rows)
+    name_axes(left, "tasks learned, k", "right, %", legend=True)
+    name_axes(right, "tasks learned, k", "the right task found, %")
+    return figure
+
+
+def draw_runs(tables: Tables) -> Any:
+    """Draw accuracy without task ids against the tasks learned, a panel each way, a curve each run."""
+    rows = [row for row in _few_batches(tables[POINTS].to_pylist()) if row["scenario"] != "GG"]
+    ways = sorted({row["way"] for row in rows}, reverse=True)
+    runs = list(dict.fromkeys(row["run"] for row in rows))
+    figure, axes = new_figure(len(ways), PANEL)
+    for axis, way in zip(axes, ways, strict=True):
+        for number, run in enumerate(runs):
+            own = [row for row in rows if (row["run"], row["way"]) == (run, way)]
+            _curve(axis, own, "accuracy", run, number)
+        axis.set_title(WORDS.get(way, way))
+        name_axes(axis, "tasks learned, k", "task and class right (GNu), %", legend=True)
+    _by_tasks(axes, rows)
+    low = min(axis.get_ylim()[0] for axis in axes)
+    for axis in axes:
+        axis.set_ylim(low, 100)
+    return figure
+
+
+def draw_confusion(tables: Tables) -> Any:
+    """Draw how often which task was taken for which, and how far off the wrong ones are."""
+    table = tables[CONFUSION]
+    true, found = table["task"].to_numpy(), table["inferred_task"].to_numpy()
+    counts, k = table["num_inferences"].to_numpy(), table["k"][0].as_py()
+    cells = np.zeros((k, k))
+    np.add.at(cells, (true, found), counts)
+    figure, (left, right) = new_figure(2, SQUARE)
+    left.grid(visible=False)
+    image = left.imshow(100 * cells / cells.sum(axis=1, keepdims=True), cmap=SEQUENTIAL, vmin=0, vmax=100)
+    figure.colorbar(image, ax=left, label="of the task's test batches, %")
+    name_axes(left, "task found", "true task")
+    away = (found - true + k // 2) % k - k // 2
+    shares = [100 * counts[away == d].sum() / counts.sum() for d in range(-3, 4)]
+    right.bar(range(-3, 4), shares, color=COLOURS[0])
+    for x, share in zip(range(-3, 4), shares, strict=True):
+        right.annotate(f"{share:.2f}", (x, share), ha="center", va="bottom", fontsize=8)
+    name_axes(right, "task found, in steps from the true one", "of all test batches, %")
+    return figure
+
+
+def draw_recovery(tables: Tables) -> Any:
+    """Draw how the bits that are wrong vanish, and how many masks are found exactly, step by step."""
+    rows = tables[STEPS].to_pylist()
+    figure, (left, right) = new_figure(2, PANEL)
+    for number, way in enumerate(sorted({row["way"] for row in rows})):
+        own = [row for row in rows if row["way"] == way]
+        steps = sorted({row["step"] for row in own})
+        for axis, key in ((left, "share_wrong"), (right, "share_exact")):
+            by_step = [[100 * row[key] for row in own if row["step"] == step] for step in steps]
+            _band(axis, steps, by_step, WORDS.get(way, way), number)
+    name_axes(left, "gradient step", "bits that are wrong, %", legend=True)
+    name_axes(right, "gradient step", "masks found exactly, %")
+    return figure
+
+
+def _curve(
+    axis: Any, rows: Sequence[Row], metric: str, name: str, number: int, *, wide: bool = False
+) -> None:
+    """Draw the mean over seeds at each k, with their range."""
+    points = sorted({row["k"] for row in rows if row["metric"] == metric})
+    by_k = [[100 * row["value"] for row in rows if row["metric"] == metric and row["k"] == k] for k in points]
+    if points:
+        _band(axis, points, by_k, name, number, marker=MARKERS[number % len(MARKERS)], wide=wide)
+
+
+def _band(
+    axis: Any,
+    xs: Sequence[int],
+    ys: Sequence[Sequence[float]],
+    name: str,
+    number: int,
+    *,
+    marker: str = "",
+    wide: bool = False,
+) -> None:
+    colour = COLOURS[number % len(COLOURS)]
+    look = {"linewidth": 4, "alpha": 0.6} if wide else {"linewidth": 1.6}
+    axis.plot(xs, [np.mean(y) for y in ys], color=colour, marker=marker, markersize=5, label=name, **look)
+    axis.fill_between(xs, [min(y) for y in ys], [max(y) for y in ys], color=colour, alpha=0.15, linewidth=0)
+
+
+def _by_tasks(axes: Sequence[Any], rows: Sequence[Row]) -> None:
+    points = sorted({row["k"] for row in rows})
+    for axis in axes:
+        axis.margins(y=0.15)
+        if len(points) > 2 and points[0] * 20 < points[1]:
+            make_log(axis)
+        whole_numbers(axis) if points[0] * 20 >= points[1] else None
+        axis.axhline(100, color=INK, alpha=0.2, linewidth=0.8)
+
+
+def _few_batches(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of each curve on the test batches that task inference used, so that curves compare."""
+    inferred = {str(row["batches"]) for row in rows if row["metric"] == FOUND}
+    return [row for row in rows if str(row["batches"]) in (inferred or {"all"})]
+
+
+def points_of(table: pa.Table, scenario: str, way: str, metric: str) -> dict[int, float]:
+    """Return k -> mean over seeds of a metric."""
+    found: dict[int, list[float]] = {}
+    for row in table.to_pylist():
+        if (row["scenario"], row["way"] or "", row["metric"]) == (scenario, way, metric):
+            found.setdefault(row["k"], []).append(row["value"])
+    return {k: float(np.mean(values)) for k, values in sorted(found.items())}

@@ -1,0 +1,96 @@
+"""Tables of a target that figures are drawn from, as CSV: small enough to be published with them."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+
+from core.errors import DamagedFileError
+from orchestrator.measured_points import Point, points_table, target_folders
+from orchestrator.run_folder import Run
+from orchestrator.targets import Target
+from storage.files import commit_bytes, parquet_source
+from storage.places import AnyPath, listed
+from storage.tables import read_evaluation, read_table
+
+Tables = Mapping[str, pa.Table]
+POINTS, CONFUSION, STEPS = "points", "confusion", "steps"
+
+
+def target_tables(target: Target, settings: Sequence[str], points: Sequence[Point]) -> dict[str, pa.Table]:
+    """Return the tables by name: points; confusion at the largest k; steps of recoveries."""
+    tables = {POINTS: points_table(points)} if points else {}
+    found = [(seed, run) for _, seed, run in target_folders(target, settings) if run.layout.run_file.exists()]
+    for name, rows in ((CONFUSION, _confusions(found)), (STEPS, _steps(found))):
+        if rows:
+            tables[name] = pa.concat_tables(rows)
+    return tables
+
+
+def write_tables(folder: AnyPath, target: str, tables: Tables) -> None:
+    """Commit ``<target>-<name>.csv`` of each table."""
+    for name, table in tables.items():
+        text = io.BytesIO()
+        pa_csv.write_csv(table, text)
+        commit_bytes(folder / f"{target}-{name}.csv", text.getvalue())
+
+
+def read_tables(folder: AnyPath, target: str) -> dict[str, pa.Table]:
+    """Return what ``write_tables`` wrote of a target."""
+    return {
+        path.stem.removeprefix(f"{target}-"): pa_csv.read_csv(parquet_source(path))
+        for path in listed(folder, f"{target}-*.csv")
+    }
+
+
+def _confusions(runs: Sequence[tuple[int, Run]]) -> list[pa.Table]:
+    """Return which task was taken for which at the last k, of runs with few enough tasks to draw."""
+    found = []
+    for seed, run in runs:
+        evaluation = run.config.evaluation
+        if run.config.benchmark.kind != "rotated":
+            continue
+        k = evaluation.points(run.config.benchmark.num_tasks)[-1]
+        batches = None if evaluation.batches == "all" else evaluation.batches
+        path = run.layout.confusion(evaluation.way.label, k, batches)
+        if path.exists():
+            table = read_table(path)
+            found.append(_with(table, seed=seed, k=k))
+    return found
+
+
+def _steps(runs: Sequence[tuple[int, Run]]) -> list[pa.Table]:
+    """Return, for each seed, way and step of recovery: the mean share of bits still wrong, masks found exactly."""
+    found = []
+    for seed, run in runs:
+        bits = sum(shape[0] for shape in run.identity.shapes)
+        for path in listed(run.layout.evaluations, "recovery-*.parquet"):
+            try:
+                table = read_evaluation(path, run.fingerprint)
+            except DamagedFileError:
+                continue
+            table = table.append_column("is_exact", pc.cast(pc.equal(table["hamming"], 0), pa.int32()))
+            by_step = table.group_by("step").aggregate([("hamming", "mean"), ("is_exact", "mean")])
+            by_step = pa.table(
+                {
+                    "step": by_step["step"],
+                    "share_wrong": pc.divide(by_step["hamming_mean"], float(bits)),
+                    "share_exact": by_step["is_exact_mean"],
+                }
+            ).sort_by("step")
+            found.append(_with(by_step, seed=seed, way=_way(path)))
+    return found
+
+
+def _way(path: AnyPath) -> str:
+    """Return the way of recovery that a table's name says."""
+    return path.stem.removeprefix("recovery-").rpartition("-")[0]
+
+
+def _with(table: pa.Table, **constants: int | str) -> pa.Table:
+    """Return ``table`` with a column for each constant."""
+    for name, value in constants.items():
+        table = table.append_column(name, pa.array([value] * len(table)))
+    return table
