@@ -1,20 +1,23 @@
 """``supsup reproduce``: run or resume the sweeps of the paper's targets, then say what they came to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.datasets import load_dataset
-from orchestrator.config import SweepConfig
+from orchestrator.config import SweepConfig, change_settings
 from orchestrator.controller import Failure
 from orchestrator.display import Display
-from orchestrator.evaluate import evaluate_run
+from orchestrator.evaluate import SECTIONS, evaluate_run
 from orchestrator.measured_points import Point, RunFacts, measured, target_folders
 from orchestrator.run_folder import Run
+from orchestrator.search_points import Point as SearchPoint
+from orchestrator.search_points import stored_metrics
 from orchestrator.sweep import run_sweep
 from orchestrator.targets import Target, TargetRun, departures
 from orchestrator.verdicts import Verdict, judge
 from storage.places import AnyPath
+from storage.verify import verify_masks
 
 FOLDER = "reproduce"  # beside the run folders
 
@@ -44,9 +47,11 @@ def run_target(
     failures: list[Failure] = []
     for one, _, run in target_folders(target, settings):
         folder = _data(run.config, data_folder)
-        failures += run_sweep(run.config, folder, display).failures
-        if one.evaluate:
-            failures += _evaluate_more(one, run, settings, folder, display)
+        if _is_there(run) and not verify_masks(run.store).problems:
+            display.message(f"{run.name}: all there")
+        else:
+            failures += run_sweep(run.config, folder, display).failures
+        failures += _evaluate_more(one, run, settings, folder, display)
     return failures
 
 
@@ -78,8 +83,15 @@ def _evaluate_more(
     same += [setting for setting in settings if setting.startswith(("executor.", "tracking.", "data_dir="))]
     failures: list[Failure] = []
     for more in one.evaluate:
-        failures += evaluate_run(run.layout.root, [*same, *more], data_folder, display).failures
+        changed = replace(run, config=change_settings(run.config, [*same, *more], SECTIONS))
+        if not _is_there(changed):
+            failures += evaluate_run(run.layout.root, [*same, *more], data_folder, display).failures
     return failures
+
+
+def _is_there(run: Run) -> bool:
+    """Tell whether every task is trained, and every question of the run's sweep answered."""
+    return stored_metrics(SearchPoint(settings={}, run=run)) is not None
 
 
 def _data(config: SweepConfig, data_folder: Path | None) -> Path | None:
