@@ -13,7 +13,7 @@ BaselineKind = Literal["batch_ensemble", "psp", "separate_heads", "upper_bound",
 class BaselineSpec(Spec):
     """A method to hold supermasks against (``core.baselines``); its weights are trained, or random.
 
-    random_weights: the trunk is never trained (``batch_ensemble``: Rand W; ``separate_heads``).
+    kind: of the methods of the paper's comparisons. random_weights: the trunk is never trained (``batch_ensemble``: Rand W; ``separate_heads``).
     first_lr: of the trunk, which is trained with the first task; None: that of every task.
     """
 

@@ -24,6 +24,9 @@ DEFAULT_IMAGE_SIZE = 224
 class BenchmarkSpec(Spec):
     """A stream of tasks made from one data set.
 
+    kind: each task permutes the pixels (``permuted``), turns the images (``rotated``), or has classes of
+        its own (``split``). dataset: ``digits`` comes with scikit-learn, ``synthetic`` is made up; the others
+        are looked for in ``data_dir``, or downloaded.
     num_tasks: how many tasks; not part of the run's identity.
     angle_step_deg: task t is turned by t times this (``rotated``; default 10).
     permutation: ``named`` derives each permutation from (seed, task); ``original`` is

@@ -33,6 +33,7 @@ class NetworkSpec(Spec):
         masks on the outputs of hidden layers (HopSupSup). ``conv4``, ``gem_resnet18`` and
         ``resnet50`` are convolutional (``core.architectures``); ``module`` is the user's own. The
         input size comes from the data set.
+    hidden: widths of the hidden layers of ``mlp`` and ``bn_mlp``.
     outputs: s, real classes plus superfluous neurons.
     import_path: of ``module``: ``package.file:name``, called with (outputs, image_shape).
     """
@@ -89,10 +90,12 @@ class NetworkSpec(Spec):
 class MaskSpec(Spec):
     """How scores become a mask.
 
-    ``threshold``: kept where score >= 0; the density is not controlled, about 0.5.
-    ``top_k``: of each layer those with the largest |score| (Edge-Popup), an exact number, by
-        ``density``, the fraction kept, the same in every layer; or by ``density_multiplier`` S, the
-        Erdos-Renyi budget min(0.5, S * (out + in) / (out * in * height * width)): larger S keeps more.
+    rule: ``threshold`` keeps the weights whose score is >= 0; the density is not controlled, about 0.5.
+        ``top_k`` keeps an exact number of each layer, those with the largest |score| (Edge-Popup), by
+        one of the two keys below.
+    density: the fraction kept, the same in every layer.
+    density_multiplier: S of the Erdos-Renyi budget min(0.5, S * (out + in) / (out * in * height * width))
+        of each layer; larger S keeps more.
     """
 
     rule: Literal["threshold", "top_k"] = "threshold"

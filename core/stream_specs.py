@@ -13,6 +13,7 @@ class StreamSpec(Spec):
     Each task is new once, in order. boundaries: ``random`` puts them anywhere: a visit lasts
         ``training.steps`` batches on average, more or less by up to ``length_jitter`` of that.
         ``aligned`` puts them where decisions fall, as the original code does: this leaks them.
+    length_jitter: by how much visits of random length differ, as a share of ``training.steps``.
     return_share, repeat_share: visits to an earlier task, and to the same task once more, for
         each task.
     """

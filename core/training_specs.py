@@ -20,8 +20,9 @@ DEFAULT_STEPS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSpec(Spec):
-    """How the learning rate changes: after ``cosine`` to zero, from epoch to epoch.
+    """How the learning rate changes, from epoch to epoch.
 
+    kind: ``cosine`` falls to zero.
     warmup: epochs over which it first rises, in equal steps. Where training counts steps, each
     step is an epoch here.
     """
@@ -37,8 +38,12 @@ class ScheduleSpec(Spec):
 class OptimizerSpec(Spec):
     """The optimizer of the scores. Keys left out take the paper's setting for the kind.
 
-    ``smoothing`` is the decay of RMSProp's squared-gradient average (torch calls it
-    alpha; here alpha is the superposition's coefficient and nothing else).
+    kind: ``rmsprop``, the paper's for MNIST (lr 1e-4); ``adam`` (1e-3); ``sgd`` (0.1, momentum 0.9).
+    lr: learning rate.
+    smoothing: of RMSProp, the decay of its squared-gradient average (torch calls it alpha; here alpha
+        is the superposition's coefficient and nothing else).
+    beta1, beta2: of Adam. momentum: of SGD and RMSProp.
+    eps: added to the root that divides. weight_decay: times the score, added to its gradient.
     state: how the optimizer's buffers are kept between steps; scores are always float32.
     """
 
@@ -88,7 +93,8 @@ class TrainingSpec(Spec):
         of batches, in which the model finds tasks and allocates masks by itself.
     steps: optimizer steps a task; batches run on across epochs, so each has
         ``batch_size`` images, drawn without replacement within an epoch. In a stream: batches
-        of a visit. epochs: in place of steps, for networks with masks on their outputs.
+        of a visit. epochs: in place of steps, for modules and networks with masks on their outputs.
+    batch_size: images a step.
     stream, allocation: for task_identity ``none``.
     schedule: of the learning rate; None: constant.
     transfer: a task starts from the running mean of the ``masks`` of all tasks before it (paper), or

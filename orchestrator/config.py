@@ -44,7 +44,9 @@ RECIPES = (2, 1)  # whose run folders can be read; only RECIPE trains
 class SweepConfig(Spec):
     """A whole sweep file.
 
-    name: of the run folder and the MLflow experiment. baseline: a method to hold supermasks against,
+    name: of the run folder and the MLflow experiment.
+    seed: of the base network, permutations, scores and orders: streams of their own, hashed from it.
+    baseline: a method to hold supermasks against,
         in their place. search: many runs, one for each
         combination of values; null for a single run.
     data_dir: folder of data sets; None takes SUPSUP_DATA, then the cache, then a download.

@@ -17,7 +17,11 @@ Scenario = Literal["GG", "GNs", "GNu", "NNs"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(TrainingSpec):
-    """``TrainingSpec`` and how many tasks train together; ``auto`` fits them to memory."""
+    """How the scores of a task are trained.
+
+    cohort_size: tasks trained together and stored as one file; ``auto`` fits them to memory. Never part
+        of a run's identity, and kept once the run folder is made.
+    """
 
     cohort_size: int | Auto = "auto"
 
@@ -91,6 +95,7 @@ class ExecutorConfig(Spec):
 
     kind: ``inline`` trains in this process, ``ray`` in actors.
     workers: ``auto`` is one per CPU core, or per GPU where there are GPUs.
+    gpus_per_worker: ``auto`` is one where there are GPUs. threads_per_worker: of torch on a CPU.
     address: of a running Ray cluster; None starts a local one.
     engine: how a training step runs (``core.engine``); ``auto`` is ``fused`` on CPUs and, where
         the work repays compiling, ``compiled`` on GPUs. Fixed when the run folder is made.
@@ -129,7 +134,10 @@ class ExecutorConfig(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class StorageConfig(Spec):
-    """Place that holds run folders: a path that every worker sees, or ``s3://BUCKET/PREFIX``."""
+    """Where run folders are.
+
+    uri: a path that every worker sees, or ``s3://BUCKET/PREFIX``.
+    """
 
     uri: str = "runs"
 
@@ -146,8 +154,9 @@ def _without_secret(uri: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig(Spec):
-    """MLflow's tracking store; ``uri: null`` means no tracking.
+    """What MLflow is told.
 
+    uri: of its tracking store, ``sqlite:///PATH``, ``http://HOST:PORT`` or a database's; null: no tracking.
     task_runs: which tasks also get a child run of their own; None: all, of more than 5000 tasks
         the failed ones. figures: whether a run draws its report at its end, with or without MLflow;
         ``supsup report`` draws it any time.

@@ -72,22 +72,30 @@ class Answer:
 class Predictor:
     """Answers for images one by one; build it with ``load_predictor`` or ``predictor``.
 
-    image_shape: height and width, after the channels where there are three. A network sees
+    image_shape: height and width, after the channels where there are three. scale: the largest pixel of the
+    data set, 255 or, of the digits, 16. A network sees
     pixel * gain + offset, floats, or float32 [D] for images in colour.
     """
 
     search: TaskSearch
     image_shape: tuple[int, ...]
+    scale: float
     gain: float | torch.Tensor
     offset: float | torch.Tensor
 
     def infer(self, images: NDArray[Any]) -> list[Answer]:
-        """Answer for each image. Raises InferenceError on a wrong size or pixels that are not finite.
+        """Answer for each image. Raises InferenceError on a wrong size, or pixels out of range or not finite.
 
         images: [N, H, W], [H, W] or [N, D], in colour [N, 3, H, W] or [3, H, W]; pixels 0 .. ``scale`` of
         any number type, as a task sees them (permuted, rotated).
         """
-        raw_ND = torch.from_numpy(flat_images(images, self.image_shape, "images"))
+        flat_ND = flat_images(images, self.image_shape, "images")
+        if flat_ND.min() < 0 or flat_ND.max() > self.scale:
+            raise InferenceError(
+                f"images: found pixels from {flat_ND.min():g} to {flat_ND.max():g}, this data set has 0 to "
+                f"{self.scale:g}; `orchestrator.images.read_images` reads a file in its units"
+            )
+        raw_ND = torch.from_numpy(flat_ND)
         x_ND = raw_ND * self.gain + self.offset
         return [self._answer(x_D) for x_D in x_ND]
 
@@ -139,7 +147,8 @@ def predictor(run: Run, bank: Bank, k: int | None, inference: Mapping[str, str])
     """Return the predictor of a run over a bank of its masks."""
     spec, dataset = _inference(run, inference), run.config.benchmark.dataset
     shape, num_tasks = run.config.benchmark.image_shape, bank.num_tasks if k is None else k
-    gain, offset = pixel_scale(*normalisation(dataset), shape)
+    scale, mean, std = normalisation(dataset)
+    gain, offset = pixel_scale(scale, mean, std, shape)
     search = search_first(
         spec,
         bank,
@@ -147,7 +156,7 @@ def predictor(run: Run, bank: Bank, k: int | None, inference: Mapping[str, str])
         num_classes=run.config.benchmark.real_classes,
         passes=_passes(run, bank, num_tasks),
     )
-    return Predictor(search=search, image_shape=shape, gain=gain, offset=offset)
+    return Predictor(search=search, image_shape=shape, scale=scale, gain=gain, offset=offset)
 
 
 def _passes(run: Run, bank: Bank, num_tasks: int) -> ModulePasses | None:
