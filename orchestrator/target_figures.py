@@ -174,9 +174,9 @@ def _few_batches(rows: Sequence[Row]) -> list[Row]:
 
 
 def points_of(table: pa.Table, scenario: str, way: str, metric: str) -> dict[int, float]:
-    """Return k -> mean over seeds of a metric."""
+    """Return k -> mean over seeds of a metric, on the test batches that task inference used."""
     found: dict[int, list[float]] = {}
-    for row in table.to_pylist():
+    for row in _few_batches(table.to_pylist()):
         if (row["scenario"], row["way"] or "", row["metric"]) == (scenario, way, metric):
             found.setdefault(row["k"], []).append(row["value"])
     return {k: float(np.mean(values)) for k, values in sorted(found.items())}

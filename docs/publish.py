@@ -1,0 +1,61 @@
+"""Fill the tables of README.md and docs/results.md from docs/results, which `supsup reproduce` writes.
+
+supsup reproduce --read --out docs/results     # from the folder that holds runs/
+python docs/publish.py                         # only fills what stands between <!-- name --> marks
+"""
+
+import re
+from pathlib import Path
+
+import pyarrow as pa
+
+from orchestrator.target_figures import points_of
+from orchestrator.target_tables import POINTS, read_tables
+from orchestrator.verdict_page import read_outcomes, verdict_table
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+TARGETS = tuple(f"T{i}" for i in range(1, 10))
+HEADLINE = "T5"
+WAYS = (("G", "one_shot-G-1"), ("H", "one_shot-H-1"))
+
+
+def blocks() -> dict[str, str]:
+    """Return what stands between the marks, by name."""
+    values = read_outcomes(RESULTS, TARGETS)
+    points = read_tables(RESULTS, HEADLINE)[POINTS]
+    differs = [f"- **{one['target']}.** {one['differs']}" for one in values]
+    return {
+        "verdicts": verdict_table(values),
+        "headline": headline_table(points),
+        "differs": "\n".join(differs),
+    }
+
+
+def headline_table(points: pa.Table) -> str:
+    """Return accuracy and task inference by the number of tasks learned, as a Markdown table."""
+    given = points_of(points, "GG", "", "accuracy")
+    columns = [("task given (GG)", given)]
+    for objective, way in WAYS:
+        columns.append((f"not given (GNu, {objective})", points_of(points, "GNu", way, "accuracy")))
+        right = points_of(points, "GNu", way, "task_inference_accuracy")
+        columns.append((f"right task ({objective})", right))
+    shown = [(head, by_k) for head, by_k in columns if by_k]
+    asked = sorted({k for _, by_k in shown[1:] for k in by_k} or given)
+    lines = [["tasks learned", *(head for head, _ in shown)], ["---"] * (len(shown) + 1)]
+    lines += [[f"{k:,}", *(f"{100 * v[k]:.2f} %" if k in v else "-" for _, v in shown)] for k in asked]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def filled(text: str, content: dict[str, str]) -> str:
+    """Return a page with its blocks filled."""
+    for name, block in content.items():
+        marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+        text = marks.sub(lambda found, block=block: f"{found[1]}{block}\n{found[2]}", text)
+    return text
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(filled(page.read_text(), blocks()))
