@@ -69,8 +69,9 @@ class Server:
             store = ["--backend-store-uri", f"sqlite:///{self.database}"]
             artifacts = ["--artifacts-destination", self._folder / "artifacts"]
             command = [sys.executable, "-m", "mlflow", *words, *store, *artifacts]
+            variables = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight more processes
             self._process = subprocess.Popen(
-                [str(word) for word in command], stdout=log, stderr=log, start_new_session=True
+                [str(word) for word in command], stdout=log, stderr=log, env=variables, start_new_session=True
             )
 
     def kill(self) -> None:
