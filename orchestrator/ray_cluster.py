@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from core.errors import ConfigError, first_line
+from core.errors import ConfigError, WorkerError, first_line
 from orchestrator.ray_auth import ensure_token, is_about_token, token_error, token_header, use_token_if_any
 
 # Before ray is imported: no usage reports, no rewriting of device variables, the token.
@@ -87,14 +87,20 @@ def _answer(call: Any, *, is_there: bool) -> Any:
 
 
 def start_ray(address: str | None, *, num_cpus: int) -> None:
-    """Start a Ray of this machine alone, or join the one at ``address``. Raises ConfigError.
+    """Start a Ray of this machine alone, or join the one at ``address``. Raises ConfigError or WorkerError.
 
     address: HOST:PORT of the head, or ``auto`` inside a job of the cluster.
     """
     if address is None:
         ensure_token()
         # "local": without it ray.init would join any cluster it finds on this machine.
-        _init(address="local", num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1")
+        try:
+            _init(address="local", num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1")
+        except Exception as error:  # Ray raises a bare Exception where one of its processes dies or is slow
+            reason = first_line(error)[:200]
+            raise WorkerError(
+                f"Ray did not start on this machine ({reason}); run the same command again"
+            ) from error
         return
     try:
         _probe(address)

@@ -11,7 +11,6 @@ from orchestrator.figures import (
     INK,
     MARKERS,
     SEQUENTIAL,
-    make_log,
     name_axes,
     new_figure,
     save,
@@ -21,6 +20,7 @@ from orchestrator.target_tables import CONFUSION, POINTS, STEPS, Tables
 from storage.places import AnyPath
 
 PANEL = (4.6, 3.4)
+MAX_TICKS = 7
 SQUARE = (4.6, 4.0)
 FOUND = "task_inference_accuracy"
 WORDS = {
@@ -91,7 +91,7 @@ def draw_runs(tables: Tables) -> Any:
     _by_tasks(axes, rows)
     low = min(axis.get_ylim()[0] for axis in axes)
     for axis in axes:
-        axis.set_ylim(low, 100)
+        axis.set_ylim(low, 100.5)
     return figure
 
 
@@ -158,13 +158,16 @@ def _band(
 
 
 def _by_tasks(axes: Sequence[Any], rows: Sequence[Row]) -> None:
+    """Give percentages an axis that ends at 100 and starts at 90, or below what was measured."""
     points = sorted({row["k"] for row in rows})
     for axis in axes:
-        axis.margins(y=0.15)
-        if len(points) > 2 and points[0] * 20 < points[1]:
-            make_log(axis)
-        whole_numbers(axis) if points[0] * 20 >= points[1] else None
+        low = min((min(line.get_ydata()) for line in axis.get_lines()), default=90.0)
+        axis.set_ylim(min(90.0, 5 * np.floor(low / 5)), 100.5)
         axis.axhline(100, color=INK, alpha=0.2, linewidth=0.8)
+        if len(points) <= MAX_TICKS:
+            axis.set_xticks(points, [f"{k:,}" for k in points])
+        else:
+            whole_numbers(axis)
 
 
 def _few_batches(rows: Sequence[Row]) -> list[Row]:

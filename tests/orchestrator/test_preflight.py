@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.errors import ConfigError, RunFolderError
+from core.errors import ConfigError, RunFolderError, WorkerError
 from orchestrator import preflight, ray_cluster
 from tests.orchestrator.fakes import Recorder
 
@@ -59,3 +59,14 @@ def test_looking_around_finds_what_is_not_shared(tmp_path):
 def test_every_node_of_a_real_ray_answers(local_ray, tmp_path):
     preflight.check_nodes(str(tmp_path), Recorder())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ray_that_does_not_start_is_one_line_and_no_fault_of_ours(monkeypatch):
+    def fail(**_):
+        raise Exception("The current node timed out during startup.\nMore of it.")  # noqa: TRY002  # as Ray does
+
+    monkeypatch.setattr(ray_cluster, "_init", fail)
+    with pytest.raises(
+        WorkerError, match=r"did not start .* \(The current node timed out .*same command again$"
+    ):
+        ray_cluster.start_ray(None, num_cpus=1)
