@@ -42,7 +42,8 @@ class Point:
 class RunFacts:
     """How one run of a target was made.
 
-    num_tasks: with a stored mask (baselines: asked for). wall_s: of all its sessions, seconds. num_sessions:
+    num_tasks: with a stored mask (baselines: asked for). wall_s: of all its sessions, seconds; of runs of older
+    versions, which noted none, from the first mask to the last. num_sessions:
     how often a command worked on it; num_cut_short: how many of those were killed, or stopped by Ctrl-C. train_s: the sum of
     its tasks' training loops. masks_sha256: over the digests of all masks in order.
     """
@@ -112,19 +113,24 @@ def _facts(
     name: str, seed: int, run: Run, masks: Sequence[MaskFacts], provenance: dict[str, Any]
 ) -> RunFacts:
     sessions = read_sessions(run.layout)
-    ends = session_ends(sessions, [one.finished_s for one in masks])
+    finished_s = [one.finished_s for one in masks]
+    spans = [
+        (one.started_s, end) for one, end in zip(sessions, session_ends(sessions, finished_s), strict=True)
+    ]
+    if not spans and masks:  # made before sessions were noted
+        spans = [(min(one.started_s for one in masks), max(finished_s))]
     digests = "".join(one.digest for one in masks)
     return RunFacts(
         run=name,
         seed=seed,
         folder=run.name,
         num_tasks=len(masks) if run.config.baseline is None else run.config.benchmark.num_tasks,
-        wall_s=sum(end - one.started_s for one, end in zip(sessions, ends, strict=True)),
+        wall_s=sum(end - start for start, end in spans),
         train_s=sum(one.train_seconds for one in masks),
         num_sessions=len(sessions),
         num_cut_short=sum(one.status in (None, "KILLED") for one in sessions),
         num_workers=len({one.worker for one in masks}),
-        last_s=max(ends, default=0.0),
+        last_s=max((end for _, end in spans), default=0.0),
         masks_sha256=hashlib.sha256(digests.encode()).hexdigest() if masks else "",
         config=config_values(run.config),
         provenance={**provenance, "cores": os.cpu_count()},

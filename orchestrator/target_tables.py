@@ -3,8 +3,8 @@
 import io
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from core.errors import DamagedFileError
@@ -71,17 +71,26 @@ def _steps(runs: Sequence[tuple[int, Run]]) -> list[pa.Table]:
                 table = read_evaluation(path, run.fingerprint)
             except DamagedFileError:
                 continue
-            table = table.append_column("is_exact", pc.cast(pc.equal(table["hamming"], 0), pa.int32()))
-            by_step = table.group_by("step").aggregate([("hamming", "mean"), ("is_exact", "mean")])
-            by_step = pa.table(
-                {
-                    "step": by_step["step"],
-                    "share_wrong": pc.divide(by_step["hamming_mean"], float(bits)),
-                    "share_exact": by_step["is_exact_mean"],
-                }
-            ).sort_by("step")
+            if table["hamming"].null_count:  # the masks are gone
+                continue
+            by_step = _mean_steps(table, bits)
             found.append(_with(by_step, seed=seed, way=_way(path)))
     return found
+
+
+def _mean_steps(table: pa.Table, bits: int) -> pa.Table:
+    """Return the mean over tasks at each step; a task whose images end earlier stays where it ended."""
+    tasks = table.sort_by([("task", "ascending"), ("step", "ascending")]).group_by("task", use_threads=False)
+    wrong = [np.array(row) for row in tasks.aggregate([("hamming", "list")])["hamming_list"].to_pylist()]
+    most = max(len(row) for row in wrong)
+    wrong_TS = np.stack([np.pad(row, (0, most - len(row)), mode="edge") for row in wrong])
+    return pa.table(
+        {
+            "step": range(most),
+            "share_wrong": (wrong_TS / bits).mean(axis=0),
+            "share_exact": (wrong_TS == 0).mean(axis=0),
+        }
+    )
 
 
 def _way(path: AnyPath) -> str:

@@ -101,7 +101,7 @@ def _run_lines(runs: Sequence[dict[str, Any]]) -> list[str]:
     lines.append("| --- | --- | --- | --- | --- | --- | --- |")
     lines += [
         f"| {run['run']}, seed {run['seed']} (`{run['folder']}`) | {run['num_tasks']} | {duration(run['wall_s'])} "
-        f"| {duration(run['train_s'])} | {run['num_sessions']} | {run['num_cut_short']} "
+        f"| {duration(run['train_s'])} | {run['num_sessions'] or '-'} | {run['num_cut_short']} "
         f"| {run['masks_sha256'][:12] or '-'} |"
         for run in runs
     ]
