@@ -45,7 +45,7 @@ class RunFacts:
     num_tasks: with a stored mask (baselines: asked for). wall_s: of all its sessions, seconds; of runs of older
     versions, which noted none, from the first mask to the last. num_sessions:
     how often a command worked on it; num_cut_short: how many of those were killed, or stopped by Ctrl-C. train_s: the sum of
-    its tasks' training loops. masks_sha256: over the digests of all masks in order.
+    its tasks' training loops, train_wall_s of the spans in which sessions trained. masks_sha256: over the digests of all masks in order.
     """
 
     run: str
@@ -56,6 +56,7 @@ class RunFacts:
     train_s: float
     num_sessions: int
     num_cut_short: int
+    train_wall_s: float
     num_workers: int
     last_s: float
     masks_sha256: str
@@ -127,6 +128,7 @@ def _facts(
         num_tasks=len(masks) if run.config.baseline is None else run.config.benchmark.num_tasks,
         wall_s=sum(end - start for start, end in spans),
         train_s=sum(one.train_seconds for one in masks),
+        train_wall_s=_train_wall_s(spans, masks),
         num_sessions=len(sessions),
         num_cut_short=sum(one.status in (None, "KILLED") for one in sessions),
         num_workers=len({one.worker for one in masks}),
@@ -135,6 +137,16 @@ def _facts(
         config=config_values(run.config),
         provenance={**provenance, "cores": os.cpu_count()},
     )
+
+
+def _train_wall_s(spans: Sequence[tuple[float, float]], masks: Sequence[MaskFacts]) -> float:
+    """Return the seconds from the first start to the last end of a mask, added up over sessions."""
+    total_s = 0.0
+    for start, end in spans:
+        own = [one for one in masks if start <= one.finished_s <= end]
+        if own:
+            total_s += max(one.finished_s for one in own) - max(start, min(one.started_s for one in own))
+    return total_s
 
 
 def session_ends(sessions: Sequence[Session], finished_s: Sequence[float]) -> list[float]:

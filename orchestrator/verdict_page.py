@@ -97,16 +97,21 @@ def _sentence(words: str) -> str:
 
 
 def _run_lines(runs: Sequence[dict[str, Any]]) -> list[str]:
-    lines = ["| run | tasks | wall time | training loops | sessions | cut short | masks, sha256 |"]
+    lines = ["| run | tasks | wall time | tasks an hour | sessions | cut short | masks, sha256 |"]
     lines.append("| --- | --- | --- | --- | --- | --- | --- |")
     lines += [
         f"| {run['run']}, seed {run['seed']} (`{run['folder']}`) | {run['num_tasks']} | {duration(run['wall_s'])} "
-        f"| {duration(run['train_s'])} | {run['num_sessions'] or '-'} | {run['num_cut_short']} "
+        f"| {_rate(run)} | {run['num_sessions'] or '-'} | {run['num_cut_short']} "
         f"| {run['masks_sha256'][:12] or '-'} |"
         for run in runs
     ]
     made = dict.fromkeys(_made(run) for run in runs)
     return [*lines, "", *(f"Made with {words}." for words in made)]
+
+
+def _rate(run: dict[str, Any]) -> str:
+    """Return how many tasks were trained in an hour of training, their tests included."""
+    return f"{3600 * run['num_tasks'] / run['train_wall_s']:,.0f}" if run.get("train_wall_s") else "-"
 
 
 def _made(run: dict[str, Any]) -> str:
