@@ -35,9 +35,10 @@ class Outcome:
 
 def check_targets(targets: Sequence[Target], settings: Sequence[str], data_folder: Path | None) -> None:
     """Raise InputError where a sweep, a setting or a data set is wrong; touches nothing."""
-    for target in targets:
-        for _, _, run in target_folders(target, settings):
-            load_dataset(run.config.benchmark, _data(run.config, data_folder))
+    configs = [run.config for target in targets for _, _, run in target_folders(target, settings)]
+    needed = {(config.benchmark.dataset, config.benchmark.folder): config for config in configs}
+    for config in needed.values():
+        load_dataset(config.benchmark, _data(config, data_folder))
 
 
 def run_target(
