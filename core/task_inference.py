@@ -40,7 +40,7 @@ from core.superposition import (
 
 NUM_BEST = 5
 # From so many separate images on, one unpacking of a mask for all is cheaper than a sum each.
-SHARED_READ_IMAGES = 4
+SHARED_READ_IMAGES = 32
 SHORTLIST_SHARE = 0.1  # of the bytes of a mask that a shortlist reads
 SHORTLIST_TASKS = 32  # candidates that are compared exactly
 
