@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orchestrator.target_figures import points_of
 from orchestrator.target_tables import POINTS, read_tables
@@ -36,13 +37,17 @@ def blocks() -> dict[str, str]:
 def headline_table(points: pa.Table) -> str:
     """Return accuracy and task inference by the number of tasks learned, as a Markdown table."""
     given = points_of(points, "GG", "", "accuracy")
-    columns = [("task given (GG)", given)]
+    whole = points.filter(pc.equal(pc.cast(points["batches"], pa.string()), "all"))
+    columns = [
+        ("task given (GG), all images", points_of(whole, "GG", "", "accuracy")),
+        ("task given (GG)", given),
+    ]
     for objective, way in WAYS:
         columns.append((f"not given (GNu, {objective})", points_of(points, "GNu", way, "accuracy")))
         right = points_of(points, "GNu", way, "task_inference_accuracy")
         columns.append((f"right task ({objective})", right))
     shown = [(head, by_k) for head, by_k in columns if by_k]
-    asked = sorted({k for _, by_k in shown[1:] for k in by_k} or given)
+    asked = sorted({k for _, by_k in shown[1:] for k in by_k})
     lines = [["tasks learned", *(head for head, _ in shown)], ["---"] * (len(shown) + 1)]
     lines += [[f"{k:,}", *(f"{100 * v[k]:.2f} %" if k in v else "-" for _, v in shown)] for k in asked]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
