@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, TypeAdapter, ValidationError
-from yaml import YAMLError
 
 from core.errors import ConfigError
+from orchestrator.config import read_sweep_file
 
 SWEEPS = Path("sweeps")  # of the folder you work in, else of the source tree
 SOURCE = Path(__file__).resolve().parent.parent
@@ -158,10 +156,9 @@ def departures(settings: Sequence[str]) -> list[str]:
 
 def _load(path: Path) -> Target:
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-        values = {**content, "name": path.stem} if isinstance(content, dict) else content
+        values = {**read_sweep_file(path), "name": path.stem}
         target = TypeAdapter(Target).validate_python(values, strict=False)
-    except (OSError, YAMLError, OmegaConfBaseException, ValidationError) as error:
+    except ValidationError as error:
         raise ConfigError(
             f"target file {path} cannot be used: {' '.join(str(error).split())[:300]}"
         ) from error
