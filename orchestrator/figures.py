@@ -68,7 +68,7 @@ def draw_panels(path: AnyPath, panels: Sequence[Panel], *, title: str) -> None:
     figure, axes = new_figure(len(panels))
     for axis, panel in zip(axes, panels, strict=True):
         for i, curve in enumerate(panel.curves):
-            (_draw_curve if panel.has_line else _draw_dots)(axis, curve, i)
+            (draw_curve if panel.has_line else _draw_dots)(axis, curve, i)
         name_axes(axis, panel.x_label, panel.y_label)
         if panel.is_log:
             make_log(axis)
@@ -151,12 +151,17 @@ def _follow_scheme(svg: str) -> str:
     return f"{head}{open_tag}{attributes}{end}{SVG_SCHEME}{body}"
 
 
-def _draw_curve(axis: Any, curve: Curve, number: int) -> None:
+def draw_curve(
+    axis: Any, curve: Curve, number: int, *, has_marks: bool = True, is_wide: bool = False
+) -> None:
+    """Draw the means of a curve, with a band of their range. is_wide: for one that others may lie upon."""
     points = sorted((x, ys) for x, ys in curve.values.items() if len(ys))
     xs, means = [x for x, _ in points], [sum(ys) / len(ys) for _, ys in points]
     colour = COLOURS[number % len(COLOURS)]
     marker = MARKERS[number % len(MARKERS)]
-    axis.plot(xs, means, color=colour, marker=marker, markersize=4, label=curve.name or None)
+    look: Any = {"linewidth": 4, "alpha": 0.6} if is_wide else {}
+    look |= {"marker": marker} if has_marks else {}
+    axis.plot(xs, means, color=colour, markersize=4, label=curve.name or None, **look)
     axis.fill_between(
         xs,
         [min(ys) for _, ys in points],

@@ -1,6 +1,5 @@
 """What stored runs of a target came to: tidy rows for tables and figures, and facts of each run."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from core.errors import RunFolderError
+from core.masks import joint_digest
 from orchestrator.config import config_values, load_sweep
 from orchestrator.report import read_summary
 from orchestrator.run_folder import Run, locate_run, open_run
@@ -120,7 +120,6 @@ def _facts(
     ]
     if not spans and masks:  # made before sessions were noted
         spans = [(min(one.started_s for one in masks), max(finished_s))]
-    digests = "".join(one.digest for one in masks)
     return RunFacts(
         run=name,
         seed=seed,
@@ -133,7 +132,7 @@ def _facts(
         num_cut_short=sum(one.status in (None, "KILLED") for one in sessions),
         num_workers=len({one.worker for one in masks}),
         last_s=max((end for _, end in spans), default=0.0),
-        masks_sha256=hashlib.sha256(digests.encode()).hexdigest() if masks else "",
+        masks_sha256=joint_digest([one.digest for one in masks]) if masks else "",
         config=config_values(run.config),
         provenance={**provenance, "cores": os.cpu_count()},
     )

@@ -9,8 +9,9 @@ import pyarrow as pa
 from orchestrator.figures import (
     COLOURS,
     INK,
-    MARKERS,
     SEQUENTIAL,
+    Curve,
+    draw_curve,
     name_axes,
     new_figure,
     save,
@@ -68,8 +69,9 @@ def draw_accuracy(tables: Tables) -> Any:
         name = " ".join(filter(None, (scenario, WORDS.get(way, way) or "task given")))
         name = f"{run}, {name}" if len(runs) > 1 else name
         own = [row for row in rows if (row["run"], row["scenario"], row["way"]) == (run, scenario, way)]
-        _curve(left, own, "accuracy", name, number, wide=scenario == "GG")
-        _curve(right, own, FOUND, name, number)
+        draw_curve(left, _curve(own, "accuracy", name), number, is_wide=scenario == "GG")
+        if scenario != "GG":
+            draw_curve(right, _curve(own, FOUND, name), number)
     _by_tasks((left, right), rows)
     name_axes(left, "tasks learned, k", "right, %", legend=True)
     name_axes(right, "tasks learned, k", "the right task found, %")
@@ -84,8 +86,9 @@ def draw_runs(tables: Tables) -> Any:
     figure, axes = new_figure(len(ways), PANEL)
     for axis, way in zip(axes, ways, strict=True):
         for number, run in enumerate(runs):
-            own = [row for row in rows if (row["run"], row["way"]) == (run, way)]
-            _curve(axis, own, "accuracy", run, number)
+            own = _curve([row for row in rows if (row["run"], row["way"]) == (run, way)], "accuracy", run)
+            if own.values:
+                draw_curve(axis, own, number)
         axis.set_title(WORDS.get(way, way))
         name_axes(axis, "tasks learned, k", "task and class right (GNu), %", legend=True)
     _by_tasks(axes, rows)
@@ -122,39 +125,23 @@ def draw_recovery(tables: Tables) -> Any:
     figure, (left, right) = new_figure(2, PANEL)
     for number, way in enumerate(sorted({row["way"] for row in rows})):
         own = [row for row in rows if row["way"] == way]
-        steps = sorted({row["step"] for row in own})
         for axis, key in ((left, "share_wrong"), (right, "share_exact")):
-            by_step = [[100 * row[key] for row in own if row["step"] == step] for step in steps]
-            _band(axis, steps, by_step, WORDS.get(way, way), number)
+            by_step: dict[float, list[float]] = {}
+            for row in own:
+                by_step.setdefault(row["step"], []).append(100 * row[key])
+            draw_curve(axis, Curve(name=WORDS.get(way, way), values=by_step), number, has_marks=False)
     name_axes(left, "gradient step", "bits that are wrong, %", legend=True)
     name_axes(right, "gradient step", "masks found exactly, %")
     return figure
 
 
-def _curve(
-    axis: Any, rows: Sequence[Row], metric: str, name: str, number: int, *, wide: bool = False
-) -> None:
-    """Draw the mean over seeds at each k, with their range."""
-    points = sorted({row["k"] for row in rows if row["metric"] == metric})
-    by_k = [[100 * row["value"] for row in rows if row["metric"] == metric and row["k"] == k] for k in points]
-    if points:
-        _band(axis, points, by_k, name, number, marker=MARKERS[number % len(MARKERS)], wide=wide)
-
-
-def _band(
-    axis: Any,
-    xs: Sequence[int],
-    ys: Sequence[Sequence[float]],
-    name: str,
-    number: int,
-    *,
-    marker: str = "",
-    wide: bool = False,
-) -> None:
-    colour = COLOURS[number % len(COLOURS)]
-    look = {"linewidth": 4, "alpha": 0.6} if wide else {"linewidth": 1.6}
-    axis.plot(xs, [np.mean(y) for y in ys], color=colour, marker=marker, markersize=5, label=name, **look)
-    axis.fill_between(xs, [min(y) for y in ys], [max(y) for y in ys], color=colour, alpha=0.15, linewidth=0)
+def _curve(rows: Sequence[Row], metric: str, name: str) -> Curve:
+    """Return a metric of some rows by the number of tasks, in percent."""
+    values: dict[float, list[float]] = {}
+    for row in rows:
+        if row["metric"] == metric:
+            values.setdefault(row["k"], []).append(100 * row["value"])
+    return Curve(name=name, values=values)
 
 
 def _by_tasks(axes: Sequence[Any], rows: Sequence[Row]) -> None:

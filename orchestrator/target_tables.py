@@ -9,6 +9,7 @@ import pyarrow.csv as pa_csv
 
 from core.errors import DamagedFileError
 from orchestrator.measured_points import Point, points_table, target_folders
+from orchestrator.report import test_batches
 from orchestrator.run_folder import Run
 from orchestrator.targets import Target
 from storage.files import commit_bytes, parquet_source
@@ -53,11 +54,9 @@ def _confusions(runs: Sequence[tuple[int, Run]]) -> list[pa.Table]:
         if run.config.benchmark.kind != "rotated":
             continue
         k = evaluation.points(run.config.benchmark.num_tasks)[-1]
-        batches = None if evaluation.batches == "all" else evaluation.batches
-        path = run.layout.confusion(evaluation.way.label, k, batches)
+        path = run.layout.confusion(evaluation.way.label, k, test_batches(run))
         if path.exists():
-            table = read_table(path)
-            found.append(_with(table, seed=seed, k=k))
+            found.append(_with(read_table(path), seed=seed, k=k))
     return found
 
 
@@ -73,8 +72,7 @@ def _steps(runs: Sequence[tuple[int, Run]]) -> list[pa.Table]:
                 continue
             if table["hamming"].null_count:  # the masks are gone
                 continue
-            by_step = _mean_steps(table, bits)
-            found.append(_with(by_step, seed=seed, way=_way(path)))
+            found.append(_with(_mean_steps(table, bits), seed=seed, way=_way(path)))
     return found
 
 

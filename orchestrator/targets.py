@@ -3,15 +3,16 @@
 A target is a file of ``sweeps/targets``. Its sweeps are files of ``sweeps`` with fixed settings.
 """
 
-import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from core.errors import ConfigError
+from core.spec import Spec
 from orchestrator.config import read_sweep_file
 
 SWEEPS = Path("sweeps")  # of the folder you work in, else of the source tree
@@ -20,12 +21,8 @@ FREE_SECTIONS = ("executor", "storage", "tracking", "data_dir")  # which change 
 FREE_KEYS = ("benchmark.num_tasks", "evaluation.batches", "training.cohort_size")  # said in the verdict
 
 
-class _Strict:
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
-
-
 @dataclass(frozen=True, kw_only=True)
-class TargetRun(_Strict):
+class TargetRun(Spec):
     """One sweep of a target, once for each seed.
 
     name: what tables call it. settings: key=value on top of the file. evaluate: further settings, each of
@@ -40,7 +37,7 @@ class TargetRun(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Near(_Strict):
+class Near(Spec):
     """The mean over seeds is within so many points of a number of the paper."""
 
     kind: Literal["near"]
@@ -52,7 +49,7 @@ class Near(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AtLeast(_Strict):
+class AtLeast(Spec):
     """The mean over seeds reaches a share."""
 
     kind: Literal["at_least"]
@@ -63,7 +60,7 @@ class AtLeast(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoDrop(_Strict):
+class NoDrop(Spec):
     """The mean over seeds at ``last`` tasks is at most so many points below that at ``first``."""
 
     kind: Literal["no_drop"]
@@ -75,7 +72,7 @@ class NoDrop(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Above(_Strict):
+class Above(Spec):
     """One run is above another by so many points. than_metric: of the other; None: the same metric."""
 
     kind: Literal["above"]
@@ -91,7 +88,7 @@ Criterion = Annotated[Near | AtLeast | NoDrop | Above, Field(discriminator="kind
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaperNumber(_Strict):
+class PaperNumber(Spec):
     """A number that was published. of: whose it is, such as "the paper's"."""
 
     percent: float
@@ -99,7 +96,7 @@ class PaperNumber(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target(_Strict):
+class Target(Spec):
     """One target. place: where the claim stands. number: None where there is a figure only.
 
     differs: where this differs from the original's protocol. A criterion's ``metric`` is
@@ -116,9 +113,9 @@ class Target(_Strict):
     number: PaperNumber | None = None
 
 
-def load_targets(names: Sequence[str], sweeps: Path | None = None) -> list[Target]:
+def load_targets(names: Sequence[str]) -> list[Target]:
     """Return targets by name, T1 first; all where none is named. Raises ConfigError."""
-    folder = (sweeps or sweeps_folder()) / "targets"
+    folder = sweeps_folder() / "targets"
     known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     unknown = [name for name in names if name.upper() not in known]
     if unknown or not known:
@@ -157,7 +154,7 @@ def departures(settings: Sequence[str]) -> list[str]:
 def _load(path: Path) -> Target:
     try:
         values = {**read_sweep_file(path), "name": path.stem}
-        target = TypeAdapter(Target).validate_python(values, strict=False)
+        target = TypeAdapter(Target).validate_json(json.dumps(values))
     except ValidationError as error:
         raise ConfigError(
             f"target file {path} cannot be used: {' '.join(str(error).split())[:300]}"
@@ -167,8 +164,3 @@ def _load(path: Path) -> Target:
         if not {criterion.run, getattr(criterion, "than", criterion.run)} <= names:
             raise ConfigError(f"target file {path}: a criterion names no run of {', '.join(sorted(names))}")
     return target
-
-
-def criterion_values(criterion: Criterion) -> dict[str, Any]:
-    """Return a criterion as plain values."""
-    return dataclasses.asdict(criterion)

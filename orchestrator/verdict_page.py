@@ -8,7 +8,6 @@ from typing import Any
 
 from orchestrator.display import duration
 from orchestrator.reproduce import Outcome
-from orchestrator.targets import criterion_values
 from storage.files import commit_json, commit_text
 from storage.places import AnyPath
 
@@ -47,7 +46,7 @@ def outcome_values(outcome: Outcome) -> dict[str, Any]:
         "place": target.place,
         "published_percent": target.number.percent if target.number else None,
         "differs": target.differs,
-        "criteria": [criterion_values(one) for one in target.criteria],
+        "criteria": [asdict(one) for one in target.criteria],
         "settings": list(outcome.settings),
         "verdict": outcome.verdict.words,
         "measured": outcome.verdict.figure,
