@@ -1,6 +1,5 @@
 """What stored runs of a target came to: tidy rows for tables and figures, and facts of each run."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -134,7 +133,7 @@ def _facts(
         last_s=max((end for _, end in spans), default=0.0),
         masks_sha256=joint_digest([one.digest for one in masks]) if masks else "",
         config=config_values(run.config),
-        provenance={**provenance, "cores": os.cpu_count()},
+        provenance=provenance,
     )
 
 

@@ -1,5 +1,6 @@
 """Where results come from: versions, git commit, processor, host."""
 
+import os
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
@@ -10,12 +11,16 @@ PACKAGES = ("supsup", "torch", "numpy", "pyarrow", "ray", "mlflow")
 
 
 def provenance() -> dict[str, Any]:
-    """Return versions, git commit of this code (None outside a checkout) and processor."""
+    """Return versions, git commit of this code (None outside a checkout), processor and cores.
+
+    cores: those of the controller's machine that it may use.
+    """
     return {
         "python": platform.python_version(),
         **{name: package_version(name) for name in PACKAGES},
         "git_commit": git_commit(),
         "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
     }
 
 

@@ -117,4 +117,5 @@ def _made(run: dict[str, Any]) -> str:
     known = run["provenance"]
     day = datetime.fromtimestamp(run["last_s"], UTC).date().isoformat()
     versions = ", ".join(f"{name} {known[name]}" for name in VERSIONS if known.get(name))
-    return f"{versions}, on {known.get('processor')}, {known.get('cores')} cores, {day}"
+    cores = f", {known['cores']} cores" if "cores" in known else ""  # not noted by older versions
+    return f"{versions}, on {known.get('processor')}{cores}, {day}"

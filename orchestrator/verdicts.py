@@ -44,22 +44,37 @@ def judge(target: Target, points: Sequence[Point], departures: Sequence[str] = (
     else:
         away = abs(100 * mean(values_at(points, first.run, first.metric, _k(first))) - target.number.percent)
         words = f"within {away:.2f} points of {target.number.of} {target.number.percent} %"
-    if departures and points:
-        words += f" (with {', '.join(departures)})"
+    less = [*departures, *_missing_seeds(target, points)]
+    if less and points:
+        words += f" (with {', '.join(less)})"
     return Verdict(words=words, figure=figure, judged=judged)
+
+
+def _missing_seeds(target: Target, points: Sequence[Point]) -> list[str]:
+    """Say where a criterion has values of some of its run's seeds only."""
+    num_seeds = {run.name: len(run.seeds) for run in target.runs}
+    found = {place: len(values_at(points, *place)) for one in target.criteria for place in _places(one)}
+    few = {place[0]: number for place, number in found.items() if 0 < number < num_seeds[place[0]]}
+    return [f"{number} of {num_seeds[run]} seeds of {run}" for run, number in few.items()]
 
 
 def _k(criterion: Criterion) -> int:
     return criterion.last if isinstance(criterion, NoDrop) else criterion.k
 
 
-def _judge(criterion: Criterion, points: Sequence[Point]) -> Judged:
-    what = f"{criterion.run}: {criterion.metric}"
+def _places(criterion: Criterion) -> list[tuple[str, str, int]]:
+    """Return the (run, metric, k) that a criterion compares, in order."""
     at = [(criterion.run, criterion.metric, _k(criterion))]
     if isinstance(criterion, NoDrop):
         at.insert(0, (criterion.run, criterion.metric, criterion.first))
     if isinstance(criterion, Above):
         at.append((criterion.than, criterion.than_metric or criterion.metric, criterion.k))
+    return at
+
+
+def _judge(criterion: Criterion, points: Sequence[Point]) -> Judged:
+    what = f"{criterion.run}: {criterion.metric}"
+    at = _places(criterion)
     found = [values_at(points, *place) for place in at]
     for place, values in zip(at, found, strict=True):
         if not values:

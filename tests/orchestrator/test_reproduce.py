@@ -35,9 +35,8 @@ def point(value: float, k: int = 5, **changes) -> Point:
 def target(*criteria, number: float | None = None) -> Target:
     paper = None if number is None else PaperNumber(percent=number, of="the paper's")
     words = dict.fromkeys(("title", "claim", "place", "differs"), "words")
-    return Target(
-        name="T0", runs=(TargetRun(name="ours", sweep="a"),), criteria=criteria, number=paper, **words
-    )
+    runs = (TargetRun(name="ours", sweep="a"), TargetRun(name="theirs", sweep="a"))
+    return Target(name="T0", runs=runs, criteria=criteria, number=paper, **words)
 
 
 def near(percent: float = 92.4) -> Near:
@@ -71,6 +70,15 @@ def test_what_was_not_measured_is_not_judged():
 def test_less_than_the_target_is_said_in_the_verdict():
     verdict = judge(target(near(), number=92.4), [point(0.924)], ["benchmark.num_tasks=50"])
     assert verdict.words.endswith("(with benchmark.num_tasks=50)")
+
+
+def test_seeds_that_are_missing_are_said_in_the_verdict():
+    asked = target(near(), number=92.4)
+    asked = replace(asked, runs=(replace(asked.runs[0], seeds=(0, 1, 2)),))
+    two, third = [point(0.925), point(0.929, seed=1)], point(0.924, seed=2)
+    assert judge(asked, two).words.endswith("(with 2 of 3 seeds of ours)")
+    assert judge(asked, [*two, replace(third, metric="loss")]).words.endswith("(with 2 of 3 seeds of ours)")
+    assert "seeds" not in judge(asked, [*two, third]).words
 
 
 @pytest.mark.parametrize(("late", "holds"), [(0.921, True), (0.919, False), (0.95, True)])

@@ -95,6 +95,7 @@ def test_provenance_names_versions_and_processor():
     assert found["torch"]
     assert found["ray"]
     assert found["processor"]
+    assert found["cores"] >= 1
     commit = git_commit()
     assert commit is None or len(commit.removesuffix("+changes")) == 40
 
