@@ -15,6 +15,7 @@ class HopfieldSpec(Spec):
 
     rule: of storing. adapt_on: ``disjoint`` adapts on every other test image and scores the
         rest; ``same`` adapts on the images that are scored, as the original code does.
+    order: of the images that adapt: the data file's, or ``shuffled``, as in the original code.
     steps: gradient steps T, over the images to adapt on again and again; ``one_pass`` over them,
         as in the original code. batch_size: images a step.
     gamma: weight of the energy beside the entropy. lr, momentum, weight_decay: of SGD on the
@@ -23,6 +24,7 @@ class HopfieldSpec(Spec):
 
     rule: HopfieldRule = "storkey"
     adapt_on: Literal["disjoint", "same"] = "disjoint"
+    order: Literal["file", "shuffled"] = "file"
     steps: int | Literal["one_pass"] = 30
     batch_size: int = 64
     gamma: float = 1.5e-3
@@ -46,6 +48,7 @@ class HopfieldSpec(Spec):
         Those that few people change are summed up at its end, where they are not the defaults.
         """
         rare = (self.batch_size, self.gamma, self.lr, self.momentum, self.weight_decay)
-        usual = tuple(f.default for f in fields(self) if f.name not in ("rule", "adapt_on", "steps"))
+        usual = tuple(f.default for f in fields(self) if f.name not in ("rule", "adapt_on", "order", "steps"))
         suffix = "" if rare == usual else f"-{hashlib.sha256(repr(rare).encode()).hexdigest()[:6]}"
-        return f"hopfield-{self.rule}-{self.adapt_on}-{self.steps}{suffix}"
+        order = "" if self.order == "file" else f"-{self.order}"
+        return f"hopfield-{self.rule}-{self.adapt_on}-{self.steps}{order}{suffix}"

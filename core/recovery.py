@@ -20,6 +20,7 @@ from core.hopfield_specs import HopfieldSpec
 from core.objectives import entropy
 from core.optimizers import Optimizer
 from core.output_masks import forward_masked
+from core.seeding import stream
 from core.training_specs import OptimizerSpec
 
 
@@ -86,9 +87,14 @@ def recover(
 def split_images(spec: HopfieldSpec, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the images to adapt on and those to score, int64 [N].
 
-    Every other image: the order of a test set may mean something (MNIST's first half is cleaner).
+    Every other image: the order of a test set may mean something (MNIST's first images are harder).
     """
     return (rows, rows) if spec.adapt_on == "same" else (rows[::2], rows[1::2])
+
+
+def adapting_order(spec: HopfieldSpec, rows: NDArray[np.int64], *, seed: int, task: int) -> NDArray[np.int64]:
+    """Return the images to adapt on, int64 [N], in the order in which batches take them."""
+    return rows if spec.order == "file" else stream(seed, "recovery", task).permutation(rows)
 
 
 def _cycle(spec: HopfieldSpec, x_NI: Tensor) -> list[Tensor]:

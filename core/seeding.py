@@ -23,6 +23,7 @@ Purpose = Literal[
     "validation",
     "augmentation",
     "baseline",
+    "recovery",
 ]
 
 

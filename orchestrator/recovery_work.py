@@ -16,7 +16,7 @@ from core.hopfield import HopfieldMemory, Pattern
 from core.inputs import Pixels
 from core.masks import unpack
 from core.output_masks import correct_with_masks, task_images
-from core.recovery import Recovery, recover, split_images
+from core.recovery import Recovery, adapting_order, recover, split_images
 from core.specs import TEST_BATCH_SIZE
 from orchestrator.inference_tables import place
 from orchestrator.jobs import RecoveryQuestion, WorkerSetup
@@ -45,6 +45,7 @@ def recover_task(
     true_mask = _true_mask(store, task)
     view = task_view(setup.spec.benchmark, dataset, task, seed=setup.spec.seed)
     adapted, scored = split_images(question.hopfield, np.arange(len(view.test_rows)))
+    adapted = adapting_order(question.hopfield, adapted, seed=setup.spec.seed, task=task)
     x_NI, _ = task_images(setup.spec, task, dataset, pixels, view.test_rows[adapted])
     recovery = recover(question.hopfield, memory, x_NI, base, true_mask)
 

@@ -29,7 +29,8 @@ WORDS = {
     "one_shot-H-1": "one-shot H, one image",
     "binary-H-128": "binary H, 128 images",
     "hopfield-storkey-disjoint-30": "other images adapt, 30 steps",
-    "hopfield-storkey-same-one_pass": "the images that are scored adapt (original)",
+    "hopfield-storkey-same-one_pass": "the images that are scored adapt",
+    "hopfield-storkey-same-one_pass-shuffled": "the same, shuffled (original)",
 }
 Row = dict[str, Any]
 

@@ -14,7 +14,7 @@ from core.hopfield_specs import HopfieldSpec
 from core.inputs import to_device
 from core.networks import base_weights, layers, mask_layers
 from core.output_masks import correct_outputs, forward_masked, task_images, train_outputs
-from core.recovery import recover, split_images
+from core.recovery import adapting_order, recover, split_images
 from core.specs import NetworkSpec, RunSpec
 from core.training_specs import OptimizerSpec, TrainingSpec
 
@@ -157,6 +157,17 @@ def test_images_to_adapt_on_and_to_score_are_disjoint_unless_asked_otherwise():
     assert list(adapted) == list(scored) == list(rows)
 
 
+def test_the_images_that_adapt_are_shuffled_where_asked_and_each_task_has_its_own_order():
+    rows = np.arange(0, 200, 2)
+    shuffled = HopfieldSpec(order="shuffled")
+    first = adapting_order(shuffled, rows, seed=0, task=0)
+    assert sorted(first) == list(rows)
+    assert list(first) != list(rows)
+    assert list(adapting_order(shuffled, rows, seed=0, task=0)) == list(first)
+    assert list(adapting_order(shuffled, rows, seed=0, task=1)) != list(first)
+    assert list(adapting_order(HopfieldSpec(), rows, seed=0, task=0)) == list(rows)
+
+
 def test_one_pass_takes_each_image_once(trained):
     hopfield = HopfieldSpec(batch_size=16, adapt_on="same", steps="one_pass")
     found = recover_all(trained, digits_spec(), hopfield)[0]
@@ -170,6 +181,7 @@ def test_settings_that_differ_have_labels_that_differ():
         HopfieldSpec(rule="hebbian"),
         HopfieldSpec(adapt_on="same"),
         HopfieldSpec(steps=20),
+        HopfieldSpec(order="shuffled"),
         HopfieldSpec(gamma=1e-2),
         HopfieldSpec(lr=100.0),
     ]

@@ -95,12 +95,16 @@ def test_without_masks_and_without_a_memory_the_user_is_told(run, capsys):
     assert "has no mask of task 0" in capsys.readouterr().err
 
 
-def test_the_papers_protocol_has_its_own_label_and_table(run):
+def test_the_papers_protocol_has_labels_and_tables_of_its_own_and_the_order_adapts_otherwise(run):
     settings = ["evaluation.hopfield.adapt_on=same", "evaluation.hopfield.steps=one_pass"]
     assert supsup("evaluate", run.layout.root, *settings) == 0
-    labels = list(measured(run)["GNs"])
-    assert len(labels) == 2
-    assert any("same-one_pass" in label for label in labels)
+    assert supsup("evaluate", run.layout.root, *settings, "evaluation.hopfield.order=shuffled") == 0
+    found = measured(run)["GNs"]
+    file_order = next(label for label in found if "same-one_pass" in label and "shuffled" not in label)
+    shuffled = file_order.replace("one_pass", "one_pass-shuffled")
+    assert len(found) == 3
+    assert found[shuffled]["5"]["accuracy"] != found[file_order]["5"]["accuracy"]
+    assert found[shuffled]["5"]["given_accuracy"] == found[file_order]["5"]["given_accuracy"]
 
 
 def test_the_other_rule_has_its_own_memory(run):
