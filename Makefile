@@ -24,7 +24,7 @@ demo: $(READY)
 
 # Two at once: what starts clusters and mostly waits for them, and all the rest.
 CLUSTER_TESTS := tests/browser tests/cluster \
-  $(addprefix tests/integration/test_,crash.py evaluate.py object_store.py streams.py) \
+  $(addprefix tests/integration/test_,crash.py object_store.py streams.py) \
   $(addprefix tests/orchestrator/test_,executors.py preflight.py ray_auth.py search.py)
 
 test: $(READY)
