@@ -4,12 +4,15 @@ supsup reproduce --read --out docs/results     # from the folder that holds runs
 python docs/publish.py                         # only fills what stands between <!-- name --> marks
 """
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orchestrator.display import duration
 from orchestrator.target_figures import points_of
 from orchestrator.target_tables import POINTS, read_tables
 from orchestrator.verdict_page import read_outcomes, verdict_table
@@ -29,8 +32,30 @@ def blocks() -> dict[str, str]:
     return {
         "verdicts": verdict_table(values),
         "differs": "\n".join(differs),
+        "soak": soak_table(json.loads((RESULTS / "soak.json").read_text())),
         **{name: headline_table(read_tables(RESULTS, target)[POINTS]) for name, target in TABLES.items()},
     }
+
+
+def soak_table(record: dict[str, Any]) -> str:
+    """Return what tests/soak recorded, as a Markdown table."""
+    kills, tasks = record["kills"], record["tasks"]
+    ended = ", ".join(f"exit code {code}: {times} times" for code, times in record["ended_by_itself"].items())
+    rows = {
+        "kills": ", ".join(
+            [str(sum(kills.values())), *(f"{kind} {num}" for kind, num in sorted(kills.items()))]
+        ),
+        "masks lost": f"{record['masks_lost']} of {tasks}",
+        "digests different": f"{record['digests_different']} of {tasks}",
+        "hung": record["hung"],
+        "temporary files left": record["temporaries_left"],
+        "faults in MLflow": len(record["mlflow_faults"]),
+        "ended by itself, and went on with the same command": ended or "never",
+        "time": duration(record["killed_s"]),
+        "time undisturbed, inline": duration(record["undisturbed_s"]),
+    }
+    lines = ["| what | seen |", "| --- | --- |", *(f"| {what} | {seen} |" for what, seen in rows.items())]
+    return "\n".join(lines)
 
 
 def headline_table(points: pa.Table) -> str:

@@ -9,6 +9,7 @@ import typer
 from orchestrator.cli_support import Plain, Quiet, consoles, data_folder
 
 if TYPE_CHECKING:
+    from orchestrator.measured_points import TargetFolders
     from orchestrator.reproduce import Outcome
     from orchestrator.targets import Target
     from storage.places import AnyPath
@@ -30,7 +31,8 @@ def reproduce(
 ) -> None:
     """Measure the paper's numbers: run or resume each target's sweeps, then a verdict each."""
     from orchestrator.display import make_display
-    from orchestrator.reproduce import check_targets, read_outcome, run_target
+    from orchestrator.measured_points import target_folders
+    from orchestrator.reproduce import check_targets, read_outcome, reproduce_folder, run_target
     from orchestrator.targets import check_settings, load_targets
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -44,28 +46,28 @@ def reproduce(
     if not only_read:
         check_targets(chosen, settings, data_folder(None))
     for target in chosen:
+        folders = target_folders(target, settings)
         if not only_read:
             display.message(f"{target.name}: {target.title}")
-            failures += len(run_target(target, settings, data_folder(None), display))
-        outcome = read_outcome(target, settings)
-        folder = _write(target, settings, outcome, out)
+            failures += len(run_target(folders, settings, data_folder(None), display))
+        outcome = read_outcome(target, settings, folders)
+        folder = out or reproduce_folder(folders)
+        _write(folder, outcome, folders)
         console.print(f"{target.name}: {outcome.verdict.words}", highlight=False, soft_wrap=True)
     console.print(_write_page(folder, chosen), highlight=False, soft_wrap=True)
     raise typer.Exit(1 if failures else 0)
 
 
-def _write(target: "Target", settings: list[str], outcome: "Outcome", out: Path | None) -> "AnyPath":
-    """Write verdict, tables and figures of one target; return the folder."""
-    from orchestrator.reproduce import reproduce_folder
+def _write(folder: "AnyPath", outcome: "Outcome", folders: "TargetFolders") -> None:
+    """Write verdict, tables and figures of one target."""
     from orchestrator.target_figures import draw_target
     from orchestrator.target_tables import read_tables, target_tables, write_tables
     from orchestrator.verdict_page import write_outcome
 
-    folder = out or reproduce_folder(target, settings)
+    name = outcome.target.name
     write_outcome(folder, outcome)
-    write_tables(folder, target.name, target_tables(target, settings, outcome.points))
-    draw_target(folder, target.name, read_tables(folder, target.name))
-    return folder
+    write_tables(folder, name, target_tables(folders, outcome.points))
+    draw_target(folder, name, read_tables(folder, name))
 
 
 def _write_page(folder: "AnyPath", chosen: list["Target"]) -> str:

@@ -18,6 +18,7 @@ from orchestrator.targets import Target, TargetRun, sweeps_folder
 from storage.mask_facts import MaskFacts, mask_facts
 
 GIVEN = "GG"
+TargetFolders = Sequence[tuple[TargetRun, int, Run]]  # run of the target, seed, its run folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,11 @@ class RunFacts:
     provenance: dict[str, Any]
 
 
-def target_folders(target: Target, settings: Sequence[str]) -> list[tuple[TargetRun, int, Run]]:
-    """Return (run of the target, seed, its run folder) in order; touches nothing. Raises ConfigError."""
+def target_folders(target: Target, settings: Sequence[str]) -> TargetFolders:
+    """Return the run folders of a target in order; touches nothing. Raises ConfigError.
+
+    Draws the base weights of each, so it is asked once and passed on.
+    """
     folder = sweeps_folder()
     return [
         (one, seed, locate_run(load_sweep(folder / one.sweep, [*one.settings, f"seed={seed}", *settings])))
@@ -73,10 +77,10 @@ def target_folders(target: Target, settings: Sequence[str]) -> list[tuple[Target
     ]
 
 
-def measured(target: Target, settings: Sequence[str]) -> tuple[list[RunFacts], list[Point]]:
+def measured(folders: TargetFolders) -> tuple[list[RunFacts], list[Point]]:
     """Read what is stored of a target; runs that are not there are left out."""
     facts, points = [], []
-    for one, seed, located in target_folders(target, settings):
+    for one, seed, located in folders:
         try:
             run, record = open_run(located.layout.root)
         except RunFolderError:

@@ -9,7 +9,7 @@ from orchestrator.config import SweepConfig, change_settings
 from orchestrator.controller import Failure
 from orchestrator.display import Display
 from orchestrator.evaluate import SECTIONS, evaluate_run
-from orchestrator.measured_points import Point, RunFacts, measured, target_folders
+from orchestrator.measured_points import Point, RunFacts, TargetFolders, measured, target_folders
 from orchestrator.run_folder import Run
 from orchestrator.search_points import Point as SearchPoint
 from orchestrator.search_points import stored_metrics
@@ -42,11 +42,11 @@ def check_targets(targets: Sequence[Target], settings: Sequence[str], data_folde
 
 
 def run_target(
-    target: Target, settings: Sequence[str], data_folder: Path | None, display: Display
+    folders: TargetFolders, settings: Sequence[str], data_folder: Path | None, display: Display
 ) -> list[Failure]:
     """Run what is missing of a target, every seed and every evaluation; return what failed."""
     failures: list[Failure] = []
-    for one, _, run in target_folders(target, settings):
+    for one, _, run in folders:
         folder = _data(run.config, data_folder)
         if _is_there(run) and not verify_masks(run.store).problems:
             display.message(f"{run.name}: all there")
@@ -56,9 +56,9 @@ def run_target(
     return failures
 
 
-def read_outcome(target: Target, settings: Sequence[str]) -> Outcome:
+def read_outcome(target: Target, settings: Sequence[str], folders: TargetFolders) -> Outcome:
     """Judge a target by what is stored; runs nothing."""
-    facts, points = measured(target, settings)
+    facts, points = measured(folders)
     return Outcome(
         target=target,
         settings=tuple(settings),
@@ -68,9 +68,9 @@ def read_outcome(target: Target, settings: Sequence[str]) -> Outcome:
     )
 
 
-def reproduce_folder(target: Target, settings: Sequence[str]) -> AnyPath:
+def reproduce_folder(folders: TargetFolders) -> AnyPath:
     """Return where the verdicts of a target go by default."""
-    return target_folders(target, settings)[0][2].layout.root.parent / FOLDER
+    return folders[0][2].layout.root.parent / FOLDER
 
 
 def _evaluate_more(

@@ -70,9 +70,9 @@ def draw_accuracy(tables: Tables) -> Any:
         name = " ".join(filter(None, (scenario, WORDS.get(way, way) or "task given")))
         name = f"{run}, {name}" if len(runs) > 1 else name
         own = [row for row in rows if (row["run"], row["scenario"], row["way"]) == (run, scenario, way)]
-        draw_curve(left, _curve(own, "accuracy", name), number, is_wide=scenario == "GG")
+        draw_curve(left, _by_tasks_learned(own, "accuracy", name), number, is_wide=scenario == "GG")
         if scenario != "GG":
-            draw_curve(right, _curve(own, FOUND, name), number)
+            draw_curve(right, _by_tasks_learned(own, FOUND, name), number)
     _by_tasks((left, right), rows)
     name_axes(left, "tasks learned, k", "right, %", legend=True)
     name_axes(right, "tasks learned, k", "the right task found, %")
@@ -87,9 +87,10 @@ def draw_runs(tables: Tables) -> Any:
     figure, axes = new_figure(len(ways), PANEL)
     for axis, way in zip(axes, ways, strict=True):
         for number, run in enumerate(runs):
-            own = _curve([row for row in rows if (row["run"], row["way"]) == (run, way)], "accuracy", run)
-            if own.values:
-                draw_curve(axis, own, number)
+            own = [row for row in rows if (row["run"], row["way"]) == (run, way)]
+            curve = _by_tasks_learned(own, "accuracy", run)
+            if curve.values:
+                draw_curve(axis, curve, number)
         axis.set_title(WORDS.get(way, way))
         name_axes(axis, "tasks learned, k", "task and class right (GNu), %", legend=True)
     _by_tasks(axes, rows)
@@ -127,22 +128,30 @@ def draw_recovery(tables: Tables) -> Any:
     for number, way in enumerate(sorted({row["way"] for row in rows})):
         own = [row for row in rows if row["way"] == way]
         for axis, key in ((left, "share_wrong"), (right, "share_exact")):
-            by_step: dict[float, list[float]] = {}
-            for row in own:
-                by_step.setdefault(row["step"], []).append(100 * row[key])
-            draw_curve(axis, Curve(name=WORDS.get(way, way), values=by_step), number, has_marks=False)
+            draw_curve(axis, _curve(own, "step", key, WORDS.get(way, way)), number, has_marks=False)
     name_axes(left, "gradient step", "bits that are wrong, %", legend=True)
     name_axes(right, "gradient step", "masks found exactly, %")
     return figure
 
 
-def _curve(rows: Sequence[Row], metric: str, name: str) -> Curve:
-    """Return a metric of some rows by the number of tasks, in percent."""
-    values: dict[float, list[float]] = {}
+def _by_tasks_learned(rows: Sequence[Row], metric: str, name: str) -> Curve:
+    """Return a metric by the number of tasks learned, in percent."""
+    return _curve([row for row in rows if row["metric"] == metric], "k", "value", name)
+
+
+def _curve(rows: Sequence[Row], x: str, y: str, name: str) -> Curve:
+    """Return the share ``y`` by ``x``, in percent."""
+    return Curve(
+        name=name, values={at: [100 * v for v in values] for at, values in _grouped(rows, x, y).items()}
+    )
+
+
+def _grouped(rows: Sequence[Row], x: str, y: str) -> dict[int, list[float]]:
+    """Return the values ``y`` of the rows at each ``x``."""
+    found: dict[int, list[float]] = {}
     for row in rows:
-        if row["metric"] == metric:
-            values.setdefault(row["k"], []).append(100 * row["value"])
-    return Curve(name=name, values=values)
+        found.setdefault(row[x], []).append(row[y])
+    return found
 
 
 def _by_tasks(axes: Sequence[Any], rows: Sequence[Row]) -> None:
@@ -166,8 +175,9 @@ def _few_batches(rows: Sequence[Row]) -> list[Row]:
 
 def points_of(table: pa.Table, scenario: str, way: str, metric: str) -> dict[int, float]:
     """Return k -> mean over seeds of a metric, on the test batches that task inference used."""
-    found: dict[int, list[float]] = {}
-    for row in _few_batches(table.to_pylist()):
-        if (row["scenario"], row["way"] or "", row["metric"]) == (scenario, way, metric):
-            found.setdefault(row["k"], []).append(row["value"])
-    return {k: float(np.mean(values)) for k, values in sorted(found.items())}
+    rows = [
+        row
+        for row in _few_batches(table.to_pylist())
+        if (row["scenario"], row["way"] or "", row["metric"]) == (scenario, way, metric)
+    ]
+    return {k: float(np.mean(values)) for k, values in sorted(_grouped(rows, "k", "value").items())}

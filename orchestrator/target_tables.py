@@ -8,10 +8,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from core.errors import DamagedFileError
-from orchestrator.measured_points import Point, points_table, target_folders
+from orchestrator.measured_points import Point, TargetFolders, points_table
 from orchestrator.report import test_batches
 from orchestrator.run_folder import Run
-from orchestrator.targets import Target
 from storage.files import commit_bytes, parquet_source
 from storage.places import AnyPath, listed
 from storage.tables import read_evaluation, read_table
@@ -20,10 +19,10 @@ Tables = Mapping[str, pa.Table]
 POINTS, CONFUSION, STEPS = "points", "confusion", "steps"
 
 
-def target_tables(target: Target, settings: Sequence[str], points: Sequence[Point]) -> dict[str, pa.Table]:
+def target_tables(folders: TargetFolders, points: Sequence[Point]) -> dict[str, pa.Table]:
     """Return the tables by name: points; confusion at the largest k; steps of recoveries."""
     tables = {POINTS: points_table(points)} if points else {}
-    found = [(seed, run) for _, seed, run in target_folders(target, settings) if run.layout.run_file.exists()]
+    found = [(seed, run) for _, seed, run in folders if run.layout.run_file.exists()]
     for name, rows in ((CONFUSION, _confusions(found)), (STEPS, _steps(found))):
         if rows:
             tables[name] = pa.concat_tables(rows)
