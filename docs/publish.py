@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestrator.display import duration
-from orchestrator.target_figures import points_of
-from orchestrator.target_tables import POINTS, read_tables
-from orchestrator.verdict_page import read_outcomes, verdict_table
+from orchestrator.execution.progress import duration
+from orchestrator.reproduce.figures import points_of
+from orchestrator.reproduce.page import read_outcomes, verdict_table
+from orchestrator.reproduce.tables import POINTS, read_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"

@@ -5,26 +5,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from core.benchmarks import task_view
-from core.datasets import load_dataset
+from core.data.benchmarks import task_view
+from core.data.datasets import load_dataset
 from core.errors import RunFolderError
-from core.specs import InferenceSpec
-from orchestrator.baseline_phase import measure_baseline
-from orchestrator.config import change_settings
-from orchestrator.controller import Failure
-from orchestrator.display import Display
-from orchestrator.inference_tables import (
-    inferred_tasks,
-    is_answered,
-    merge_parts,
-    question_metrics,
-    stored_table,
-)
-from orchestrator.jobs import Question
-from orchestrator.phases import Phases, working
-from orchestrator.plan import join_plans, plan_jobs
-from orchestrator.recovery import evaluate_recovery, has_memory
-from orchestrator.report import (
+from core.specs.run import InferenceSpec
+from orchestrator.cluster.resources import find_resources
+from orchestrator.config.sweep import change_settings
+from orchestrator.execution.controller import Failure
+from orchestrator.execution.jobs import Question
+from orchestrator.execution.plan import join_plans, plan_jobs
+from orchestrator.execution.progress import Display
+from orchestrator.report.build import draw_or_say
+from orchestrator.report.stream_figures import draw_stream
+from orchestrator.runs.lock import locked
+from orchestrator.runs.results import (
     Measured,
     scenario_key,
     stored_counts,
@@ -32,14 +26,20 @@ from orchestrator.report import (
     write_evaluations,
     write_report,
 )
-from orchestrator.resources import find_resources
-from orchestrator.run_folder import Run, check_dataset, clean_temporaries, open_run
-from orchestrator.run_lock import locked
-from orchestrator.run_report import draw_or_say
-from orchestrator.stream_figures import draw_stream
-from orchestrator.stream_log import finished_log, score_rows
+from orchestrator.runs.run import Run, check_dataset, clean_temporaries, open_run
+from orchestrator.session import Phases, working
+from orchestrator.stages.baseline import measure_baseline
+from orchestrator.stages.inferred import (
+    inferred_tasks,
+    is_answered,
+    merge_parts,
+    question_metrics,
+    stored_table,
+)
+from orchestrator.stages.recovered import evaluate_recovery, has_memory
+from orchestrator.stages.stream_log import finished_log, score_rows
 from storage.bank_file import bank_path, make_bank, num_leading
-from storage.places import AnyPath
+from storage.locations import AnyPath
 
 INFERENCE_BLOCK_TASKS = 8  # tasks of one job: seconds at 2500 tasks, so a crash loses little
 SECTIONS = ("evaluation", "executor", "tracking", "data_dir")  # what `supsup evaluate` may change

@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from core.benchmarks import TaskView, input_gather, task_view
-from core.datasets import Dataset, load_dataset, normalisation
+from core.data.benchmarks import TaskView, input_gather, task_view
+from core.data.datasets import Dataset, load_dataset, normalisation
+from core.data.image_folder import decode_test
 from core.errors import RunFolderError
-from core.image_files import decode_test
-from core.masks import unpack
-from core.networks import draw_weights
-from core.norm_statistics import statistics_slices
+from core.masks.bits import unpack
+from core.networks.base import draw_weights
+from core.networks.norm_statistics import statistics_slices
 from orchestrator.images import write_png
-from orchestrator.run_folder import Run
-from orchestrator.stream_log import finished_log, score_rows
+from orchestrator.runs.run import Run
+from orchestrator.stages.stream_log import finished_log, score_rows
 from storage.files import commit
 from storage.mask_store import TaskMask
 

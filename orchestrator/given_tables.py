@@ -5,8 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from core.evaluation_batches import batch_sizes
-from core.specs import TEST_BATCH_SIZE
+from core.data.test_rows import batch_sizes
+from core.specs.run import TEST_BATCH_SIZE
 
 Counts = Mapping[int, Sequence[int]]  # task -> correct images of each of its test batches
 

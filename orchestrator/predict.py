@@ -16,28 +16,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from core.datasets import normalisation
+from core.batches.inputs import pixel_scale
+from core.data.datasets import normalisation
 from core.errors import InferenceError
-from core.inputs import pixel_scale
-from core.masks import packed_num_bytes
-from core.module_inference import ModulePasses
-from core.networks import draw_weights
-from core.specs import InferenceSpec
-from core.superposition import Bank, MaskBank
-from core.task_inference import TaskSearch, infer_tasks, search_first
-from orchestrator.config import change_settings
+from core.inference.modules import ModulePasses
+from core.inference.search import TaskSearch, infer_tasks, search_first
+from core.inference.superposition import Bank, MaskBank
+from core.masks.bits import packed_num_bytes
+from core.networks.base import draw_weights
+from core.specs.run import InferenceSpec
+from orchestrator.config.sweep import change_settings
 from orchestrator.images import flat_images
-from orchestrator.module_work import built_network, make_passes
-from orchestrator.run_folder import Run, open_run
+from orchestrator.runs.run import Run, open_run
+from orchestrator.worker.modules import built_network, make_passes
 from storage.bank_file import ensure_bank, map_bank
-from storage.places import AnyPath, to_place
+from storage.locations import AnyPath, to_place
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """One task and what its mask says. label: the class. confidence: softmax of its output, 0 to 1.
 
-    value: what tasks are ranked by, lower is better (``core.task_inference.Ranking``).
+    value: what tasks are ranked by, lower is better (``core.inference.search.Ranking``).
     """
 
     task: int
@@ -136,7 +136,7 @@ def sharded_predictor(
     run: Run, num_shards: int, k: int | None, inference: Mapping[str, str]
 ) -> Iterator[Predictor]:
     """Give the same predictor over ``num_shards`` Ray actors, which end with the context."""
-    from orchestrator.ray_bank import ray_bank  # imports ray: only where it is asked for
+    from orchestrator.cluster.bank import ray_bank  # imports ray: only where it is asked for
 
     _check_network(run)
     with ray_bank(run, base_tensors(run), num_shards, run.config.executor.address) as bank:

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.errors import RunFolderError, first_line
-from core.task_stream import num_decisions
-from orchestrator.failures import read_failures, reason
-from orchestrator.run_folder import Run, open_run
-from orchestrator.run_lock import is_locked, lock_holder
-from orchestrator.stream_log import num_expected_masks
+from core.stream.schedule import num_decisions
+from orchestrator.runs.failures import read_failures, reason
+from orchestrator.runs.lock import is_locked, lock_holder
+from orchestrator.runs.run import Run, open_run
+from orchestrator.stages.stream_log import num_expected_masks
 from storage.baseline_state import num_learned
 from storage.layout import RunLayout
-from storage.mask_facts import MaskFacts, mask_facts
-from storage.places import AnyPath, listed, to_place
+from storage.locations import AnyPath, listed, to_place
+from storage.mask_info import MaskFacts, mask_facts
 from storage.stream_state import read_position
 
 RATE_WINDOW_S = 600.0

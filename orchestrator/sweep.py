@@ -4,24 +4,24 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.datasets import load_dataset
-from orchestrator.baseline_phase import train_baseline
-from orchestrator.config import SweepConfig
-from orchestrator.controller import Failure
-from orchestrator.display import Display
+from core.data.datasets import load_dataset
+from orchestrator.cluster.preflight import check_nodes
+from orchestrator.cluster.resources import find_resources
+from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import evaluate
-from orchestrator.failures import read_failures, write_failures
-from orchestrator.phases import Phases, working
-from orchestrator.plan import plan_jobs
-from orchestrator.preflight import check_nodes
-from orchestrator.report import Measured, write_report
-from orchestrator.resources import find_resources
-from orchestrator.run_folder import Resources, Run, clean_temporaries, ensure_record, locate_run
-from orchestrator.run_lock import locked
-from orchestrator.run_report import draw_or_say
-from orchestrator.stream_phase import train_stream
-from storage.mask_facts import MaskFacts, mask_facts
-from storage.places import remove_tree
+from orchestrator.execution.controller import Failure
+from orchestrator.execution.plan import plan_jobs
+from orchestrator.execution.progress import Display
+from orchestrator.report.build import draw_or_say
+from orchestrator.runs.failures import read_failures, write_failures
+from orchestrator.runs.lock import locked
+from orchestrator.runs.results import Measured, write_report
+from orchestrator.runs.run import Resources, Run, clean_temporaries, ensure_record, locate_run
+from orchestrator.session import Phases, working
+from orchestrator.stages.baseline import train_baseline
+from orchestrator.stages.stream import train_stream
+from storage.locations import remove_tree
+from storage.mask_info import MaskFacts, mask_facts
 from storage.verify import Verdict, quarantine, verify_masks
 
 

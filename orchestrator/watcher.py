@@ -6,9 +6,9 @@ import traceback
 from dataclasses import dataclass, field
 
 from core.errors import first_line
-from orchestrator.display import Display
-from orchestrator.jobs import Job, JobResult
-from orchestrator.tracking import Tracker
+from orchestrator.execution.jobs import Job, JobResult
+from orchestrator.execution.progress import Display
+from orchestrator.tracking.tracker import Tracker
 from storage.files import commit_text
 from storage.layout import RunLayout
 

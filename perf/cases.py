@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from core.benchmark_specs import BenchmarkSpec
-from core.datasets import Dataset, load_dataset
-from core.networks import Layer, base_weights, layers
-from core.specs import NetworkSpec, RunSpec
-from core.training_specs import OptimizerSpec, TrainingSpec
+from core.data.datasets import Dataset, load_dataset
+from core.networks.base import Layer, base_weights, layers
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.run import NetworkSpec, RunSpec
+from core.specs.training import OptimizerSpec, TrainingSpec
 
 NUM_PIXELS = 784
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from cases import Row, base_on, network_layers, paper_spec
 
-from core.memory import cohort_peak_bytes
-from core.networks import network_digest
+from core.networks.base import network_digest
+from core.training.memory import cohort_peak_bytes
 from storage.layout import RunLayout
 from storage.mask_store import MaskStore, StoreIdentity, TaskMask
 
@@ -22,9 +22,9 @@ NUM_TASKS, COHORT = 2500, 8
 MEMORY = """
 import json, resource, torch
 from cases import base_on, mnist, paper_spec
-from core.engine import make_step
-from core.inputs import to_device
-from core.training import train_cohort
+from core.training.engine import make_step
+from core.batches.inputs import to_device
+from core.training.cohort import train_cohort
 torch.set_num_threads(1)
 spec, (dataset, _), cpu = paper_spec(steps=20), mnist(None), torch.device("cpu")
 step, base, pixels = make_step(spec.training, "fused"), base_on(spec, cpu), to_device(dataset, "train", cpu)

@@ -31,19 +31,19 @@ from cases import (
     versions,
 )
 
-from core.benchmarks import task_view
-from core.compiler import choose_engine
-from core.datasets import Dataset
-from core.device_bank import DeviceBank
-from core.engine import make_step
-from core.evaluation import correct_images, infer_test_images
-from core.inputs import to_device
-from core.masks import pack
-from core.networks import base_weights, network_digest
-from core.specs import InferenceSpec, RunSpec
-from core.task_inference import search_first
-from core.training import CohortResult, train_cohort
-from core.training_specs import OptimizerSpec, TrainingSpec
+from core.batches.inputs import to_device
+from core.data.benchmarks import task_view
+from core.data.datasets import Dataset
+from core.inference.device_bank import DeviceBank
+from core.inference.evaluation import correct_images, infer_test_images
+from core.inference.search import search_first
+from core.masks.bits import pack
+from core.networks.base import base_weights, network_digest
+from core.specs.run import InferenceSpec, RunSpec
+from core.specs.training import OptimizerSpec, TrainingSpec
+from core.training.choose_engine import choose_engine
+from core.training.cohort import CohortResult, train_cohort
+from core.training.engine import make_step
 from storage.layout import RunLayout
 from storage.mask_store import MaskStore, StoreIdentity, TaskMask
 

@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from cases import median_seconds
 
-from core.masks import packed_num_bytes
-from core.networks import base_weights
-from core.packed_sums import TILE_BYTES, num_tiles, to_tiles
-from core.specs import InferenceSpec, NetworkSpec
-from core.superposition import MaskBank, mask_weights
-from core.task_inference import infer_tasks, search_first
-from orchestrator.provenance import processor
+from core.inference.search import infer_tasks, search_first
+from core.inference.superposition import MaskBank, mask_weights
+from core.masks.bits import packed_num_bytes
+from core.masks.packed_sums import TILE_BYTES, num_tiles, to_tiles
+from core.networks.base import base_weights
+from core.specs.run import InferenceSpec, NetworkSpec
+from orchestrator.runs.provenance import processor
 
 NETWORK, CLASSES = NetworkSpec(kind="lenet_300_100", outputs=500), 10
 POINTS = (10, 100, 500, 1000, 2500)
@@ -148,11 +148,11 @@ def _from_disk(num_masks: int) -> None:
 
 
 def _agreement(root: Path, num_images: int) -> None:
-    from core.benchmarks import task_view
-    from core.datasets import load_dataset
-    from core.inputs import gather_inputs, to_device
+    from core.batches.inputs import gather_inputs, to_device
+    from core.data.benchmarks import task_view
+    from core.data.datasets import load_dataset
     from orchestrator.predict import base_tensors
-    from orchestrator.run_folder import open_run
+    from orchestrator.runs.run import open_run
     from storage.bank_file import ensure_bank, map_bank
 
     run, _ = open_run(root)

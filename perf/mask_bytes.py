@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from core.masks import pack
-from core.networks import layers
-from core.specs import NetworkSpec
-from orchestrator.mask_sizes import csc_bytes, entropy_bits
+from core.masks.bits import pack
+from core.networks.base import layers
+from core.specs.run import NetworkSpec
+from orchestrator.report.mask_sizes import csc_bytes, entropy_bits
 from storage.layout import RunLayout
-from storage.mask_facts import mask_facts
+from storage.mask_info import mask_facts
 from storage.mask_store import MaskStore, StoreIdentity, TaskMask
 
 DENSITIES = (7 / 8, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 256)

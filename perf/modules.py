@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 import torch
 
-from core.module_network import make_network
-from core.module_training import mask_gradients
-from core.networks import draw_weights
-from core.optimizers import Optimizer
-from core.specs import MaskSpec, NetworkSpec
-from core.top_k import kept_by_layer, mask_of, score_gradient
-from core.training_specs import OptimizerSpec
+from core.networks.base import draw_weights
+from core.networks.module import make_network
+from core.specs.run import MaskSpec, NetworkSpec
+from core.specs.training import OptimizerSpec
+from core.training.modules import mask_gradients
+from core.training.optimizers import Optimizer
+from core.training.selection import kept_by_layer, mask_of, score_gradient
 
 BATCH, SHAPE, CLASSES, REPEATS = 128, (3, 32, 32), 5, 5
 RULE = MaskSpec(rule="top_k", density_multiplier=16.0)

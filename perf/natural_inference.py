@@ -15,16 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.benchmarks import task_view
-from core.datasets import Dataset, load_dataset
-from core.image_batches import images_at_test
-from core.inputs import to_device
-from core.module_inference import ModulePasses
-from core.objectives import entropy
-from core.superposition import mask_weights
-from orchestrator.module_work import built_network, make_passes
+from core.batches.images import images_at_test
+from core.batches.inputs import to_device
+from core.data.benchmarks import task_view
+from core.data.datasets import Dataset, load_dataset
+from core.inference.modules import ModulePasses
+from core.inference.objectives import entropy
+from core.inference.superposition import mask_weights
 from orchestrator.predict import base_tensors
-from orchestrator.run_folder import Run, open_run
+from orchestrator.runs.run import Run, open_run
+from orchestrator.worker.modules import built_network, make_passes
 
 GROUPS = (1, 8, 32, 128)
 NUM_OWN = 256

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 from cases import Row
 
-from orchestrator.config import load_sweep
-from orchestrator.run_folder import locate_run
+from orchestrator.config.sweep import load_sweep
+from orchestrator.runs.run import locate_run
 
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"
 PRODUCTS = "import torch; torch.set_num_threads(1); from task import products_seconds; print({})"
@@ -91,10 +91,10 @@ def overhead_rows(num_tasks: int = 2500) -> list[Row]:
 
 def empty_task_rows(num_tasks: int = 2500, num_actors: int = 8) -> list[Row]:
     """Send tasks that do nothing through the controller to actors, one a job; watch the controller's memory."""
-    from orchestrator.controller import run_jobs
-    from orchestrator.fault_policy import FaultPolicy
-    from orchestrator.jobs import Job, JobResult
-    from orchestrator.ray_executor import RayExecutor
+    from orchestrator.cluster.executor import RayExecutor
+    from orchestrator.execution.controller import run_jobs
+    from orchestrator.execution.jobs import Job, JobResult
+    from orchestrator.execution.retry_policy import FaultPolicy
 
     class Empty:  # by value to the actors: this folder is no package of theirs
         def __init__(self, shared: object) -> None:

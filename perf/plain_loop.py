@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from core.datasets import Dataset
-from core.inputs import gather_inputs, to_device
+from core.batches.inputs import gather_inputs, to_device
+from core.data.datasets import Dataset
 
 MEAN, STD = 0.1307, 0.3081
 WIDTHS = (784, 300, 100, 500)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.figures import COLOURS, INK, MARKERS, make_log, name_axes, new_figure, save
-from orchestrator.run_folder import open_run
-from storage.mask_facts import mask_facts
+from orchestrator.report.draw import COLOURS, INK, MARKERS, make_log, name_axes, new_figure, save
+from orchestrator.runs.run import open_run
+from storage.mask_info import mask_facts
 
 SIZE = (6.4, 4.2)
 WORDS = {"none": "SupSup", "masks": "SupSup, transfer of masks", "scores": "SupSup, transfer of scores"}

@@ -8,12 +8,12 @@ import torch
 from cases import Row, base_on, median_seconds, network_layers, paper_spec, step_flop
 from plain_loop import data_loader_loop, tensor_loop
 
-from core.compiler import has_compiler
-from core.datasets import Dataset
-from core.engine import make_step
-from core.inputs import to_device
-from core.specs import Engine
-from core.training import train_cohort
+from core.batches.inputs import to_device
+from core.data.datasets import Dataset
+from core.specs.run import Engine
+from core.training.choose_engine import has_compiler
+from core.training.cohort import train_cohort
+from core.training.engine import make_step
 
 REPEATS = 5
 CPU = torch.device("cpu")

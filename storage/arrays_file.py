@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DamagedFileError, ForeignFileError, first_line
-from storage.places import AnyPath
+from storage.locations import AnyPath
 
 Arrays = Mapping[str, NDArray[Any]]
 HEADER = "header"

@@ -1,6 +1,6 @@
 """The bank file: the masks of a run laid out for task inference, to be mapped into memory.
 
-A numpy file, uint8 [T, K, 256] (``core.packed_sums``). It is made from the mask files, of which
+A numpy file, uint8 [T, K, 256] (``core.masks.packed_sums``). It is made from the mask files, of which
 it is a copy in another order, and its name sums up their digests: a run that grows, or a mask
 that is made anew with other bits, gives another file. Processes of one machine share its pages.
 """
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DamagedFileError, RunFolderError, first_line
-from core.masks import joint_digest, packed_num_bytes
-from core.packed_sums import TILE_BYTES, num_tiles, to_tiles
+from core.masks.bits import joint_digest, packed_num_bytes
+from core.masks.packed_sums import TILE_BYTES, num_tiles, to_tiles
 from storage.files import commit
 from storage.mask_store import MaskStore
 

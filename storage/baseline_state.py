@@ -9,7 +9,7 @@ from core.errors import DamagedFileError, ForeignFileError
 from storage.arrays_file import Arrays, pack_arrays, read_arrays
 from storage.files import commit_bytes
 from storage.layout import RunLayout
-from storage.places import listed
+from storage.locations import listed
 
 
 def write_baseline(layout: RunLayout, num_tasks: int, values: Arrays, fingerprint: str) -> None:

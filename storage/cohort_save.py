@@ -10,7 +10,7 @@ from core.errors import DamagedFileError, ForeignFileError
 from storage.arrays_file import Arrays, pack_arrays, read_arrays
 from storage.files import commit_bytes
 from storage.layout import RunLayout
-from storage.places import AnyPath, listed
+from storage.locations import AnyPath, listed
 
 
 @dataclass(frozen=True)

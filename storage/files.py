@@ -2,7 +2,7 @@
 
 Holds on file systems where rename replaces atomically (local disks, NFS). A crash
 leaves at most a temporary file, which ``remove_temporaries`` takes away. In an object store
-the upload of all bytes stands in their place (``storage.places``).
+the upload of all bytes stands in their place (``storage.locations``).
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from storage.layout import temporary_path, temporary_writer
-from storage.places import AnyPath, ObjectPath
+from storage.locations import AnyPath, ObjectPath
 
 
 def commit(target: AnyPath, write: Callable[[Path], None]) -> None:

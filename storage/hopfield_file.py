@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError, ForeignFileError, first_line
-from core.hopfield import HopfieldLayer, HopfieldMemory
-from core.hopfield_specs import HopfieldRule
+from core.hopfield.memory import HopfieldLayer, HopfieldMemory
+from core.specs.inference import HopfieldRule
 from storage.checksum import KEY, check_seal, decoded, sealed_parquet
 from storage.files import commit_bytes, parquet_source
-from storage.places import AnyPath
+from storage.locations import AnyPath
 
 MEMORY_FORMAT_VERSION = 1
 SCHEMA = pa.schema(

@@ -31,7 +31,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.places import AnyPath, ObjectPath
+from storage.locations import AnyPath, ObjectPath
 
 _COHORT = re.compile(r"cohort-(\d{5,7})-(\d{5,7})\.parquet")
 _TEMPORARY = re.compile(r"\..+\.([A-Za-z0-9-]+)\.(\d+)\.[0-9a-f]{8}\.tmp")

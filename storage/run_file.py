@@ -15,7 +15,7 @@ class RunRecord:
     """Facts fixed when the run folder is made, save ``num_tasks`` and ``config``, which grow.
 
     config: the resolved sweep file. cohort_size: tasks trained together.
-    engine: of ``core.engine``. created_s: Unix time, seconds.
+    engine: of ``core.training.engine``. created_s: Unix time, seconds.
     layers, network: as in every mask file. provenance: git commit, versions, device.
     """
 

@@ -13,7 +13,7 @@ from core.errors import RunFolderError
 from storage.arrays_file import pack_arrays, read_arrays
 from storage.files import commit_bytes
 from storage.layout import RunLayout
-from storage.places import listed
+from storage.locations import listed
 
 Layers = Sequence[NDArray[np.float64]]
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from core.errors import DamagedFileError
 from storage.files import commit_bytes, commit_json
 from storage.layout import RunLayout
-from storage.places import remove_tree
+from storage.locations import remove_tree
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError
 from storage.files import commit, parquet_source
-from storage.places import AnyPath
+from storage.locations import AnyPath
 
 EVALUATION_SCHEMA = pa.schema(
     [
@@ -22,7 +22,7 @@ EVALUATION_SCHEMA = pa.schema(
 )
 # With the task not given. rank: of the true task, 1 the best, null when not among the five best.
 # exact_task: what exact one-shot answers, where it was asked beside a shortlist. gap: how much better
-# the true task ranks than the best wrong one (``core.evaluation_batches.InferredRows``).
+# the true task ranks than the best wrong one (``core.data.test_rows.InferredRows``).
 UNGAPPED_SCHEMA = EVALUATION_SCHEMA.append(pa.field("rank", pa.int32())).append(
     pa.field("exact_task", pa.int32())
 )  # tables of older versions

@@ -7,8 +7,8 @@ from typing import Literal
 from core.errors import DamagedFileError, ForeignFileError
 from storage.hopfield_file import read_memory
 from storage.layout import cohort_range, temporary_writer
+from storage.locations import AnyPath, listed, move
 from storage.mask_store import MaskStore
-from storage.places import AnyPath, listed, move
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,6 @@
 
 import sys
 
-from orchestrator.job import main
+from orchestrator.cli.job import main
 
 sys.exit(main())

@@ -14,9 +14,9 @@ import pytest
 import torch
 from pyarrow.fs import FileSystem
 
-from core.benchmark_specs import BenchmarkSpec
-from core.specs import NetworkSpec, RunSpec
-from core.training_specs import OptimizerSpec, TrainingSpec
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.run import NetworkSpec, RunSpec
+from core.specs.training import OptimizerSpec, TrainingSpec
 
 torch.set_num_threads(1)
 
@@ -32,7 +32,7 @@ def mnist_folder() -> Path:
 
 def supsup(*arguments: Any) -> int:
     """Run our command in this process and return its exit code."""
-    from orchestrator.cli import app, call
+    from orchestrator.cli.main import app, call
 
     return call(app, [str(argument) for argument in arguments])
 
@@ -80,7 +80,7 @@ def sweep(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def local_ray():
     """Start Ray on loopback, once; end it with the tests."""
-    from orchestrator.ray_cluster import ray, start_ray
+    from orchestrator.cluster.connect import ray, start_ray
 
     start_ray(None, num_cpus=2)
     yield

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.baselines.method import Plain, Values
-from core.objectives import logit_gradient
+from core.inference.objectives import logit_gradient
 from core.seeding import stream
-from core.specs import Objective
+from core.specs.run import Objective
 
 
 class BatchEnsemble(Plain):

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from core.baseline_specs import BaselineKind
 from core.baselines.batch_ensemble import BatchEnsemble
 from core.baselines.lower_bound import LowerBound
 from core.baselines.method import Method, Setting
 from core.baselines.psp import ParameterSuperposition
 from core.baselines.separate_heads import SeparateHeads
 from core.baselines.upper_bound import UpperBound
+from core.specs.baseline_specs import BaselineKind
 
 
 def make_method(kind: BaselineKind, setting: Setting) -> Method:

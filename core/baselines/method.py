@@ -18,18 +18,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.benchmarks import task_view
-from core.datasets import Dataset
+from core.batches.images import Batches, classified, train_batches
+from core.batches.inputs import Pixels
+from core.data.benchmarks import task_view
+from core.data.datasets import Dataset
 from core.errors import TrainingError
-from core.image_batches import Batches, classified, train_batches
-from core.inputs import Pixels
-from core.module_network import ModuleNetwork
-from core.module_training import lr_shares
-from core.networks import fan_in
-from core.optimizers import Optimizer
+from core.networks.base import fan_in
+from core.networks.module import ModuleNetwork
 from core.seeding import stream
-from core.specs import RunSpec
-from core.training import image_order
+from core.specs.run import RunSpec
+from core.training.cohort import image_order
+from core.training.modules import lr_shares
+from core.training.optimizers import Optimizer
 
 Values = dict[str, Tensor]  # all that a method keeps, by name
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from core.baselines.batch_ensemble import BatchEnsemble
 from core.baselines.method import Setting, Values
-from core.benchmarks import task_view
-from core.evaluation_batches import InferredRows, blank_rows
-from core.image_batches import classified, images_at_test
-from core.specs import InferenceSpec
+from core.batches.images import classified, images_at_test
+from core.data.benchmarks import task_view
+from core.data.test_rows import InferredRows, blank_rows
+from core.specs.run import InferenceSpec
 
 NUM_BEST = 5
 

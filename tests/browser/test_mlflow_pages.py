@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import load_sweep
-from orchestrator.run_folder import locate_run
+from orchestrator.config.sweep import load_sweep
+from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
-from orchestrator.ui import find_links, start_server, stop_server
-from storage.mask_facts import mask_facts
+from orchestrator.tracking.server import find_links, start_server, stop_server
+from storage.mask_info import mask_facts
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from orchestrator.config import load_sweep
-from orchestrator.run_folder import locate_run
+from orchestrator.config.sweep import load_sweep
+from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from tests.cluster.conftest import join
 from tests.cluster.hosts import until

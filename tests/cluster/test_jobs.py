@@ -5,8 +5,8 @@ import shlex
 
 import pytest
 
-from orchestrator.config import load_sweep
-from orchestrator.run_folder import locate_run
+from orchestrator.config.sweep import load_sweep
+from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from tests.cluster.hosts import ROOT, until
 from tests.conftest import sweep_text
@@ -124,7 +124,7 @@ def test_ray_submit_runs_the_sweep_in_the_file_named(head, tmp_path):
 
 
 def test_what_travels_is_code_sweep_and_versions(tmp_path):
-    from orchestrator.submission import stage
+    from orchestrator.cluster.submission import stage
 
     folder = tmp_path / "staged"
     folder.mkdir()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import load_sweep, read_sweep_file
-from orchestrator.run_folder import locate_run
-from orchestrator.submission import sweep_id
+from orchestrator.cluster.submission import sweep_id
+from orchestrator.config.sweep import load_sweep, read_sweep_file
+from orchestrator.runs.run import locate_run
 from tests.cluster.conftest import make_token
 from tests.cluster.hosts import ROOT, VENV, Host, until
 from tests.conftest import sweep_text

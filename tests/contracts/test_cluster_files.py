@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from core.errors import ConfigError
-from orchestrator.cli import app, call
-from orchestrator.cluster_file import check_cluster_file
-from orchestrator.config import load_sweep, read_cluster_file, read_sweep_file
-from orchestrator.submission import sweep_id
+from orchestrator.cli.main import app, call
+from orchestrator.cluster.cluster_file import check_cluster_file
+from orchestrator.cluster.submission import sweep_id
+from orchestrator.config.sweep import load_sweep, read_cluster_file, read_sweep_file
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "sweeps" / "cluster"
@@ -109,7 +109,7 @@ def test_the_script_alone_on_a_head_wants_to_be_told_which_sweep(tmp_path, monke
     """As `ray submit` with a stock provider leaves it: the head has the sweep of the last `ray up`."""
     import json
 
-    from orchestrator import job
+    from orchestrator.cli.main import job
     from tests.conftest import sweep_text
 
     sweep = yaml.safe_load(sweep_text(tmp_path / "runs"))

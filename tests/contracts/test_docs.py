@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from orchestrator.cli import app
-from orchestrator.config import load_sweep
-from orchestrator.key_reference import reference
-from orchestrator.run_folder import locate_run
+from orchestrator.cli.main import app
+from orchestrator.config.reference import reference
+from orchestrator.config.sweep import load_sweep
+from orchestrator.runs.run import locate_run
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -79,7 +79,9 @@ def test_commands_in_the_documents_exist_and_their_sweeps_are_valid(page):
 
 
 def test_the_reference_is_that_of_the_classes_and_says_what_every_key_means():
-    assert (ROOT / "docs" / "reference.md").read_text() == reference(), "python -m orchestrator.key_reference"
+    assert (ROOT / "docs" / "reference.md").read_text() == reference(), (
+        "python -m orchestrator.config.reference"
+    )
     assert all(row.rsplit("|", 2)[1].strip() for row in reference().splitlines() if row.startswith("| `"))
 
 

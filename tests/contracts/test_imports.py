@@ -13,32 +13,36 @@ ROOMS = {"core": set(), "storage": {"core"}, "orchestrator": {"core", "storage"}
 # Which files may import what is heavy or foreign to their room.
 OWNERS = {
     "ray": {
-        "orchestrator/ray_cluster.py",
-        "orchestrator/tuning.py",
-        "orchestrator/ray_provider.py",
+        "orchestrator/cluster/connect.py",
+        "orchestrator/search/tune.py",
+        "orchestrator/cli/ray_provider.py",
     },
     "mlflow": {
-        "orchestrator/mlflow_client.py",
-        "orchestrator/mlflow_run.py",
-        "orchestrator/mlflow_tasks.py",
-        "orchestrator/mlflow_search.py",
-        "orchestrator/mlflow_model.py",
-        "orchestrator/system_samples.py",
+        "orchestrator/tracking/client.py",
+        "orchestrator/tracking/runs.py",
+        "orchestrator/tracking/mlflow_tasks.py",
+        "orchestrator/tracking/search_run.py",
+        "orchestrator/tracking/model.py",
+        "orchestrator/tracking/samples.py",
     },
-    "omegaconf": {"orchestrator/config.py", "orchestrator/report.py"},
-    "pydantic": {"orchestrator/config.py", "orchestrator/config_errors.py", "orchestrator/targets.py"},
-    "numba": {"core/packed_loops.py", "core/fused_loops.py"},
-    "PIL": {"core/image_files.py", "orchestrator/images.py"},
-    "matplotlib": {"orchestrator/figures.py", "orchestrator/report_figures.py"},
+    "omegaconf": {"orchestrator/config/sweep.py", "orchestrator/runs/results.py"},
+    "pydantic": {
+        "orchestrator/config/sweep.py",
+        "orchestrator/config/config_errors.py",
+        "orchestrator/reproduce/targets.py",
+    },
+    "numba": {"core/masks/packed_loops.py", "core/training/fused_loops.py"},
+    "PIL": {"core/data/image_folder.py", "orchestrator/images.py"},
+    "matplotlib": {"orchestrator/report/draw.py", "orchestrator/report/figures.py"},
     "typer": {
-        "orchestrator/cli.py",
-        "orchestrator/cli_jobs.py",
-        "orchestrator/cli_reproduce.py",
-        "orchestrator/cli_support.py",
-        "orchestrator/cli_views.py",
+        "orchestrator/cli/main.py",
+        "orchestrator/cli/jobs.py",
+        "orchestrator/cli/cli_reproduce.py",
+        "orchestrator/cli/common.py",
+        "orchestrator/cli/views.py",
     },
-    "sklearn": {"core/datasets.py"},
-    "pooch": {"core/cifar_files.py", "core/idx_files.py"},
+    "sklearn": {"core/data/datasets.py"},
+    "pooch": {"core/data/cifar.py", "core/data/idx.py"},
 }
 FOREIGN = {
     "core": {"pyarrow", "safetensors", "rich", "psutil", "filelock", "yaml"},
@@ -101,7 +105,7 @@ def test_imports_point_one_way():
     ("place", "line", "word"),
     [
         ("core/a.py", "import storage.layout", "not a direction"),
-        ("storage/a.py", "from orchestrator.plan import Job", "not a direction"),
+        ("storage/a.py", "from orchestrator.execution.plan import Job", "not a direction"),
         ("storage/a.py", "import torch", "another home"),
         ("core/a.py", "import pyarrow as pa", "another home"),
         ("orchestrator/a.py", "def f():\n    import ray", "another home"),
@@ -137,12 +141,12 @@ def test_core_and_storage_import_train_and_infer_without_ray_mlflow_and_omegacon
                 if path.stem not in {"packed_loops", "fused_loops", "fused_step"}:
                     importlib.import_module(".".join(path.with_suffix("").parts))
         import torch
-        from core.datasets import load_dataset
-        from core.specs import *
-        from core.training import train_cohort
-        from core.engine import make_step
-        from core.inputs import to_device
-        from core.networks import base_weights
+        from core.data.datasets import load_dataset
+        from core.specs.run import *
+        from core.training.cohort import train_cohort
+        from core.training.engine import make_step
+        from core.batches.inputs import to_device
+        from core.networks.base import base_weights
         data = load_dataset("synthetic")
         spec = RunSpec(seed=0, benchmark=BenchmarkSpec(kind="permuted", dataset="synthetic", num_tasks=1),
                        network=NetworkSpec(kind="mlp", hidden=(8,), outputs=4), training=TrainingSpec(steps=2))
@@ -150,10 +154,10 @@ def test_core_and_storage_import_train_and_infer_without_ray_mlflow_and_omegacon
         found = train_cohort(spec, range(3), data, pixels=to_device(data, "train", torch.device("cpu")),
                              base=base, step=make_step(spec.training, "eager"))
         import numpy as np
-        from core.masks import pack
-        from core.packed_sums import has_numba, to_tiles
-        from core.superposition import MaskBank
-        from core.task_inference import infer_tasks, search_first
+        from core.masks.bits import pack
+        from core.masks.packed_sums import has_numba, to_tiles
+        from core.inference.superposition import MaskBank
+        from core.inference.search import infer_tasks, search_first
         packed = np.stack([pack([layer[k] for layer in found.masks]) for k in range(3)])
         bank = MaskBank(to_tiles(packed), tuple(base))
         assert not has_numba()
@@ -175,7 +179,7 @@ def test_storage_needs_no_torch():
 def test_help_loads_nothing_heavy():
     heavy = run_python("""
         import sys
-        from orchestrator.cli import app, call
+        from orchestrator.cli.main import app, call
         call(app, ["--help"])
         print(sorted({"torch", "ray", "mlflow", "pyarrow", "numpy", "omegaconf", "pydantic"} & set(sys.modules)))
     """)
@@ -186,7 +190,7 @@ def test_a_controller_of_ray_workers_loads_neither_torch_nor_the_figures():
     """Seconds and hundreds of megabytes that only workers and the end of a run need."""
     loaded = run_python("""
         import sys
-        import orchestrator.search, orchestrator.sweep, orchestrator.status
+        import orchestrator.search.search, orchestrator.sweep, orchestrator.status
         print(sorted({"torch", "ray", "mlflow", "matplotlib"} & set(sys.modules)))
     """)
     assert loaded.strip() == "[]"

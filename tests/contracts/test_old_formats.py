@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from orchestrator.cli import app, call
-from orchestrator.run_folder import open_run
+from orchestrator.cli.main import app, call
+from orchestrator.runs.run import open_run
 
 FOLDER = Path(__file__).parent / "format-1"
 DIGESTS = ["cf07299aa6bf6c5e", "7bcd81ac0b15c629", "47e23fc78d037831", "ec3af3bdff8a8f14"]

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from core.allocation import Choice, choose, num_candidates, score_allocation
-from core.stream_specs import AllocationSpec
+from core.specs.stream_specs import AllocationSpec
+from core.stream.allocation import Choice, choose, num_candidates, score_allocation
 
 
 def decide(gradient, num_masks, **rules):

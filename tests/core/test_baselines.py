@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from core.baseline_specs import BaselineSpec
 from core.baselines.batch_ensemble import BatchEnsemble
 from core.baselines.make import make_method
 from core.baselines.method import Setting, correct_images, learn_task
 from core.baselines.psp import ParameterSuperposition, haar_rotation
 from core.baselines.rank_one_inference import infer_rank_one
-from core.benchmark_specs import BenchmarkSpec
-from core.datasets import load_dataset
+from core.batches.inputs import to_device
+from core.data.datasets import load_dataset
 from core.errors import ConfigError
-from core.inputs import to_device
-from core.module_network import make_network
-from core.objectives import entropy
-from core.specs import InferenceSpec, NetworkSpec
-from core.training_specs import OptimizerSpec, TrainingSpec
+from core.inference.objectives import entropy
+from core.networks.module import make_network
+from core.specs.baseline_specs import BaselineSpec
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.run import InferenceSpec, NetworkSpec
+from core.specs.training import OptimizerSpec, TrainingSpec
 from tests.conftest import tiny_spec
 
 CPU = torch.device("cpu")

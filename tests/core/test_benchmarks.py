@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from core.benchmark_specs import BenchmarkSpec
-from core.benchmarks import input_gather, rotation_gather, task_view
-from core.datasets import load_dataset
+from core.data.benchmarks import input_gather, rotation_gather, task_view
+from core.data.datasets import load_dataset
+from core.specs.benchmark import BenchmarkSpec
 
 PERMUTED = BenchmarkSpec(kind="permuted", dataset="synthetic", num_tasks=9)
 

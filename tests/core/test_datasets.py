@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import core.idx_files
-from core.datasets import load_dataset
+import core.data.idx
+from core.data.datasets import load_dataset
+from core.data.idx import FILES
 from core.errors import DataError
-from core.idx_files import FILES
 
 
 @pytest.fixture(autouse=True)
 def no_cache_and_no_network(tmp_path, monkeypatch):
     """Point the cache into the test's folder and the mirrors at a closed port."""
-    monkeypatch.setattr(core.idx_files, "cache_folder", lambda name: tmp_path / "cache" / name)
-    monkeypatch.setattr(core.idx_files, "MIRRORS", {"mnist": ("http://127.0.0.1:9/",)})
+    monkeypatch.setattr(core.data.idx, "cache_folder", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(core.data.idx, "MIRRORS", {"mnist": ("http://127.0.0.1:9/",)})
 
 
 def test_digits_and_synthetic_are_what_the_specs_say():
@@ -95,7 +95,7 @@ def test_missing_files_are_downloaded_with_a_checksum_into_the_cache(mnist_folde
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         mirrors = ("http://127.0.0.1:9/", f"http://127.0.0.1:{server.server_port}/")
-        monkeypatch.setattr(core.idx_files, "MIRRORS", {"mnist": mirrors})
+        monkeypatch.setattr(core.data.idx, "MIRRORS", {"mnist": mirrors})
         dataset = load_dataset("mnist")
         server.shutdown()
     assert len(dataset.test_labels) == 10_000

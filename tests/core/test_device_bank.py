@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from core import device_bank
-from core.device_bank import DeviceBank
 from core.errors import InferenceError
-from core.masks import packed_num_bytes
-from core.packed_sums import from_tiles
-from core.specs import InferenceSpec
-from core.superposition import gradient_planes, pass_through, superpose
-from core.task_inference import infer_tasks, search_first
+from core.inference import device_bank
+from core.inference.device_bank import DeviceBank
+from core.inference.search import infer_tasks, search_first
+from core.inference.superposition import gradient_planes, pass_through, superpose
+from core.masks.bits import packed_num_bytes
+from core.masks.packed_sums import from_tiles
+from core.specs.run import InferenceSpec
 from tests.core.test_superposition import CLASSES, images, random_bank
 
 

@@ -3,15 +3,15 @@
 import numpy as np
 import torch
 
-from core import evaluation
-from core.benchmark_specs import BenchmarkSpec
-from core.benchmarks import TaskView, task_view
-from core.datasets import load_dataset
-from core.evaluation import correct_images
-from core.evaluation_batches import batch_counts, batch_sizes
-from core.inputs import Pixels, to_device
-from core.networks import base_weights
-from core.specs import NetworkSpec
+from core.batches.inputs import Pixels, to_device
+from core.data.benchmarks import TaskView, task_view
+from core.data.datasets import load_dataset
+from core.data.test_rows import batch_counts, batch_sizes
+from core.inference import evaluation
+from core.inference.evaluation import correct_images
+from core.networks.base import base_weights
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.run import NetworkSpec
 
 CPU = torch.device("cpu")
 

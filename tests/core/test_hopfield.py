@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from core.hopfield import (
+from core.hopfield.memory import (
     are_fixed_points,
     empty_memory,
     memorise,

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from core.benchmark_specs import BenchmarkSpec
-from core.benchmarks import task_classes, task_view
-from core.cifar_files import ARCHIVE, RECORD_BYTES
-from core.datasets import load_dataset
+from core.batches.images import crop_and_flip, images_at_test, task_labels
+from core.batches.inputs import to_device
+from core.data.benchmarks import task_classes, task_view
+from core.data.cifar import ARCHIVE, RECORD_BYTES
+from core.data.datasets import load_dataset
+from core.data.image_folder import _random_box
 from core.errors import ConfigError, DataError
-from core.image_batches import crop_and_flip, images_at_test, task_labels
-from core.image_files import _random_box
-from core.inputs import to_device
-from core.module_training import lr_shares, num_steps
-from core.training_specs import ScheduleSpec, TrainingSpec
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.training import ScheduleSpec, TrainingSpec
+from core.training.modules import lr_shares, num_steps
 
 CPU = torch.device("cpu")
 SPLIT = BenchmarkSpec(kind="split", dataset="cifar100", num_tasks=20)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import DamagedFileError
-from core.masks import bits_digest, num_ones, pack, packed_num_bytes, unpack
+from core.masks.bits import bits_digest, num_ones, pack, packed_num_bytes, unpack
 
 SHAPES = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=4)
 

@@ -7,19 +7,19 @@ import sys
 
 import pytest
 
-from core.memory import cohort_peak_bytes
-from core.networks import layers
-from core.specs import NetworkSpec
-from core.training_specs import TrainingSpec
+from core.networks.base import layers
+from core.specs.run import NetworkSpec
+from core.specs.training import TrainingSpec
+from core.training.memory import cohort_peak_bytes
 
 MEASURE = """
 import json, torch
-from core.datasets import Dataset
-from core.engine import make_step
-from core.inputs import to_device
-from core.networks import base_weights
-from core.specs import BenchmarkSpec, NetworkSpec, RunSpec, TrainingSpec
-from core.training import train_cohort
+from core.data.datasets import Dataset
+from core.training.engine import make_step
+from core.batches.inputs import to_device
+from core.networks.base import base_weights
+from core.specs.run import BenchmarkSpec, NetworkSpec, RunSpec, TrainingSpec
+from core.training.cohort import train_cohort
 import numpy as np
 torch.set_num_threads(1)
 rng = np.random.default_rng(0)

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from core.benchmark_specs import BenchmarkSpec
 from core.errors import InferenceError
-from core.masks import pack
-from core.module_inference import ModulePasses
-from core.module_network import make_network
-from core.networks import draw_weights
-from core.objectives import entropy
-from core.packed_sums import to_tiles
-from core.specs import InferenceSpec, NetworkSpec
-from core.superposition import MaskBank
-from core.task_inference import infer_tasks, search_first
+from core.inference.modules import ModulePasses
+from core.inference.objectives import entropy
+from core.inference.search import infer_tasks, search_first
+from core.inference.superposition import MaskBank
+from core.masks.bits import pack
+from core.masks.packed_sums import to_tiles
+from core.networks.base import draw_weights
+from core.networks.module import make_network
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.run import InferenceSpec, NetworkSpec
 
 NUM_TASKS = 4
 NETWORK = make_network(NetworkSpec(kind="gem_resnet18", outputs=7), (3, 8, 8))

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from core.architectures import perceptron
 from core.errors import ConfigError
-from core.gradients import gradients
-from core.module_network import make_network, read_module
-from core.module_training import mask_gradients
-from core.networks import base_weights, draw_weights, layers
-from core.specs import MaskSpec, NetworkSpec
-from core.top_k import kept_by_layer, mask_of, score_gradient
+from core.networks.architectures import perceptron
+from core.networks.base import base_weights, draw_weights, layers
+from core.networks.module import make_network, read_module
+from core.networks.perceptron import gradients
+from core.specs.run import MaskSpec, NetworkSpec
+from core.training.modules import mask_gradients
+from core.training.selection import kept_by_layer, mask_of, score_gradient
 
 CPU = torch.device("cpu")
 NETWORKS = {

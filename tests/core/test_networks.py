@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
-from core.networks import base_weights, layers, network_digest
-from core.specs import NetworkSpec
+from core.networks.base import base_weights, layers, network_digest
+from core.specs.run import NetworkSpec
 
 LENET = NetworkSpec(kind="lenet_300_100", outputs=500)
 

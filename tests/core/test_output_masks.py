@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from core.benchmark_specs import BenchmarkSpec
-from core.benchmarks import task_view
-from core.capacity import measure_capacity, random_masks
-from core.datasets import load_dataset
+from core.batches.inputs import to_device
+from core.data.benchmarks import task_view
+from core.data.datasets import load_dataset
 from core.errors import ConfigError
-from core.hopfield import memorise
-from core.hopfield_specs import HopfieldSpec
-from core.inputs import to_device
-from core.networks import base_weights, layers, mask_layers
-from core.output_masks import correct_outputs, forward_masked, task_images, train_outputs
-from core.recovery import adapting_order, recover, split_images
-from core.specs import NetworkSpec, RunSpec
-from core.training_specs import OptimizerSpec, TrainingSpec
+from core.hopfield.capacity import measure_capacity, random_masks
+from core.hopfield.memory import memorise
+from core.hopfield.network import correct_outputs, forward_masked, task_images, train_outputs
+from core.hopfield.recovery import adapting_order, recover, split_images
+from core.networks.base import base_weights, layers, mask_layers
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.inference import HopfieldSpec
+from core.specs.run import NetworkSpec, RunSpec
+from core.specs.training import OptimizerSpec, TrainingSpec
 
 CPU = torch.device("cpu")
 DIGITS = load_dataset("digits")

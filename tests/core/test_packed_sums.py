@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import core.packed_sums
-from core.packed_sums import (
+import core.masks.packed_sums
+from core.masks.packed_sums import (
     TILE_BYTES,
     bit_counts,
     from_planes,
@@ -24,8 +24,8 @@ sizes = st.tuples(st.integers(1, 9), st.integers(1, 3 * TILE_BYTES))
 @pytest.fixture(params=["compiled", "reference"])
 def way(request, monkeypatch):
     assert has_numba(), "the tests want the compiled loops"
-    monkeypatch.setattr(core.packed_sums, "has_numba", lambda: request.param == "compiled")
-    monkeypatch.setattr(core.packed_sums, "MIN_THREAD_BYTES", 1)
+    monkeypatch.setattr(core.masks.packed_sums, "has_numba", lambda: request.param == "compiled")
+    monkeypatch.setattr(core.masks.packed_sums, "MIN_THREAD_BYTES", 1)
 
 
 def masks_of(num_masks: int, num_bytes: int) -> np.ndarray:

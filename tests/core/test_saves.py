@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from core.benchmark_specs import BenchmarkSpec
-from core.benchmarks import task_view
-from core.datasets import load_dataset
-from core.engine import make_step
-from core.inputs import to_device
-from core.module_network import make_network
-from core.module_training import _train_together, train_modules
-from core.networks import base_weights, draw_weights
-from core.progress import NoSaver, Parts
-from core.specs import MaskSpec, NetworkSpec
-from core.training import train_cohort
-from core.training_specs import OptimizerSpec, ScheduleSpec, TrainingSpec
+from core.batches.inputs import to_device
+from core.data.benchmarks import task_view
+from core.data.datasets import load_dataset
+from core.networks.base import base_weights, draw_weights
+from core.networks.module import make_network
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.run import MaskSpec, NetworkSpec
+from core.specs.training import OptimizerSpec, ScheduleSpec, TrainingSpec
+from core.training.cohort import train_cohort
+from core.training.engine import make_step
+from core.training.modules import _train_together, train_modules
+from core.training.progress import NoSaver, Parts
 from tests.conftest import tiny_spec
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from core.seeding import stream
 
 
 def test_first_draws_are_frozen():
-    """A change here changes every mask: raise RECIPE in orchestrator/config.py with it."""
+    """A change here changes every mask: raise RECIPE in orchestrator/config/sweep.py with it."""
     draws = stream(0, "scores", 7).integers(0, 1000, size=5).tolist()
     assert draws == FROZEN
 

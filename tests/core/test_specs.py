@@ -5,10 +5,10 @@ import pickle
 import pytest
 
 from core import errors
-from core.benchmark_specs import BenchmarkSpec
 from core.errors import ConfigError
-from core.specs import NetworkSpec
-from core.training_specs import OptimizerSpec, TrainingSpec
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.run import NetworkSpec
+from core.specs.training import OptimizerSpec, TrainingSpec
 from tests.conftest import tiny_spec
 
 

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from core.benchmark_specs import BenchmarkSpec
-from core.datasets import load_dataset
-from core.engine import make_step
-from core.inputs import to_device
-from core.masks import bits_digest
-from core.networks import base_weights
-from core.packed_sums import has_numba
-from core.specs import NetworkSpec
-from core.stream_specs import AllocationSpec, StreamSpec
-from core.stream_training import StreamTrainer
-from core.task_stream import plan_visits
-from core.training_specs import OptimizerSpec, TrainingSpec
+from core.batches.inputs import to_device
+from core.data.datasets import load_dataset
+from core.masks.bits import bits_digest
+from core.masks.packed_sums import has_numba
+from core.networks.base import base_weights
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.run import NetworkSpec
+from core.specs.stream_specs import AllocationSpec, StreamSpec
+from core.specs.training import OptimizerSpec, TrainingSpec
+from core.stream.schedule import plan_visits
+from core.stream.training import StreamTrainer
+from core.training.engine import make_step
 from tests.conftest import tiny_spec
 
 DATASET = load_dataset("synthetic")

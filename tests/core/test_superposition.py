@@ -5,10 +5,8 @@ import pytest
 import torch
 
 from core.errors import InferenceError
-from core.masks import pack
-from core.objectives import logit_gradient
-from core.packed_sums import to_tiles
-from core.superposition import (
+from core.inference.objectives import logit_gradient
+from core.inference.superposition import (
     MaskBank,
     first_tasks,
     gradient_planes,
@@ -17,6 +15,8 @@ from core.superposition import (
     pass_through,
     superpose,
 )
+from core.masks.bits import pack
+from core.masks.packed_sums import to_tiles
 
 WIDTHS = {2: (13, 11, 9), 3: (13, 11, 7, 9), 4: (13, 11, 7, 10, 9)}
 CLASSES = 4

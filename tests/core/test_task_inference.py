@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from core.errors import InferenceError
-from core.masks import pack, packed_num_bytes
-from core.packed_sums import to_tiles
-from core.sharded_bank import local_shards, shard_ranges
-from core.specs import InferenceSpec
-from core.superposition import MaskBank
-from core.task_inference import infer_tasks, search_first
+from core.inference.search import infer_tasks, search_first
+from core.inference.sharded_bank import local_shards, shard_ranges
+from core.inference.superposition import MaskBank
+from core.masks.bits import pack, packed_num_bytes
+from core.masks.packed_sums import to_tiles
+from core.specs.run import InferenceSpec
 
 SHAPES = [(60, 64), (40, 60), (30, 40)]
 CLASSES, NUM_TASKS = 10, 21

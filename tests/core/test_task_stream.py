@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from core.benchmark_specs import BenchmarkSpec
 from core.errors import ConfigError
-from core.stream_specs import AllocationSpec, StreamSpec
-from core.task_stream import num_decisions, parts, plan_visits
-from core.training_specs import TrainingSpec
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.stream_specs import AllocationSpec, StreamSpec
+from core.specs.training import TrainingSpec
+from core.stream.schedule import num_decisions, parts, plan_visits
 from tests.conftest import tiny_spec
 
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import ConfigError
-from core.specs import MaskSpec
-from core.top_k import kept_by_layer, layer_density, mask_of, num_kept, score_gradient
+from core.specs.run import MaskSpec
+from core.training.selection import kept_by_layer, layer_density, mask_of, num_kept, score_gradient
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32), st.sampled_from([1, 3, 1000]))

@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 import torch
 
-from core.benchmark_specs import BenchmarkSpec
-from core.benchmarks import task_view
-from core.compiler import has_compiler
-from core.datasets import load_dataset
-from core.engine import make_step
+from core.batches.inputs import gather_inputs, to_device
+from core.data.benchmarks import task_view
+from core.data.datasets import load_dataset
 from core.errors import TrainingError
-from core.evaluation import correct_images
-from core.gradients import fix_weights, gradients
-from core.inputs import gather_inputs, to_device
-from core.networks import base_weights
-from core.optimizers import Optimizer
-from core.specs import NetworkSpec
-from core.training import CohortState, eager_step, image_order, train_cohort
-from core.training_loop import Course, mean_loss
-from core.training_specs import OptimizerSpec, TrainingSpec
+from core.inference.evaluation import correct_images
+from core.networks.base import base_weights
+from core.networks.perceptron import fix_weights, gradients
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.run import NetworkSpec
+from core.specs.training import OptimizerSpec, TrainingSpec
+from core.training.choose_engine import has_compiler
+from core.training.cohort import CohortState, eager_step, image_order, train_cohort
+from core.training.engine import make_step
+from core.training.loop import Course, mean_loss
+from core.training.optimizers import Optimizer
 from tests.conftest import tiny_spec
 
 CPU = torch.device("cpu")
@@ -181,9 +181,9 @@ def test_a_worker_whose_engine_cannot_run_takes_another_and_says_so(tmp_path, en
     """In a process of its own, without numba, or where the C++ compiler is a file that does not exist."""
     code = """
         import sys, pathlib
-        from core.datasets import load_dataset
-        from orchestrator.config import load_sweep
-        from orchestrator.run_folder import locate_run
+        from core.data.datasets import load_dataset
+        from orchestrator.config.sweep import load_sweep
+        from orchestrator.runs.run import locate_run
         from orchestrator.sweep import run_sweep
         from tests.conftest import sweep_text
         from tests.orchestrator.fakes import Recorder

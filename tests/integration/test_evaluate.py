@@ -15,11 +15,11 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from core.benchmarks import task_view
-from core.datasets import load_dataset
-from orchestrator.config import load_sweep
+from core.data.benchmarks import task_view
+from core.data.datasets import load_dataset
+from orchestrator.config.sweep import load_sweep
 from orchestrator.predict import load_predictor
-from orchestrator.run_folder import locate_run
+from orchestrator.runs.run import locate_run
 from tests.conftest import supsup, sweep_text
 
 SUPSUP = Path(sys.executable).with_name("supsup")
@@ -225,7 +225,7 @@ def _num_tasks(part: Path) -> int:
 
 def test_a_damaged_part_is_inferred_again(run):
     from orchestrator.evaluate import _questions
-    from orchestrator.inference_tables import inferred_tasks
+    from orchestrator.stages.inferred import inferred_tasks
 
     before = tables(run)
     (run.layout.evaluations / "GNu-one_shot-H-1-4.parquet").unlink()

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator import recovery_work
-from orchestrator.config import load_sweep
-from orchestrator.phases import StoppedError
-from orchestrator.run_folder import locate_run
-from orchestrator.sessions import read_sessions
+from orchestrator.config.sweep import load_sweep
+from orchestrator.runs.history import read_sessions
+from orchestrator.runs.run import locate_run
+from orchestrator.session import StoppedError
 from orchestrator.sweep import run_sweep
+from orchestrator.worker.worker import recovered as recovery_work
 from tests.conftest import supsup, sweep_text
 from tests.integration.test_streams import StopAfter
 from tests.orchestrator.fakes import Recorder

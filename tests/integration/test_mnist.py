@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.datasets import load_dataset
-from orchestrator.config import load_sweep
+from core.data.datasets import load_dataset
+from orchestrator.config.sweep import load_sweep
 from orchestrator.export import export_run
-from orchestrator.run_folder import locate_run
+from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from tests.integration.test_run import READ_WITHOUT_US
 from tests.orchestrator.fakes import Recorder

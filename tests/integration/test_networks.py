@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-import orchestrator.cohort_work
-from core.own_code import ALLOW_CODE
-from orchestrator.config import load_sweep
-from orchestrator.failures import read_failures
+import orchestrator.worker.supermasks
+from core.networks.user_code import ALLOW_CODE
+from orchestrator.config.sweep import load_sweep
 from orchestrator.predict import load_predictor
-from orchestrator.run_folder import locate_run
+from orchestrator.runs.failures import read_failures
+from orchestrator.runs.run import locate_run
 from tests.conftest import supsup, sweep_text
 
 OWN = """
@@ -126,13 +126,13 @@ class Killed(BaseException):
 
 
 def kill_after_first_save(monkeypatch):
-    write_save = orchestrator.cohort_work.write_save
+    write_save = orchestrator.worker.supermasks.write_save
 
     def write_and_die(*arguments):
         write_save(*arguments)
         raise Killed
 
-    monkeypatch.setattr(orchestrator.cohort_work, "write_save", write_and_die)
+    monkeypatch.setattr(orchestrator.worker.supermasks, "write_save", write_and_die)
 
 
 def test_a_run_killed_in_a_task_goes_on_from_its_save(own_code, monkeypatch, capsys):
@@ -146,7 +146,7 @@ def test_a_run_killed_in_a_task_goes_on_from_its_save(own_code, monkeypatch, cap
     root = locate_root(own_code)
     assert [path.suffix for path in (root / "saves").iterdir()] == [".npz"]
     steps = []
-    monkeypatch.setattr("core.training_loop._begin", remember(steps))
+    monkeypatch.setattr("core.training.loop._begin", remember(steps))
     assert supsup("run", sweep, "executor.save_every_min=1000") == 0
     assert steps[0] == 1  # not from the beginning
     assert digests(sweep) == digests(undisturbed)
@@ -154,7 +154,7 @@ def test_a_run_killed_in_a_task_goes_on_from_its_save(own_code, monkeypatch, cap
 
 
 def remember(steps):
-    from core.training_loop import _begin
+    from core.training.loop import _begin
 
     def begin(state, parts):
         course = _begin(state, parts)
@@ -173,7 +173,7 @@ def test_a_save_that_cannot_be_used_is_ignored_and_said(own_code, monkeypatch, c
             supsup("run", sweep)
         if harm == "foreign":
             other = write(own_code, "other.yaml", name="other", seed="4")
-            context.setattr("orchestrator.cohort_work.CohortSaver.is_due", lambda saver: True)
+            context.setattr("orchestrator.worker.supermasks.CohortSaver.is_due", lambda saver: True)
             with pytest.raises(Killed):
                 supsup("run", other)
     (save,) = (locate_root(own_code) / "saves").iterdir()
@@ -292,8 +292,8 @@ def test_validation_images_train_nothing_and_stand_in_for_the_test(own_code):
 
 
 def class_pairs():
-    from core.benchmarks import task_classes
-    from core.datasets import load_dataset
+    from core.data.benchmarks import task_classes
+    from core.data.datasets import load_dataset
 
     spec = load_sweep_spec()
     labels = load_dataset("synthetic").train_labels
@@ -301,7 +301,7 @@ def class_pairs():
 
 
 def load_sweep_spec():
-    from core.benchmark_specs import BenchmarkSpec
+    from core.specs.benchmark import BenchmarkSpec
 
     return BenchmarkSpec(
         kind="split", dataset="synthetic", num_tasks=2, labels="local", class_order="shuffled"

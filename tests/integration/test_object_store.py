@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from core.errors import RunFolderError, RunLockedError
-from orchestrator.cli import app, call
-from orchestrator.config import load_sweep
+from orchestrator.cli.main import app, call
+from orchestrator.config.sweep import load_sweep
 from orchestrator.evaluate import evaluate_run
 from orchestrator.predict import load_predictor
-from orchestrator.run_folder import locate_run
-from orchestrator.run_lock import is_locked, locked
+from orchestrator.runs.lock import is_locked, locked
+from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from storage.layout import RunLayout
-from storage.places import ObjectPath, to_place
+from storage.locations import ObjectPath, to_place
 from tests.conftest import sweep_text
 from tests.integration.test_crash import digests, inline_digests, start, wait_for_masks, write_sweep
 from tests.orchestrator.fakes import Recorder
@@ -77,7 +77,7 @@ def test_one_controller_at_a_time(s3_storage):
 
 
 def test_a_lease_of_another_machine_is_free_when_nobody_renews_it(s3_storage, monkeypatch):
-    monkeypatch.setattr("orchestrator.run_lock.LEASE_S", 2.0)
+    monkeypatch.setattr("orchestrator.runs.lock.LEASE_S", 2.0)
     layout = RunLayout(to_place(s3_storage) / "run")
     foreign = '{"host": "elsewhere", "process_id": 1, "renewed_s": %f}'
     layout.lock.write_bytes((foreign % time.time()).encode())

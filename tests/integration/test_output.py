@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from orchestrator.cli import app
-from orchestrator.config import load_sweep
-from orchestrator.run_folder import locate_run
+from orchestrator.cli.main import app
+from orchestrator.config.sweep import load_sweep
+from orchestrator.runs.run import locate_run
 from tests.conftest import supsup
 
 
@@ -78,7 +78,7 @@ def test_the_shell_completes_commands_and_runs(run):
 def test_names_of_runs_and_keys_of_a_sweep_are_completed(run, sweep):
     import typer
 
-    from orchestrator.cli_support import complete_run, complete_setting
+    from orchestrator.cli.common import complete_run, complete_setting
 
     context = typer.Context(typer.main.get_command(app))
     context.params = {"storage": str(run.layout.root.parent), "sweep": str(sweep)}

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.config import load_sweep
-from orchestrator.run_folder import locate_run
+from orchestrator.config.sweep import load_sweep
+from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from tests.conftest import supsup, sweep_text
 from tests.orchestrator.fakes import Recorder
@@ -196,7 +196,7 @@ def test_trouble_with_the_disk_is_one_line_and_exit_code_1(sweep, monkeypatch, c
     def no_space(*arguments):
         raise OSError(28, "No space left on device", "run.json")
 
-    monkeypatch.setattr("orchestrator.run_folder.write_run", no_space)
+    monkeypatch.setattr("orchestrator.runs.run.write_run", no_space)
     assert supsup("run", sweep) == 1
     words = capsys.readouterr().err
     assert "No space left on device (run.json)" in words
@@ -206,7 +206,7 @@ def test_trouble_with_the_disk_is_one_line_and_exit_code_1(sweep, monkeypatch, c
 def test_a_failed_task_is_reported_and_the_rest_is_kept(sweep, monkeypatch, capsys):
     """Task 2 cannot be trained: exit code 1, a table says why, and later it is tried again."""
     from core.errors import TrainingError
-    from orchestrator.worker import Worker
+    from orchestrator.worker.worker import Worker
 
     honest = Worker._train_cohort
 
@@ -232,7 +232,7 @@ def test_a_failed_task_is_reported_and_the_rest_is_kept(sweep, monkeypatch, caps
 def test_only_failed_trains_what_failed_and_leaves_other_gaps_alone(sweep, monkeypatch, capsys):
     """Equal errors of many tasks are one row; a log says where each attempt went wrong."""
     from core.errors import TrainingError
-    from orchestrator.worker import Worker
+    from orchestrator.worker.worker import Worker
 
     honest = Worker._train_cohort
 
@@ -262,7 +262,7 @@ def test_only_failed_trains_what_failed_and_leaves_other_gaps_alone(sweep, monke
 
 def test_a_worker_whose_network_was_overwritten_stores_nothing_and_is_replaced(sweep, monkeypatch, capsys):
     """What is shared is read-only for a reason; here somebody wrote into it once."""
-    from orchestrator.worker import Worker
+    from orchestrator.worker.worker import Worker
 
     honest, damaged = Worker._train_cohort, []
 
@@ -285,7 +285,7 @@ def test_a_worker_whose_network_was_overwritten_stores_nothing_and_is_replaced(s
 
 def test_a_second_controller_is_turned_away_with_host_and_process(run, sweep, capsys):
     code = (
-        "import sys, time, pathlib; from orchestrator.run_lock import locked; "
+        "import sys, time, pathlib; from orchestrator.runs.lock import locked; "
         "from storage.layout import RunLayout\n"
         "with locked(RunLayout(pathlib.Path(sys.argv[1]))):\n"
         "    print('held', flush=True); sys.stdin.read()"
@@ -351,7 +351,7 @@ for path in sorted(pathlib.Path(sys.argv[3]).glob("cohort-*.parquet")):
 
 
 def test_masks_are_read_and_scored_without_any_code_of_ours(run, tmp_path):
-    from core.datasets import load_dataset
+    from core.data.datasets import load_dataset
 
     dataset = load_dataset("synthetic")
     np.savez(tmp_path / "test.npz", images=dataset.test_images, labels=dataset.test_labels)

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.config import load_sweep
-from orchestrator.run_folder import locate_run
-from orchestrator.stream_log import finished_log, score_rows
+from orchestrator.config.sweep import load_sweep
+from orchestrator.runs.run import locate_run
+from orchestrator.stages.stream_log import finished_log, score_rows
 from orchestrator.sweep import run_sweep
 from storage.files import temporaries
 from tests.conftest import supsup, sweep_text
@@ -147,8 +147,9 @@ def test_stopped_again_and_again_it_ends_with_the_bits_of_an_undisturbed_run(
     tmp_path, monkeypatch, checkpoint_s
 ):
     """With a checkpoint at every decision, and with none but the last before the end."""
-    from orchestrator import stream_phase, stream_work
-    from orchestrator.phases import StoppedError
+    from orchestrator.session import StoppedError
+    from orchestrator.stages import stream as stream_phase
+    from orchestrator.stages import stream_work
 
     expected = load_sweep(write_sweep(tmp_path, "undisturbed"))
     run_sweep(expected, None, Recorder())
@@ -167,8 +168,9 @@ def test_stopped_again_and_again_it_ends_with_the_bits_of_an_undisturbed_run(
 
 
 def test_a_damaged_checkpoint_is_said_and_the_stream_starts_again(tmp_path, monkeypatch):
-    from orchestrator import stream_phase, stream_work
-    from orchestrator.phases import StoppedError
+    from orchestrator.session import StoppedError
+    from orchestrator.stages import stream as stream_phase
+    from orchestrator.stages import stream_work
 
     monkeypatch.setattr(stream_work, "CHECKPOINT_S", 0.0)
     monkeypatch.setattr(stream_phase, "DECISIONS_PER_JOB", 3)
@@ -191,8 +193,8 @@ def test_a_damaged_checkpoint_is_said_and_the_stream_starts_again(tmp_path, monk
 @pytest.mark.parametrize("failing_call", [1, 6, 9])
 def test_an_error_in_the_middle_of_a_decision_changes_no_bit(tmp_path, monkeypatch, failing_call):
     """What is pending was settled by then: the retry must start from the checkpoint, not from memory."""
-    from core.stream_training import StreamTrainer
-    from orchestrator import stream_work
+    from core.stream.training import StreamTrainer
+    from orchestrator.worker.worker import stream as stream_work
 
     expected = load_sweep(write_sweep(tmp_path, "undisturbed"))
     run_sweep(expected, None, Recorder())

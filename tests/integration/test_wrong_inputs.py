@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import app, call
+from orchestrator.cli.main import app, call
 from tests.conftest import sweep_text
 from tests.orchestrator.wrong_inputs import WRONG_FILES, WRONG_SETTINGS
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import TrainingError
-from orchestrator.jobs import Job, JobResult, Outcome, TaskReport
+from orchestrator.execution.jobs import Job, JobResult, Outcome, TaskReport
 
 
 def report(task: int) -> TaskReport:

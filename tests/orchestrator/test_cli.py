@@ -3,8 +3,8 @@
 import pytest
 
 from core.errors import ConfigError, RunLockedError, SupSupError
-from orchestrator.cli_support import call, parse_tasks
-from orchestrator.phases import StoppedError
+from orchestrator.cli.common import call, parse_tasks
+from orchestrator.session import StoppedError
 
 OUTCOMES = [
     (ConfigError("seed: bad"), 2, "error: seed: bad"),

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 import pytest
 
 from core.errors import ForeignWorkerError, LostWorkerError, TrainingError
-from orchestrator.controller import WAITING_NOTICE_S, run_jobs
-from orchestrator.fault_policy import FaultPolicy
-from orchestrator.jobs import Job
+from orchestrator.execution.controller import WAITING_NOTICE_S, run_jobs
+from orchestrator.execution.jobs import Job
+from orchestrator.execution.retry_policy import FaultPolicy
 from tests.orchestrator.fakes import Clock, Recorder, ScriptedExecutor
 
 LOST, BAD = LostWorkerError("lost"), TrainingError("bad")

@@ -4,9 +4,9 @@ import io
 
 from rich.console import Console
 
-from orchestrator.cli_support import consoles
-from orchestrator.display import LiveDisplay, PlainDisplay, Tally, duration, make_display
-from orchestrator.jobs import Job
+from orchestrator.cli.common import consoles
+from orchestrator.execution.jobs import Job
+from orchestrator.execution.progress import LiveDisplay, PlainDisplay, Tally, duration, make_display
 from tests.orchestrator.fakes import Clock, done
 
 
@@ -17,7 +17,7 @@ def test_durations_read_like_a_clock():
 
 
 def test_tally_says_rate_time_left_and_accuracy(monkeypatch):
-    monkeypatch.setattr("orchestrator.display.time.monotonic", lambda: 30.0)
+    monkeypatch.setattr("orchestrator.execution.progress.time.monotonic", lambda: 30.0)
     tally = Tally(num_total=12, num_done=4, start_s=0.0)
     assert tally.words() == ""
     job = Job(first=4, last=5)
@@ -76,7 +76,7 @@ def test_the_live_view_shows_who_works_what_ended_last_and_failures():
 def test_the_pace_counts_from_the_first_worker_to_the_last_job(monkeypatch):
     """Workers came after 60 s; the last job ended 30 s later, and 10 s ago."""
     clock = Clock()
-    monkeypatch.setattr("orchestrator.display.time.monotonic", clock)
+    monkeypatch.setattr("orchestrator.execution.progress.time.monotonic", clock)
     tally = Tally(num_total=12)
     clock.sleep(60)
     tally.staff_is(1, 1)

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from core.errors import LostWorkerError, TrainingError
-from orchestrator.executors import InlineExecutor
-from orchestrator.jobs import Job
+from orchestrator.execution.executor import InlineExecutor
+from orchestrator.execution.jobs import Job
 from tests.orchestrator.fakes import Misbehaving, Unbuildable, done
 
 
@@ -15,7 +15,7 @@ def make_inline(make_worker, shared):
 
 
 def make_ray(make_worker, shared):
-    from orchestrator.ray_executor import RayExecutor
+    from orchestrator.cluster.executor import RayExecutor
 
     return RayExecutor(
         make_worker, shared, num_workers=2, gpus_per_worker=0, threads_per_worker=1, address=None
@@ -123,7 +123,7 @@ class Hanging:
 
 @pytest.mark.ray
 def test_a_worker_that_hangs_is_ended_after_the_limit_and_replaced(local_ray, tmp_path):
-    from orchestrator.ray_executor import RayExecutor
+    from orchestrator.cluster.executor import RayExecutor
 
     executor = RayExecutor(
         *(Hanging, tmp_path),

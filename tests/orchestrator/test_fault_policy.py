@@ -3,8 +3,8 @@
 import pytest
 
 from core.errors import ConfigError, ForeignWorkerError, LostWorkerError, TrainingError
-from orchestrator.fault_policy import Decision, FaultPolicy
-from orchestrator.jobs import Job
+from orchestrator.execution.jobs import Job
+from orchestrator.execution.retry_policy import Decision, FaultPolicy
 
 ONE, MANY, STREAM = Job(first=4, last=4), Job(first=0, last=3), Job(first=0, last=9, kind="stream")
 POLICY = FaultPolicy(max_retries=2)

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from core.errors import ConfigError, RunFolderError
-from orchestrator.config import load_sweep
-from orchestrator.mlflow_model import REQUIREMENTS, export_model, serve_command
+from orchestrator.config.sweep import load_sweep
 from orchestrator.predict import load_predictor
-from orchestrator.run_folder import locate_run
+from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
-from orchestrator.ui import _free_port, stop_server
+from orchestrator.tracking.model import REQUIREMENTS, export_model, serve_command
+from orchestrator.tracking.server import _free_port, stop_server
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
 
@@ -77,7 +77,7 @@ def test_nothing_in_it_is_a_pickle_and_it_brings_its_code(exported, folder):
     ]
     assert {path.suffix for path in files} <= {"", ".json", ".yaml", ".txt", ".parquet", ".py", ".md"}
     assert any(path.name == "served_model.py" for path in files)
-    assert "loader_module: orchestrator.served_model" in next(
+    assert "loader_module: orchestrator.tracking.served" in next(
         path.read_text() for path in files if path.name == "MLmodel"
     )
 
@@ -85,7 +85,7 @@ def test_nothing_in_it_is_a_pickle_and_it_brings_its_code(exported, folder):
 def test_what_it_needs_is_what_it_says(tmp_path):
     """Load the module alone and look at what came in with it."""
     code = (
-        "import sys, json; before = set(sys.modules); import orchestrator.served_model; "
+        "import sys, json; before = set(sys.modules); import orchestrator.tracking.served; "
         "from importlib.metadata import packages_distributions as known; "
         "print(json.dumps(sorted({n.split('.')[0] for n in set(sys.modules) - before} & set(known()))))"
     )

@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
-import orchestrator.mlflow_views
-from orchestrator.mlflow_views import TAG, VIEWS, encode, save_views
+import orchestrator.tracking.views
+from orchestrator.tracking.views import TAG, VIEWS, encode, save_views
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations
 
@@ -39,7 +39,7 @@ def test_views_are_saved_once_and_never_fatal(monkeypatch):
     assert client.num_writes == len(VIEWS)
     assert {json.loads(value)["name"] for value in client.tags.values()} == {view.name for view in VIEWS}
     assert not save_views(Experiments(is_broken=True), "1")
-    monkeypatch.setattr(orchestrator.mlflow_views, "mlflow_version", lambda: "3.99.0")
+    monkeypatch.setattr(orchestrator.tracking.views, "mlflow_version", lambda: "3.99.0")
     other = Experiments()
     assert not save_views(other, "1")
     assert other.tags == {}

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.jobs import Job
-from orchestrator.plan import auto_cohort_size, plan_jobs
+from orchestrator.execution.jobs import Job
+from orchestrator.execution.plan import auto_cohort_size, plan_jobs
 
 
 def ranges(plan):

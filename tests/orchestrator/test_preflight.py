@@ -3,7 +3,7 @@
 import pytest
 
 from core.errors import ConfigError, RunFolderError, WorkerError
-from orchestrator import preflight, ray_cluster
+from orchestrator.cluster import preflight, ray_cluster
 from tests.orchestrator.fakes import Recorder
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import ray_auth
+from orchestrator.cluster import ray_auth
 
 
 @pytest.fixture
@@ -68,9 +68,9 @@ def test_a_ray_that_is_started_here_answers_nobody_without_the_token(tmp_path):
     """In a process of its own, with a home that has no token yet."""
     code = """
         import grpc
-        from orchestrator.ray_cluster import PROBE_METHOD, ray, start_ray
+        from orchestrator.cluster.connect import PROBE_METHOD, ray, start_ray
         start_ray(None, num_cpus=1)
-        from orchestrator.ray_auth import token_file
+        from orchestrator.cluster.ray_auth import token_file
         with grpc.insecure_channel(ray.get_runtime_context().gcs_address) as channel:
             ask = channel.unary_unary(PROBE_METHOD)
             try:

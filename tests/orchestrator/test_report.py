@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from orchestrator.config import load_sweep
-from orchestrator.report import metrics_by_k, read_summary, scenario_key, write_report
-from orchestrator.run_folder import locate_run
+from orchestrator.config.sweep import load_sweep
+from orchestrator.runs.results import metrics_by_k, read_summary, scenario_key, write_report
+from orchestrator.runs.run import locate_run
 
 MEASURED = {
     "GG": {"2": {"accuracy": 0.9}, "10": {"accuracy": 0.8}},

@@ -6,10 +6,9 @@ from dataclasses import replace
 import pytest
 
 from core.errors import ConfigError
-from orchestrator.config import load_sweep
-from orchestrator.measured_points import Point, session_ends, target_folders, values_at
-from orchestrator.sessions import Session
-from orchestrator.targets import (
+from orchestrator.config.sweep import load_sweep
+from orchestrator.reproduce.measure import Point, session_ends, target_folders, values_at
+from orchestrator.reproduce.targets import (
     Above,
     AtLeast,
     Near,
@@ -21,7 +20,8 @@ from orchestrator.targets import (
     load_targets,
     sweeps_folder,
 )
-from orchestrator.verdicts import judge
+from orchestrator.reproduce.verdict import judge
+from orchestrator.runs.history import Session
 from tests.conftest import supsup, sweep_text
 
 WAY = "GNu/one_shot-G-1/accuracy"

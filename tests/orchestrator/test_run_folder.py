@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from core.datasets import load_dataset
+from core.data.datasets import load_dataset
 from core.errors import RunFolderError
-from orchestrator.config import load_sweep
-from orchestrator.provenance import git_commit, provenance
-from orchestrator.run_folder import Resources, ensure_record, locate_run, open_run
-from orchestrator.run_lock import is_locked, locked
+from orchestrator.config.sweep import load_sweep
+from orchestrator.runs.lock import is_locked, locked
+from orchestrator.runs.provenance import git_commit, provenance
+from orchestrator.runs.run import Resources, ensure_record, locate_run, open_run
 from orchestrator.status import find_runs, resolve_run
-from orchestrator.ui import _environment
+from orchestrator.tracking.server import _environment
 
 DATA = load_dataset("synthetic")
 FEW = Resources(num_workers=1, gpus_per_worker=0, free_bytes=10**9)

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import orchestrator.run_report
-from orchestrator.config import load_sweep
-from orchestrator.mask_sizes import entropy_bits
-from orchestrator.report_data import overlap, report_data, spread, time_line
-from orchestrator.report_figures import FIGURES
-from orchestrator.run_folder import locate_run, open_run
-from orchestrator.run_report import draw_or_say, make_report
+import orchestrator.report.build
+from orchestrator.config.sweep import load_sweep
+from orchestrator.report.build import draw_or_say, make_report
+from orchestrator.report.data import overlap, report_data, spread, time_line
+from orchestrator.report.figures import FIGURES
+from orchestrator.report.mask_sizes import entropy_bits
+from orchestrator.runs.run import locate_run, open_run
 from orchestrator.sweep import run_sweep
-from storage.mask_facts import MaskFacts, mask_facts
+from storage.mask_info import MaskFacts, mask_facts
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
 
@@ -135,7 +135,7 @@ def test_no_task_means_no_overlap(run):
 
 def test_a_figure_that_cannot_be_drawn_is_said_and_fails_nothing(run, monkeypatch):
     display = Recorder()
-    monkeypatch.setattr(orchestrator.run_report, "FIGURES", (("broken", "", "", lambda data: 1 / 0),))
+    monkeypatch.setattr(orchestrator.report.build, "FIGURES", (("broken", "", "", lambda data: 1 / 0),))
     draw_or_say(*open_run(run.layout.root), display)
     assert "the report was not drawn (division by zero); `supsup report" in display.messages
 

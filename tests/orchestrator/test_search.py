@@ -6,10 +6,10 @@ import re
 import pytest
 
 from core.errors import ConfigError
-from orchestrator.config import load_sweep
-from orchestrator.run_folder import locate_run
-from orchestrator.search import run_search
-from orchestrator.search_points import plan_points, search_folder
+from orchestrator.config.sweep import load_sweep
+from orchestrator.runs.run import locate_run
+from orchestrator.search.points import plan_points, search_folder
+from orchestrator.search.search import run_search
 from tests.conftest import supsup, sweep_text
 from tests.orchestrator.fakes import Recorder
 

@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-import orchestrator.tracking
+import orchestrator.tracking.tracker
 from core.errors import ConfigError, SupSupError
-from orchestrator.config import dotted_keys, load_sweep
+from orchestrator.config.sweep import dotted_keys, load_sweep
 from orchestrator.evaluate import evaluate_run
-from orchestrator.failures import write_failures
-from orchestrator.jobs import Job
-from orchestrator.run_folder import locate_run, open_run
-from orchestrator.search import run_search
-from orchestrator.search_summary import draw_search
-from orchestrator.search_view import track_search
-from orchestrator.sessions import begin_session, read_sessions
+from orchestrator.execution.jobs import Job
+from orchestrator.runs.failures import write_failures
+from orchestrator.runs.history import begin_session, read_sessions
+from orchestrator.runs.run import locate_run, open_run
+from orchestrator.search.search import run_search
+from orchestrator.search.summary import draw_search
+from orchestrator.search.track import track_search
 from orchestrator.sweep import run_sweep
-from orchestrator.sync import sync_run
-from orchestrator.tracked import absolute_uri
-from orchestrator.tracking import MlflowTracker, Sender, make_tracker
-from orchestrator.ui import find_links, start_server, stop_server
+from orchestrator.tracking.messages import absolute_uri
+from orchestrator.tracking.server import find_links, start_server, stop_server
+from orchestrator.tracking.sync import sync_run
+from orchestrator.tracking.tracker import MlflowTracker, Sender, make_tracker
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
 
@@ -156,7 +156,7 @@ def test_mlflow_down_for_a_whole_run_and_then_sync(tmp_path, monkeypatch):
         folder.mkdir()
         display = Recorder()
         if uri == NEVER:
-            monkeypatch.setattr(orchestrator.tracking, "FLUSH_S", 0.5)
+            monkeypatch.setattr(orchestrator.tracking.tracker, "FLUSH_S", 0.5)
         config = load_sweep(tracked_sweep(folder, uri))
         assert run_sweep(config, None, display).failures == ()
     assert "does not answer; training goes on" in display.messages
@@ -211,7 +211,7 @@ def test_what_a_crash_left_running_is_put_right(tmp_path):
 @pytest.mark.parametrize(("task_runs", "names"), [("all", {0, 1, 2, 3}), ("failed", {3}), ("none", set())])
 def test_failed_tasks_have_runs_that_say_why_and_end_well_later(tmp_path, task_runs, names):
     """Task 3 fails, is sent twice, and is trained then."""
-    from orchestrator.controller import Failure
+    from orchestrator.execution.controller import Failure
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     config = load_sweep(tracked_sweep(tmp_path, uri), [f"tracking.task_runs={task_runs}"])
@@ -282,7 +282,7 @@ def test_a_search_is_one_run_above_those_of_its_points(tmp_path):
 
 
 def test_an_unreachable_mlflow_warns_once_and_delays_nothing(sweep, monkeypatch):
-    monkeypatch.setattr(orchestrator.tracking, "RETRY_S", 0.1)
+    monkeypatch.setattr(orchestrator.tracking.tracker, "RETRY_S", 0.1)
     run_sweep(load_sweep(sweep), None, Recorder())
     run, record = open_run(locate_run(load_sweep(sweep)).layout.root)
     warnings: list[str] = []
@@ -324,8 +324,8 @@ def test_a_stopped_run_leaves_runs_of_tasks_to_the_next_start(tmp_path):
 @pytest.mark.slow
 def test_mlflow_stopped_in_the_middle_of_a_run(tmp_path, monkeypatch):
     """The server goes down after the first tasks and comes back: nothing is lost, exit is clean."""
-    monkeypatch.setattr(orchestrator.tracking, "FLUSH_S", 1.0)
-    monkeypatch.setattr(orchestrator.tracking, "RETRY_S", 0.2)
+    monkeypatch.setattr(orchestrator.tracking.tracker, "FLUSH_S", 1.0)
+    monkeypatch.setattr(orchestrator.tracking.tracker, "RETRY_S", 0.2)
     store = f"sqlite:///{tmp_path}/server.db"
     client_of(store).search_experiments()
     server, address = start_server(store, None)
@@ -336,7 +336,7 @@ def test_mlflow_stopped_in_the_middle_of_a_run(tmp_path, monkeypatch):
         assert "does not answer; training goes on" in display.messages
         assert "the next `supsup run` of the same sweep, sends the rest" in display.messages
         assert len(client_points(store)) < 4
-        monkeypatch.setattr(orchestrator.tracking, "FLUSH_S", 15.0)
+        monkeypatch.setattr(orchestrator.tracking.tracker, "FLUSH_S", 15.0)
         server, _ = start_server(store, int(address.rsplit(":", 1)[1]))
         again = Recorder()
         assert run_sweep(config, None, again).num_trained == 0

@@ -3,8 +3,8 @@
 import pytest
 
 from core.errors import LostWorkerError, TrainingError
-from orchestrator.jobs import Job
-from orchestrator.tracking import NullTracker
+from orchestrator.execution.jobs import Job
+from orchestrator.tracking.tracker import NullTracker
 from orchestrator.watcher import RunWatcher, error_key, task_list
 from storage.layout import RunLayout
 from tests.orchestrator.fakes import Recorder, done

@@ -21,8 +21,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.config import load_sweep
-from orchestrator.run_folder import locate_run
+from orchestrator.config.sweep import load_sweep
+from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from storage.files import temporaries
 from storage.verify import verify_masks

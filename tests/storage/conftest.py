@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.masks import pack
+from core.masks.bits import pack
 from storage.layout import RunLayout
 from storage.mask_store import MaskStore, StoreIdentity, TaskMask
 

@@ -5,8 +5,8 @@ import pytest
 
 import storage.bank_file
 from core.errors import DamagedFileError, ForeignFileError, RunFolderError
-from core.masks import packed_num_bytes
-from core.packed_sums import from_tiles
+from core.masks.bits import packed_num_bytes
+from core.masks.packed_sums import from_tiles
 from storage.bank_file import ensure_bank, map_bank, num_leading
 from storage.layout import RunLayout
 from storage.mask_store import MaskStore

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from core.errors import DamagedFileError
-from core.masks import pack
+from core.masks.bits import pack
 from storage.layout import RunLayout
-from storage.mask_facts import mask_facts
+from storage.mask_info import mask_facts
 from storage.mask_store import GAPS_SCHEMA, MaskStore, StoreIdentity, TaskMask
 from storage.verify import verify_masks
 from tests.storage.conftest import PROVENANCE

@@ -13,7 +13,7 @@ import pytest
 
 from storage.files import commit_bytes, commit_json, temporaries
 from storage.layout import RunLayout
-from storage.places import (
+from storage.locations import (
     ObjectPath,
     is_place,
     listed,
@@ -81,7 +81,7 @@ def test_a_failed_write_leaves_the_old_object(root, monkeypatch):
     """Closing a stream after a failed write would make an object of the half that is there."""
     file = root / "x"
     file.write_bytes(b"old")
-    import storage.places
+    import storage.locations
 
     class Failing:
         def __init__(self, stream):
@@ -99,7 +99,7 @@ def test_a_failed_write_leaves_the_old_object(root, monkeypatch):
 
             return Failing(Sink())
 
-    monkeypatch.setattr(storage.places, "_connect", lambda *_: Store())
+    monkeypatch.setattr(storage.locations, "_connect", lambda *_: Store())
     with pytest.raises(OSError, match="no space"):
         commit_bytes(file, b"new content")
     monkeypatch.undo()
@@ -112,7 +112,7 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_object_or_the_new_one(root
     file.write_bytes(b"a" * num_bytes)
     code = """
         import sys
-        from storage.places import to_place
+        from storage.locations import to_place
         file = to_place(sys.argv[1])
         print("ready", flush=True)
         for letter in b"bcdefghijklmnopqrstuvwxyz" * 99:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import DamagedFileError, ForeignFileError
-from core.hopfield import memorise, memory_num_bytes
+from core.hopfield.memory import memorise, memory_num_bytes
 from storage.decisions import read_decisions, write_decisions
 from storage.hopfield_file import read_memory, stored_masks_digest, write_memory
 from storage.layout import RunLayout

@@ -1,0 +1,1 @@
+"""Images on a device, as tasks see them."""

@@ -1,0 +1,209 @@
+"""Batches of images for networks that see images: augmented for training, plain for testing.
+
+Images in memory are cropped and flipped on their device; a folder's are decoded by threads, ahead
+of the computation. What each image of a task's course looks like depends on (seed, task, place in
+the course) alone, so training goes on from anywhere.
+
+Letters: K tasks, B images of a batch, N images, C channels, H and W height and width, T steps.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.batches.inputs import Pixels, gather_inputs
+from core.data.benchmarks import TaskView
+from core.data.image_folder import decode_test, decode_train
+from core.seeding import stream
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.run import RunSpec
+
+PADDING = 4  # pixels on each side, of which a crop is taken
+NUM_CROPS = (2 * PADDING + 1) ** 2
+CHUNK_IMAGES = 256  # in one forward pass
+AHEAD = 2  # batches of a folder that are decoded before they are asked for
+# Takes the number of a step; gives images [K, B, C, H, W] and labels int64 [K, B].
+Batches = Callable[[int], tuple[Tensor, Tensor]]
+
+
+def train_batches(
+    spec: RunSpec,
+    tasks: Sequence[int],
+    views: Sequence[TaskView],
+    pixels: Pixels,
+    orders: NDArray[np.int32],
+) -> Batches:
+    """Return what gives each step its batch.
+
+    orders: int32 [K, T * B], each task's course through its training images (``training.image_order``).
+    """
+    if pixels.files:
+        return _FolderBatches(spec, tasks, views, pixels, orders)
+    return _memory_batches(spec, tasks, views, pixels, orders)
+
+
+def images_at_test(spec: BenchmarkSpec, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
+    """Return images as the task sees them at test, normalised, float32 [N, C, H, W]."""
+    channels, height, width = spec.channels_first
+    if pixels.files:
+        decoded = _threads().map(lambda row: decode_test(pixels.files[row], height), rows_N.tolist())
+        return _normalised(np.stack(list(decoded)), pixels)
+    device = pixels.images.device
+    gather_1D = torch.from_numpy(view.input_gather).to(device).unsqueeze(0)
+    rows_1N = torch.from_numpy(rows_N).to(device).unsqueeze(0)
+    return gather_inputs(pixels, gather_1D, rows_1N)[0].view(-1, channels, height, width)
+
+
+def classified(
+    spec: BenchmarkSpec,
+    view: TaskView,
+    pixels: Pixels,
+    rows_N: NDArray[np.int64],
+    logits: Callable[[Tensor], Tensor],
+) -> NDArray[np.bool_]:
+    """Tell which test images of a task ``logits``, from [B, C, H, W] to [B, O], puts into their class, bool [N]."""
+    found = []
+    for rows in np.split(rows_N, range(CHUNK_IMAGES, len(rows_N), CHUNK_IMAGES)):
+        with torch.no_grad():
+            predicted = logits(images_at_test(spec, view, pixels, rows)).argmax(dim=1)
+        labels = task_labels(view, pixels, torch.from_numpy(rows).to(pixels.labels.device))
+        found.append((predicted == labels).cpu().numpy())
+    return np.concatenate(found)
+
+
+def task_labels(view: TaskView, pixels: Pixels, rows: Tensor) -> Tensor:
+    """Return the labels of images of the task as it counts its classes, int64 of the shape of ``rows``."""
+    labels = pixels.labels[rows]
+    if view.classes is None:
+        return labels
+    local = np.zeros(view.classes.max() + 1, dtype=np.int64)
+    local[view.classes] = np.arange(len(view.classes))
+    return torch.from_numpy(local).to(labels.device)[labels]
+
+
+def crop_and_flip(images_BCHW: Tensor, codes_B: Tensor) -> Tensor:
+    """Return each image shifted by up to 4 pixels, blank where it ends, and flipped or not.
+
+    codes_B: 2 * (9 * rows + columns) + flip, rows and columns from 0 to 8, 4 for no shift. The
+    result lies in memory with the channels last, which convolutions on a CPU are fastest with.
+    """
+    num_images, _, height, width = images_BCHW.shape
+    crops = torch.div(codes_B.long(), 2, rounding_mode="floor")
+    top, left = crops // (2 * PADDING + 1), crops % (2 * PADDING + 1)
+    device = images_BCHW.device
+    rows_BH = top.unsqueeze(1) + torch.arange(height, device=device)
+    columns = torch.arange(width, device=device).expand(num_images, -1)
+    is_flipped = (codes_B % 2 == 1).unsqueeze(1)
+    columns_BW = left.unsqueeze(1) + torch.where(is_flipped, width - 1 - columns, columns)
+    padded = torch.nn.functional.pad(images_BCHW, (PADDING,) * 4).permute(0, 2, 3, 1)
+    image_B11 = torch.arange(num_images, device=device)[:, None, None]
+    return padded[image_B11, rows_BH.unsqueeze(2), columns_BW.unsqueeze(1)].permute(0, 3, 1, 2)
+
+
+def _memory_batches(
+    spec: RunSpec,
+    tasks: Sequence[int],
+    views: Sequence[TaskView],
+    pixels: Pixels,
+    orders: NDArray[np.int32],
+) -> Batches:
+    device, size = pixels.images.device, spec.training.batch_size
+    order_KT = torch.from_numpy(orders).to(device)
+    gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
+    codes_KT = torch.from_numpy(_codes(spec, tasks, orders.shape[1])).to(device)
+    shape = spec.benchmark.channels_first
+
+    def batch(step: int) -> tuple[Tensor, Tensor]:
+        now = slice(step * size, (step + 1) * size)
+        rows_KB = order_KT[:, now].long()
+        if spec.benchmark.augment:
+            images = pixels.images[rows_KB.flatten()].view(-1, *shape)
+            x = _scaled(crop_and_flip(images, codes_KT[:, now].flatten()), pixels)
+        else:
+            x = gather_inputs(pixels, gather_KD, rows_KB)
+        return x.view(*rows_KB.shape, *shape), _cohort_labels(views, pixels, rows_KB)
+
+    return batch
+
+
+def _codes(spec: RunSpec, tasks: Sequence[int], length: int) -> NDArray[np.uint8]:
+    """Draw how each image of each course is cropped and flipped, uint8 [K, T * B]; see ``crop_and_flip``."""
+    if not spec.benchmark.augment:
+        return np.zeros((len(tasks), 0), dtype=np.uint8)
+    draws = [stream(spec.seed, "augmentation", task) for task in tasks]
+    return np.stack([draw.integers(0, 2 * NUM_CROPS, size=length, dtype=np.uint8) for draw in draws])
+
+
+class _FolderBatches:
+    """Batches of a folder: threads decode the next ones meanwhile."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        tasks: Sequence[int],
+        views: Sequence[TaskView],
+        pixels: Pixels,
+        orders: NDArray[np.int32],
+    ) -> None:
+        self._spec, self._tasks, self._views, self._pixels = spec, tasks, views, pixels
+        self._orders = orders
+        self._waiting: dict[int, list[Future[NDArray[np.uint8]]]] = {}
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the batch of a step."""
+        size, num_steps = self._spec.training.batch_size, self._orders.shape[1]
+        for ahead in range(step, min(step + 1 + AHEAD, num_steps // size)):
+            if ahead not in self._waiting:
+                self._waiting[ahead] = self._submit(ahead)
+        decoded = np.stack([future.result() for future in self._waiting.pop(step)])
+        rows = self._orders[:, step * size : (step + 1) * size].astype(np.int64)
+        rows_KB = torch.from_numpy(rows).to(self._pixels.labels.device)
+        x_KBCHW = _normalised(decoded, self._pixels).view(*rows_KB.shape, *decoded.shape[1:])
+        return x_KBCHW, _cohort_labels(self._views, self._pixels, rows_KB)
+
+    def _submit(self, step: int) -> list[Future[NDArray[np.uint8]]]:
+        size = self._spec.training.batch_size
+        return [
+            _threads().submit(self._decode, task, place, int(self._orders[k, place]))
+            for k, task in enumerate(self._tasks)
+            for place in range(step * size, (step + 1) * size)
+        ]
+
+    def _decode(self, task: int, place: int, row: int) -> NDArray[np.uint8]:
+        file, side = self._pixels.files[row], self._spec.benchmark.image_shape[-1]
+        if not self._spec.benchmark.augment:
+            return decode_test(file, side)
+        return decode_train(file, side, stream(self._spec.seed, "augmentation", task, place))
+
+
+def _cohort_labels(views: Sequence[TaskView], pixels: Pixels, rows_KB: Tensor) -> Tensor:
+    """Return the labels of images as each task counts its classes, int64 [K, B]."""
+    by_task = [task_labels(view, pixels, rows_B) for view, rows_B in zip(views, rows_KB, strict=True)]
+    return torch.stack(by_task)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Return the threads that decode; they let go of the interpreter while they do."""
+    return ThreadPoolExecutor(max(2, min(16, len(os.sched_getaffinity(0)))), thread_name_prefix="decode")
+
+
+def _normalised(images_NCHW: NDArray[np.uint8], pixels: Pixels) -> Tensor:
+    """Return decoded images as a network sees them, on the device of the labels."""
+    return _scaled(torch.from_numpy(images_NCHW).to(pixels.labels.device), pixels)
+
+
+def _scaled(images_NCHW: Tensor, pixels: Pixels) -> Tensor:
+    gain, offset = (_per_pixel(value, images_NCHW.shape[1:]) for value in (pixels.gain, pixels.offset))
+    return images_NCHW.float() * gain + offset
+
+
+def _per_pixel(value: float | Tensor, shape: Any) -> float | Tensor:
+    return value.view(*shape) if isinstance(value, Tensor) else value

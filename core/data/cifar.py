@@ -1,0 +1,86 @@
+"""CIFAR-100 as its publisher's binary archive: found, fetched, checked, read.
+
+A record is a coarse label, a fine label, and the red, green and blue planes of 32 x 32 pixels. The
+archive's own checksum (gzip) tells damage; copies with the same records in another order exist,
+so the file itself is not held to one digest (``Dataset.digest`` names what a run was made on).
+"""
+
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.data.idx import cache_folder, check_data_folder
+from core.errors import DataError, first_line
+
+ARCHIVE = "cifar-100-binary.tar.gz"
+MIRROR = "https://www.cs.toronto.edu/~kriz/"
+MD5 = "03b5dce01913d631647c71ecec9e9cb8"  # of the publisher's archive
+RECORD_BYTES = 2 + 3 * 32 * 32
+NUM_CLASSES = 100
+Records = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+def load_cifar100(folder: Path | None) -> tuple[Records, Records]:
+    """Return train and test images, uint8 [N, 3, 32, 32], with fine labels, int64 [N].
+
+    Looks in ``folder`` (and its sub-folder cifar-100-binary), then in the user's cache, then
+    downloads into the cache. Raises DataError.
+    """
+    path = _find(folder)
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            members = {Path(member.name).name: member for member in archive.getmembers()}
+            contents = []
+            for name in ("train.bin", "test.bin"):
+                stream = archive.extractfile(members[name])
+                assert stream is not None, "a plain file"
+                contents.append(stream.read())
+    except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}); fetch it again or remove it") from error
+    return _records(path, contents[0]), _records(path, contents[1])
+
+
+def _find(folder: Path | None) -> Path:
+    check_data_folder(folder, "cifar100")
+    places = [] if folder is None else [folder / "cifar-100-binary", folder]
+    for place in [*places, cache_folder("cifar100")]:
+        if (place / ARCHIVE).is_file():
+            return place / ARCHIVE
+    return _download(folder)
+
+
+def _download(folder: Path | None) -> Path:
+    import pooch
+
+    try:
+        fetched = pooch.retrieve(
+            MIRROR + ARCHIVE,
+            known_hash=f"md5:{MD5}",
+            fname=ARCHIVE,
+            path=cache_folder("cifar100"),
+            progressbar=True,
+        )
+        return Path(fetched)
+    # Whatever the mirror or the network does, the user is told where to put the file.
+    except Exception as error:
+        looked = folder / "cifar-100-binary" if folder else "SUPSUP_DATA (not set)"
+        raise DataError(
+            f"cifar100 was not found in {looked} nor in {cache_folder('cifar100')}, and could not be "
+            f"downloaded ({first_line(error)[:120]}). Put {ARCHIVE} into a folder <data>/cifar-100-binary "
+            "and set SUPSUP_DATA=<data>"
+        ) from error
+
+
+def _records(path: Path, content: bytes) -> Records:
+    if not content or len(content) % RECORD_BYTES:
+        raise DataError(
+            f"{path}: {len(content)} bytes are no records of {RECORD_BYTES}; fetch it again or remove it"
+        )
+    records = np.frombuffer(content, dtype=np.uint8).reshape(-1, RECORD_BYTES)
+    labels = records[:, 1].astype(np.int64)
+    if labels.max() >= NUM_CLASSES:
+        raise DataError(f"{path}: found label {labels.max()}, expected 0 to 99; fetch it again or remove it")
+    return np.ascontiguousarray(records[:, 2:]).reshape(-1, 3, 32, 32), labels

@@ -1,0 +1,185 @@
+"""Data sets, kept as the uint8 arrays their publishers released.
+
+digits comes with scikit-learn; MNIST and Fashion-MNIST are IDX files (see
+``idx_files``), CIFAR-100 a binary archive (``cifar_files``); synthetic is made from a fixed
+stream, for tests. A folder of images is a list of files, decoded when they are asked for.
+"""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.data.cifar import load_cifar100
+from core.data.idx import load_idx
+from core.data.image_folder import find_images
+from core.errors import DataError
+from core.seeding import stream
+from core.specs.benchmark import NUM_CLASSES, BenchmarkSpec
+
+PerChannel = float | tuple[float, ...]
+# (scale, mean, std) of each data set; those of MNIST, CIFAR-100 and folders of images as in the
+# paper's experiments, the others those of their training images, the synthetic one's round numbers.
+NORMALISATION: dict[str, tuple[float, PerChannel, PerChannel]] = {
+    "mnist": (255.0, 0.1307, 0.3081),
+    "fashion_mnist": (255.0, 0.2860, 0.3530),
+    "digits": (16.0, 0.3055, 0.3762),
+    "synthetic": (255.0, 0.5, 0.25),
+    "cifar100": (255.0, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
+    "image_folder": (255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Images and labels in file order, never shuffled.
+
+    train_images, test_images: uint8 [N, height, width] or [N, 3, height, width], 0 .. ``scale``; of a
+    folder [0, 3, height, width], and train_files, test_files name one file an image.
+    train_labels, test_labels: int64 [N].
+    A network sees (pixel / scale - mean) / std, mean and std by channel where there are three.
+    """
+
+    name: str
+    num_classes: int
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    scale: float
+    mean: PerChannel
+    std: PerChannel
+    train_files: tuple[str, ...] = ()
+    test_files: tuple[str, ...] = ()
+    files_digest: str | None = None
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Height and width in pixels, after the channels where there are three."""
+        return self.train_images.shape[1:]
+
+    @property
+    def num_inputs(self) -> int:
+        """Values of a flat image."""
+        return math.prod(self.image_shape)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of images and labels together."""
+        arrays = (self.train_images, self.train_labels, self.test_images, self.test_labels)
+        return sum(array.nbytes for array in arrays)
+
+    def digest(self) -> str:
+        """Return the sha256 of images and labels in the order of the fields, hex.
+
+        Of a folder: of the names and sizes of its files, which are too many to read.
+        """
+        if self.files_digest is not None:
+            return self.files_digest
+        whole = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            whole.update(np.ascontiguousarray(little).data)
+        return whole.hexdigest()
+
+
+def load_dataset(benchmark: BenchmarkSpec | str, folder: Path | None = None) -> Dataset:
+    """Load the data set of a benchmark, or one by its name.
+
+    folder: where the user keeps data sets; None looks in the cache, then downloads.
+    Raises DataError when files are missing or damaged.
+    """
+    name = benchmark if isinstance(benchmark, str) else benchmark.dataset
+    if name == "digits":
+        return _digits()
+    if name == "synthetic":
+        return _synthetic()
+    if name == "image_folder":
+        assert isinstance(benchmark, BenchmarkSpec), "a folder has no data set's name"
+        return _image_folder(benchmark, folder)
+    if name == "cifar100":
+        return _made(name, *load_cifar100(folder))
+    train_images, train_labels, test_images, test_labels = load_idx(name, folder)
+    return _made(name, (train_images, train_labels), (test_images, test_labels))
+
+
+def _made(name: str, train: tuple[Any, Any], test: tuple[Any, Any]) -> Dataset:
+    """Return a data set of known name from images and labels of both parts."""
+    return Dataset(
+        name=name,
+        num_classes=NUM_CLASSES[name],
+        train_images=train[0],
+        train_labels=train[1].astype(np.int64),
+        test_images=test[0],
+        test_labels=test[1].astype(np.int64),
+        **_normalised(name),
+    )
+
+
+def _image_folder(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
+    files = find_images(folder, benchmark.folder or "", benchmark.dataset_classes)
+    none = np.empty((0, *benchmark.image_shape), dtype=np.uint8)
+    return Dataset(
+        name=benchmark.folder or "",
+        num_classes=benchmark.dataset_classes,
+        train_images=none,
+        train_labels=files.train_labels,
+        test_images=none,
+        test_labels=files.test_labels,
+        train_files=files.train,
+        test_files=files.test,
+        files_digest=files.digest,
+        **_normalised("image_folder"),
+    )
+
+
+def normalisation(name: str) -> tuple[float, PerChannel, PerChannel]:
+    """Return (scale, mean, std): a network sees (pixel / scale - mean) / std."""
+    return NORMALISATION[name]
+
+
+def _normalised(name: str) -> dict[str, Any]:
+    return dict(zip(("scale", "mean", "std"), NORMALISATION[name], strict=True))
+
+
+def _digits() -> Dataset:
+    """8 x 8 digits, values 0 to 16: the first 1,437 images train, the last 360 test."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DataError(
+            "the digits data set comes with scikit-learn, which is not installed here; "
+            "install it, or use benchmark.dataset: mnist"
+        ) from error
+    raw = load_digits()
+    images, labels = raw.images.astype(np.uint8), raw.target.astype(np.int64)
+    return Dataset(
+        name="digits",
+        num_classes=NUM_CLASSES["digits"],
+        train_images=images[:1437],
+        train_labels=labels[:1437],
+        test_images=images[1437:],
+        test_labels=labels[1437:],
+        **_normalised("digits"),
+    )
+
+
+def _synthetic() -> Dataset:
+    """Four noisy prototypes of 6 x 6 pixels: 512 images train, 200 test; easy to learn."""
+    draw = stream(0, "synthetic")
+    prototypes = draw.integers(0, 192, size=(4, 6, 6))
+    labels = draw.integers(0, 4, size=712)
+    images = (prototypes[labels] + draw.integers(0, 64, size=(712, 6, 6))).astype(np.uint8)
+    return Dataset(
+        name="synthetic",
+        num_classes=NUM_CLASSES["synthetic"],
+        train_images=images[:512],
+        train_labels=labels[:512],
+        test_images=images[512:],
+        test_labels=labels[512:],
+        **_normalised("synthetic"),
+    )

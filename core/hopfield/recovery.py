@@ -1,0 +1,121 @@
+"""HopSupSup's search for the stored mask that suits unlabelled images.
+
+Gradient descent on scores that start at the mean of the stored z, straight-through from the
+binary mask: at step t of T the loss is (1 - t/T) H + gamma (t/T) sum over layers of E(z), H the
+mean entropy of the outputs. The entropy finds the neighbourhood, the energy the attractor.
+
+Letters: B images of a batch, D outputs of a masked layer, I input pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.hopfield.memory import HopfieldMemory, Pattern, steps_to_exact
+from core.hopfield.network import forward_masked
+from core.inference.objectives import entropy
+from core.seeding import stream
+from core.specs.inference import HopfieldSpec
+from core.specs.training import OptimizerSpec
+from core.training.optimizers import Optimizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """A recovered mask, bool [D] a layer, and the way to it, one value a step and one at the end.
+
+    hamming: bits that differ from the true mask, int64 [T + 1]; None where that is not known.
+    energy: sum over layers, float64 [T + 1]. entropy: nats, mean of the step's images, float64 [T].
+    """
+
+    mask: tuple[Pattern, ...]
+    hamming: NDArray[np.int64] | None
+    energy: NDArray[np.float64]
+    entropy: NDArray[np.float64]
+
+    @property
+    def is_exact(self) -> bool | None:
+        """Whether the mask found is the true one; None where that is not known."""
+        return None if self.hamming is None else bool(self.hamming[-1] == 0)
+
+    @property
+    def num_steps(self) -> int | None:
+        """Steps after which the mask was the true one for good; None where it never was, or unknown."""
+        return None if self.hamming is None else steps_to_exact(self.hamming)
+
+
+def recover(
+    spec: HopfieldSpec,
+    memory: HopfieldMemory,
+    x_NI: Tensor,
+    base: Sequence[Tensor],
+    true_mask: Sequence[Pattern] | None = None,
+) -> Recovery:
+    """Recover a mask from images, float32 [N, I]; ``true_mask`` is for the report only."""
+    device = base[0].device
+    psi = [torch.from_numpy(layer.psi).to(device) for layer in memory.layers]
+    scores = [torch.from_numpy(mean).to(device) for mean in memory.means()]
+    optimizer = Optimizer(
+        OptimizerSpec(kind="sgd", lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
+    )
+    buffers, counter = [optimizer.buffers(layer) for layer in scores], torch.zeros((), dtype=torch.float64)
+    passed: list[tuple[int, float, float]] = []  # bits wrong, energy and entropy at each step
+    batches = _cycle(spec, x_NI)
+    for number, x_BI in enumerate(batches, start=1):
+        masks = [mask.requires_grad_() for mask in _masks(scores)]
+        mean_entropy, energy = entropy(forward_masked(x_BI, base, masks)).mean(), _energy(psi, masks)
+        share = number / len(batches)
+        loss = (1 - share) * mean_entropy + spec.gamma * share * energy
+        passed.append((_distance(scores, true_mask), energy.item(), mean_entropy.item()))
+        counter.add_(1)
+        for layer, grad_D in enumerate(torch.autograd.grad(loss, masks)):
+            optimizer.update(scores[layer], grad_D, buffers[layer], counter)
+    last = _distance(scores, true_mask), float(_energy(psi, _masks(scores)))
+    hamming = np.array([*(bits for bits, _, _ in passed), last[0]])
+    return Recovery(
+        mask=tuple((layer >= 0).cpu().numpy() for layer in scores),
+        hamming=None if true_mask is None else hamming,
+        energy=np.array([*(value for _, value, _ in passed), last[1]]),
+        entropy=np.array([value for _, _, value in passed]),
+    )
+
+
+def split_images(spec: HopfieldSpec, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the images to adapt on and those to score, int64 [N].
+
+    Every other image: the order of a test set may mean something (MNIST's first images are harder).
+    """
+    return (rows, rows) if spec.adapt_on == "same" else (rows[::2], rows[1::2])
+
+
+def adapting_order(spec: HopfieldSpec, rows: NDArray[np.int64], *, seed: int, task: int) -> NDArray[np.int64]:
+    """Return the images to adapt on, int64 [N], in the order in which batches take them."""
+    return rows if spec.order == "file" else stream(seed, "recovery", task).permutation(rows)
+
+
+def _cycle(spec: HopfieldSpec, x_NI: Tensor) -> list[Tensor]:
+    """Return the images of each step: passes in order, as many as the steps need."""
+    one_pass = [batch for batch in torch.split(x_NI, spec.batch_size) if len(batch) > 1]
+    num_steps = len(one_pass) if spec.steps == "one_pass" else spec.steps
+    return [one_pass[step % len(one_pass)] for step in range(num_steps)]
+
+
+def _energy(psi: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
+    parts = [-0.5 * (2 * m - 1) @ psi_DD @ (2 * m - 1) for psi_DD, m in zip(psi, masks, strict=True)]
+    return torch.stack(parts).sum()
+
+
+def _masks(scores: Sequence[Tensor]) -> list[Tensor]:
+    return [(layer >= 0).float() for layer in scores]
+
+
+def _distance(scores: Sequence[Tensor], true_mask: Sequence[Pattern] | None) -> int:
+    """Count the bits that differ; -1 where the true mask is not known."""
+    if true_mask is None:
+        return -1
+    found = [(layer >= 0).cpu().numpy() for layer in scores]
+    return sum(int((layer ^ true).sum()) for layer, true in zip(found, true_mask, strict=True))

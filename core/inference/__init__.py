@@ -1,0 +1,1 @@
+"""Task inference: superpositions, banks of masks, objectives, algorithms, evaluation."""

@@ -1,0 +1,159 @@
+"""Accuracy of masks on test images: with the task given, and with the task inferred.
+
+A prediction is the argmax over all s outputs, so a superfluous neuron that wins is an
+error. With the task inferred, the mask of the inferred task predicts: a right class counts in
+scenario GNs, in GNu only when the task is right too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.batches.inputs import Pixels, gather_inputs
+from core.data.benchmarks import TaskView
+from core.data.test_rows import InferredRows, blank_rows
+from core.inference.search import TaskSearch, infer_tasks
+from core.inference.superposition import mask_weights
+from core.networks.perceptron import forward
+from core.specs.run import TEST_BATCH_SIZE
+
+CHUNK_IMAGES = 1024  # of each task, in one forward pass
+GPU_TASKS_AT_ONCE = 64  # in one forward pass: 65,536 images and 80 MB of weights at LeNet's size
+CHECKED_INFERENCES = 8  # of each task, where a shortlist is compared with the exact answer
+
+
+def correct_images(
+    views: Sequence[TaskView],
+    pixels: Pixels,
+    base: Sequence[Tensor],
+    masks: Sequence[NDArray[np.bool_]],
+) -> list[NDArray[np.bool_]]:
+    """Tell for each test image of each task whether the task's mask classifies it, bool [test rows].
+
+    views: of K tasks. pixels: the test images. base: float32 [O, I] a layer. masks: bool
+    [K, O, I] a layer. On a GPU tasks go through in batches, on a CPU one at a time.
+    """
+    size = GPU_TASKS_AT_ONCE if base[0].is_cuda else 1
+    found = []
+    for start in range(0, len(views), size):
+        chunk = slice(start, start + size)
+        on_device = [torch.from_numpy(mask[chunk]).to(base[0].device) for mask in masks]
+        weights = [torch.where(mask, w, 0.0) for mask, w in zip(on_device, base, strict=True)]
+        found += _correct(views[chunk], pixels, weights, [view.test_rows for view in views[chunk]])
+    return found
+
+
+def infer_test_images(
+    search: TaskSearch, *, own: Sequence[int], view: TaskView, pixels: Pixels, num_batches: int | None
+) -> InferredRows:
+    """Infer the task of the test images in ``view`` and classify them with the inferred mask.
+
+    own: what is a right answer, the task itself; the masks that belong to it in scenario NNs.
+    num_batches: how many test batches, from the first; None for all. A task's rows do not
+    depend on which others the caller evaluates.
+    """
+    rows = blank_rows(search.spec.images, len(view.test_rows), num_batches)
+    tasks_GR, values_GR, exact_task = _rankings(search, rows, view, pixels)
+    is_true = np.isin(tasks_GR, own)
+    rank = np.where(is_true.any(axis=1), is_true.argmax(axis=1) + 1, 0)
+    rows = replace(
+        rows,
+        inferred_task=tasks_GR[:, 0].astype(np.int32),
+        rank=rank.astype(np.int32),
+        exact_task=exact_task,
+        gap=rows.gap if search.spec.algorithm == "binary" else _gaps(values_GR, is_true),
+    )
+    return replace(rows, num_correct=_num_correct(rows, search, view, pixels))
+
+
+def _correct(
+    views: Sequence[TaskView],
+    pixels: Pixels,
+    weights: Sequence[Tensor],
+    rows: Sequence[NDArray[np.int64]],
+) -> list[NDArray[np.bool_]]:
+    """Tell whether ``weights``, [K, O, I] a layer, classify the images ``rows`` of each task."""
+    device, most = weights[0].device, max(len(row) for row in rows)
+    padded = np.stack([np.pad(row, (0, most - len(row))) for row in rows])
+    gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
+    correct = []
+    for rows_KB in torch.split(torch.from_numpy(padded).to(device), CHUNK_IMAGES, dim=1):
+        _, logits_KBO = forward(gather_inputs(pixels, gather_KD, rows_KB), weights)
+        correct.append(logits_KBO.argmax(dim=2) == pixels.labels[rows_KB])
+    correct_KN = torch.cat(correct, dim=1).cpu().numpy()
+    return [found[: len(row)] for found, row in zip(correct_KN, rows, strict=True)]
+
+
+def _inputs(search: TaskSearch, view: TaskView, pixels: Pixels, rows_B: NDArray[np.int64]) -> Tensor:
+    """Return the images as the task sees them, normalised, float32 [B, D]."""
+    if search.passes is not None:
+        return search.passes.inputs(view, pixels, rows_B)
+    device = pixels.images.device
+    gather_1D = torch.from_numpy(view.input_gather).to(device).unsqueeze(0)
+    return gather_inputs(pixels, gather_1D, torch.from_numpy(rows_B).to(device).unsqueeze(0))[0]
+
+
+def _gaps(values_GR: NDArray[np.float64], is_true: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the best wrong value less the best right one, NaN where one is not there, float32 [G]."""
+    best_wrong = np.where(is_true, np.inf, values_GR).min(axis=1)
+    best_right = np.where(is_true, values_GR, np.inf).min(axis=1)
+    is_known = np.isfinite(best_wrong) & np.isfinite(best_right)
+    gaps = np.full(len(values_GR), np.nan, dtype=np.float32)
+    gaps[is_known] = best_wrong[is_known] - best_right[is_known]
+    return gaps
+
+
+def _rankings(
+    search: TaskSearch, rows: InferredRows, view: TaskView, pixels: Pixels
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32]]:
+    """Return the best tasks of each inference [G, best], their values, and the exact answers, -1 where not asked."""
+    images = search.spec.images
+    num_deciding = rows.num_images if images == "each" else np.minimum(rows.num_images, images)
+    ranked, values, exact_task = [], [], np.full(len(rows.batch), -1, dtype=np.int32)
+    for group in _equal_groups(num_deciding):
+        chosen = rows.first_image[group][:, None] + np.arange(num_deciding[group[0]])
+        x_BD = _inputs(search, view, pixels, view.test_rows[chosen.reshape(-1)])
+        x_GND = x_BD.reshape(*chosen.shape, -1)
+        ranking = infer_tasks(search, x_GND)
+        ranked.append(ranking.tasks)
+        values.append(ranking.values)
+        checked = group[group < CHECKED_INFERENCES]
+        if search.spec.algorithm == "shortlist" and len(checked):
+            exact = replace(search, spec=replace(search.spec, algorithm="one_shot"))
+            exact_task[checked] = infer_tasks(exact, x_GND[: len(checked)]).tasks[:, 0]
+    return np.concatenate(ranked), np.concatenate(values), exact_task
+
+
+def _equal_groups(num_deciding: NDArray[np.int32]) -> list[NDArray[np.int64]]:
+    """Cut the inferences, in order, into groups of up to 128 that use equally many images."""
+    cuts = np.flatnonzero(np.diff(num_deciding)) + 1
+    runs = np.split(np.arange(len(num_deciding)), cuts)
+    return [part for run in runs for part in np.split(run, range(TEST_BATCH_SIZE, len(run), TEST_BATCH_SIZE))]
+
+
+def _num_correct(rows: InferredRows, search: TaskSearch, view: TaskView, pixels: Pixels) -> NDArray[np.int32]:
+    """Count the images of each row that the mask of its inferred task classifies, int32 [rows]."""
+    num_correct = np.zeros_like(rows.inferred_task)
+    for inferred in np.unique(rows.inferred_task):
+        of_task = np.flatnonzero(rows.inferred_task == inferred)
+        images = np.concatenate([np.arange(rows.num_images[row]) + rows.first_image[row] for row in of_task])
+        correct = _correct_under(search, int(inferred), view, pixels, view.test_rows[images])
+        starts = np.concatenate([[0], np.cumsum(rows.num_images[of_task])[:-1]])
+        num_correct[of_task] = np.add.reduceat(correct.astype(np.int32), starts)
+    return num_correct
+
+
+def _correct_under(
+    search: TaskSearch, task: int, view: TaskView, pixels: Pixels, rows: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Tell which images of ``view`` the mask of ``task`` classifies, bool [rows]."""
+    packed_P = search.bank.packed(np.array([task]))[0]
+    if search.passes is not None:
+        return search.passes.correct(view, pixels, rows, packed_P, task)
+    weights = mask_weights(packed_P, search.bank.base)
+    (correct,) = _correct([view], pixels, [weight.unsqueeze(0) for weight in weights], [rows])
+    return correct

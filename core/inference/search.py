@@ -1,0 +1,229 @@
+"""Which task is an image from? One-shot, binary, exhaustive, and one-shot by shortlist.
+
+One-shot (paper, eq. 4): the task whose alpha has the lowest gradient at the uniform
+superposition. Binary: keep the better half of the candidates, ceil(alive / 2) of them, take
+the gradient at the superposition of those left, and so on to the last. Exhaustive: every mask
+alone. All search the given tasks only, and every tie goes to the lower task.
+
+Letters: G inferences, N images of one inference, D input pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.batches.inputs import Pixels
+from core.data.benchmarks import TaskView
+from core.errors import InferenceError
+from core.inference.objectives import plain_score
+from core.inference.superposition import (
+    Bank,
+    Flow,
+    Superposition,
+    Tasks,
+    first_tasks,
+    forward_plain,
+    gradient_planes,
+    lowest,
+    mask_weights,
+    pass_through,
+    superpose,
+)
+from core.masks.bits import packed_num_bytes
+from core.masks.packed_sums import Planes, num_tiles
+from core.specs.run import InferenceSpec
+
+NUM_BEST = 5
+# From so many separate images on, one unpacking of a mask for all is cheaper than a sum each.
+SHARED_READ_IMAGES = 32
+SHORTLIST_SHARE = 0.1  # of the bytes of a mask that a shortlist reads
+SHORTLIST_TASKS = 32  # candidates that are compared exactly
+
+
+class Passes(Protocol):
+    """How images pass through a network that is no multi-layer perceptron (``module_inference``)."""
+
+    @property
+    def num_inputs(self) -> int:
+        """D."""
+        ...
+
+    def planes(
+        self, x_ND: Tensor, superposition: Superposition, spec: InferenceSpec, num_classes: int
+    ) -> Planes:
+        """Return dObjective/dW * base at a superposition, the objective being the mean over the images."""
+        ...
+
+    def logits(self, x_BD: Tensor, packed_P: NDArray[np.uint8], task: int) -> Tensor:
+        """Return the logits [B, O] of one task's mask."""
+        ...
+
+    def inputs(self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
+        """Return test images as the task sees them, float32 [N, D]."""
+        ...
+
+    def correct(
+        self,
+        view: TaskView,
+        pixels: Pixels,
+        rows_N: NDArray[np.int64],
+        packed_P: NDArray[np.uint8],
+        task: int,
+    ) -> NDArray[np.bool_]:
+        """Tell which images of ``view`` the mask of ``task`` classifies, bool [N]."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSearch:
+    """How to search, and among which tasks.
+
+    start: the uniform superposition of the tasks to search. num_classes: l, the real classes,
+    which are the first outputs. passes: of a module; None: a multi-layer perceptron.
+    """
+
+    spec: InferenceSpec
+    bank: Bank
+    start: Superposition
+    num_classes: int
+    passes: Passes | None = None
+
+    def planes(self, x_ND: Tensor, superposition: Superposition) -> Planes:
+        """Return the gradient of all weights, times the weights, for N images that decide together."""
+        if self.passes is not None:
+            return self.passes.planes(x_ND, superposition, self.spec, self.num_classes)
+        return gradient_planes(self.flow(x_ND, superposition), self.bank.base)
+
+    def flow(self, x_BD: Tensor, superposition: Superposition) -> Flow:
+        """Pass B images through a superposition, forward and backward."""
+        return pass_through(x_BD, superposition.weights, self.spec.objective, self.num_classes)
+
+    def logits(self, x_BD: Tensor, packed_P: NDArray[np.uint8], task: int) -> Tensor:
+        """Return the logits [B, O] of B images under the mask of ``task`` alone, which is ``packed_P``."""
+        if self.passes is not None:
+            return self.passes.logits(x_BD, packed_P, task)
+        return forward_plain(x_BD, mask_weights(packed_P, self.bank.base))[1]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best tasks of each inference, best first.
+
+    tasks: int64 [G, best], best = min(5, tasks searched). values: float64 [G, best], lower is
+    better: the gradient (one-shot, shortlist), the entropy or minus the highest real logit
+    (exhaustive), the gradient in the round that decided (binary: compare within a round only).
+    """
+
+    tasks: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
+Best = tuple[NDArray[np.float64], Tasks]  # values and tasks of one inference, best first
+
+
+def search_first(
+    spec: InferenceSpec, bank: Bank, k: int, *, num_classes: int, passes: Passes | None = None
+) -> TaskSearch:
+    """Return the search among tasks 0 .. k - 1.
+
+    Raises InferenceError when the bank has fewer, or for objective G when every output is a
+    real class.
+    """
+    outputs = bank.base[-1].shape[0]
+    if spec.objective == "G" and outputs <= num_classes:
+        raise InferenceError(
+            f"objective G needs superfluous neurons: the network has {outputs} outputs for "
+            f"{num_classes} classes; use objective H"
+        )
+    start = superpose(bank, first_tasks(bank, k))
+    return TaskSearch(spec=spec, bank=bank, start=start, num_classes=num_classes, passes=passes)
+
+
+def infer_tasks(search: TaskSearch, x_GND: Tensor) -> Ranking:
+    """Infer one task for each of G groups of N images.
+
+    x_GND: normalised inputs; the N images of a group decide together, by the mean of their
+    objectives. Raises InferenceError on pixels that are not finite, or too few or many of them.
+    """
+    _check(search, x_GND)
+    algorithm, (num_groups, num_images, _) = search.spec.algorithm, x_GND.shape
+    if algorithm == "exhaustive":
+        return _rank_rows(_plain_scores(search, x_GND), search.start.tasks)
+    shares_reads = search.passes is None and num_images == 1 and num_groups >= SHARED_READ_IMAGES
+    if algorithm == "one_shot" and shares_reads:
+        flow = search.flow(x_GND[:, 0], search.start)
+        return _rank_rows(search.bank.products(flow, search.start.tasks), search.start.tasks)
+    infer = {"one_shot": _one_shot, "shortlist": _shortlist, "binary": _binary}[algorithm]
+    return _stack([infer(search, x_ND) for x_ND in x_GND])
+
+
+def _one_shot(search: TaskSearch, x_ND: Tensor) -> Best:
+    planes = search.planes(x_ND, search.start)
+    return search.bank.lowest(planes, search.start.tasks, np.arange(len(planes)), NUM_BEST)
+
+
+def _shortlist(search: TaskSearch, x_ND: Tensor) -> Best:
+    """Sum over the first layer's tiles of largest squared gradient, then compare the best exactly.
+
+    The first layer alone sees the image itself; deeper ones see what the superposition makes
+    of it, which is nearly the same for every task and mostly noise in the comparison.
+    """
+    bank, planes = search.bank, search.planes(x_ND, search.start)
+    first = planes[: num_tiles(packed_num_bytes([tuple(bank.base[0].shape)]))]
+    mass = np.einsum("tjp,tjp->t", first, first)
+    num_read = max(1, round(SHORTLIST_SHARE * len(planes)))
+    chosen = np.sort(np.argsort(-mass, kind="stable")[:num_read])
+    _, candidates = bank.lowest(planes, search.start.tasks, chosen, SHORTLIST_TASKS)
+    return bank.lowest(planes, np.sort(candidates), np.arange(len(planes)), NUM_BEST)
+
+
+def _binary(search: TaskSearch, x_ND: Tensor) -> Best:
+    """Halve the candidates, dropping those of higher gradient, until one is left."""
+    alive, dropped = search.start, []
+    while True:
+        planes = search.planes(x_ND, alive)
+        sums = search.bank.sums(planes, alive.tasks, np.arange(len(planes)))
+        values, tasks = lowest(sums, alive.tasks, len(alive.tasks))
+        num_kept = -(-len(tasks) // 2) if len(tasks) > 1 else 0
+        dropped.append((values[num_kept:], tasks[num_kept:]))
+        if num_kept == 0:
+            break
+        alive = superpose(search.bank, np.sort(tasks[:num_kept]))
+    values = np.concatenate([values for values, _ in reversed(dropped)])
+    tasks = np.concatenate([tasks for _, tasks in reversed(dropped)])
+    return values[:NUM_BEST], tasks[:NUM_BEST]
+
+
+def _plain_scores(search: TaskSearch, x_GND: Tensor) -> NDArray[np.float64]:
+    """Return how ill each mask alone suits each group, float64 [G, tasks]."""
+    num_groups, num_images, num_pixels = x_GND.shape
+    tasks = search.start.tasks
+    x_BD = x_GND.reshape(num_groups * num_images, num_pixels)
+    scores = np.empty((num_groups, len(tasks)))
+    for column, task in enumerate(tasks.tolist()):
+        logits_BO = search.logits(x_BD, search.bank.packed(tasks[column : column + 1])[0], task)
+        score = plain_score(logits_BO, search.spec.objective, search.num_classes)
+        scores[:, column] = score.reshape(num_groups, num_images).mean(dim=1).cpu().numpy()
+    return scores
+
+
+def _rank_rows(values_GK: NDArray[np.float64], tasks: Tasks) -> Ranking:
+    return _stack([lowest(values_K, tasks, NUM_BEST) for values_K in values_GK])
+
+
+def _stack(found: Sequence[Best]) -> Ranking:
+    return Ranking(np.stack([tasks for _, tasks in found]), np.stack([values for values, _ in found]))
+
+
+def _check(search: TaskSearch, x_GND: Tensor) -> None:
+    passes, found = search.passes, x_GND.shape[2]
+    expected = search.start.weights[0].shape[1] if passes is None else passes.num_inputs
+    if found != expected:
+        raise InferenceError(f"an image of {found} pixels, the network takes {expected}")
+    if not bool(torch.isfinite(x_GND).all()):
+        raise InferenceError("an image has pixels that are not finite numbers (NaN or infinite)")

@@ -1,0 +1,106 @@
+"""A bank cut into shards by task, each held by another process or machine.
+
+The uniform superposition is the sum of the shards' counts; the gradient goes to all shards;
+each answers for its own masks, and one small reduction picks the best. A mask's sum depends on
+its own bits alone and ties go to the lower task, so the answer is that of one process, bit for
+bit, for any number of shards.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.inference.superposition import Flow, MaskBank, Tasks, lowest
+from core.masks.packed_sums import Planes
+
+# Calls a method of every shard with the same arguments; returns their results in order of task.
+Broadcast = Callable[..., list[Any]]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Masks ``first`` and on. Takes tasks of the whole bank and answers for those it holds."""
+
+    bank: MaskBank
+    first: int
+
+    def counts(self, tasks: Tasks) -> Planes:
+        """See ``Bank.counts``, over its own tasks."""
+        return self.bank.counts(self._own(tasks))
+
+    def sums(self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See ``Bank.sums``, over its own tasks."""
+        return self.bank.sums(planes, self._own(tasks), chosen)
+
+    def lowest(
+        self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64], num: int
+    ) -> tuple[NDArray[np.float64], Tasks]:
+        """See ``Bank.lowest``, over its own tasks."""
+        values, own = self.bank.lowest(planes, self._own(tasks), chosen, num)
+        return values, own + self.first
+
+    def products(self, flow: Flow, tasks: Tasks) -> NDArray[np.float64]:
+        """See ``Bank.products``, over its own tasks."""
+        return self.bank.products(flow, self._own(tasks))
+
+    def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
+        """See ``Bank.packed``, over its own tasks."""
+        return self.bank.packed(self._own(tasks))
+
+    def _own(self, tasks: Tasks) -> Tasks:
+        return tasks[(tasks >= self.first) & (tasks < self.first + self.bank.num_tasks)] - self.first
+
+
+@dataclass(frozen=True)
+class ShardedBank:
+    """A ``Bank`` over shards reached by ``broadcast``. base: the fixed weights, [O, I] a layer."""
+
+    base: tuple[Tensor, ...]
+    num_tasks: int
+    broadcast: Broadcast
+
+    def counts(self, tasks: Tasks) -> Planes:
+        """See ``Bank``."""
+        return reduce(np.add, self.broadcast("counts", tasks))
+
+    def sums(self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See ``Bank``."""
+        return np.concatenate(self.broadcast("sums", planes, tasks, chosen))
+
+    def lowest(
+        self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64], num: int
+    ) -> tuple[NDArray[np.float64], Tasks]:
+        """See ``Bank``; each shard sends its own best only."""
+        best = self.broadcast("lowest", planes, tasks, chosen, num)
+        return lowest(np.concatenate([b[0] for b in best]), np.concatenate([b[1] for b in best]), num)
+
+    def products(self, flow: Flow, tasks: Tasks) -> NDArray[np.float64]:
+        """See ``Bank``."""
+        return np.concatenate(self.broadcast("products", flow, tasks), axis=1)
+
+    def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
+        """See ``Bank``."""
+        return np.concatenate(self.broadcast("packed", tasks))
+
+
+def shard_ranges(num_tasks: int, num_shards: int) -> list[tuple[int, int]]:
+    """Cut 0 .. num_tasks - 1 into at most ``num_shards`` ranges (first, stop) of nearly equal size."""
+    edges = [num_tasks * number // num_shards for number in range(num_shards + 1)]
+    return [(first, stop) for first, stop in pairwise(edges) if first < stop]
+
+
+def local_shards(bank: MaskBank, num_shards: int) -> ShardedBank:
+    """Return ``bank`` cut into shards of this process: what the processes of a cluster do."""
+    shards = [
+        Shard(MaskBank(np.ascontiguousarray(bank.tiles[:, first:stop]), bank.base, bank.num_threads), first)
+        for first, stop in shard_ranges(bank.num_tasks, num_shards)
+    ]
+    return ShardedBank(
+        bank.base, bank.num_tasks, lambda method, *args: [getattr(shard, method)(*args) for shard in shards]
+    )

@@ -1,0 +1,220 @@
+"""The superposition of supermasks, and its gradient with respect to alpha, from packed bits.
+
+The uniform superposition of k tasks is base * (number of their masks that keep a weight) / k:
+integer counts, no k x n floats (paper, eq. 2 at alpha = 1/k). The gradient of an objective
+with respect to alpha_i is the sum over layers of < dObjective/dW * base, mask i >, W being the
+superposed weights; it needs one pass through the superposition, and then each mask's bits:
+
+- ``sums``: one inference (of one image, or of several that decide together) forms the
+  gradient of all weights once and adds it up where a mask has a 1.
+- ``products``: many separate single-image inferences share the reading of a mask: with delta
+  the gradient at a layer's output and h its input, it is delta^T (base * mask) h, summed over
+  layers, and no image has a gradient of its own in memory.
+
+Letters: K tasks, B images, D input pixels, O and I a layer's outputs and inputs, P bytes of a
+packed mask.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.errors import InferenceError
+from core.inference.objectives import logit_gradient
+from core.masks.bits import Shapes, packed_num_bytes
+from core.masks.packed_sums import Planes, Tiles, bit_counts, from_planes, from_tiles, masked_sums, to_planes
+from core.specs.run import Objective
+
+Tasks = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What one pass through a superposition leaves of B images.
+
+    inputs: h, each layer's input [B, I]. deltas: each image's own gradient of the objective at
+    each layer's output [B, O].
+    """
+
+    inputs: tuple[Tensor, ...]
+    deltas: tuple[Tensor, ...]
+
+
+class Bank(Protocol):
+    """The masks of tasks 0 .. num_tasks - 1 over one base network; ``tasks`` always ascend."""
+
+    @property
+    def base(self) -> tuple[Tensor, ...]:
+        """The fixed weights, [O, I] a layer."""
+        ...
+
+    @property
+    def num_tasks(self) -> int:
+        """How many masks there are."""
+        ...
+
+    def counts(self, tasks: Tasks) -> Planes:
+        """Count in how many masks of ``tasks`` each bit is 1, int32 planes."""
+        ...
+
+    def sums(self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Sum the values in ``planes`` that each mask keeps, over the tiles chosen, float64 [tasks]."""
+        ...
+
+    def lowest(
+        self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64], num: int
+    ) -> tuple[NDArray[np.float64], Tasks]:
+        """Return the ``num`` lowest of ``sums`` and whose they are; ties go to the lower task."""
+        ...
+
+    def products(self, flow: Flow, tasks: Tasks) -> NDArray[np.float64]:
+        """Return each image's own gradient with respect to each alpha, float64 [B, tasks]."""
+        ...
+
+    def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
+        """Return packed masks, uint8 [tasks, P]."""
+        ...
+
+
+@dataclass(frozen=True)
+class MaskBank:
+    """A ``Bank`` in this process.
+
+    tiles: uint8 [T, K, 256] (``packed_sums``), in memory or mapped from a file; a bank larger
+    than memory is read tile by tile. num_threads: of the loops over packed bits.
+    """
+
+    tiles: Tiles
+    base: tuple[Tensor, ...]
+    num_threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.num_tasks == 0:
+            raise InferenceError("the mask bank is empty; train at least one task first")
+
+    @property
+    def num_tasks(self) -> int:
+        """How many masks there are."""
+        return int(self.tiles.shape[1])
+
+    @property
+    def shapes(self) -> Shapes:
+        """The weight shape of each layer."""
+        return [tuple(weight.shape) for weight in self.base]
+
+    def counts(self, tasks: Tasks) -> Planes:
+        """See ``Bank``."""
+        return bit_counts(self.tiles, tasks, num_threads=self.num_threads)
+
+    def sums(self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See ``Bank``."""
+        return masked_sums(self.tiles, tasks, planes, chosen, num_threads=self.num_threads)
+
+    def lowest(
+        self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64], num: int
+    ) -> tuple[NDArray[np.float64], Tasks]:
+        """See ``Bank``."""
+        return lowest(self.sums(planes, tasks, chosen), tasks, num)
+
+    def products(self, flow: Flow, tasks: Tasks) -> NDArray[np.float64]:
+        """See ``Bank``."""
+        out = np.empty((len(flow.inputs[0]), len(tasks)))
+        for column in range(len(tasks)):
+            weights = mask_weights(self.packed(tasks[column : column + 1])[0], self.base)
+            by_layer = [
+                ((h_BI @ weight_OI.T) * delta_BO).sum(dim=1, dtype=torch.float64)
+                for h_BI, delta_BO, weight_OI in zip(flow.inputs, flow.deltas, weights, strict=True)
+            ]
+            out[:, column] = reduce(torch.add, by_layer).cpu().numpy()
+        return out
+
+    def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
+        """See ``Bank``."""
+        return from_tiles(self.tiles[:, tasks], packed_num_bytes(self.shapes))
+
+
+@dataclass(frozen=True)
+class Superposition:
+    """The uniform superposition of ``tasks``: weights [O, I] a layer."""
+
+    tasks: Tasks
+    weights: tuple[Tensor, ...]
+
+
+def first_tasks(bank: Bank, k: int) -> Tasks:
+    """Return tasks 0 .. k - 1. Raises InferenceError when the bank has fewer, or k is below 1."""
+    if not 1 <= k <= bank.num_tasks:
+        raise InferenceError(
+            f"k: found {k}, expected a number from 1 to {bank.num_tasks}, the tasks there are"
+        )
+    return np.arange(k)
+
+
+def superpose(bank: Bank, tasks: Tasks) -> Superposition:
+    """Return base * (mean of the masks of ``tasks``), from integer counts (eq. 2, alpha = 1/k)."""
+    num_bytes = packed_num_bytes([tuple(weight.shape) for weight in bank.base])
+    counts = _layer_values(from_planes(bank.counts(tasks), num_bytes), bank.base)
+    shares = [(count.to(weight.dtype) / len(tasks)) for count, weight in zip(counts, bank.base, strict=True)]
+    return Superposition(tasks, tuple(w * share for w, share in zip(bank.base, shares, strict=True)))
+
+
+def forward_plain(x_BD: Tensor, weights: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """Return each layer's input [B, I] and the logits [B, O] of one network, [O, I] a layer."""
+    inputs = [x_BD]
+    for weight_OI in weights[:-1]:
+        inputs.append((inputs[-1] @ weight_OI.T).relu())
+    return inputs, inputs[-1] @ weights[-1].T
+
+
+def pass_through(x_BD: Tensor, weights: Sequence[Tensor], objective: Objective, num_classes: int) -> Flow:
+    """Run B images forward and each image's own objective backward through ``weights``."""
+    inputs, logits_BO = forward_plain(x_BD, weights)
+    deltas = [logit_gradient(logits_BO, objective, num_classes)]
+    for layer in range(len(weights) - 1, 0, -1):
+        deltas.append((deltas[-1] @ weights[layer]) * (inputs[layer] > 0))
+    return Flow(tuple(inputs), tuple(reversed(deltas)))
+
+
+def gradient_planes(flow: Flow, base: Sequence[Tensor]) -> Planes:
+    """Return dObjective/dW * base as planes, the objective being the mean over the images."""
+    num_images = len(flow.inputs[0])
+    bit_values = base[0].new_zeros(sum(num_bits(weight) for weight in base))
+    start = 0
+    for h_BI, delta_BO, weight_OI in zip(flow.inputs, flow.deltas, base, strict=True):
+        layer_OI = bit_values[start : start + weight_OI.numel()].view(weight_OI.shape)
+        torch.mm((delta_BO / num_images).T, h_BI, out=layer_OI).mul_(weight_OI)
+        start += num_bits(weight_OI)
+    return to_planes(bit_values.cpu().numpy())
+
+
+def mask_weights(packed_P: NDArray[np.uint8], base: Sequence[Tensor]) -> list[Tensor]:
+    """Return base * mask, [O, I] a layer."""
+    bits = _layer_values(np.unpackbits(packed_P, bitorder="little"), base)
+    return [bit * weight for bit, weight in zip(bits, base, strict=True)]
+
+
+def lowest(values: NDArray[np.float64], tasks: Tasks, num: int) -> tuple[NDArray[np.float64], Tasks]:
+    """Return the ``num`` lowest values and their tasks, best first; ties go to the lower task."""
+    order = np.lexsort((tasks, values))[:num]
+    return values[order], tasks[order]
+
+
+def _layer_values(bit_values: NDArray[np.generic], base: Sequence[Tensor]) -> list[Tensor]:
+    """Cut one value a mask bit into layers, [O, I] each, on the device of ``base``."""
+    layers, start = [], 0
+    for weight in base:
+        flat = bit_values[start : start + weight.numel()]
+        layers.append(torch.from_numpy(flat).reshape(weight.shape).to(weight.device))
+        start += num_bits(weight)
+    return layers
+
+
+def num_bits(weight: Tensor) -> int:
+    """Return the bits of a layer in a packed mask, padding included."""
+    return -(-weight.numel() // 8) * 8

@@ -1,0 +1,1 @@
+"""Base networks, a file for each family."""

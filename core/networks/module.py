@@ -1,0 +1,157 @@
+"""Any ``torch.nn.Module`` as a base network: a pure function of weights, statistics and images.
+
+The weights of its linear and convolution layers are masked; biases are held at zero, affine parts
+of normalisation at one and zero. Running statistics of batch normalisation belong to a task: they
+go in and come out. The module itself is never changed (``torch.func.functional_call``).
+
+Letters: K tasks, B images, C channels, H and W height and width, O outputs, S running statistics.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from core.errors import ConfigError
+from core.networks.architectures import ImageShape, build_module
+from core.networks.norm_statistics import statistics_slices
+from core.specs.run import NetworkSpec
+
+MASKED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+# torch has no public name for all of a kind, whatever its dimensions.
+BATCH_NORM = nn.modules.batchnorm._BatchNorm  # noqa: SLF001
+DROPOUT = nn.modules.dropout._DropoutNd  # noqa: SLF001
+NORMS = (BATCH_NORM, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)  # noqa: SLF001
+
+
+@dataclass(frozen=True)
+class ModuleNetwork:
+    """A module, read once.
+
+    masked: names of the weights that masks cover, in order. norms: (name, channels) of each batch
+    normalisation with running statistics. fixed: every other parameter and buffer, by name.
+    """
+
+    module: nn.Module
+    image_shape: ImageShape
+    masked: tuple[str, ...]
+    norms: tuple[tuple[str, int], ...]
+    fixed: dict[str, Tensor]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of each masked weight, (out, in) or (out, in / groups, height, width)."""
+        return tuple(tuple(self.module.get_parameter(name).shape) for name in self.masked)
+
+    @property
+    def num_statistics(self) -> int:
+        """S: a mean and a variance for each channel that is normalised."""
+        return sum(2 * channels for _, channels in self.norms)
+
+    def start_statistics(self, device: torch.device) -> Tensor:
+        """Return running statistics before training, means 0 and variances 1, float32 [S]."""
+        parts = [torch.stack([torch.zeros(c), torch.ones(c)]).flatten() for _, c in self.norms]
+        return torch.cat([torch.empty(0), *parts]).to(device)
+
+    def logits(self, x_BCHW: Tensor, weights: Sequence[Tensor], statistics_S: Tensor) -> Tensor:
+        """Return the logits [B, O], normalised by running statistics (test)."""
+        return self._call(self._tester, x_BCHW, weights, self._split(statistics_S))
+
+    def train_logits(self, x_BCHW: Tensor, weights: Sequence[Tensor], statistics_S: Tensor) -> Tensor:
+        """Return the logits [B, O], normalised by the batch; ``statistics_S`` is updated in place."""
+        parts = self._split(statistics_S)
+        logits = self._call(self.module, x_BCHW, weights, parts)
+        self._put_back(parts, statistics_S)
+        return logits
+
+    def cohort_logits(
+        self, x_KBCHW: Tensor, weights: Sequence[Tensor], statistics_KS: Tensor, *, training: bool
+    ) -> Tensor:
+        """Return the logits [K, B, O] of K tasks at once; weights are [K, ...] a layer.
+
+        Convolutions of the tasks become one grouped convolution.
+        """
+        if len(x_KBCHW) == 1:
+            call = self.train_logits if training else self.logits
+            return call(x_KBCHW[0], [weight[0] for weight in weights], statistics_KS[0]).unsqueeze(0)
+        module, parts = self.module if training else self._tester, self._split(statistics_KS)
+        found: Tensor = vmap(partial(self._call, module))(x_KBCHW, tuple(weights), parts)
+        if training:
+            self._put_back(parts, statistics_KS)
+        return found
+
+    def _split(self, statistics: Tensor) -> dict[str, Tensor]:
+        """Return running statistics, [..., S], by the name of their buffer, as tensors of their own.
+
+        ``vmap`` updates a whole tensor in place, but not a part of one.
+        """
+        return {name: statistics[..., place].clone() for name, place in statistics_slices(self.norms)}
+
+    def _put_back(self, parts: dict[str, Tensor], statistics: Tensor) -> None:
+        if parts:
+            statistics.copy_(torch.cat(list(parts.values()), dim=-1))
+
+    @cached_property
+    def _tester(self) -> nn.Module:
+        return copy.deepcopy(self.module).eval()
+
+    def _call(
+        self, module: nn.Module, x_BCHW: Tensor, weights: Sequence[Tensor], statistics: dict[str, Tensor]
+    ) -> Tensor:
+        values = self.fixed | dict(zip(self.masked, weights, strict=True)) | statistics
+        logits: Tensor = functional_call(module, values, (x_BCHW,), strict=False)
+        return logits
+
+
+def make_network(
+    spec: NetworkSpec, image_shape: ImageShape, device: torch.device | None = None
+) -> ModuleNetwork:
+    """Return the network of ``spec``. Raises ConfigError on a module that cannot be one."""
+    return read_module(build_module(spec, image_shape), image_shape, device or torch.device("cpu"))
+
+
+def read_module(module: nn.Module, image_shape: ImageShape, device: torch.device) -> ModuleNetwork:
+    """Tell which parameters of ``module`` are masked, and hold the others; it is set to training."""
+    masked: list[str] = []
+    norms: list[tuple[str, int]] = []
+    fixed: dict[str, Tensor] = {}
+    for name, part in module.named_modules():
+        _check_part(name, part)
+        if isinstance(part, BATCH_NORM):
+            part.num_batches_tracked = None  # a counter that nothing here reads
+        prefix = f"{name}." if name else ""
+        for key, value in part.named_parameters(recurse=False):
+            if isinstance(part, MASKED) and key == "weight":
+                masked.append(prefix + key)
+            else:
+                fixed[prefix + key] = _held(prefix + key, part, value).to(device)
+        for key, value in part.named_buffers(recurse=False):
+            fixed[prefix + key] = value.to(device)
+        if isinstance(part, BATCH_NORM) and part.track_running_stats:
+            norms.append((name, part.num_features))
+    if not masked:
+        raise ConfigError("network: found no linear or convolution layer, expected at least one to mask")
+    return ModuleNetwork(module.train(), image_shape, tuple(masked), tuple(norms), fixed)
+
+
+def _held(name: str, part: nn.Module, value: Tensor) -> Tensor:
+    """Return what a parameter that is no masked weight is held at."""
+    if name.endswith("bias") and isinstance(part, MASKED + NORMS):
+        return torch.zeros_like(value)
+    if name.endswith("weight") and isinstance(part, NORMS):
+        return torch.ones_like(value)
+    raise ConfigError(
+        f"network: parameter {name} of {type(part).__name__} cannot be masked; expected weights of linear "
+        "and convolution layers, their biases, and normalisation"
+    )
+
+
+def _check_part(name: str, part: nn.Module) -> None:
+    if isinstance(part, DROPOUT) and part.p > 0:
+        raise ConfigError(f"network: {name} is dropout, whose randomness no seed here decides; remove it")
+    if isinstance(part, BATCH_NORM) and part.momentum is None:
+        raise ConfigError(f"network: {name} has momentum None, expected a number, such as 0.1")

@@ -1,0 +1,1 @@
+"""What a run means, as frozen dataclasses. No numpy and no torch."""

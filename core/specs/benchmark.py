@@ -1,0 +1,167 @@
+"""What a benchmark is: a data set, cut into a stream of tasks. No numpy, no torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from core.specs.base import MAX_TASKS, Spec, fill_by_kind, require
+
+NUM_CLASSES = {"digits": 10, "mnist": 10, "fashion_mnist": 10, "synthetic": 4, "cifar100": 100}
+# Height and width, or channels, height and width.
+IMAGE_SHAPES: dict[str, tuple[int, ...]] = {
+    "digits": (8, 8),
+    "mnist": (28, 28),
+    "fashion_mnist": (28, 28),
+    "synthetic": (6, 6),
+    "cifar100": (3, 32, 32),
+}
+COLOURED = ("cifar100", "image_folder")  # natural images: classes shuffled, labels by task, augmented
+DEFAULT_IMAGE_SIZE = 224
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkSpec(Spec):
+    """A stream of tasks made from one data set.
+
+    kind: each task permutes the pixels (``permuted``), turns the images (``rotated``), or has classes of
+        its own (``split``). dataset: ``digits`` comes with scikit-learn, ``synthetic`` is made up; the others
+        are looked for in ``data_dir``, or downloaded.
+    num_tasks: how many tasks; not part of the run's identity.
+    angle_step_deg: task t is turned by t times this (``rotated``; default 10).
+    permutation: ``named`` derives each permutation from (seed, task); ``original`` is
+        the rule of the original code, RandomState(seed + task), where neighbouring
+        seeds share nearly all tasks (``permuted``; default ``named``).
+
+    For ``split``:
+    classes_per_task: so many classes each (default 2; 5 of cifar100; 10 of an image_folder).
+    class_order: ``file``, or ``shuffled`` by the seed (default for natural images).
+    labels: ``global``, the data set's, or ``local``, 0 .. classes_per_task - 1 in each task
+        (default for natural images).
+    augment: random crop and flip of training images (default for natural images).
+    validation: fraction of each task's training images that is left out of training.
+    test_on: the ``test`` images, or the ``validation`` ones, so that a choice of settings never
+        sees the test images.
+
+    For the data set ``image_folder``, ``<data>/<folder>/train/<class>/...`` and ``.../val/...``:
+    folder: its name. num_classes: classes it has. image_size: pixels of a side (default 224).
+    """
+
+    LATER_KEYS: ClassVar[Mapping[str, object]] = {
+        "class_order": "file",
+        "labels": "global",
+        "augment": False,
+        "validation": 0.0,
+        "test_on": "test",
+    }
+
+    kind: Literal["permuted", "rotated", "split"]
+    dataset: Literal["digits", "mnist", "fashion_mnist", "synthetic", "cifar100", "image_folder"]
+    num_tasks: int
+    angle_step_deg: float | None = None
+    classes_per_task: int | None = None
+    permutation: Literal["named", "original"] | None = None
+    class_order: Literal["file", "shuffled"] | None = None
+    labels: Literal["global", "local"] | None = None
+    augment: bool | None = None
+    validation: float | None = None
+    test_on: Literal["test", "validation"] | None = None
+    folder: str | None = None
+    num_classes: int | None = None
+    image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        coloured = self.dataset in COLOURED
+        require(
+            not coloured or self.kind == "split", "benchmark.kind", self.kind, f"'split' for {self.dataset}"
+        )
+        per_task = {"cifar100": 5, "image_folder": 10}.get(self.dataset, 2)
+        fill_by_kind(
+            self,
+            "benchmark",
+            {
+                "permuted": {"permutation": "named"},
+                "rotated": {"angle_step_deg": 10.0},
+                "split": {
+                    "classes_per_task": per_task,
+                    "class_order": "shuffled" if coloured else "file",
+                    "labels": "local" if coloured else "global",
+                    "augment": coloured,
+                    "validation": 0.0,
+                    "test_on": "test",
+                },
+            },
+        )
+        self._check_folder()
+        self._check_validation()
+        self._check_num_tasks()
+
+    def _check_folder(self) -> None:
+        if self.dataset != "image_folder":
+            for key in ("folder", "num_classes", "image_size"):
+                found = getattr(self, key)
+                require(found is None, f"benchmark.{key}", found, "null: for dataset image_folder only")
+            return
+        folder, classes = self.folder, self.num_classes
+        require(bool(folder), "benchmark.folder", folder, "the name of a folder in the data folder")
+        ok = classes is not None and 2 <= classes <= 1_000_000
+        require(ok, "benchmark.num_classes", classes, "how many classes the folder has")
+        if self.image_size is None:
+            object.__setattr__(self, "image_size", DEFAULT_IMAGE_SIZE)
+        size = self.image_size or 0
+        require(8 <= size <= 4096, "benchmark.image_size", size, "pixels from 8 to 4096")
+
+    def _check_validation(self) -> None:
+        share = self.validation
+        if share is None:
+            return
+        require(0 <= share < 1, "benchmark.validation", share, "a fraction from 0 to below 1")
+        ok = self.test_on == "test" or share > 0
+        require(ok, "benchmark.test_on", self.test_on, "'test', or a benchmark.validation above 0")
+        ok = not self.augment or self.dataset in COLOURED
+        require(ok, "benchmark.augment", self.augment, f"false for {self.dataset}")
+
+    def _check_num_tasks(self) -> None:
+        key, found = "benchmark.num_tasks", self.num_tasks
+        require(1 <= found <= MAX_TASKS, key, found, f"a number from 1 to {MAX_TASKS:,}")
+        if self.angle_step_deg is not None:
+            step = self.angle_step_deg
+            require(0 < step < 360, "benchmark.angle_step_deg", step, "degrees between 0 and 360")
+            most = math.floor(360 / step)
+            require(found <= most, key, found, f"at most {most}: tasks repeat after a full turn")
+        if self.classes_per_task is not None:
+            per_task, classes = self.classes_per_task, self.dataset_classes
+            require(
+                1 <= per_task <= classes,
+                "benchmark.classes_per_task",
+                per_task,
+                f"a number from 1 to {classes}, the classes of {self.dataset}",
+            )
+            most = classes // per_task
+            require(found <= most, key, found, f"at most {most}: {self.dataset} has {classes} classes")
+
+    @property
+    def dataset_classes(self) -> int:
+        """Classes of the whole data set."""
+        return self.num_classes if self.num_classes is not None else NUM_CLASSES[self.dataset]
+
+    @property
+    def real_classes(self) -> int:
+        """Return l, the real classes that a network's first outputs stand for."""
+        if self.labels == "local":
+            assert self.classes_per_task is not None, "split fills it"
+            return self.classes_per_task
+        return self.dataset_classes
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Height and width, or channels, height and width."""
+        if self.image_size is not None:
+            return (3, self.image_size, self.image_size)
+        return IMAGE_SHAPES[self.dataset]
+
+    @property
+    def channels_first(self) -> tuple[int, int, int]:
+        """Channels (1 for grey), height, width."""
+        *channels, height, width = self.image_shape
+        return (channels[0] if channels else 1, height, width)

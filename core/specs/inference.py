@@ -1,0 +1,54 @@
+"""How HopSupSup stores and recovers masks; the defaults are the original code's, but for the images."""
+
+import hashlib
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from core.specs.base import Spec, require
+
+HopfieldRule = Literal["hebbian", "storkey"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HopfieldSpec(Spec):
+    """How masks are stored in Psi, and found again from unlabelled test images.
+
+    rule: of storing. adapt_on: ``disjoint`` adapts on every other test image and scores the
+        rest; ``same`` adapts on the images that are scored, as the original code does.
+    order: of the images that adapt: the data file's, or ``shuffled``, as in the original code.
+    steps: gradient steps T, over the images to adapt on again and again; ``one_pass`` over them,
+        as in the original code. batch_size: images a step.
+    gamma: weight of the energy beside the entropy. lr, momentum, weight_decay: of SGD on the
+        scores, which start at the mean of the stored z.
+    """
+
+    rule: HopfieldRule = "storkey"
+    adapt_on: Literal["disjoint", "same"] = "disjoint"
+    order: Literal["file", "shuffled"] = "file"
+    steps: int | Literal["one_pass"] = 30
+    batch_size: int = 64
+    gamma: float = 1.5e-3
+    lr: float = 500.0
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+
+    def __post_init__(self) -> None:
+        key = "evaluation.hopfield"
+        require(self.steps == "one_pass" or self.steps >= 1, f"{key}.steps", self.steps, "'one_pass' or >= 1")
+        require(2 <= self.batch_size <= 65_536, f"{key}.batch_size", self.batch_size, "2 to 65,536")
+        require(self.gamma >= 0, f"{key}.gamma", self.gamma, "a number >= 0")
+        require(self.lr > 0, f"{key}.lr", self.lr, "a positive number")
+        require(0 <= self.momentum < 1, f"{key}.momentum", self.momentum, "a number from 0 to below 1")
+        require(self.weight_decay >= 0, f"{key}.weight_decay", self.weight_decay, "a number >= 0")
+
+    @property
+    def label(self) -> str:
+        """The name of these settings in files and tables, such as hopfield-storkey-disjoint-30.
+
+        Those that few people change are summed up at its end, where they are not the defaults.
+        """
+        rare = (self.batch_size, self.gamma, self.lr, self.momentum, self.weight_decay)
+        usual = tuple(f.default for f in fields(self) if f.name not in ("rule", "adapt_on", "order", "steps"))
+        suffix = "" if rare == usual else f"-{hashlib.sha256(repr(rare).encode()).hexdigest()[:6]}"
+        order = "" if self.order == "file" else f"-{self.order}"
+        return f"hopfield-{self.rule}-{self.adapt_on}-{self.steps}{order}{suffix}"

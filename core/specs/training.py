@@ -1,0 +1,163 @@
+"""How masks are trained: optimizer, schedule, length. No numpy and no torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from core.errors import ConfigError
+from core.specs.base import Spec, fill_by_kind, require
+from core.specs.stream_specs import AllocationSpec, StreamSpec
+
+OPTIMIZER_DEFAULTS: dict[str, dict[str, float]] = {
+    "rmsprop": {"lr": 1e-4, "smoothing": 0.99, "eps": 1e-8, "momentum": 0.0, "weight_decay": 0.0},
+    "adam": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0},
+    "sgd": {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4},
+}
+Matmul = Literal["float32", "tf32", "bfloat16"]
+DEFAULT_STEPS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleSpec(Spec):
+    """How the learning rate changes, from epoch to epoch.
+
+    kind: ``cosine`` falls to zero.
+    warmup: epochs over which it first rises, in equal steps. Where training counts steps, each
+    step is an epoch here.
+    """
+
+    kind: Literal["cosine"] = "cosine"
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.warmup >= 0, "training.schedule.warmup", self.warmup, "a number >= 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSpec(Spec):
+    """The optimizer of the scores. Keys left out take the paper's setting for the kind.
+
+    kind: ``rmsprop``, the paper's for MNIST (lr 1e-4); ``adam`` (1e-3); ``sgd`` (0.1, momentum 0.9).
+    lr: learning rate.
+    smoothing: of RMSProp, the decay of its squared-gradient average (torch calls it alpha; here alpha
+        is the superposition's coefficient and nothing else).
+    beta1, beta2: of Adam. momentum: of SGD and RMSProp.
+    eps: added to the root that divides. weight_decay: times the score, added to its gradient.
+    state: how the optimizer's buffers are kept between steps; scores are always float32.
+    """
+
+    LATER_KEYS: ClassVar[Mapping[str, object]] = {"state": "float32"}
+
+    kind: Literal["rmsprop", "adam", "sgd"] = "rmsprop"
+    lr: float | None = None
+    smoothing: float | None = None
+    beta1: float | None = None
+    beta2: float | None = None
+    eps: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    state: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        fill_by_kind(self, "training.optimizer", OPTIMIZER_DEFAULTS)
+        for key in OPTIMIZER_DEFAULTS[self.kind]:
+            value = getattr(self, key)
+            ok = math.isfinite(value) and (value > 0 if key in ("lr", "eps") else value >= 0)
+            require(ok, f"training.optimizer.{key}", value, "a positive, finite number")
+            if key in ("smoothing", "beta1", "beta2", "momentum"):
+                require(value < 1, f"training.optimizer.{key}", value, "a number from 0 to below 1")
+
+    @property
+    def num_buffers(self) -> int:
+        """Buffers a score, which count in a worker's memory."""
+        has_momentum = bool(self.momentum)
+        return {"rmsprop": 1 + has_momentum, "adam": 2, "sgd": int(has_momentum)}[self.kind]
+
+    @property
+    def num_slots(self) -> int:
+        """Buffers a score that this kind may have."""
+        return {"rmsprop": 2, "adam": 2, "sgd": 1}[self.kind]
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes a score that all buffers take."""
+        return self.num_buffers * {"float32": 4, "bfloat16": 2}[self.state]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSpec(Spec):
+    """How each task's scores are trained.
+
+    task_identity: ``given`` in training (scenarios GG, GNs, GNu), or ``none`` (NNs): one stream
+        of batches, in which the model finds tasks and allocates masks by itself.
+    steps: optimizer steps a task; batches run on across epochs, so each has
+        ``batch_size`` images, drawn without replacement within an epoch. In a stream: batches
+        of a visit. epochs: in place of steps, for modules and networks with masks on their outputs.
+    batch_size: images a step.
+    stream, allocation: for task_identity ``none``.
+    schedule: of the learning rate; None: constant.
+    transfer: a task starts from the running mean of the ``masks`` of all tasks before it (paper), or
+        of their ``scores`` (original code); tasks are then trained one after another.
+    matmul: precision of the matrix products; ``tf32`` and ``bfloat16`` are for GPUs (on a CPU
+        tf32 is float32). Scores and their gradients stay float32.
+    """
+
+    LATER_KEYS: ClassVar[Mapping[str, object]] = {"matmul": "float32", "transfer": "none"}
+
+    task_identity: Literal["given", "none"] = "given"
+    steps: int | None = None
+    epochs: int | None = None
+    batch_size: int = 128
+    matmul: Matmul = "float32"
+    optimizer: OptimizerSpec = OptimizerSpec()
+    stream: StreamSpec | None = None
+    allocation: AllocationSpec | None = None
+    schedule: ScheduleSpec | None = None
+    transfer: Literal["none", "masks", "scores"] = "none"
+
+    def __post_init__(self) -> None:
+        require(
+            self.steps is None or self.epochs is None, "training.epochs", self.epochs, "null beside steps"
+        )
+        if self.steps is None and self.epochs is None:
+            object.__setattr__(self, "steps", DEFAULT_STEPS)
+        for key in ("steps", "epochs"):
+            found = getattr(self, key)
+            ok = found is None or 1 <= found <= 10**8
+            require(ok, f"training.{key}", found, "a number from 1 to 100,000,000")
+        size = self.batch_size
+        require(1 <= size <= 65_536, "training.batch_size", size, "a number from 1 to 65,536")
+        self._check_stream()
+
+    def _check_stream(self) -> None:
+        if self.is_given:
+            for key in ("stream", "allocation"):
+                require(
+                    getattr(self, key) is None, f"training.{key}", "keys", "none for task_identity: given"
+                )
+            return
+        require(self.transfer == "none", "training.transfer", self.transfer, "'none' for task_identity: none")
+        stream, allocation = self.stream or StreamSpec(), self.allocation or AllocationSpec()
+        object.__setattr__(self, "stream", stream)
+        object.__setattr__(self, "allocation", allocation)
+        every, steps = allocation.decide_every, self.num_steps
+        ok = stream.boundaries == "random" or steps % every == 0
+        require(ok, "training.steps", steps, f"a multiple of decide_every ({every}) for boundaries: aligned")
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the task is given in training."""
+        return self.task_identity == "given"
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of a task, or batches of a visit. Raises ConfigError where epochs count."""
+        if self.steps is None:
+            raise ConfigError("training.epochs: found a number, expected steps for this network")
+        return self.steps
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether everything is kept and multiplied in float32 (tf32 is, on a CPU)."""
+        return self.matmul != "bfloat16" and self.optimizer.state == "float32"

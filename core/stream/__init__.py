@@ -1,0 +1,1 @@
+"""Scenario NNs: the stream of batches, the allocation of masks, training without task ids."""

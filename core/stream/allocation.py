@@ -1,0 +1,101 @@
+"""Scenario NNs: does a batch belong to a mask that is there, or is a new one allocated for it.
+
+The rule (paper, section 3): nu = softmax(-dH/dalpha), H averaged over the whole batch. Where
+candidates * max(nu) < 1 + epsilon no mask stands out, and a new one is allocated; else the best
+one is trained on. Untrained masks may take part in the superposition (``min_candidates``) but
+are never chosen: max(nu) is taken over the allocated ones. Ties go to the lower mask.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.specs.stream_specs import AllocationSpec
+
+Action = Literal["first", "allocate", "train", "reuse", "skip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What a decision came to.
+
+    action: ``first`` takes mask 0 untested; ``allocate`` a new mask; ``train`` the best one;
+        past the budget ``reuse`` the best one or ``skip`` the batches.
+    mask: to train, None to skip. num_masks: allocated before the decision. num_candidates: in
+        the superposition. max_nu: of the allocated masks, None for ``first``.
+    """
+
+    action: Action
+    mask: int | None
+    num_masks: int
+    num_candidates: int
+    max_nu: float | None
+
+
+def num_candidates(spec: AllocationSpec, num_masks: int) -> int:
+    """Return how many masks take part in the superposition when ``num_masks`` are allocated."""
+    return max(num_masks, spec.min_candidates)
+
+
+def choose(spec: AllocationSpec, num_masks: int, gradient_K: NDArray[np.float64]) -> Choice:
+    """Decide from dH/dalpha of the candidates, float64 [candidates], allocated ones first."""
+    if num_masks == 0:
+        return Choice(action="first", mask=0, num_masks=0, num_candidates=0, max_nu=None)
+    weight_K = np.exp(gradient_K.min() - gradient_K)
+    nu_K = weight_K / weight_K.sum()
+    best = int(nu_K[:num_masks].argmax())
+    action, mask = _act(spec, num_masks, best, stands_out=len(nu_K) * nu_K[best] >= 1 + spec.epsilon)
+    return Choice(
+        action=action, mask=mask, num_masks=num_masks, num_candidates=len(nu_K), max_nu=float(nu_K[best])
+    )
+
+
+def _act(spec: AllocationSpec, num_masks: int, best: int, *, stands_out: bool) -> tuple[Action, int | None]:
+    if stands_out:
+        return "train", best
+    if num_masks < spec.mask_budget:
+        return "allocate", num_masks
+    return ("reuse", best) if spec.past_budget == "reuse" else ("skip", None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocationScore:
+    """How allocation went, seen with the true tasks that the model was not told.
+
+    num_masks: allocated. num_missed: tasks met at some decision without a mask allocated on them.
+    num_duplicates: masks allocated on a task that had one. num_merged: masks chosen at decisions
+    on more than one task. num_reused, num_skipped: decisions past the budget. homes: of each
+    mask, the task at most of the decisions that chose it, the earlier one of equals.
+    """
+
+    num_masks: int
+    num_missed: int
+    num_duplicates: int
+    num_merged: int
+    num_reused: int
+    num_skipped: int
+    homes: tuple[int, ...]
+
+
+def score_allocation(choices: Sequence[tuple[Choice, int]]) -> AllocationScore:
+    """Score decisions, given in order as (choice, true task)."""
+    allocated = [task for choice, task in choices if choice.action in ("first", "allocate")]
+    tasks_of: defaultdict[int, list[int]] = defaultdict(list)
+    for choice, task in choices:
+        if choice.mask is not None:
+            tasks_of[choice.mask].append(task)
+    actions = Counter(choice.action for choice, _ in choices)
+    return AllocationScore(
+        num_masks=len(allocated),
+        num_missed=len({task for _, task in choices} - set(allocated)),
+        num_duplicates=len(allocated) - len(set(allocated)),
+        num_merged=sum(len(set(tasks)) > 1 for tasks in tasks_of.values()),
+        num_reused=actions["reuse"],
+        num_skipped=actions["skip"],
+        # most_common keeps equals in the order of first sight.
+        homes=tuple(Counter(tasks_of[mask]).most_common(1)[0][0] for mask in sorted(tasks_of)),
+    )

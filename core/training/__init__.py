@@ -1,0 +1,1 @@
+"""Training cohorts of supermasks: the loop, its engines, optimizers, checkpoints and transfer."""

@@ -1,0 +1,35 @@
+"""Which engine is the fastest that can run here? Asked without importing torch."""
+
+import os
+import shutil
+from importlib.util import find_spec
+
+from core.masks.packed_sums import has_numba
+from core.specs.run import Engine
+from core.specs.training import TrainingSpec
+
+# Arithmetic of a whole run above which ``torch.compile`` is repaid: half a minute on a GPU.
+COMPILE_FLOP = 5e12
+
+
+def choose_engine(training: TrainingSpec, flop: float, *, on_gpu: bool) -> Engine:
+    """Return the engine for a run of ``flop`` operations in all."""
+    if flop >= COMPILE_FLOP and has_compiler(on_gpu=on_gpu) and (on_gpu or not can_fuse(training)):
+        return "compiled"
+    return without_compiler(training, on_gpu=on_gpu)
+
+
+def without_compiler(training: TrainingSpec, *, on_gpu: bool) -> Engine:
+    """Return the fastest engine that needs no compiler."""
+    return "fused" if can_fuse(training) and not on_gpu else "eager"
+
+
+def can_fuse(training: TrainingSpec) -> bool:
+    """Tell whether the ``fused`` engine can run on a CPU here: numba is installed, all is float32."""
+    return training.is_float32 and has_numba()
+
+
+def has_compiler(*, on_gpu: bool) -> bool:
+    """Tell whether a C++ compiler is here and, for a GPU, Triton too."""
+    found = shutil.which(os.environ.get("CXX", "g++")) is not None
+    return found and (not on_gpu or find_spec("triton") is not None)

@@ -1,0 +1,283 @@
+"""Cohort training: K independent tasks as one batched computation.
+
+The effective weights of task k are base * mask (``top_k``). The straight-through rule
+passes the mask's gradient to the score unchanged (paper, section 2), so
+dL/dscore = dL/d(effective weight) * base.
+
+On a CPU the bits of a mask do not depend on the tasks trained beside it. The ``fused`` engine
+trains one task at a time. In a cohort of the ``eager`` one a batched product is K separate
+products and the rest works element by element; there it holds for layers of a multiple of 16
+weights, since MKL may round otherwise where a matrix does not start at a multiple of 64 bytes.
+
+Letters: K tasks, B images of a batch, D input pixels, N images, O and I a layer's outputs
+and inputs, T training steps.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.batches.inputs import Pixels, gather_inputs
+from core.data.benchmarks import TaskView, task_view
+from core.data.datasets import Dataset
+from core.networks.base import fan_in
+from core.networks.perceptron import FixedWeights, fix_weights, gradients
+from core.seeding import stream
+from core.specs.run import MaskSpec, RunSpec
+from core.training.loop import mean_loss, run_steps
+from core.training.optimizers import Optimizer
+from core.training.progress import Arrays, NoSaver, Parts, Saver, fill_tensors
+from core.training.selection import THRESHOLD, kept_by_layer, mask_of, num_kept, score_gradient
+from core.training.transfer import Earlier, start_from
+
+# (pixels, gather [K, D], rows [K, B], fixed weights, state) -> loss [K]; changes the state.
+StepFunction = Callable[[Pixels, Tensor, Tensor, FixedWeights, "CohortState"], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortResult:
+    """What training a cohort gives.
+
+    masks: bool [K, O, I] a layer.
+    train_loss: float32 [K], mean cross-entropy (nats) of the last 100 steps.
+    train_seconds: wall time of the training loop divided by K; no compilation, no test.
+    statistics: float32 [K, S], running statistics of networks that have any.
+    scores: float32 [K, O, I] a layer, where tasks to come start from them.
+    """
+
+    tasks: tuple[int, ...]
+    masks: tuple[NDArray[np.bool_], ...]
+    train_loss: NDArray[np.float32]
+    train_seconds: float
+    statistics: NDArray[np.float32] | None = None
+    scores: tuple[NDArray[np.float32], ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step, and how many tasks it takes at a time: None for a whole cohort."""
+
+    run: StepFunction
+    tasks_at_once: int | None = None
+
+
+@dataclass(frozen=True)
+class CohortState:
+    """All that a step changes: per layer [K, O, I] scores, effective weights, buffers.
+
+    Scores are float32; effective weights have the dtype of the products, buffers that of
+    ``OptimizerSpec.state``.
+    """
+
+    scores: list[Tensor]
+    effective: list[Tensor]
+    buffers: list[tuple[Tensor, ...]]
+    step: Tensor  # float64 scalar: steps done
+
+    def tensors(self) -> dict[str, list[Tensor]]:
+        """Return what a save holds; effective weights follow from the scores."""
+        buffers = [buffer for layer in self.buffers for buffer in layer]
+        return {"score": self.scores, "buffer": buffers, "step": [self.step]}
+
+
+def train_cohort(
+    spec: RunSpec,
+    tasks: Sequence[int],
+    dataset: Dataset,
+    *,
+    pixels: Pixels,
+    base: Sequence[Tensor],
+    step: Step,
+    saver: Saver | None = None,
+    earlier: Earlier | None = None,
+) -> CohortResult:
+    """Train the masks of ``tasks`` and return them.
+
+    pixels: the training images on the device. base: fixed weights [O, I] on the device.
+    step: from ``engine.make_step``. saver: keeps what is done, to go on from. earlier: with
+    ``transfer``, of one task. Raises TrainingError when a loss is not finite.
+    """
+    fixed = fix_weights(base, spec.training.matmul)
+
+    def train_part(part: Sequence[int], parts: Parts) -> Arrays:
+        return _train_together(spec, part, dataset, partial(step.run, pixels), fixed, parts, earlier)
+
+    return in_parts(tasks, step.tasks_at_once or len(tasks), train_part, saver or NoSaver())
+
+
+def in_parts(
+    tasks: Sequence[int], size: int, train_part: Callable[[Sequence[int], Parts], Arrays], saver: Saver
+) -> CohortResult:
+    """Train ``tasks`` in parts of ``size``, from where the last save stands; put the results together.
+
+    train_part: gives ``part_result``.
+    """
+    parts = Parts.resume(saver)
+    for start in range(len(parts.done) * size, len(tasks), size):
+        parts.end_part(train_part(tasks[start : start + size], parts))
+    return _joined(tasks, parts.done)
+
+
+def part_result(
+    masks: Sequence[Tensor],
+    losses: NDArray[np.float32],
+    seconds: float,
+    **more: Sequence[Tensor],
+) -> Arrays:
+    """Return what training a part gives, as arrays that a save can hold; ``more``: statistics, scores."""
+    layers = {f"mask{i}": mask.cpu().numpy() for i, mask in enumerate(masks)}
+    others = {f"{name}{i}": t.cpu().numpy() for name, tensors in more.items() for i, t in enumerate(tensors)}
+    return {**layers, **others, "loss": losses, "seconds": np.array(seconds)}
+
+
+def _joined(tasks: Sequence[int], done: Sequence[Arrays]) -> CohortResult:
+    def joined(name: str) -> tuple[NDArray[Any], ...]:
+        num = sum(key.rstrip("0123456789") == name for key in done[0])
+        return tuple(np.concatenate([part[f"{name}{i}"] for part in done]) for i in range(num))
+
+    statistics = joined("statistics")
+    return CohortResult(
+        tasks=tuple(tasks),
+        masks=joined("mask"),
+        train_loss=np.concatenate([part["loss"] for part in done]),
+        train_seconds=float(sum(part["seconds"] for part in done)) / len(tasks),
+        statistics=statistics[0] if statistics else None,
+        scores=joined("score"),
+    )
+
+
+def _train_together(  # noqa: PLR0917  # called in one place
+    spec: RunSpec,
+    tasks: Sequence[int],
+    dataset: Dataset,
+    run_step: Callable[[Tensor, Tensor, FixedWeights, CohortState], Tensor],
+    fixed: FixedWeights,
+    parts: Parts,
+    earlier: Earlier | None,
+) -> Arrays:
+    device, size = fixed.base[0].device, spec.training.batch_size
+    views = [task_view(spec.benchmark, dataset, task, seed=spec.seed) for task in tasks]
+    gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
+    order_KT, scores = _draw(spec, tasks, views, fixed, earlier)
+    if parts.now is not None:  # before effective weights are made of them
+        fill_tensors({"score": scores}, parts.now)
+    state = start_state(Optimizer(spec.training.optimizer), scores, fixed, spec.mask)
+    with _tf32(enabled=spec.training.matmul == "tf32"):
+        course = run_steps(
+            lambda t: run_step(gather_KD, order_KT[:, t * size : (t + 1) * size], fixed, state),
+            spec.training.num_steps,
+            state.tensors(),
+            parts,
+        )
+    kept = kept_by_layer(spec.mask, [weight.shape for weight in fixed.base])
+    masks = [mask_of(layer, k) for layer, k in zip(state.scores, kept, strict=True)]
+    more = {"score": state.scores} if spec.training.transfer == "scores" else {}
+    return part_result(masks, mean_loss(tasks, course), course.seconds, **more)
+
+
+def eager_step(optimizer: Optimizer, rule: MaskSpec = THRESHOLD) -> StepFunction:
+    """Return the reference step: plain PyTorch, one kernel after another.
+
+    It updates ``state`` in place and returns the loss before the update, float32 [K].
+    """
+
+    def step(
+        pixels: Pixels, gather_KD: Tensor, rows_KB: Tensor, fixed: FixedWeights, state: CohortState
+    ) -> Tensor:
+        x_KBD = gather_inputs(pixels, gather_KD, rows_KB)
+        grads, loss_K = gradients(x_KBD, pixels.labels[rows_KB], state.effective, fixed.gains)
+        state.step.add_(1)
+        for layer, grad_KOI in enumerate(grads):
+            scores, kept = state.scores[layer], num_kept(rule, fixed.base[layer].shape)
+            grad = score_gradient(grad_KOI.mul_(fixed.base[layer]), scores, kept)
+            optimizer.update(scores, grad, state.buffers[layer], state.step)
+            torch.mul(fixed.operand[layer], mask_of(scores, kept), out=state.effective[layer])
+        return loss_K
+
+    return step
+
+
+@contextmanager
+def _tf32(*, enabled: bool) -> Iterator[None]:
+    """Allow or forbid TF32 in float32 products on a GPU, for a while."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = enabled
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _draw(
+    spec: RunSpec,
+    tasks: Sequence[int],
+    views: Sequence[TaskView],
+    fixed: FixedWeights,
+    earlier: Earlier | None,
+) -> tuple[Tensor, list[Tensor]]:
+    """Draw each task's order of images, int32 [K, T * B], and its first scores; both on the device.
+
+    Each task has streams of its own, so threads change nothing; a GPU waits for all the cores.
+    """
+    device = fixed.base[0].device
+    order_KT = np.empty((len(tasks), spec.training.num_steps * spec.training.batch_size), dtype=np.int32)
+    scores = [np.empty((len(tasks), *weight.shape), dtype=np.float32) for weight in fixed.base]
+
+    def draw(k: int) -> None:
+        order_KT[k] = image_order(spec, tasks[k], views[k], order_KT.shape[1])
+        draw_scores(spec.seed, tasks[k], [layer[k] for layer in scores])
+        start_from(earlier, [layer[k] for layer in scores], spec.mask)
+
+    num_threads = len(os.sched_getaffinity(0)) if device.type == "cuda" else torch.get_num_threads()
+    with ThreadPoolExecutor(num_threads) as pool:
+        list(pool.map(draw, range(len(tasks))))
+    on_device = [torch.from_numpy(layer).to(device) for layer in scores]
+    return torch.from_numpy(order_KT).to(device), on_device
+
+
+def image_order(spec: RunSpec, task: int, view: TaskView, needed: int) -> NDArray[np.int32]:
+    """Return the first ``needed`` images of a task, int32 [needed]: whole epochs, each shuffled anew."""
+    rows = view.train_rows.astype(np.int32)
+    draw, order, drawn = stream(spec.seed, "order", task), [], 0
+    while drawn < needed:
+        order.append(draw.permutation(rows))
+        drawn += len(rows)
+    return np.concatenate(order)[:needed]
+
+
+def start_state(
+    optimizer: Optimizer, scores: list[Tensor], fixed: FixedWeights, rule: MaskSpec = THRESHOLD
+) -> CohortState:
+    """Return the state of ``scores``, [K, O, I] a layer, before the first step."""
+    kept = kept_by_layer(rule, [weight.shape for weight in fixed.base])
+    masks = [mask_of(s, k) for s, k in zip(scores, kept, strict=True)]
+    return CohortState(
+        scores=scores,
+        effective=[torch.mul(w, mask) for w, mask in zip(fixed.operand, masks, strict=True)],
+        buffers=[optimizer.buffers(s) for s in scores],
+        step=torch.zeros((), dtype=torch.float64, device=scores[0].device),
+    )
+
+
+def draw_scores(seed: int, task: int, scores: Sequence[NDArray[np.float32]]) -> None:
+    """Fill each layer, float32 [O, I], with the task's first scores."""
+    draw = stream(seed, "scores", task)
+    for layer in scores:
+        _fill_scores(draw, layer)
+
+
+def _fill_scores(draw: np.random.Generator, out: NDArray[np.float32]) -> None:
+    """Fill ``out``, float32 [O, I], from U(-1/sqrt(fan_in), +1/sqrt(fan_in))."""
+    draw.random(dtype=np.float32, out=out)
+    out *= 2
+    out -= 1
+    out *= np.float32(1 / np.sqrt(fan_in(out.shape)))

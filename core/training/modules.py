@@ -1,0 +1,184 @@
+"""Cohort training of masks over any module: forward by ``torch.func``, backward by autograd.
+
+The straight-through rule passes the gradient of an effective weight, times the base weight, to the
+score (paper, section 2). A GPU trains a cohort at once (``vmap``: convolutions of K tasks become
+one grouped convolution); a CPU trains one task after another, which is faster there and makes the
+bits of a mask independent of its cohort.
+
+Letters: K tasks, B images of a batch, S running statistics, T steps.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.batches.images import train_batches
+from core.batches.inputs import Pixels
+from core.data.benchmarks import TaskView, task_view
+from core.data.datasets import Dataset
+from core.networks.module import ModuleNetwork
+from core.specs.run import RunSpec
+from core.specs.training import ScheduleSpec, TrainingSpec
+from core.training.cohort import CohortResult, draw_scores, image_order, in_parts, part_result
+from core.training.loop import mean_loss, run_steps
+from core.training.optimizers import Optimizer
+from core.training.progress import Arrays, NoSaver, Parts, Saver
+from core.training.selection import kept_by_layer, mask_of, score_gradient
+from core.training.transfer import Earlier, start_from
+
+
+@dataclass(frozen=True)
+class ModuleState:
+    """All that a step changes: [K, ...] scores and buffers a layer, statistics [K, S], steps done."""
+
+    scores: list[Tensor]
+    buffers: list[tuple[Tensor, ...]]
+    statistics: Tensor
+    step: Tensor
+
+    def tensors(self) -> dict[str, list[Tensor]]:
+        """Return what a save holds."""
+        buffers = [buffer for layer in self.buffers for buffer in layer]
+        return {
+            "score": self.scores,
+            "buffer": buffers,
+            "statistics": [self.statistics],
+            "step": [self.step],
+        }
+
+
+def train_modules(
+    spec: RunSpec,
+    tasks: Sequence[int],
+    dataset: Dataset,
+    *,
+    pixels: Pixels,
+    base: Sequence[Tensor],
+    network: ModuleNetwork,
+    saver: Saver | None = None,
+    earlier: Earlier | None = None,
+) -> CohortResult:
+    """Train the masks of ``tasks`` and return them with their running statistics.
+
+    As ``training.train_cohort``. On a GPU tasks train together while their courses are equally long.
+    """
+    views = {task: task_view(spec.benchmark, dataset, task, seed=spec.seed) for task in tasks}
+    lengths = {num_steps(spec.training, view) for view in views.values()}
+    together = base[0].is_cuda and len(lengths) == 1
+
+    def train_part(part: Sequence[int], parts: Parts) -> Arrays:
+        return _train_together(spec, part, [views[t] for t in part], pixels, base, network, parts, earlier)
+
+    return in_parts(tasks, len(tasks) if together else 1, train_part, saver or NoSaver())
+
+
+def mask_gradients(
+    network: ModuleNetwork,
+    x_KBCHW: Tensor,
+    labels_KB: Tensor,
+    base: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    *,
+    statistics_KS: Tensor,
+    training: bool = True,
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Return dL/dmask [K, ...] a layer, the loss [K] and the logits [K, B, O].
+
+    L is the mean cross-entropy (nats) of a task's batch. With ``training`` batch normalisation uses
+    the batch, and ``statistics_KS`` is updated in place.
+    """
+    weights = [(w * mask).requires_grad_() for w, mask in zip(base, masks, strict=True)]
+    logits_KBO = network.cohort_logits(x_KBCHW, weights, statistics_KS, training=training)
+    flat = torch.nn.functional.cross_entropy(logits_KBO.flatten(0, 1), labels_KB.flatten(), reduction="none")
+    loss_K = flat.view(labels_KB.shape).mean(dim=1)
+    grads = torch.autograd.grad(loss_K.sum(), weights)
+    scored = [grad * weight for grad, weight in zip(grads, base, strict=True)]
+    return scored, loss_K.detach(), logits_KBO.detach()
+
+
+def num_steps(training: TrainingSpec, view: TaskView) -> int:
+    """Return the steps of a task; those of epochs are whole batches, which run on across epochs."""
+    if training.epochs is None:
+        return training.num_steps
+    return max(1, round(training.epochs * len(view.train_rows) / training.batch_size))
+
+
+def lr_shares(training: TrainingSpec, view: TaskView) -> list[float]:
+    """Return the share of the learning rate in each step; constant within an epoch."""
+    num = num_steps(training, view)
+    if training.schedule is None:
+        return [1.0] * num
+    length = training.epochs if training.epochs is not None else num
+    epoch_of = [min(length - 1, t * length // num) for t in range(num)]
+    by_epoch = [_share(training.schedule, epoch, length) for epoch in range(length)]
+    return [by_epoch[epoch] for epoch in epoch_of]
+
+
+def _share(schedule: ScheduleSpec, epoch: int, num_epochs: int) -> float:
+    if epoch < schedule.warmup:
+        return (epoch + 1) / schedule.warmup
+    done = (epoch - schedule.warmup) / max(1, num_epochs - schedule.warmup)
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _train_together(  # noqa: PLR0917  # called in one place
+    spec: RunSpec,
+    tasks: Sequence[int],
+    views: Sequence[TaskView],
+    pixels: Pixels,
+    base: Sequence[Tensor],
+    network: ModuleNetwork,
+    parts: Parts,
+    earlier: Earlier | None,
+) -> Arrays:
+    training, kept = spec.training, kept_by_layer(spec.mask, [tuple(w.shape) for w in base])
+    shares = lr_shares(training, views[0])
+    needed = len(shares) * training.batch_size
+    orders = np.stack([image_order(spec, t, v, needed) for t, v in zip(tasks, views, strict=True)])
+    batches = train_batches(spec, tasks, views, pixels, orders)
+    state = _start(spec, tasks, base, network, earlier)
+    optimizer = Optimizer(training.optimizer)
+
+    def step(t: int) -> Tensor:
+        x_KBCHW, labels_KB = batches(t)
+        masks = [mask_of(scores, k) for scores, k in zip(state.scores, kept, strict=True)]
+        grads, loss_K, _ = mask_gradients(
+            network, x_KBCHW, labels_KB, base, masks, statistics_KS=state.statistics
+        )
+        state.step.add_(1)
+        for layer, grad in enumerate(grads):
+            scores = state.scores[layer]
+            by_score = score_gradient(grad, scores, kept[layer])
+            optimizer.update(scores, by_score, state.buffers[layer], state.step, shares[t])
+        return loss_K
+
+    course = run_steps(step, len(shares), state.tensors(), parts)
+    masks = [mask_of(scores, k) for scores, k in zip(state.scores, kept, strict=True)]
+    more = {"score": state.scores} if training.transfer == "scores" else {}
+    return part_result(masks, mean_loss(tasks, course), course.seconds, statistics=[state.statistics], **more)
+
+
+def _start(
+    spec: RunSpec,
+    tasks: Sequence[int],
+    base: Sequence[Tensor],
+    network: ModuleNetwork,
+    earlier: Earlier | None,
+) -> ModuleState:
+    device, optimizer = base[0].device, Optimizer(spec.training.optimizer)
+    drawn = [np.empty((len(tasks), *weight.shape), dtype=np.float32) for weight in base]
+    for k, task in enumerate(tasks):
+        own = [layer[k] for layer in drawn]
+        draw_scores(spec.seed, task, own)
+        start_from(earlier, own, spec.mask)
+    scores = [torch.from_numpy(layer).to(device) for layer in drawn]
+    return ModuleState(
+        scores=scores,
+        buffers=[optimizer.buffers(layer) for layer in scores],
+        statistics=network.start_statistics(device).repeat(len(tasks), 1),
+        step=torch.zeros((), dtype=torch.float64, device=device),
+    )

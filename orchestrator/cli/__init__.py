@@ -1,0 +1,1 @@
+"""The doors: commands, what they print, and the two modules that Ray enters by."""

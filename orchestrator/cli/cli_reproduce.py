@@ -1,0 +1,80 @@
+"""The command that measures the paper's targets."""
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.common import Plain, Quiet, consoles, data_folder
+
+if TYPE_CHECKING:
+    from orchestrator.reproduce.measure import TargetFolders
+    from orchestrator.reproduce.reproduce import Outcome
+    from orchestrator.reproduce.targets import Target
+    from storage.locations import AnyPath
+
+papers = typer.Typer()
+
+
+@papers.command()
+def reproduce(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[T1 T2 ...] [key=value]...", help="Default: all.", show_default=False),
+    ] = None,
+    *,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: <storage.uri>/reproduce.")] = None,
+    only_read: Annotated[bool, typer.Option("--read", help="Judge what is stored; run nothing.")] = False,
+    quiet: Quiet = False,
+    plain: Plain = False,
+) -> None:
+    """Measure the paper's numbers: run or resume each target's sweeps, then a verdict each."""
+    from orchestrator.execution.progress import make_display
+    from orchestrator.reproduce.measure import target_folders
+    from orchestrator.reproduce.reproduce import check_targets, read_outcome, reproduce_folder, run_target
+    from orchestrator.reproduce.targets import check_settings, load_targets
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    words = targets or []
+    settings = [word for word in words if "=" in word]
+    chosen = load_targets([word for word in words if "=" not in word])
+    check_settings(settings)
+    console, progress = consoles(quiet=quiet, plain=plain, as_json=False)
+    display = make_display(progress, plain=plain, quiet=quiet)
+    failures = 0
+    if not only_read:
+        check_targets(chosen, settings, data_folder(None))
+    for target in chosen:
+        folders = target_folders(target, settings)
+        if not only_read:
+            display.message(f"{target.name}: {target.title}")
+            failures += len(run_target(folders, settings, data_folder(None), display))
+        outcome = read_outcome(target, settings, folders)
+        folder = out or reproduce_folder(folders)
+        _write(folder, outcome, folders)
+        console.print(f"{target.name}: {outcome.verdict.words}", highlight=False, soft_wrap=True)
+    console.print(_write_page(folder, chosen), highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if failures else 0)
+
+
+def _write(folder: "AnyPath", outcome: "Outcome", folders: "TargetFolders") -> None:
+    """Write verdict, tables and figures of one target."""
+    from orchestrator.reproduce.figures import draw_target
+    from orchestrator.reproduce.page import write_outcome
+    from orchestrator.reproduce.tables import read_tables, target_tables, write_tables
+
+    name = outcome.target.name
+    write_outcome(folder, outcome)
+    write_tables(folder, name, target_tables(folders, outcome.points))
+    draw_target(folder, name, read_tables(folder, name))
+
+
+def _write_page(folder: "AnyPath", chosen: list["Target"]) -> str:
+    from orchestrator.cli.overview import short
+    from orchestrator.reproduce.page import read_outcomes, verdict_table, write_page
+    from orchestrator.reproduce.targets import load_targets
+
+    write_page(folder, read_outcomes(folder, [target.name for target in load_targets([])]))
+    values = read_outcomes(folder, [target.name for target in chosen])
+    return f"\n{verdict_table(values)}\n\nverdicts, tables and figures: {short(folder)}"

@@ -1,0 +1,140 @@
+"""What the commands share: their common arguments, small parsers, errors as one message."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from core.errors import ConfigError, InputError, SupSupError
+
+MAX_STORED = 10_000  # masks in a capacity study
+STOPPED = 130  # 128 + SIGINT, as a shell would say
+
+
+def complete_run(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a run, for the shell."""
+    storage = Path(str(context.params.get("storage") or "runs"))
+    return sorted(
+        found.parent.name for found in storage.glob("*/run.json") if found.parent.name.startswith(incomplete)
+    )
+
+
+def complete_setting(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the dotted key of a setting, for the shell."""
+    from orchestrator.config.sweep import config_values, dotted_keys, load_sweep
+
+    try:
+        keys = dotted_keys(config_values(load_sweep(Path(str(context.params.get("sweep"))))))
+    except SupSupError:
+        return []
+    return sorted(f"{key}=" for key in keys if key.startswith(incomplete))
+
+
+Sweep = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[key=value]...",
+        help="Full dotted keys of the sweep file.",
+        show_default=False,
+        autocompletion=complete_setting,
+    ),
+]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run folder, or its name under --storage.",
+        autocompletion=complete_run,
+    ),
+]
+Storage = Annotated[str, typer.Option(help="The folder, or s3:// prefix, that holds run folders.")]
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of the live view, no colours.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; progress goes to stderr.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the cluster's dashboard; default: RAY_API_SERVER_ADDRESS or http://127.0.0.1:8265."
+    ),
+]
+
+
+def consoles(*, quiet: bool, plain: bool, as_json: bool) -> tuple[Console, Console]:
+    """Return where results go, and where progress and messages do; NO_COLOR and pipes are heeded."""
+    colour: dict[str, Any] = {"no_color": True, "highlight": False} if plain else {}
+    results = Console(quiet=quiet or as_json, **colour)
+    return results, Console(stderr=True, **colour) if quiet or as_json else results
+
+
+def parse_counts(text: str) -> list[int]:
+    """Parse numbers of masks such as ``5,20,100``. Raises ConfigError."""
+    parts = [part.strip() for part in text.split(",")]
+    for part in parts:
+        if not part.isdigit() or not 1 <= int(part) <= MAX_STORED:
+            raise ConfigError(
+                f"--at: found {part!r}, expected numbers from 1 to {MAX_STORED:,}, such as 5,20"
+            )
+    return [int(part) for part in parts]
+
+
+def parse_tasks(text: str, num_tasks: int) -> list[int]:
+    """Parse ``all`` or ranges such as ``0,3-5`` into ascending tasks. Raises ConfigError."""
+    if text == "all":
+        return list(range(num_tasks))
+    chosen: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.strip().isdigit() or (last and not last.strip().isdigit()):
+            raise ConfigError(f"--tasks: found {part!r}, expected numbers and ranges such as 0,3-5")
+        numbers = range(int(first), int(last or first) + 1)
+        if not numbers or numbers[-1] >= num_tasks:
+            raise ConfigError(f"--tasks: found {part!r}, expected tasks from 0 to {num_tasks - 1}")
+        chosen.update(numbers)
+    return sorted(chosen)
+
+
+def data_folder(configured: str | None) -> Path | None:
+    """Return where the user keeps data sets: as configured, or as SUPSUP_DATA says."""
+    chosen = configured if configured is not None else os.environ.get("SUPSUP_DATA")
+    return Path(chosen).expanduser() if chosen else None
+
+
+def call(command: Callable[..., Any], arguments: list[str] | None = None, *, debug: bool = False) -> int:
+    """Run ``command`` and return the exit code, printing an expected error as one message."""
+    try:
+        code = command(args=arguments, standalone_mode=True)
+        return int(code or 0)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except KeyboardInterrupt:
+        _complain("stopped; the same command goes on")
+        return STOPPED
+    except Exception as error:
+        if debug:
+            raise
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Say what went wrong in one message, and return the exit code for it."""
+    if isinstance(error, SupSupError):
+        _complain(f"error: {error}" if isinstance(error, InputError) else str(error))
+        return error.exit_code
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        _complain(f"error: {error.strerror or error}{where}; what is finished is kept")
+    else:
+        _complain(
+            f"a fault of supsup itself: {type(error).__name__}: {error}; what is finished is kept, "
+            "and `supsup --debug ...` shows where it happened"
+        )
+    return 1
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)

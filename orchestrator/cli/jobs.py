@@ -1,0 +1,74 @@
+"""The commands on jobs of a Ray cluster, part of ``supsup``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator.cli.common import Address, Settings, Storage, Sweep
+
+jobs = typer.Typer()
+
+
+@jobs.command()
+def submit(
+    sweep: Sweep,
+    settings: Settings = None,
+    *,
+    address: Address = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show the job's log until it ends.")] = False,
+    include: Annotated[
+        list[Path] | None, typer.Option(help="A small file or folder that travels with the job.")
+    ] = None,
+) -> None:
+    """Run a sweep as a job on a Ray cluster; the same command resumes."""
+    from orchestrator.cluster.remote import follow_job, submit_sweep
+
+    chosen, job = submit_sweep(sweep, settings or [], address, include or [])
+    Console().print(f"job {job} on {chosen}", highlight=False, soft_wrap=True)
+    if follow:
+        raise typer.Exit(follow_job(job, chosen))
+    Console().print(f"follow it: supsup logs {job} --follow", highlight=False, soft_wrap=True)
+
+
+@jobs.command()
+def logs(
+    target: Annotated[str, typer.Argument(metavar="RUN|JOB", help="A run folder, or a job of a cluster.")],
+    *,
+    address: Address = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show a job's log until it ends.")] = False,
+    task: Annotated[int | None, typer.Option(help="Only what concerns this task.", min=0)] = None,
+    storage: Storage = "runs",
+) -> None:
+    """Show what a job printed; or, of a run, the attempts of tasks that failed at least once."""
+    from orchestrator.cli.task_logs import find_run, print_task_logs
+    from orchestrator.cluster.remote import follow_job, job_address, job_log
+
+    root = find_run(target, storage) if address is None else None
+    if root is not None:
+        print_task_logs(Console(), root, task)
+    elif follow:
+        raise typer.Exit(follow_job(target, job_address(address)))
+    else:
+        print(job_log(target, job_address(address)), end="")
+
+
+@jobs.command()
+def stop(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="As `supsup submit` named it.")],
+    *,
+    address: Address = None,
+) -> None:
+    """Stop a job; what it finished is kept, and submitting the sweep again goes on."""
+    from orchestrator.cluster.remote import stop_job
+
+    Console().print(stop_job(job, address), highlight=False, soft_wrap=True)
+
+
+@jobs.command()
+def shellenv() -> None:
+    """Print a shell function with which `ray submit SWEEP.yaml` works: eval "$(supsup shellenv)"."""
+    from orchestrator.cli.shell import shell_function
+
+    print(shell_function(), end="")

@@ -1,0 +1,247 @@
+"""The ``supsup`` command: thin. Nothing heavy is imported before a command needs it."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from core.errors import ConfigError
+from orchestrator.cli.cli_reproduce import papers
+from orchestrator.cli.common import (
+    Address,
+    AsJson,
+    Plain,
+    Quiet,
+    RunName,
+    Settings,
+    Storage,
+    Sweep,
+    call,
+    consoles,
+    data_folder,
+    parse_counts,
+)
+from orchestrator.cli.jobs import jobs
+from orchestrator.cli.views import views
+
+app = typer.Typer(
+    name="supsup",
+    help="Train, store and evaluate supermasks over one fixed random network.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show stack traces.")] = False,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Import network.import_path, code of your own.")
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
+) -> None:
+    """Train, store and evaluate supermasks over one fixed random network."""
+    if allow_code:
+        from core.networks.user_code import allow_code as allow
+
+        allow()
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"supsup {installed('supsup')}")
+        raise typer.Exit
+    context.obj = debug
+
+
+@app.command()
+def run(
+    sweep: Sweep,
+    settings: Settings = None,
+    *,
+    only_failed: Annotated[
+        bool, typer.Option("--only-failed", help="Train only the tasks that failed in the last run.")
+    ] = False,
+    quiet: Quiet = False,
+    plain: Plain = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train what is missing, evaluate, report; the same command resumes."""
+    from orchestrator.cli.overview import result_json
+    from orchestrator.cli.results import print_result
+    from orchestrator.config.sweep import load_sweep
+    from orchestrator.execution.progress import make_display
+    from orchestrator.sweep import run_sweep
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config = load_sweep(sweep, settings or [])
+    console, progress = consoles(quiet=quiet, plain=plain, as_json=as_json)
+    display = make_display(progress, plain=plain, quiet=quiet)
+    if config.search is not None:
+        if only_failed:
+            raise ConfigError(
+                "--only-failed: found a search, expected one run; a search tries failed points again"
+            )
+        from orchestrator.search.points import results_json
+        from orchestrator.search.search import run_search
+        from orchestrator.search.summary import print_search
+        from orchestrator.search.track import track_search
+
+        results = run_search(config, data_folder(config.data_dir), display)
+        figures = print_search(console, config, results)
+        track_search(config, results, figures, display)
+        if as_json:
+            print(results_json(config))
+        raise typer.Exit(1 if any(result.error for result in results) else 0)
+    folder = data_folder(config.data_dir)
+    result = run_sweep(config, folder, display, only_failed=only_failed)
+    print_result(console, result)
+    if as_json:
+        print(result_json(result))
+    raise typer.Exit(1 if result.failures else 0)
+
+
+@app.command()
+def plan(sweep: Sweep, settings: Settings = None) -> None:
+    """Show what `run` would do; touches nothing."""
+    from orchestrator.cli.results import print_plan
+    from orchestrator.cluster.submission import sweep_id
+    from orchestrator.config.sweep import load_sweep, read_cluster_file, read_sweep_file
+
+    config = load_sweep(sweep, settings or [])
+    identity = sweep_id(read_sweep_file(sweep))
+    if read_cluster_file(sweep) is not None:
+        identity += ", within a Ray cluster configuration"
+    if config.search is not None:
+        from orchestrator.search.summary import print_search_plan
+
+        print_search_plan(Console(), config, identity)
+        return
+    print_plan(Console(), config, identity)
+
+
+@app.command()
+def status(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN|JOB]", show_default=False)] = None,
+    *,
+    address: Address = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until the run ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    storage: Storage = "runs",
+) -> None:
+    """Tasks done, failed and left; rate; time to go. Without RUN: every run. With --address: jobs."""
+    if address is not None:
+        from orchestrator.cluster.remote import print_jobs
+
+        print_jobs(Console(), address, run)
+        return
+    from orchestrator.cli.overview import status_json
+    from orchestrator.cli.status import print_status
+    from orchestrator.status import find_runs, resolve_run, run_status
+
+    roots = find_runs(storage) if run is None else [resolve_run(run, storage)]
+    if as_json:
+        print(status_json([run_status(root) for root in roots]))
+    else:
+        print_status(Console(), roots, storage, watch=watch)
+
+
+@app.command()
+def evaluate(
+    run: RunName,
+    settings: Settings = None,
+    *,
+    storage: Storage = "runs",
+    quiet: Quiet = False,
+    plain: Plain = False,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate stored masks under other settings: scenario, inference, k; no training."""
+    from orchestrator.cli.overview import result_json
+    from orchestrator.cli.results import print_evaluation
+    from orchestrator.evaluate import evaluate_run
+    from orchestrator.execution.progress import make_display
+    from orchestrator.status import resolve_run
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console, progress = consoles(quiet=quiet, plain=plain, as_json=as_json)
+    display = make_display(progress, plain=plain, quiet=quiet)
+    result = evaluate_run(resolve_run(run, storage), settings or [], data_folder(None), display)
+    print_evaluation(console, result)
+    if as_json:
+        print(result_json(result))
+    raise typer.Exit(1 if result.failures else 0)
+
+
+@app.command()
+def infer(
+    run: RunName,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="PNG or .npy, as a task sees them.")
+    ],
+    *,
+    k: Annotated[int | None, typer.Option(help="Search the first k tasks; default: all.", min=1)] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="one_shot, binary, exhaustive or shortlist; default: the run's.")
+    ] = None,
+    objective: Annotated[str | None, typer.Option(help="H, G or E; default: the run's.")] = None,
+    shards: Annotated[int | None, typer.Option(help="Hold the masks in so many Ray actors.", min=1)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    storage: Storage = "runs",
+) -> None:
+    """Which task is each image from, which class, how sure."""
+    from orchestrator.cli.answers import answer_images, answers_json, print_answers
+    from orchestrator.status import resolve_run
+
+    chosen = {"algorithm": algorithm, "objective": objective}
+    words = {key: value for key, value in chosen.items() if value is not None}
+    answers = answer_images(resolve_run(run, storage), images, words, k=k, num_shards=shards)
+    if as_json:
+        print(answers_json(answers))
+    else:
+        print_answers(Console(), answers)
+
+
+@app.command()
+def capacity(
+    run: RunName,
+    at: Annotated[str | None, typer.Option(help="Numbers of stored masks, such as 5,20,100.")] = None,
+    storage: Storage = "runs",
+) -> None:
+    """How many masks a Hopfield memory holds: the run's own and random ones, by both rules."""
+    from orchestrator.report.capacity import DEFAULT_COUNTS, study_capacity
+    from orchestrator.status import resolve_run
+
+    study_capacity(Console(), resolve_run(run, storage), parse_counts(at) if at else DEFAULT_COUNTS)
+
+
+@app.command()
+def verify(
+    run: RunName,
+    repair: Annotated[
+        bool, typer.Option(help="Move bad files to quarantine/, for `run` to make again.")
+    ] = False,
+    storage: Storage = "runs",
+) -> None:
+    """Check every mask: digests, gaps, foreign files. Ends with 0 clean, 1 something bad."""
+    from orchestrator.cli.results import verify_and_print
+    from orchestrator.status import resolve_run
+
+    clean = verify_and_print(Console(), resolve_run(run, storage), repair=repair)
+    raise typer.Exit(0 if clean else 1)
+
+
+def entry_point() -> None:
+    """Run the command line and end with its exit code; errors are for people."""
+    debug = "--debug" in sys.argv[1:]
+    sys.exit(call(app, debug=debug))
+
+
+app.add_typer(jobs)
+app.add_typer(views)
+app.add_typer(papers)

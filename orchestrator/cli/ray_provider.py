@@ -1,0 +1,161 @@
+"""Ray's own plug-in point for `ray submit` (`provider: {type: external}`), two ways.
+
+``Jobs`` hands the sweep in over the Jobs API of a cluster that runs: no ssh. ``Ssh`` is Ray's own
+provider for machines that ssh reaches, with the sweep carried along: Ray itself copies the script
+alone. Either way what runs is the sweep in the file that was named. Importing this is cheap.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ray.autoscaler._private.command_runner import SSHCommandRunner
+from ray.autoscaler._private.local.node_provider import LocalNodeProvider
+from ray.autoscaler.command_runner import CommandRunnerInterface
+from ray.autoscaler.node_provider import NodeProvider
+from ray.autoscaler.tags import (
+    NODE_KIND_HEAD,
+    STATUS_UP_TO_DATE,
+    TAG_RAY_NODE_KIND,
+    TAG_RAY_NODE_STATUS,
+    TAG_RAY_USER_NODE_TYPE,
+)
+
+HEAD = "head"
+_copied: dict[str, Path] = {}  # Ray copies the script with one runner and runs it with another
+
+
+def with_sweep(cluster_config: dict[str, Any]) -> dict[str, Any]:
+    """Copy ``metadata.sweep`` to where command runners see it.
+
+    Ray keeps what this returns under a hash of the whole file, so that it is right on every call.
+    """
+    sweep = (cluster_config.get("metadata") or {}).get("sweep")
+    cluster_config["provider"]["sweep"] = sweep
+    return cluster_config
+
+
+class Jobs(NodeProvider):  # type: ignore[misc]  # ray has no types
+    """A cluster that runs already, known by its dashboard's address; one node, the head."""
+
+    def non_terminated_nodes(self, tag_filters: dict[str, str]) -> list[str]:
+        """Return the head where its tags match."""
+        tags = self.node_tags(HEAD)
+        return [HEAD] if all(tags.get(key) == value for key, value in tag_filters.items()) else []
+
+    def is_running(self, node_id: str) -> bool:
+        """Tell whether this is the head."""
+        return node_id == HEAD
+
+    def is_terminated(self, node_id: str) -> bool:
+        """Tell whether this is not the head."""
+        return node_id != HEAD
+
+    def node_tags(self, node_id: str) -> dict[str, str]:
+        """Return the tags of a head that is up to date, so that Ray asks for nothing more."""
+        return {
+            TAG_RAY_NODE_KIND: NODE_KIND_HEAD,
+            TAG_RAY_NODE_STATUS: STATUS_UP_TO_DATE,
+            TAG_RAY_USER_NODE_TYPE: node_id,
+        }
+
+    def external_ip(self, node_id: str) -> str:
+        """Return the address of the cluster's dashboard."""
+        del node_id
+        return str(self.provider_config["address"])
+
+    internal_ip = external_ip
+
+    def get_command_runner(self, *args: Any, **kwargs: Any) -> CommandRunnerInterface:
+        """Return what runs commands as jobs."""
+        del args, kwargs
+        return _JobRunner(self.provider_config)
+
+    @staticmethod
+    def bootstrap_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
+        """Give command runners the sweep."""
+        return with_sweep(cluster_config)
+
+
+class _JobRunner(CommandRunnerInterface):  # type: ignore[misc]  # ray has no types
+    """Takes the script that Ray would copy, and runs its command as a job."""
+
+    def __init__(self, provider_config: dict[str, Any]) -> None:
+        self._config = provider_config
+
+    def run_rsync_up(self, source: str, target: str, options: Any = None) -> None:
+        del target, options
+        _copied["script"] = Path(source)
+
+    def run(self, cmd: str | None = None, *args: Any, **kwargs: Any) -> str:
+        """Hand the job in, follow it, and end with its exit code."""
+        del args, kwargs
+        from orchestrator.cli.common import call
+
+        code = call(lambda **_: self._submit(cmd or ""))
+        if code:
+            sys.exit(code)
+        return ""
+
+    def _submit(self, command: str) -> int:
+        from orchestrator.cluster.jobs import submit
+        from orchestrator.cluster.remote import follow_job
+        from orchestrator.config.sweep import build_sweep
+
+        config = build_sweep(self._config.get("sweep") or {}, "metadata.sweep")
+        address, script = str(self._config["address"]), _copied.get("script")
+        job = submit(config, address, [script] if script else [], command.replace("~/", "./"))
+        print(f"job {job} on {address}", flush=True)  # noqa: T201  # Ray shows what its runners print
+        return follow_job(job, address)
+
+
+class Ssh(LocalNodeProvider):  # type: ignore[misc]  # ray has no types
+    """Ray's provider of machines at fixed addresses; its runner brings the sweep with the script."""
+
+    def get_command_runner(self, *args: Any, **kwargs: Any) -> CommandRunnerInterface:
+        """Return Ray's ssh runner, which then brings the sweep too."""
+        runner = super().get_command_runner(*args, **kwargs)
+        assert isinstance(runner, SSHCommandRunner)
+        return _SshRunner(runner, self.provider_config)
+
+    @staticmethod
+    def bootstrap_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
+        """Give command runners the sweep."""
+        return with_sweep(cluster_config)
+
+
+class _SshRunner(CommandRunnerInterface):  # type: ignore[misc]  # ray has no types
+    """Does what Ray's ssh runner does; with a script goes its sweep, and the command names it."""
+
+    def __init__(self, runner: Any, provider_config: dict[str, Any]) -> None:
+        self._runner, self._config = runner, provider_config
+
+    def __getattr__(self, name: str) -> Any:
+        """Leave the rest to Ray's runner."""
+        return getattr(self._runner, name)
+
+    def run(self, cmd: str | None = None, *args: Any, **kwargs: Any) -> str:
+        if cmd and cmd.startswith("python ~/") and self._config.get("sweep"):
+            cmd = f"SUPSUP_SWEEP={self._sweep_path()} {cmd}"
+        return str(self._runner.run(cmd, *args, **kwargs))
+
+    def run_rsync_up(self, source: str, target: str, options: Any = None) -> None:
+        self._runner.run_rsync_up(source, target, options)
+        if source.endswith(".py") and self._config.get("sweep"):
+            with tempfile.TemporaryDirectory(prefix="supsup-") as folder:
+                path = Path(folder) / "sweep.yaml"
+                path.write_text(yaml.safe_dump(self._config["sweep"]))
+                self._runner.run_rsync_up(str(path), self._sweep_path(), options)
+
+    def run_rsync_down(self, source: str, target: str, options: Any = None) -> None:
+        self._runner.run_rsync_down(source, target, options)
+
+    def remote_shell_command_str(self) -> str:
+        return str(self._runner.remote_shell_command_str())
+
+    def _sweep_path(self) -> str:
+        from orchestrator.cluster.submission import sweep_id
+
+        return f"~/.supsup-{sweep_id(self._config['sweep'])}.yaml"

@@ -1,0 +1,93 @@
+"""``supsup status``: a row for each run, or one run as its own terminal shows it, live if asked."""
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import count
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
+from rich.text import Text
+
+from core.errors import RunFolderError
+from orchestrator.execution.progress import duration
+from orchestrator.report.tables import percent, say
+from orchestrator.status import RunStatus, run_status
+from storage.locations import AnyPath, to_place
+
+WATCH_S = 2.0
+
+
+def print_status(console: Console, roots: Sequence[AnyPath], storage: str, *, watch: bool = False) -> None:
+    """Print one row per run; of one run all that its folder says. watch: again until it has ended."""
+    if not roots:
+        say(console, f"no runs in {to_place(storage)}; start one with: supsup run SWEEP.yaml")
+    elif watch:
+        _watch(console, roots)
+    else:
+        console.print(_view(roots))
+
+
+def _watch(console: Console, roots: Sequence[AnyPath]) -> None:
+    with Live(console=console, auto_refresh=False) as live:
+        for number in count():
+            if number:
+                time.sleep(WATCH_S)
+            live.update(_view(roots), refresh=True)
+            if not any(found.holder for found in _readable(roots)):
+                return
+
+
+def _readable(roots: Sequence[AnyPath]) -> Iterator[RunStatus]:
+    for root in roots:
+        try:
+            yield run_status(root)
+        except RunFolderError:
+            continue
+
+
+def _view(roots: Sequence[AnyPath]) -> RenderableType:
+    return _table(roots) if len(roots) > 1 else Group(_table(roots), *_details(run_status(roots[0])))
+
+
+def _table(roots: Sequence[AnyPath]) -> Table:
+    # Names are for copying: never cut. Narrow gaps, so that all of it fits into 80 columns.
+    name = Column("run", min_width=max(len(root.name) for root in roots))
+    heads = ("done", "failed", "left", "accuracy", "rate", "ETA", "state")
+    table = Table(name, *heads, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for root in roots:
+        try:
+            found = run_status(root)
+        except RunFolderError as error:
+            if len(roots) == 1:
+                raise
+            table.add_row(root.name, *["-"] * 6, str(error))
+            continue
+        accuracy, rate, eta_s = found.mean_accuracy, found.tasks_per_min, found.eta_s
+        table.add_row(
+            root.name,
+            f"{found.num_done}/{found.num_tasks}{found.unit}",
+            str(found.num_failed),
+            str(found.num_left),
+            "-" if accuracy is None else percent(accuracy),
+            "-" if rate is None else f"{rate:.1f}/min",
+            "-" if eta_s is None else duration(eta_s),
+            found.state,
+        )
+    return table
+
+
+def _details(found: RunStatus) -> Iterator[RenderableType]:
+    if found.num_tasks and found.holder:
+        line = Table.grid(expand=True)
+        line.add_row(ProgressBar(total=found.num_tasks, completed=found.num_done))
+        yield line
+    if found.holder:
+        yield Text(
+            f"at work: {found.holder}; {found.num_workers} workers stored masks in the last ten minutes"
+        )
+    if found.last:
+        yield Text("last " + ", ".join(f"{task}: {percent(accuracy)}" for task, accuracy in found.last))
+    if found.error is not None:
+        yield Text(f"failed: {found.error}", style="red")

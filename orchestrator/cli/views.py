@@ -1,0 +1,120 @@
+"""The commands for looking at a run and taking it elsewhere: report, export, sync, ui."""
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from core.errors import ConfigError
+from orchestrator.cli.common import RunName, Storage, complete_run, data_folder, parse_tasks
+
+if TYPE_CHECKING:
+    from storage.locations import AnyPath  # imports pyarrow, and --help must not
+
+views = typer.Typer()
+
+
+@views.command()
+def report(run: RunName, storage: Storage = "runs") -> None:
+    """Draw the figures and the page of a run from its folder; nothing is trained or evaluated."""
+    from orchestrator.cli.overview import short
+    from orchestrator.report.build import make_report
+    from orchestrator.report.tables import print_sizes
+    from orchestrator.status import resolve_run
+
+    made = make_report(resolve_run(run, storage))
+    *figures, page = made.files
+    console = Console()
+    if made.sizes is not None:
+        print_sizes(console, made.sizes)
+    console.print(f"drew {len(figures)} figures; open {short(page)}", soft_wrap=True, highlight=False)
+
+
+@views.command()
+def export(
+    run: RunName,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write safetensors files.")] = None,
+    tasks: Annotated[str, typer.Option(help="Such as 0,3-5; all by default.")] = "all",
+    test_images: Annotated[
+        int, typer.Option(metavar="N", help="Also write N test images of each task as PNG.", min=0)
+    ] = 0,
+    *,
+    to_mlflow: Annotated[bool, typer.Option("--mlflow", help="Log an MLflow model of all masks.")] = False,
+    register: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Register the model; a new version each time.")
+    ] = None,
+    alias: Annotated[str | None, typer.Option(help="Of this version, such as champion.")] = None,
+    uri: Annotated[str | None, typer.Option(help="MLflow's store; default: the run's.")] = None,
+    storage: Storage = "runs",
+) -> None:
+    """Write network and masks as safetensors files, or log them as an MLflow model that answers."""
+    from orchestrator.status import resolve_run
+
+    if out is None and not to_mlflow:
+        raise ConfigError("export: found neither --out DIR nor --mlflow, expected one of them, or both")
+    if not to_mlflow and (register or alias or uri):
+        raise ConfigError("export: found --register, --alias or --uri, expected --mlflow beside them")
+    root, console = resolve_run(run, storage), Console(soft_wrap=True, highlight=False)
+    if out is not None:
+        _export_files(console, root, out, tasks, test_images)
+    if to_mlflow:
+        from orchestrator.tracking.model import export_model, serve_command
+
+        model = export_model(root, uri, register, alias)
+        console.print(f"logged {model.uri}, a model of {model.num_tasks} tasks; serve it:")
+        console.print(f"  {serve_command(model)}")
+
+
+@views.command()
+def sync(
+    run: RunName,
+    uri: Annotated[str | None, typer.Option(help="MLflow's store; default: the run's.")] = None,
+    storage: Storage = "runs",
+) -> None:
+    """Make the MLflow pages of a run from its folder, or make them whole; sent twice, nothing doubles."""
+    from orchestrator.execution.progress import make_display
+    from orchestrator.status import resolve_run
+    from orchestrator.tracking.sync import sync_run
+
+    console, root = Console(), resolve_run(run, storage)
+    store, num_sent = sync_run(root, uri, make_display(console))
+    what = "one task" if num_sent == 1 else f"{num_sent:,} tasks"
+    console.print(f"{root.name} is in MLflow at {store}; {what} got a run", soft_wrap=True, highlight=False)
+
+
+@views.command()
+def ui(
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", show_default=False, autocompletion=complete_run)
+    ] = None,
+    uri: Annotated[
+        str | None, typer.Option(help="MLflow's store; default: the run's, or sqlite:///runs/mlflow.db.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Default: a free one.", min=1, max=65535)] = None,
+    *,
+    show: Annotated[bool, typer.Option("--open", help="Open the first link in a browser.")] = False,
+    storage: Storage = "runs",
+) -> None:
+    """Serve the MLflow pages on 127.0.0.1 until Ctrl-C, and print the links worth opening."""
+    from orchestrator.status import resolve_run
+    from orchestrator.tracking.server import serve_ui
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    root = None if run is None else resolve_run(run, storage)
+    serve_ui(Console(), root, uri, port, show=show)
+
+
+def _export_files(console: Console, root: "AnyPath", out: Path, tasks: str, num_images: int) -> None:
+    from orchestrator.export import export_run, export_test_images
+    from orchestrator.runs.run import open_run
+    from orchestrator.stages.stream_log import num_expected_masks
+
+    run, record = open_run(root)
+    chosen = parse_tasks(tasks, num_expected_masks(run, record.num_tasks))
+    console.print(f"wrote network.safetensors and {export_run(run, out, chosen)} masks to {out}")
+    if num_images:
+        folder = data_folder(run.config.data_dir)
+        num_written = export_test_images(run, out, chosen, num_images, folder)
+        console.print(f"wrote {num_written} test images to {out}")

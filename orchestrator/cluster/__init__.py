@@ -1,0 +1,1 @@
+"""Ray, all of it but Tune: connecting, resources, workers as actors, jobs, what travels."""

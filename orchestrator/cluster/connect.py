@@ -1,0 +1,163 @@
+"""Starting and joining Ray. Everything of ours that uses Ray takes it from here.
+
+A Ray started here is this machine's own, on loopback where Ray can be confined, without a
+dashboard, with a token (``ray_auth``), without usage reports.
+"""
+
+import logging
+import os
+import re
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from core.errors import ConfigError, WorkerError, first_line
+from orchestrator.cluster.ray_auth import (
+    ensure_token,
+    is_about_token,
+    token_error,
+    token_header,
+    use_token_if_any,
+)
+
+# Before ray is imported: no usage reports, no rewriting of device variables, the token.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+_has_turned_token_on = use_token_if_any()
+
+import grpc
+import ray
+from ray import job_submission
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+if _has_turned_token_on:  # the `ray` command has read the variables already when it comes here
+    ray._raylet.Config.initialize("")  # noqa: SLF001  # as Ray itself does where it turns the token on
+
+PROBE_LIMIT_S = 10.0
+PROBE_METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+# ray itself too: whoever else needs it takes it from here, after the lines above.
+__all__ = [
+    "cluster_size",
+    "free_resources",
+    "job_submission",
+    "own_error",
+    "ray",
+    "run_on_each_node",
+    "start_ray",
+]
+
+
+def cluster_size(address: str) -> tuple[int, int]:
+    """Return the CPUs and GPUs of the Ray cluster at ``address``, connecting to it."""
+    if not ray.is_initialized():
+        start_ray(address, num_cpus=0)
+    total = ray.cluster_resources()
+    return int(total.get("CPU", 0)), int(total.get("GPU", 0))
+
+
+def free_resources() -> str:
+    """Say what CPUs and GPUs the cluster has, and how many of them nobody holds."""
+    total, free = ray.cluster_resources(), ray.available_resources()
+    parts = [f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU")]
+    return f"the cluster has {' and '.join(parts)} free"
+
+
+def run_on_each_node(work: Callable[..., Any], *arguments: Any, timeout_s: float) -> dict[str, Any]:
+    """Call ``work`` once on every node that is alive; return what it gave, or its error, by node."""
+    remote, calls = ray.remote(work), {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            call = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=where).remote(*arguments)
+            calls[f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"] = call
+    ready, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=timeout_s)
+    return {node: _answer(call, is_there=call in ready) for node, call in calls.items()}
+
+
+def own_error(error: Any) -> Exception:
+    """Return the error that the called code raised, from the RayTaskError around it."""
+    found: Exception = error.cause if isinstance(error.cause, Exception) else error
+    return found
+
+
+def _answer(call: Any, *, is_there: bool) -> Any:
+    if not is_there:
+        return TimeoutError("no answer")
+    try:
+        return ray.get(call)
+    except ray.exceptions.RayTaskError as error:
+        return own_error(error)
+    except ray.exceptions.RayError as error:
+        return error
+
+
+def start_ray(address: str | None, *, num_cpus: int) -> None:
+    """Start a Ray of this machine alone, or join the one at ``address``. Raises ConfigError or WorkerError.
+
+    address: HOST:PORT of the head, or ``auto`` inside a job of the cluster.
+    """
+    if address is None:
+        ensure_token()
+        # "local": without it ray.init would join any cluster it finds on this machine.
+        try:
+            _init(address="local", num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1")
+        except Exception as error:  # Ray raises a bare Exception where one of its processes dies or is slow
+            reason = first_line(error)[:200]
+            raise WorkerError(
+                f"Ray did not start on this machine ({reason}); run the same command again"
+            ) from error
+        return
+    try:
+        _probe(address)
+        _init(address=address)
+    except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        if is_about_token(error):
+            raise token_error("executor.address", address) from error
+        reason = first_line(error)[:200]
+        raise ConfigError(
+            f"executor.address: found {address!r}, no Ray cluster answers there ({reason}); "
+            "start one with `ray start --head`, or set executor.address=null"
+        ) from error
+
+
+def _init(**options: Any) -> None:
+    """Call ``ray.init``, quietly, and put back the SIGTERM handler that it replaces."""
+    _drop_dumps_of_raylets()
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    if in_main_thread:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _drop_dumps_of_raylets() -> None:
+    """Keep the last twenty lines of a lost raylet's log off the terminal; what was lost is told by us.
+
+    Ray prints them whatever ``log_to_driver`` is.
+    """
+    worker: Any = ray._private.worker  # noqa: SLF001  # there is no public way
+    show = getattr(worker, "print_to_stdstream", None)
+    if show is not None and not hasattr(show, "drops_dumps"):
+
+        def print_to_stdstream(data: dict[str, Any], *arguments: Any, **options: Any) -> None:
+            if data.get("pid") != "raylet":
+                show(data, *arguments, **options)
+
+        print_to_stdstream.drops_dumps = True  # type: ignore[attr-defined]
+        worker.print_to_stdstream = print_to_stdstream
+
+
+def _probe(address: str) -> None:
+    """Raise ConnectionError when no head listens, or wants another token: Ray would go on asking."""
+    match = re.fullmatch(r"[^:/]+:\d+", address)
+    if match is None:  # auto, or a Ray client's address
+        return
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            channel.unary_unary(PROBE_METHOD)(b"", timeout=PROBE_LIMIT_S, metadata=token_header())
+        except grpc.RpcError as error:
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                raise ConnectionError("authentication failed") from error
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise ConnectionError("nothing answers") from error

@@ -1,0 +1,147 @@
+"""Jobs on a Ray cluster, through its Jobs API: hand in, follow, look at, stop."""
+
+import logging
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from core.errors import ConfigError, RunLockedError, SupSupError, first_line
+from orchestrator.cluster.connect import job_submission
+from orchestrator.cluster.ray_auth import is_about_token, token_error
+from orchestrator.cluster.submission import data_hint, stage
+from orchestrator.config.sweep import SweepConfig
+from orchestrator.runs.run import locate_run
+
+JobStatus = job_submission.JobStatus
+FOLLOW_S = 1.0
+LOST_S = 60.0  # an answer may stay away so long while a job is followed
+GOING = (JobStatus.PENDING, JobStatus.RUNNING)
+CODE_STOPPED = 130
+
+
+def submit(
+    config: SweepConfig, address: str, inputs: list[Path], entrypoint: str = "python -m orchestrator.cli.job"
+) -> str:
+    """Hand a sweep in as a job and return the job's id. Raises ConfigError or RunLockedError."""
+    name = locate_run(config).name if config.search is None else f"{config.name}-search"
+    with tempfile.TemporaryDirectory(prefix="supsup-job-") as folder, _plain_errors(address):
+        stage(Path(folder), config, inputs)
+        client = _client(address)
+        for job in _our_jobs(client):
+            if job.metadata.get("supsup") == name and job.status in GOING:
+                raise RunLockedError(
+                    f"already running: {name} is job {job.submission_id}; `supsup logs {job.submission_id} --follow`"
+                )
+        return str(
+            client.submit_job(
+                entrypoint=entrypoint,
+                submission_id=f"{name}-{secrets.token_hex(3)}",
+                runtime_env={"working_dir": folder, "env_vars": data_hint()},
+                metadata={"supsup": name},
+            )
+        )
+
+
+def follow(job_id: str, address: str, write: Callable[[str], None]) -> int:
+    """Write a job's log as it grows, until the job ends; return its exit code."""
+    with _plain_errors(address):
+        client, num_written, heard_s = _client(address), 0, time.monotonic()
+        while True:
+            try:
+                info = _info(client, job_id, address)
+                log = client.get_job_logs(job_id)
+                heard_s = time.monotonic()
+            except (OSError, RuntimeError):  # a request that failed is an OSError
+                if time.monotonic() - heard_s > LOST_S:
+                    raise
+                time.sleep(FOLLOW_S)
+                continue
+            write(log[num_written:])
+            num_written = len(log)
+            if info.status not in GOING:
+                return exit_code(info)
+            time.sleep(FOLLOW_S)
+
+
+def exit_code(info: Any) -> int:
+    """Return the code that the job's command ended with, or what comes nearest."""
+    if info.status == JobStatus.SUCCEEDED:
+        return 0
+    if info.status == JobStatus.STOPPED:
+        return CODE_STOPPED
+    return int(info.driver_exit_code or 1)
+
+
+def logs(job_id: str, address: str) -> str:
+    """Return a job's log so far."""
+    with _plain_errors(address):
+        client = _client(address)
+        _info(client, job_id, address)
+        return str(client.get_job_logs(job_id))
+
+
+def stop(job_id: str, address: str) -> bool:
+    """Ask a job to stop; tell whether it was still going. It has three seconds to end by itself."""
+    with _plain_errors(address):
+        client = _client(address)
+        _info(client, job_id, address)
+        return bool(client.stop_job(job_id))
+
+
+def job_rows(address: str, job_id: str | None = None) -> list[dict[str, str]]:
+    """Return what is known of our jobs, the newest last, or of one."""
+    with _plain_errors(address):
+        client = _client(address)
+        jobs = _our_jobs(client) if job_id is None else [_info(client, job_id, address)]
+        return [
+            {
+                "job": str(job.submission_id),
+                "state": str(job.status.value).lower(),
+                "code": "" if job.status in GOING else str(exit_code(job)),
+                "started": time.strftime("%Y-%m-%d %H:%M", time.localtime((job.start_time or 0) / 1000)),
+                "says": first_line(Exception(job.message or "-")),
+            }
+            for job in sorted(jobs, key=lambda job: job.start_time or 0)
+        ]
+
+
+def _client(address: str) -> Any:
+    for noisy in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):  # uploads
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return job_submission.JobSubmissionClient(address if "://" in address else f"http://{address}")
+
+
+def _our_jobs(client: Any) -> list[Any]:
+    return [job for job in client.list_jobs() if (job.metadata or {}).get("supsup")]
+
+
+def _info(client: Any, job_id: str, address: str) -> Any:
+    try:
+        return client.get_job_info(job_id)
+    except RuntimeError as error:
+        if "404" not in str(error):
+            raise
+        known = ", ".join(str(job.submission_id) for job in _our_jobs(client)) or "none"
+        raise ConfigError(f"no job {job_id!r} on the cluster at {address}; jobs there: {known}") from error
+
+
+@contextmanager
+def _plain_errors(address: str) -> Iterator[None]:
+    """Turn what Ray raises into one line that says what to do."""
+    try:
+        yield
+    except SupSupError:
+        raise
+    except Exception as error:
+        if is_about_token(error):
+            raise token_error("--address", address) from error
+        if isinstance(error, OSError):
+            raise ConfigError(
+                f"--address: no Ray cluster answers at {address} (its dashboard's address, such as "
+                "http://127.0.0.1:8265); `ray start --head` starts one, and an ssh tunnel reaches one elsewhere"
+            ) from error
+        raise SupSupError(f"the Ray cluster at {address} refused: {first_line(error)[:300]}") from error

@@ -1,0 +1,62 @@
+"""From a run and its resources to an executor with workers."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from core.data.datasets import Dataset
+from core.networks.user_code import code_is_allowed
+from core.specs.run import Engine
+from orchestrator.config.sweep import SweepConfig
+from orchestrator.execution.executor import Executor, InlineExecutor, WorkerFactory
+from orchestrator.execution.jobs import WorkerSetup
+from orchestrator.runs.provenance import provenance
+from orchestrator.runs.results import test_batches
+from orchestrator.runs.run import Resources, Run
+from storage.run_file import RunRecord
+
+
+def make_executor(run: Run, record: RunRecord, dataset: Dataset, resources: Resources) -> Executor:
+    """Return the executor that the sweep asks for; for ``ray`` this starts or joins a cluster."""
+    config = run.config.executor
+    setup = WorkerSetup(
+        spec=run.config.run_spec(),
+        layout=run.layout,
+        identity=run.identity,
+        engine=cast(Engine, record.engine),
+        device="cuda" if resources.on_gpu else "cpu",
+        num_threads=config.threads_per_worker,
+        test_batches=test_batches(run),
+        cohort_size=record.cohort_size,
+        provenance=provenance(),
+        save_every_s=60 * config.save_every_min,
+        allows_code=code_is_allowed(),
+        code_folder=str(Path.cwd()),
+    )
+    make_worker = partial(_make_worker, setup)
+    if config.kind == "inline":
+        return InlineExecutor(make_worker, dataset)
+    return _make_ray_executor(make_worker, dataset, run.config, resources)
+
+
+def _make_worker(setup: WorkerSetup, dataset: Dataset) -> Any:
+    from orchestrator.worker.worker import Worker  # imports torch: only where jobs run
+
+    return Worker(setup, dataset)
+
+
+def _make_ray_executor(
+    make_worker: WorkerFactory, dataset: Dataset, config: SweepConfig, resources: Resources
+) -> Executor:
+    from orchestrator.cluster.executor import RayExecutor  # imports ray: only when there is work
+
+    return RayExecutor(
+        make_worker,
+        dataset,
+        num_workers=resources.num_workers,
+        gpus_per_worker=resources.gpus_per_worker,
+        threads_per_worker=config.executor.threads_per_worker,
+        address=config.executor.address,
+        grows=config.executor.workers == "auto" and config.executor.address is not None,
+        job_limit_s=None if config.executor.job_limit_min is None else 60 * config.executor.job_limit_min,
+    )

@@ -1,0 +1,126 @@
+"""What travels to a cluster with a job: this code, the sweep, the versions it was planned with.
+
+Data and runs do not travel: runs are in ``storage.uri``, which every node sees, and data are loaded
+by the job's controller, from where they go once to each node.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+import orchestrator
+from core.errors import ConfigError
+from orchestrator.config.sweep import SweepConfig, config_values, set_keys
+from orchestrator.runs.provenance import package_version
+from orchestrator.tracking.messages import absolute_uri
+from storage.files import commit_json, commit_text
+from storage.locations import to_place
+
+MAX_BYTES = 100 * 2**20  # Ray's dashboard refuses larger uploads, whatever its documentation says
+SWEEP_FILE, LOCK_FILE = "sweep.json", "lock.json"
+DATA_HINT = "SUPSUP_DATA_OF_CLIENT"
+ROOMS = ("core", "storage", "orchestrator")
+
+
+def stage(folder: Path, config: SweepConfig, inputs: Iterable[Path] = ()) -> None:
+    """Fill ``folder`` with what travels. Raises ConfigError on inputs that are missing or too large."""
+    root = Path(orchestrator.__file__).resolve().parent.parent
+    for room in ROOMS:
+        shutil.copytree(root / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+    # Not sorted: the order of a search's space is that of its points.
+    commit_text(folder / SWEEP_FILE, json.dumps(config_values(with_settled_paths(config))))
+    commit_json(folder / LOCK_FILE, versions())
+    for path in inputs:
+        _copy(path, folder)
+    _check_size(folder)
+
+
+def with_settled_paths(config: SweepConfig) -> SweepConfig:
+    """Return a sweep whose paths mean on the cluster what they mean here, from this folder."""
+    found = {}
+    if "://" not in config.storage.uri:
+        found["storage.uri"] = str(to_place(config.storage.uri))
+    if config.tracking.uri is not None:
+        found["tracking.uri"] = absolute_uri(config.tracking.uri)
+    if config.data_dir is not None:
+        found["data_dir"] = str(Path(config.data_dir).expanduser().absolute())
+    return set_keys(config, found, "the sweep with absolute paths")
+
+
+def data_hint() -> dict[str, str]:
+    """Return the variable that tells a job where data are here: perhaps the cluster sees that folder too."""
+    data = os.environ.get("SUPSUP_DATA")
+    return {DATA_HINT: str(Path(data).expanduser().absolute())} if data else {}
+
+
+def take_data_hint() -> str | None:
+    """Use the folder that ``data_hint`` named, where this machine sees it; else return what to say."""
+    named = os.environ.get(DATA_HINT)
+    if named is None or "SUPSUP_DATA" in os.environ:
+        return None
+    if not Path(named).is_dir():
+        return f"the data folder {named} is not on this node; its own cache is used, or a download"
+    os.environ["SUPSUP_DATA"] = named
+    return None
+
+
+def versions() -> dict[str, str | None]:
+    """Return the installed version of each library that this project names."""
+    needed = (Requirement(line) for line in requires("supsup") or [])
+    return versions_of(need.name for need in needed if need.marker is None)
+
+
+def versions_of(names: Iterable[str]) -> dict[str, str | None]:
+    """Return the installed version of each of these libraries, None where it is missing."""
+    return {name: package_version(name) for name in names}
+
+
+def version_differences(here: dict[str, str | None], there: dict[str, str | None]) -> list[str]:
+    """Return in words which libraries differ between two lists of ``versions``; a build tag is no difference."""
+    found = []
+    for name, version in there.items():
+        mine, other = (str(v).split("+")[0] if v else None for v in (here.get(name), version))
+        if mine != other:
+            found.append(f"{name} {other or 'missing'} instead of {mine or 'none'}")
+    return found
+
+
+def sweep_id(sweep: dict[str, Any]) -> str:
+    """Return what names exactly this sweep: its name and a digest of every key in the file."""
+    text = json.dumps(sweep, sort_keys=True, separators=(",", ":"))
+    return f"{sweep.get('name')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def _copy(path: Path, folder: Path) -> None:
+    target = folder / path.name
+    if target.exists() or not path.exists():
+        why = "there is one of that name already" if target.exists() else "no such file or folder"
+        raise ConfigError(f"--include: found {str(path)!r}: {why}")
+    if path.is_dir():
+        shutil.copytree(path, target)
+    else:
+        shutil.copy2(path, target)
+
+
+def _check_size(folder: Path) -> None:
+    sizes = {entry.name: sum(_sizes(entry)) for entry in folder.iterdir()}
+    total = sum(sizes.values())
+    if total > MAX_BYTES:
+        largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
+        named = ", ".join(f"{name} {sizes[name] / 2**20:.0f} MiB" for name in largest)
+        raise ConfigError(
+            f"what travels with the job is {total / 2**20:.0f} MiB, Ray takes {MAX_BYTES // 2**20}; the largest: "
+            f"{named}; keep data on a path that the cluster sees"
+        )
+
+
+def _sizes(path: Path) -> Iterator[int]:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return (file.stat().st_size for file in files if file.is_file())

@@ -1,0 +1,126 @@
+"""The ``search`` section: which settings to try, and when to stop trying one."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from core.seeding import stream
+from core.specs.base import Spec, require
+
+Value = bool | int | float | str
+Kind = Literal["grid", "choice", "uniform", "loguniform"]
+Scheduler = Literal["fifo", "asha", "median", "hyperband"]
+Settings = dict[str, Value]
+
+SECTIONS = ("seed", "benchmark", "network", "mask", "training", "baseline", "evaluation")
+DRAWN: tuple[Kind, ...] = ("choice", "uniform", "loguniform")
+KINDS: tuple[Kind, ...] = ("grid", *DRAWN)
+MAX_SAMPLES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """One key that a search varies. values: the grid, what is chosen from, or (low, high)."""
+
+    key: str
+    kind: Kind
+    values: tuple[Value, ...]
+
+    @property
+    def name(self) -> str:
+        """The last part of the key, for tables and axes."""
+        return self.key.rsplit(".", maxsplit=1)[-1]
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether its values can stand on an axis."""
+        return all(type(value) in (int, float) for value in self.values)
+
+    @property
+    def is_log(self) -> bool:
+        """Whether its values are so far apart that an axis of their logarithms shows them better."""
+        if not self.is_numeric:
+            return False
+        low, high = min(map(float, self.values)), max(map(float, self.values))
+        return low > 0 and (self.kind == "loguniform" or high / low >= 30)
+
+    def draw(self, seed: int, sample: int) -> Value:
+        """Return the value of draw number ``sample``: it depends on seed, key and number alone."""
+        purpose_index = int.from_bytes(self.key.encode(), "big")
+        generator = stream(seed, "search", purpose_index, sample)
+        if self.kind == "choice":
+            return self.values[int(generator.integers(len(self.values)))]
+        low, high = (float(value) for value in self.values)
+        share = float(generator.random())
+        if self.kind == "loguniform":
+            return float(f"{low * (high / low) ** share:.6g}")
+        if all(type(value) is int for value in self.values):
+            return int(low + share * (high - low + 1))
+        return float(f"{low + share * (high - low):.6g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(Spec):
+    """Many runs, each with settings of its own and a run folder of its own.
+
+    space: full dotted key of the sweep file -> values. A list is a grid: all combinations. With
+        ``.uniform`` or ``.loguniform`` after the key [low, high] is drawn from, with ``.choice``
+        the list is; whole numbers where both ends are.
+    num_samples: draws, each for every combination of the grid.
+    metric, mode: what ranks the points, by MLflow's name at the largest k; None is the accuracy of
+        the first scenario.
+    scheduler: Ray Tune's. ``fifo`` runs every point to its end; ``asha``, ``median`` and
+        ``hyperband`` end points early whose mean accuracy so far falls behind.
+    grace_tasks: tasks that every point trains; None is a tenth. reduction_factor: of each round of
+        asha and hyperband, one point in so many goes on.
+    """
+
+    space: dict[str, tuple[Value, ...]]
+    num_samples: int | None = None
+    metric: str | None = None
+    mode: Literal["max", "min"] = "max"
+    scheduler: Scheduler = "fifo"
+    grace_tasks: int | None = None
+    reduction_factor: int = 3
+
+    def __post_init__(self) -> None:
+        require(bool(self.space), "search.space", {}, "at least one key with its values")
+        for dimension in self.dimensions:
+            _check(dimension)
+        keys = [dimension.key for dimension in self.dimensions]
+        require(len(set(keys)) == len(keys), "search.space", keys, "each key once")
+        has_draws = any(dimension.kind in DRAWN for dimension in self.dimensions)
+        number = self.num_samples
+        expected = f"a number from 1 to {MAX_SAMPLES:,} with keys to draw from, else null"
+        ok = has_draws if number is not None else not has_draws
+        require(ok and 1 <= (number or 1) <= MAX_SAMPLES, "search.num_samples", number, expected)
+        grace = self.grace_tasks
+        require(grace is None or grace >= 1, "search.grace_tasks", grace, "null or a number >= 1")
+        factor = self.reduction_factor
+        require(2 <= factor <= 100, "search.reduction_factor", factor, "a number from 2 to 100")
+
+    @property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The keys with what they are drawn from, in the order of the file."""
+        return tuple(_dimension(key, values) for key, values in self.space.items())
+
+
+def _dimension(key: str, values: tuple[Value, ...]) -> Dimension:
+    for kind in KINDS:
+        if key.endswith(f".{kind}"):
+            return Dimension(key=key.removesuffix(f".{kind}"), kind=kind, values=values)
+    return Dimension(key=key, kind="grid", values=values)
+
+
+def _check(dimension: Dimension) -> None:
+    key, values = f"search.space.{dimension.key}", dimension.values
+    if dimension.kind in ("grid", "choice"):
+        ok = len(values) > 0 and len(set(map(repr, values))) == len(values)
+        require(ok, key, list(values), "a list of different values")
+    else:
+        ok = len(values) == 2 and dimension.is_numeric and values[0] < values[1]  # type: ignore[operator]
+        require(ok, f"{key}.{dimension.kind}", list(values), "two numbers [low, high], low below high")
+        ok = dimension.kind == "uniform" or float(values[0]) > 0
+        require(ok, f"{key}.{dimension.kind}", list(values), "two numbers above 0")
+    ok = dimension.key.split(".")[0] in SECTIONS
+    expected = f"keys of {', '.join(SECTIONS)}: the others change no result"
+    require(ok, "search.space", dimension.key, expected)

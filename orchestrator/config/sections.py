@@ -1,0 +1,172 @@
+"""The sections of a sweep file that say where, how and what to measure, as frozen dataclasses."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from core.specs.base import Spec, require
+from core.specs.inference import HopfieldSpec
+from core.specs.run import Engine, InferenceSpec
+from core.specs.training import TrainingSpec
+from storage.locations import is_place
+
+Auto = Literal["auto"]
+TaskRuns = Literal["all", "failed", "none"]
+Scenario = Literal["GG", "GNs", "GNu", "NNs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(TrainingSpec):
+    """How the scores of a task are trained.
+
+    cohort_size: tasks trained together and stored as one file; ``auto`` fits them to memory. Never part
+        of a run's identity, and kept once the run folder is made.
+    """
+
+    cohort_size: int | Auto = "auto"
+
+    def __post_init__(self) -> None:
+        # Not super(): pydantic rebuilds the class, and the zero-argument form then fails.
+        TrainingSpec.__post_init__(self)
+        size = self.cohort_size
+        require(size == "auto" or size >= 1, "training.cohort_size", size, "'auto' or a number >= 1")
+        ok = self.transfer == "none" or size in ("auto", 1)
+        require(ok, "training.cohort_size", size, "1 with transfer: each task starts from those before it")
+
+    def spec(self) -> TrainingSpec:
+        """Return the part that decides the bits."""
+        own = {f.name: getattr(self, f.name) for f in dataclasses.fields(TrainingSpec)}
+        return TrainingSpec(**own)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(Spec):
+    """What to measure on the stored masks.
+
+    scenarios: ``GG`` the task is given at test; ``GNs`` it is inferred and a right class
+        counts; ``GNu`` it is inferred and must be right as well; ``NNs`` as GNs, for masks that
+        were trained without task identity. None: GG, or NNs.
+    inference: how, for GNs, GNu and NNs. hopfield: how, for networks with masks on outputs.
+    at: numbers of tasks k; those above num_tasks are left out, aloud. None, or all left
+        out: num_tasks.
+    batches: ``all``, or N for the first N test batches of each task.
+    """
+
+    scenarios: tuple[Scenario, ...] | None = None
+    inference: InferenceSpec | None = None
+    hopfield: HopfieldSpec | None = None
+    at: tuple[int, ...] | None = None
+    batches: int | Literal["all"] = "all"
+
+    def __post_init__(self) -> None:
+        ok = self.scenarios is None or bool(self.scenarios)
+        require(ok, "evaluation.scenarios", [], "at least one of GG, GNs, GNu, NNs")
+        require(all(k >= 1 for k in self.at or ()), "evaluation.at", self.at, "numbers of tasks >= 1")
+        ok = self.batches == "all" or self.batches >= 1
+        require(ok, "evaluation.batches", self.batches, "'all' or a number >= 1")
+
+    @property
+    def way(self) -> InferenceSpec | HopfieldSpec:
+        """How a task, or its mask, is found at test."""
+        way = self.inference or self.hopfield
+        assert way is not None, "SweepConfig fills one of the two"
+        return way
+
+    @property
+    def asked(self) -> tuple[Scenario, ...]:
+        """The scenarios to evaluate."""
+        assert self.scenarios is not None, "SweepConfig fills them"
+        return self.scenarios
+
+    @property
+    def inferred_scenarios(self) -> tuple[Scenario, ...]:
+        """The scenarios asked for in which the task is not given at test."""
+        known: tuple[Scenario, ...] = ("GNs", "GNu", "NNs")
+        return tuple(scenario for scenario in known if scenario in self.asked)
+
+    def points(self, num_tasks: int) -> tuple[int, ...]:
+        """Return the k to evaluate, ascending, each once; never none."""
+        return tuple(sorted({k for k in self.at or () if k <= num_tasks})) or (num_tasks,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorConfig(Spec):
+    """Where and how tasks train; never part of a run's identity.
+
+    kind: ``inline`` trains in this process, ``ray`` in actors.
+    workers: ``auto`` is one per CPU core, or per GPU where there are GPUs.
+    gpus_per_worker: ``auto`` is one where there are GPUs. threads_per_worker: of torch on a CPU.
+    address: of a running Ray cluster; None starts a local one.
+    engine: how a training step runs (``core.training.engine``); ``auto`` is ``fused`` on CPUs and, where
+        the work repays compiling, ``compiled`` on GPUs. Fixed when the run folder is made.
+    retries: more attempts after a failure of the infrastructure, such as a lost worker; of a cohort,
+        and then of each of its tasks alone. A task's own failure is not repeated.
+    save_every_min: minutes of training after which a cohort saves where it stands, again and again.
+    job_limit_min: minutes after which a worker that is at one job counts as lost; None for no limit.
+    """
+
+    kind: Literal["inline", "ray"] = "ray"
+    workers: int | Auto = "auto"
+    gpus_per_worker: float | Auto = "auto"
+    threads_per_worker: int = 1
+    address: str | None = None
+    engine: Engine | Auto = "auto"
+    retries: int = 3
+    job_limit_min: float | None = None
+    save_every_min: float = 5.0
+
+    def __post_init__(self) -> None:
+        workers, gpus = self.workers, self.gpus_per_worker
+        require(workers == "auto" or workers >= 1, "executor.workers", workers, "'auto' or a number >= 1")
+        inline_ok = self.kind == "ray" or workers in ("auto", 1)
+        require(inline_ok, "executor.workers", workers, "1 for kind: inline; use kind: ray for more")
+        require(gpus == "auto" or gpus >= 0, "executor.gpus_per_worker", gpus, "'auto' or a number >= 0")
+        threads = self.threads_per_worker
+        require(1 <= threads <= 1024, "executor.threads_per_worker", threads, "a number from 1 to 1024")
+        require(0 <= self.retries <= 100, "executor.retries", self.retries, "a number from 0 to 100")
+        limit = self.job_limit_min
+        require(limit is None or limit > 0, "executor.job_limit_min", limit, "null or a number > 0")
+        every = self.save_every_min
+        require(0 < every < 1e6, "executor.save_every_min", every, "a number > 0")
+        address_ok = self.address is None or self.kind == "ray"
+        require(address_ok, "executor.address", self.address, "null for kind: inline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageConfig(Spec):
+    """Where run folders are.
+
+    uri: a path that every worker sees, or ``s3://BUCKET/PREFIX``.
+    """
+
+    uri: str = "runs"
+
+    def __post_init__(self) -> None:
+        expected = "a path that every worker sees, or s3://BUCKET/PREFIX; credentials go into the environment"
+        require(is_place(self.uri), "storage.uri", _without_secret(self.uri), expected)
+
+
+def _without_secret(uri: str) -> str:
+    """Return ``uri`` without what stands before an @: it may be a key."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}...@{rest.rpartition('@')[2]}" if "@" in rest else uri
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig(Spec):
+    """What MLflow is told.
+
+    uri: of its tracking store, ``sqlite:///PATH``, ``http://HOST:PORT`` or a database's; null: no tracking.
+    task_runs: which tasks also get a child run of their own; None: all, of more than 5000 tasks
+        the failed ones. figures: whether a run draws its report at its end, with or without MLflow;
+        ``supsup report`` draws it any time.
+    """
+
+    uri: str | None = "sqlite:///runs/mlflow.db"
+    task_runs: TaskRuns | None = None
+    figures: bool = True
+
+    def __post_init__(self) -> None:
+        known = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")
+        ok = self.uri is None or self.uri.startswith(known)
+        require(ok, "tracking.uri", self.uri, "null, sqlite:///PATH, http://HOST:PORT or a database URI")

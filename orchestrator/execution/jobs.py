@@ -1,0 +1,164 @@
+"""What controller, executors and workers say to each other: small, frozen, picklable."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from core.specs.inference import HopfieldSpec
+from core.specs.run import Engine, InferenceSpec, RunSpec
+from storage.layout import RunLayout
+from storage.locations import AnyPath
+from storage.mask_store import StoreIdentity, TaskMask
+
+JobKind = Literal["train", "evaluate", "infer", "recover", "stream", "baseline"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of task inference: one evaluation table.
+
+    k: tasks to search, the first ones. num_batches: test batches of each task, None for all.
+    bank: the bank file (``storage.bank_file``). homes: without task identity the task that each
+    mask belongs to; then all masks are searched, and k counts the tasks that are asked about.
+    """
+
+    inference: InferenceSpec
+    k: int
+    num_batches: int | None
+    bank: Path
+    homes: tuple[int, ...] | None = None
+
+    @property
+    def label(self) -> str:
+        """The way of inference, in the names of files and tables."""
+        return self.inference.label
+
+    @property
+    def num_masks(self) -> int:
+        """Masks to search, the first ones."""
+        return self.k if self.homes is None else len(self.homes)
+
+    def own_masks(self, task: int) -> list[int]:
+        """Return the masks that are a right answer for images of ``task``."""
+        return [task] if self.homes is None else [m for m, home in enumerate(self.homes) if home == task]
+
+    def __str__(self) -> str:
+        return f"{self.label} at k = {self.k}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecoveryQuestion:
+    """The masks of which tasks are recovered from a Hopfield memory: one evaluation table.
+
+    k: tasks, the first ones, whose masks are in the memory. num_batches: scored batches of each
+    task, None for all. memory: its file (``storage.hopfield_file``).
+    """
+
+    hopfield: HopfieldSpec
+    k: int
+    num_batches: int | None
+    memory: AnyPath
+
+    @property
+    def label(self) -> str:
+        """The settings, in the names of files and tables."""
+        return self.hopfield.label
+
+    def __str__(self) -> str:
+        return f"{self.label} at k = {self.k}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Contiguous tasks that one worker trains, evaluates or infers, as one unit.
+
+    question: for ``infer`` and ``recover`` only. ``stream`` goes through a stream without task
+    ids: first and last are decisions, not tasks.
+    """
+
+    first: int
+    last: int
+    kind: JobKind = "train"
+    question: Question | RecoveryQuestion | None = None
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether its tasks may go on one by one after a failure."""
+        return self.kind not in ("stream", "baseline") and self.first < self.last
+
+    @property
+    def tasks(self) -> range:
+        """The tasks, ascending."""
+        return range(self.first, self.last + 1)
+
+    def __str__(self) -> str:
+        if self.kind == "stream":
+            return f"decisions {self.first}-{self.last}"
+        what = self.kind if self.question is None else f"{self.kind} {self.question},"
+        if self.first == self.last:
+            return f"{what} task {self.first}"
+        return f"{what} tasks {self.first}-{self.last}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSetup:
+    """All a worker must know; picklable and small.
+
+    test_batches: of each task to evaluate, None for all. cohort_size: masks in a file of a stream.
+    provenance: goes into each file. save_every_s: seconds of training between saves of a cohort.
+    allows_code: the user's own network may be imported, which ``code_folder`` or an installed package has.
+    """
+
+    spec: RunSpec
+    layout: RunLayout
+    identity: StoreIdentity
+    engine: Engine
+    device: Literal["cpu", "cuda"]
+    num_threads: int
+    test_batches: int | None
+    cohort_size: int
+    provenance: dict[str, Any]
+    save_every_s: float = 300.0
+    allows_code: bool = False
+    code_folder: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskReport:
+    """What became of one trained task, as far as it is shown at once; the rest is in its file.
+
+    test_accuracy: a fraction, the task given.
+    """
+
+    task: int
+    test_accuracy: float
+
+
+def task_reports(masks: Iterable[TaskMask]) -> tuple[TaskReport, ...]:
+    """Return what is reported of masks that were just stored."""
+    return tuple(TaskReport(task=mask.task, test_accuracy=mask.test_accuracy) for mask in masks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobResult:
+    """What a job gives: reports of trained tasks, and correct images a test batch by task.
+
+    note: what the user should know of how it went, said once. network_digest: of the base network
+    that the worker has in memory, hex.
+    """
+
+    reports: tuple[TaskReport, ...] = ()
+    correct: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    note: str | None = None
+    network_digest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one attempt of a job ended: with a result, or with an error."""
+
+    job: Job
+    worker: str
+    result: JobResult | None = None
+    error: Exception | None = None

@@ -1,0 +1,74 @@
+"""What is left to do, from the configuration and from what is on disk. Pure."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from orchestrator.execution.jobs import Job, JobKind, Question, RecoveryQuestion
+
+MAX_AUTO_COHORT_CPU = 8  # a larger batch of tasks gains nothing on a core and delays commits
+MEMORY_SHARE = 0.5  # of the memory free now, that all workers' cohorts together may take
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The jobs to run, in order, and the tasks that need none."""
+
+    jobs: tuple[Job, ...]
+    num_done: int
+
+    @property
+    def num_left(self) -> int:
+        """Tasks that the jobs cover."""
+        return sum(len(job.tasks) for job in self.jobs)
+
+
+def plan_jobs(
+    num_tasks: int,
+    cohort_size: int,
+    done: Collection[int],
+    kind: JobKind = "train",
+    question: Question | RecoveryQuestion | None = None,
+) -> Plan:
+    """Cut what is missing of tasks 0 .. num_tasks - 1 at fixed multiples of ``cohort_size``."""
+    missing = [task for task in range(num_tasks) if task not in done]
+    jobs = tuple(
+        Job(first=run[0], last=run[-1], kind=kind, question=question) for run in _runs(missing, cohort_size)
+    )
+    return Plan(jobs=jobs, num_done=num_tasks - len(missing))
+
+
+def join_plans(plans: Iterable[Plan]) -> Plan:
+    """Return one plan with the jobs of all, in order."""
+    plans = list(plans)
+    return Plan(
+        jobs=tuple(job for plan in plans for job in plan.jobs), num_done=sum(plan.num_done for plan in plans)
+    )
+
+
+def auto_cohort_size(
+    num_tasks: int, num_workers: int, free_bytes: int, peak_bytes: int, *, on_gpu: bool
+) -> int:
+    """Choose how many tasks train together.
+
+    peak_bytes: of one task (``core.training.cohort.cohort_peak_bytes``). free_bytes: of one
+    device's memory, shared by ``num_workers`` on a CPU, one worker's own on a GPU.
+    """
+    share = free_bytes * MEMORY_SHARE / (1 if on_gpu else num_workers)
+    fits = max(1, int(share // peak_bytes))
+    fair = -(-num_tasks // num_workers)
+    if not on_gpu:
+        return min(fits, fair, MAX_AUTO_COHORT_CPU)
+    num_cohorts = -(-fair // fits)  # of equal size, so that the step compiles for one shape
+    return -(-fair // num_cohorts)
+
+
+def _runs(missing: Sequence[int], cohort_size: int) -> Iterator[list[int]]:
+    """Split ascending tasks where a number is skipped or a block of ``cohort_size`` begins."""
+    run: list[int] = []
+    for task in missing:
+        if run and (task != run[-1] + 1 or task % cohort_size == 0):
+            yield run
+            run = []
+        run.append(task)
+    if run:
+        yield run

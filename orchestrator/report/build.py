@@ -1,0 +1,82 @@
+"""``supsup report``, and the end of every run: figures, ``tasks.csv`` and the page with all of it."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from core.errors import first_line
+from orchestrator.execution.progress import Display
+from orchestrator.report.data import report_data
+from orchestrator.report.draw import save
+from orchestrator.report.figures import FIGURES
+from orchestrator.report.mask_sizes import MaskSizes
+from orchestrator.report.page import Shown, report_page
+from orchestrator.runs.lock import locked
+from orchestrator.runs.results import read_summary, sweep_yaml
+from orchestrator.runs.run import Run, open_run
+from orchestrator.tracking.note import what_words
+from storage.files import commit_text
+from storage.locations import AnyPath
+from storage.mask_info import MaskFacts
+from storage.run_file import RunRecord
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was made: figures, then the page; and the bytes of a task, None where there are no masks."""
+
+    files: tuple[AnyPath, ...]
+    sizes: MaskSizes | None
+
+
+def make_report(root: AnyPath) -> Report:
+    """Make the report of a run folder. Raises RunLockedError."""
+    run, record = open_run(root)
+    with locked(run.layout):
+        return draw_report(run, record)
+
+
+def draw_report(run: Run, record: RunRecord) -> Report:
+    """Draw what the run folder has, and write ``tasks.csv`` and ``report.html``."""
+    data, folder = report_data(run), run.layout.report
+    shown, written = [], []
+    for name, heading, caption, draw in FIGURES:
+        figure = draw(data)
+        if figure is not None:
+            path = folder / f"{name}.png"
+            shown.append(Shown(heading=heading, caption=caption, svg=save(figure, path)))
+            written.append(path)
+    lead = what_words(run, record).replace("`", "")
+    page = report_page(
+        run.name,
+        lead,
+        summary=read_summary(run),
+        figures=shown,
+        facts=data.facts,
+        sizes=data.sizes,
+        config=sweep_yaml(run),
+    )
+    commit_text(folder / "tasks.csv", _csv(data.facts))
+    commit_text(folder / "report.html", page)
+    return Report((*written, folder / "report.html"), data.sizes)
+
+
+def draw_or_say(run: Run, record: RunRecord, display: Display) -> None:
+    """Draw the report where the sweep wants it; a figure that cannot be drawn is no run that failed."""
+    if not run.config.tracking.figures:
+        return
+    try:
+        draw_report(run, record)
+    # A drawing is no part of what was measured: whatever it raises is told.
+    except Exception as error:
+        again = f"`supsup report {run.layout.root}` tries again"
+        display.message(f"the report was not drawn ({first_line(error)[:200]}); {again}")
+
+
+def _csv(facts: Sequence[MaskFacts]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(MaskFacts.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(one) for one in facts)
+    return text.getvalue()

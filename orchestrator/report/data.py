@@ -1,0 +1,238 @@
+"""What the figures of a run show, gathered from its folder: pure numbers, nothing drawn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from core.errors import DamagedFileError
+from orchestrator.report.mask_sizes import MaskSizes, mask_sizes
+from orchestrator.runs.results import own_batches, read_summary, test_batches
+from orchestrator.runs.run import Run
+from storage.files import parquet_source
+from storage.locations import listed
+from storage.mask_info import MaskFacts, mask_facts
+from storage.tables import read_evaluation
+
+MAX_CELLS = 100  # rows and columns of a confusion; more tasks share a cell
+MAX_COMPARED = 64  # tasks whose masks are compared with each other
+MAX_COUNTED = 500  # tasks whose density by layer is counted
+LONG_PAUSE_S = 60.0  # without any worker at work; longer ones are cut out of the time line
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """Inferences by true and inferred task, int64 [cells, cells]; ``width`` tasks to a cell.
+
+    share_right: of all inferences, those that found the very task.
+    """
+
+    k: int
+    width: int
+    counts: NDArray[np.int64]
+    share_right: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gaps:
+    """How much better the true task ranked than the best wrong one, float32, where it is known.
+
+    share_wrong: of all inferences, those that a wrong task won.
+    """
+
+    values: NDArray[np.float32]
+    share_wrong: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spell:
+    """A cohort on a worker: seconds since the run began, pauses cut out."""
+
+    worker: str
+    start_s: float
+    end_s: float
+    num_tasks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeLine:
+    """All spells, and where pauses of so many seconds were cut out: (at, pause), seconds."""
+
+    spells: tuple[Spell, ...]
+    cuts: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """All that is drawn; what a run does not have is empty or None.
+
+    by_k: scenario -> k -> metrics, with the run's own way of inference. gaps: by k. densities: float [tasks, layers]. overlap: the share of
+    weights kept by both of two tasks among those kept by either, float [tasks, tasks], of ``compared``.
+    chance_overlap: that share for independent masks of the same densities, layer by layer.
+    """
+
+    name: str
+    facts: Sequence[MaskFacts]
+    by_k: dict[str, dict[int, dict[str, float]]]
+    confusion: Confusion | None
+    gaps: dict[int, Gaps]
+    objective: str
+    layer_names: tuple[str, ...]
+    densities: NDArray[np.float64]
+    compared: tuple[int, ...]
+    overlap: NDArray[np.float64]
+    chance_overlap: float
+    time_line: TimeLine
+    num_weights: int
+    sizes: MaskSizes | None
+
+
+def report_data(run: Run) -> ReportData:
+    """Gather what there is."""
+    facts = mask_facts(run.store)
+    tasks = [one.task for one in facts]
+    compared = spread(tasks, MAX_COMPARED)
+    way = run.config.evaluation.way
+    densities = layer_densities(run, spread(tasks, MAX_COUNTED))
+    return ReportData(
+        name=run.name,
+        facts=facts,
+        by_k=_by_k(run),
+        confusion=_confusion(run),
+        gaps=_gaps(run),
+        objective=getattr(way, "objective", ""),
+        layer_names=run.identity.names,
+        densities=densities,
+        compared=tuple(compared),
+        overlap=overlap(run, compared),
+        chance_overlap=chance_overlap(run.identity.shapes, densities),
+        time_line=time_line(facts),
+        num_weights=sum(int(np.prod(shape)) for shape in run.identity.shapes),
+        sizes=mask_sizes(run, facts, compared),
+    )
+
+
+def spread(tasks: Sequence[int], most: int) -> list[int]:
+    """Return at most so many tasks, evenly spread."""
+    if len(tasks) <= most:
+        return list(tasks)
+    return [tasks[i] for i in np.linspace(0, len(tasks) - 1, most).round().astype(int)]
+
+
+def layer_densities(run: Run, tasks: Sequence[int]) -> NDArray[np.float64]:
+    """Return the fraction kept of each layer of each task, [tasks, layers]."""
+    shapes = run.identity.shapes
+    ends = np.cumsum([-(-int(np.prod(shape)) // 8) for shape in shapes])
+    rows = []
+    for mask in run.store.iterate(tasks):
+        parts = np.split(np.frombuffer(mask.bits, dtype=np.uint8), ends[:-1])
+        ones = [int(np.bitwise_count(part).sum(dtype=np.int64)) for part in parts]
+        rows.append([count / np.prod(shape) for count, shape in zip(ones, shapes, strict=True)])
+    return np.array(rows, dtype=np.float64).reshape(len(rows), len(shapes))
+
+
+def overlap(run: Run, tasks: Sequence[int]) -> NDArray[np.float64]:
+    """Return for each two tasks the weights that both masks keep, among those that either keeps."""
+    if not tasks:
+        return np.zeros((0, 0))
+    packed_TB = np.stack([np.frombuffer(mask.bits, dtype=np.uint8) for mask in run.store.iterate(tasks)])
+    shares = np.ones((len(tasks), len(tasks)))
+    for i, bits_B in enumerate(packed_TB[:-1]):
+        rest_TB = packed_TB[i + 1 :]
+        both = np.bitwise_count(rest_TB & bits_B).sum(axis=1, dtype=np.int64)
+        either = np.bitwise_count(rest_TB | bits_B).sum(axis=1, dtype=np.int64)
+        shares[i, i + 1 :] = shares[i + 1 :, i] = both / np.maximum(either, 1)
+    return shares
+
+
+def chance_overlap(shapes: Sequence[tuple[int, ...]], densities: NDArray[np.float64]) -> float:
+    """Return what ``overlap`` is on average of independent masks with each layer's mean density."""
+    if not len(densities):
+        return 0.0
+    sizes, kept = np.array([np.prod(shape) for shape in shapes]), densities.mean(axis=0)
+    both, either = (sizes * kept**2).sum(), (sizes * (2 * kept - kept**2)).sum()
+    return float(both / either) if either else 0.0
+
+
+def time_line(facts: Sequence[MaskFacts]) -> TimeLine:
+    """Return who trained which cohort when; long pauses of all workers are cut out."""
+    cohorts: dict[tuple[str, str, float], list[MaskFacts]] = {}
+    for one in facts:
+        cohorts.setdefault((one.worker, one.file, one.started_s), []).append(one)
+    spans = sorted(
+        (of[0].started_s, of[0].finished_s, worker, len(of)) for (worker, _, _), of in cohorts.items()
+    )
+    spells: list[Spell] = []
+    cuts: list[tuple[float, float]] = []
+    shift_s = latest_s = spans[0][0] if spans else 0.0
+    for start_s, end_s, worker, num_tasks in spans:
+        pause_s = start_s - latest_s
+        if pause_s > LONG_PAUSE_S:
+            cuts.append((latest_s - shift_s, pause_s))
+            shift_s += pause_s
+        latest_s = max(latest_s, end_s)
+        spells.append(
+            Spell(worker=worker, start_s=start_s - shift_s, end_s=end_s - shift_s, num_tasks=num_tasks)
+        )
+    return TimeLine(spells=tuple(spells), cuts=tuple(cuts))
+
+
+def _by_k(run: Run) -> dict[str, dict[int, dict[str, float]]]:
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    own, label = own_batches(run.config), run.config.evaluation.way.label
+    for key, by_label in read_summary(run).items():
+        scenario, _, batches = key.partition("-")
+        by_k: dict[str, Any] = by_label if scenario == "GG" else by_label.get(label, {})
+        if batches == own and by_k:
+            found[scenario] = {
+                int(k): metrics for k, metrics in sorted(by_k.items(), key=lambda i: int(i[0]))
+            }
+    return found
+
+
+def _confusion(run: Run) -> Confusion | None:
+    """Return the confusion of the largest k with the run's own way of inference."""
+    label, num_batches = run.config.evaluation.way.label, test_batches(run)
+    for k in reversed(_points(run)):
+        path = run.layout.confusion(label, k, num_batches)
+        if path.exists():
+            table = pq.read_table(parquet_source(path))
+            true, inferred = table["task"].to_numpy(), table["inferred_task"].to_numpy()
+            num_tasks = int(max(true.max(), inferred.max())) + 1
+            width = -(-num_tasks // MAX_CELLS)
+            cells = np.zeros((-(-num_tasks // width),) * 2, dtype=np.int64)
+            counts = table["num_inferences"].to_numpy()
+            np.add.at(cells, (true // width, inferred // width), counts)
+            right = float(counts[true == inferred].sum() / counts.sum())
+            return Confusion(k=k, width=width, counts=cells, share_right=right)
+    return None
+
+
+def _gaps(run: Run) -> dict[int, Gaps]:
+    label, num_batches, gaps = run.config.evaluation.way.label, test_batches(run), {}
+    scenarios = run.config.evaluation.inferred_scenarios
+    for k in _points(run) if scenarios else ():
+        try:
+            table = read_evaluation(
+                run.layout.evaluation(f"{scenarios[0]}-{label}", k, num_batches), run.fingerprint
+            )
+        except DamagedFileError:
+            continue
+        if "gap" in table.column_names and table["gap"].null_count < len(table):
+            num_right = pc.sum(pc.equal(table["rank"], 1)).as_py() or 0
+            values = table["gap"].drop_null().to_numpy()
+            gaps[k] = Gaps(values=values, share_wrong=1 - num_right / len(table))
+    return gaps
+
+
+def _points(run: Run) -> list[int]:
+    """Return every k of which there is a table."""
+    names = [
+        path.stem.removesuffix(f"-b{run.config.evaluation.batches}")
+        for path in listed(run.layout.evaluations)
+    ]
+    return sorted({int(k) for name in names if (k := name.rpartition("-")[2]).isdigit()})

@@ -1,0 +1,183 @@
+"""Figures with matplotlib: colour-blind safe, readable when small, written whole or not at all.
+
+A figure is a PNG on white, and an SVG without background whose lines and letters follow the light
+or dark scheme of whoever looks at it.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from storage.files import commit_bytes
+from storage.locations import AnyPath
+
+# Okabe and Ito's palette, which people with any colour vision can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+INK = "#212223"  # of lines and letters; in an SVG it becomes the reader's
+SEQUENTIAL = "viridis"
+PANEL_INCHES = (4.2, 3.2)
+MAX_COLUMNS = 3
+DPI = 200
+FONT_POINTS = 10
+STYLE: Any = {
+    "font.size": FONT_POINTS,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "axes.titlesize": FONT_POINTS,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.labelcolor": INK,
+    "svg.fonttype": "none",  # letters stay letters: small, and found by a search
+    "svg.hashsalt": "supsup",  # the same figure is the same bytes
+    "axes.formatter.useoffset": False,
+}
+SVG_SCHEME = (
+    "<style>svg{color:#212223}@media(prefers-color-scheme:dark){svg{color:#d8d9da}}"
+    "text{fill:currentColor;font-family:system-ui,'DejaVu Sans',sans-serif}</style>"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One curve. values: x -> all y measured there; their mean is drawn, a band shows their range."""
+
+    name: str
+    values: Mapping[float, Sequence[float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One panel. has_line: whether means are joined, with a band; else every y is a dot.
+
+    names: what stands at x = 0, 1, 2, where the axis has words.
+    """
+
+    y_label: str
+    x_label: str
+    curves: Sequence[Curve]
+    is_log: bool = False
+    has_line: bool = True
+    names: tuple[str, ...] = ()
+
+
+def draw_panels(path: AnyPath, panels: Sequence[Panel], *, title: str) -> None:
+    """Draw one panel beside the other, as PNG and SVG."""
+    figure, axes = new_figure(len(panels))
+    for axis, panel in zip(axes, panels, strict=True):
+        for i, curve in enumerate(panel.curves):
+            (draw_curve if panel.has_line else _draw_dots)(axis, curve, i)
+        name_axes(axis, panel.x_label, panel.y_label)
+        if panel.is_log:
+            make_log(axis)
+        if panel.names:
+            axis.set_xticks(range(len(panel.names)), panel.names)
+    _legend(axes[0], [curve.name for panel in panels for curve in panel.curves])
+    figure.suptitle(title, fontsize=10)
+    save(figure, path)
+
+
+def save(figure: Any, path: AnyPath) -> str:
+    """Commit a figure as PNG at ``path``, and as SVG beside it; return the SVG."""
+    png, svg = io.BytesIO(), io.StringIO()
+    with _style():
+        figure.savefig(png, format="png", dpi=DPI)
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    commit_bytes(path, png.getvalue())
+    text = _follow_scheme(svg.getvalue())
+    commit_bytes(path.with_name(f"{path.stem}.svg"), text.encode())
+    return text
+
+
+def new_figure(num_panels: int, inches: tuple[float, float] = PANEL_INCHES) -> tuple[Any, Any]:
+    """Return a figure with panels side by side, three in a row, and their axes. inches: of a panel."""
+    from matplotlib.figure import Figure  # half a second to import; and without pyplot's global state
+
+    width, height = inches
+    columns = min(num_panels, MAX_COLUMNS)
+    rows = -(-num_panels // columns)
+    with _style():
+        figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+        places = figure.subplots(rows, columns, squeeze=False).ravel()
+    axes = places[:num_panels]
+    for place in places[num_panels:]:
+        place.remove()
+    for axis in axes:
+        axis.grid(visible=True, color=INK, alpha=0.12, linewidth=0.8)
+        axis.set_axisbelow(True)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def name_axes(axis: Any, x_label: str, y_label: str, *, legend: bool = False) -> None:
+    """Name the axes, and show the legend where there is one."""
+    axis.set_xlabel(x_label)
+    axis.set_ylabel(y_label)
+    if legend:
+        axis.legend(fontsize=8, frameon=False, labelcolor=INK)
+
+
+def make_log(axis: Any) -> None:
+    """Give an axis of logarithms plain numbers at 1 and 3 of each decade; matplotlib's own overlap."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def whole_numbers(axis: Any) -> None:
+    """Put ticks of the x axis at whole numbers: tasks, k."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
+
+
+def _style() -> Any:
+    import matplotlib as mpl
+
+    return mpl.rc_context(STYLE)
+
+
+def _follow_scheme(svg: str) -> str:
+    """Let lines and letters take the colour of the page's scheme."""
+    head, open_tag, rest = svg.partition("<svg")
+    attributes, end, body = rest.partition(">")
+    for colour in (INK, "#000000"):
+        body = body.replace(colour, "currentColor")
+    return f"{head}{open_tag}{attributes}{end}{SVG_SCHEME}{body}"
+
+
+def draw_curve(
+    axis: Any, curve: Curve, number: int, *, has_marks: bool = True, is_wide: bool = False
+) -> None:
+    """Draw the means of a curve, with a band of their range. is_wide: for one that others may lie upon."""
+    points = sorted((x, ys) for x, ys in curve.values.items() if len(ys))
+    xs, means = [x for x, _ in points], [sum(ys) / len(ys) for _, ys in points]
+    colour = COLOURS[number % len(COLOURS)]
+    marker = MARKERS[number % len(MARKERS)]
+    look: Any = {"linewidth": 4, "alpha": 0.6} if is_wide else {}
+    look |= {"marker": marker} if has_marks else {}
+    axis.plot(xs, means, color=colour, markersize=4, label=curve.name or None, **look)
+    axis.fill_between(
+        xs,
+        [min(ys) for _, ys in points],
+        [max(ys) for _, ys in points],
+        color=colour,
+        alpha=0.15,
+        linewidth=0,
+    )
+
+
+def _draw_dots(axis: Any, curve: Curve, number: int) -> None:
+    points = [(x, y) for x, ys in curve.values.items() for y in ys]
+    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    axis.plot(*zip(*points, strict=True), marker, color=colour, markersize=4, label=curve.name or None)
+
+
+def _legend(axis: Any, names: Sequence[str]) -> None:
+    if any(names):
+        axis.legend(fontsize=8, frameon=False, labelcolor=INK)

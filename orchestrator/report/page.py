@@ -1,0 +1,109 @@
+"""``report/report.html``: one file that opens from disk, with all figures and numbers in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
+from orchestrator.report.tables import MEASURED_HEADS, measured_rows, percent
+from orchestrator.runs.results import Measured
+from storage.mask_info import MaskFacts
+
+MAX_ROWS = 50  # tasks in the table; the rest is in tasks.csv
+
+STYLE = """
+:root{color-scheme:light dark;--ink:#212223;--paper:#fff;--line:#d9dadb;--soft:#f4f5f6;--link:#0072b2}
+@media(prefers-color-scheme:dark){:root{--ink:#d8d9da;--paper:#17181a;--line:#3a3c3f;--soft:#222427;--link:#56b4e9}}
+body{margin:0 auto;max-width:72rem;padding:1.5rem;background:var(--paper);color:var(--ink);
+font:16px/1.5 system-ui,"DejaVu Sans",sans-serif}
+h1{font-size:1.5rem;margin:0}h2{font-size:1.05rem;margin:0 0 .2rem}p{margin:.3rem 0}
+main{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,30rem),1fr));gap:1.5rem;margin:1.5rem 0}
+figure{margin:0;padding:1rem;border:1px solid var(--line);border-radius:.5rem}
+figure svg{width:100%;height:auto;max-height:26rem}figcaption p{font-size:.9rem}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.7rem 0}
+th,td{text-align:left;padding:.2rem .9rem .2rem 0;border-bottom:1px solid var(--line);font-size:.92rem}
+summary{cursor:pointer;font-weight:600;margin:.8rem 0}
+pre{background:var(--soft);padding:1rem;overflow:auto;border-radius:.5rem;font-size:.85rem}
+.wide{overflow-x:auto}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """A figure on the page: its heading, what to look at, and its SVG."""
+
+    heading: str
+    caption: str
+    svg: str
+
+
+def report_page(
+    name: str,
+    lead: str,
+    *,
+    summary: Measured,
+    figures: Sequence[Shown],
+    facts: Sequence[MaskFacts],
+    sizes: MaskSizes | None,
+    config: str,
+) -> str:
+    """Return the page. lead: what stands below the title. config: the sweep, as YAML."""
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width,initial-scale=1">',
+        f"<title>{escape(name)}</title><style>{STYLE}</style></head><body>",
+        f"<header><h1>{escape(name)}</h1><p>{escape(lead)}</p></header>",
+        _table(MEASURED_HEADS, rows) if (rows := measured_rows(summary)) else "",
+        f"<main>{''.join(map(_figure, figures))}</main>",
+        _bytes(sizes),
+        _tasks(facts),
+        f"<details><summary>The sweep</summary><pre>{escape(config)}</pre></details>",
+        "</body></html>",
+    ]
+    return "\n".join(parts)
+
+
+def _figure(shown: Shown) -> str:
+    words = f"<h2>{escape(shown.heading)}</h2><p>{escape(shown.caption)}</p>"
+    svg = shown.svg[shown.svg.index("<svg") :]
+    label = f'role="img" aria-label="{escape(shown.heading)}"'
+    return f"<figure><figcaption>{words}</figcaption>{svg.replace('<svg', f'<svg {label}', 1)}</figure>"
+
+
+def _bytes(sizes: MaskSizes | None) -> str:
+    if sizes is None:
+        return ""
+    norms = f"<p>Beside each mask, {sizes.num_norm_bytes:,.0f} bytes of running statistics are stored.</p>"
+    paper = f"{_table(PAPER_HEADS, PAPER_ROWS)}<p>{escape(PAPER_CAVEAT)}</p>"
+    return (
+        f"<details open><summary>Bytes of a task</summary>{_table(HEADS, sizes.rows())}"
+        f"{norms if sizes.num_norm_bytes else ''}{paper}</details>"
+    )
+
+
+def _tasks(facts: Sequence[MaskFacts]) -> str:
+    if not facts:
+        return ""
+    worst = sorted(facts, key=lambda one: (one.test_accuracy, one.task))[:MAX_ROWS]
+    rows = [
+        [
+            str(one.task),
+            percent(one.test_accuracy),
+            f"{one.train_loss:.4f}",
+            f"{one.density:.4f}",
+            f"{one.train_seconds:.2f} s",
+            f"{one.num_bytes:,}",
+            one.digest[:12],
+        ]
+        for one in worst
+    ]
+    heads = ["task", "accuracy", "train loss", "density", "training", "bytes", "digest"]
+    few = "" if len(facts) <= MAX_ROWS else f", the {MAX_ROWS} worst of {len(facts):,}"
+    return f"<details open><summary>Tasks, worst first{few}</summary>{_table(heads, rows)}</details>"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'

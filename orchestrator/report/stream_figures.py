@@ -1,0 +1,58 @@
+"""Figures of one run: how a stream without task ids went, how masks were recovered."""
+
+import numpy as np
+import pyarrow as pa
+
+from orchestrator.report.draw import COLOURS, INK, name_axes, new_figure, save
+from orchestrator.runs.run import Run
+from orchestrator.stages.stream_log import Rows
+from storage.tables import task_accuracies
+
+
+def draw_stream(run: Run, rows: Rows, scored: pa.Table) -> None:
+    """Draw ``report/stream.png``: how sure each decision was, who was chosen, accuracy by true task.
+
+    scored: the NNs table of all true tasks.
+    """
+    rules = run.config.training.allocation
+    assert rules is not None, "a run without task identity allocates"
+    figure, (sure, chosen, accuracy) = new_figure(3)
+    batch = np.array([row["batch"] for row in rows])
+    confidence = np.array([(row["max_nu"] or np.nan) * row["num_candidates"] for row in rows])
+    is_new = np.array([row["action"] in ("first", "allocate") for row in rows])
+    sure.plot(batch, confidence, ".", markersize=3, color=COLOURS[0], label="goes on with a mask")
+    sure.plot(batch[is_new], confidence[is_new], "^", markersize=4, color=COLOURS[1], label="allocates one")
+    sure.axhline(1 + rules.epsilon, color=INK, linestyle="--", linewidth=1)
+    sure.set_yscale("log")
+    for which in (sure.yaxis.set_major_formatter, sure.yaxis.set_minor_formatter):
+        which("{x:g}")
+    name_axes(sure, "batch", "candidates x max(nu)", legend=True)
+    task = np.array([row["true_task"] for row in rows])
+    mask = np.array([np.nan if row["mask"] is None else row["mask"] for row in rows])
+    chosen.plot(batch, task, drawstyle="steps-post", color=INK, alpha=0.4, label="true task")
+    chosen.plot(batch, mask, ".", markersize=3, color=COLOURS[0], label="mask chosen")
+    name_axes(chosen, "batch", "task or mask", legend=True)
+    by_task = task_accuracies(scored)
+    accuracy.plot(
+        list(by_task), [100 * value for value in by_task.values()], "o", markersize=4, color=COLOURS[0]
+    )
+    name_axes(accuracy, "true task, in order of appearance", "NNs accuracy, %")
+    figure.suptitle(run.name, fontsize=10)
+    save(figure, run.layout.report / "stream.png")
+
+
+def draw_recovery(run: Run, steps: pa.Table, label: str, k: int) -> None:
+    """Draw ``report/recovery-<label>-<k>.png``: distance, energy and entropy at each step, by task."""
+    figure, axes = new_figure(3)
+    names = {"hamming": "bits wrong", "energy": "energy", "entropy": "entropy, nats"}
+    for axis, (column, name) in zip(axes, names.items(), strict=True):
+        for number, task in enumerate(sorted(set(steps["task"].to_pylist()))):
+            of_task = [row for row in steps.to_pylist() if row["task"] == task and row[column] is not None]
+            colour = COLOURS[number % len(COLOURS)]
+            x, y = [row["step"] for row in of_task], [row[column] for row in of_task]
+            axis.plot(x, y, color=colour, marker=".", markersize=3, label=f"task {task}")
+        name_axes(axis, "gradient step", name)
+    if k <= len(COLOURS):
+        axes[-1].legend(fontsize=7, frameon=False, labelcolor=INK)
+    figure.suptitle(f"{run.name}, {label}, k = {k}", fontsize=10)
+    save(figure, run.layout.report / f"recovery-{label}-{k}.png")

@@ -1,0 +1,133 @@
+"""Accuracies as people read them: one table for task inference, one for recovered masks."""
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Column, Table
+
+from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
+from orchestrator.runs.results import Measured, scenario_key
+from orchestrator.runs.run import Run
+from storage.bank_file import num_leading
+
+
+def print_measured(console: Console, run: Run, measured: Measured) -> None:
+    """Print accuracy by scenario, way of inference and k; what was asked and left out, aloud."""
+    inferred = Table("scenario", "inference", "k", "accuracy", "task right", "in best 5", box=SIMPLE_HEAD)
+    recovery = Column("recovery", no_wrap=True)
+    recovered = Table(
+        "scenario", recovery, "k", "accuracy", "true mask", "found exactly", "steps", box=SIMPLE_HEAD
+    )
+    for key, by_label in measured.items():
+        if key.startswith("GG"):
+            for k, metrics in by_label.items():
+                say(console, f"{key} accuracy over the first {k} tasks: {percent(metrics['accuracy'])}")
+            continue
+        for label, by_k in by_label.items():
+            for k, metrics in by_k.items():
+                _say_more(console, label, k, metrics)
+                if "psi_bytes" in metrics:
+                    recovered.add_row(key, label.removeprefix("hopfield-"), k, *_recovery_cells(metrics))
+                else:
+                    inferred.add_row(key, label, k, *_inference_cells(metrics))
+    for table in (inferred, recovered):
+        if table.row_count:
+            console.print(table)
+    for scenario in run.config.evaluation.asked:
+        _say_skipped(console, run, scenario, measured.get(scenario_key(run, scenario), {}))
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as people write it."""
+    return f"{100 * fraction:.2f} %"
+
+
+MEASURED_HEADS = ("scenario", "inference", "k", "accuracy", "task right")
+
+
+def measured_rows(summary: Measured) -> list[tuple[str, str, str, str, str]]:
+    """Return the rows below ``MEASURED_HEADS`` of a summary.json, k ascending."""
+    rows = []
+    for key, by_label in summary.items():
+        for label, by_k in ({"task given": by_label} if key.startswith("GG") else by_label).items():
+            for k, metrics in sorted(by_k.items(), key=lambda item: int(item[0])):
+                right = metrics.get("task_inference_accuracy")
+                found = "" if right is None else percent(right)
+                rows.append((key, label, f"{int(k):,}", percent(metrics["accuracy"]), found))
+    return rows
+
+
+def print_sizes(console: Console, sizes: MaskSizes) -> None:
+    """Print the bytes of a task in every encoding, and the paper's table with its caveats."""
+    for heads, rows in ((HEADS, sizes.rows()), (PAPER_HEADS, PAPER_ROWS)):
+        table = Table(heads[0], *(Column(head, justify="right") for head in heads[1:]), box=SIMPLE_HEAD)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    console.print(PAPER_CAVEAT, highlight=False)
+    if sizes.num_norm_bytes:
+        say(console, f"running statistics: {sizes.num_norm_bytes:,.0f} bytes beside each mask")
+
+
+def byte_words(size: float) -> str:
+    """Return bytes as people write them: 39.4 kB."""
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size:.0f} B"
+
+
+def say(console: Console, text: str) -> None:
+    """Print one line as it is."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _inference_cells(metrics: Measured) -> list[str]:
+    keys = ("accuracy", "task_inference_accuracy", "top_5_task_inference_accuracy")
+    return [percent(metrics[key]) for key in keys]
+
+
+def _recovery_cells(metrics: Measured) -> list[str]:
+    """Return the cells of a row; what needs the true masks is - where they are gone."""
+    shares = [percent(metrics[key]) if key in metrics else "-" for key in ("given_accuracy", "recovered")]
+    steps = (
+        f"{metrics['mean_steps']:.0f}, at most {metrics['most_steps']:.0f}"
+        if "mean_steps" in metrics
+        else "-"
+    )
+    return [percent(metrics["accuracy"]), *shares, steps]
+
+
+def _say_more(console: Console, label: str, k: str, metrics: Measured) -> None:
+    if "shortlist_agreement" in metrics:
+        agreement = percent(metrics["shortlist_agreement"])
+        say(console, f"{label} at k = {k}: agrees with the exact answer in {agreement} of a sample")
+    if "num_masks" in metrics:
+        say(console, allocation_words(metrics))
+    if "break_even_tasks" in metrics:
+        say(
+            console,
+            f"Psi takes {metrics['psi_bytes'] / 1e6:.1f} MB whatever k; plain masks take "
+            f"{metrics['mask_bytes']:.0f} bytes each, so Psi is smaller from "
+            f"{metrics['break_even_tasks']:,.0f} tasks on",
+        )
+
+
+def allocation_words(metrics: Measured) -> str:
+    """Say how allocation went, from the counts of ``AllocationScore``."""
+    count = {key: int(value) for key, value in metrics.items() if key.startswith("num_")}
+    words = (
+        f"stream: {count['num_masks']} masks allocated; {count['num_missed']} tasks missed, "
+        f"{count['num_duplicates']} masks duplicate, {count['num_merged']} masks merge tasks"
+    )
+    past = count["num_reused"], count["num_skipped"]
+    if any(past):
+        words += f"; past the budget {past[0]} decisions reused a mask and {past[1]} skipped their batches"
+    return words
+
+
+def _say_skipped(console: Console, run: Run, scenario: str, found: Measured) -> None:
+    by_k = found if scenario == "GG" else found.get(run.config.evaluation.way.label, {})
+    missing = sorted(set(run.config.evaluation.at or ()) - {int(k) for k in by_k})
+    if missing:
+        points = ", ".join(map(str, missing))
+        say(console, f"{scenario} not evaluated at k = {points}: {num_leading(run.store)} tasks are trained")

@@ -1,0 +1,1 @@
+"""The paper's targets: run, measured, judged."""

@@ -1,0 +1,183 @@
+"""Figures of the paper's kind, drawn from the tables of ``target_tables`` and nothing else."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from orchestrator.report.draw import (
+    COLOURS,
+    INK,
+    SEQUENTIAL,
+    Curve,
+    draw_curve,
+    name_axes,
+    new_figure,
+    save,
+    whole_numbers,
+)
+from orchestrator.reproduce.tables import CONFUSION, POINTS, STEPS, Tables
+from storage.locations import AnyPath
+
+PANEL = (4.6, 3.4)
+MAX_TICKS = 7
+SQUARE = (4.6, 4.0)
+FOUND = "task_inference_accuracy"
+WORDS = {
+    "one_shot-G-1": "one-shot G, one image",
+    "one_shot-H-1": "one-shot H, one image",
+    "binary-H-128": "binary H, 128 images",
+    "hopfield-storkey-disjoint-30": "other images adapt, 30 steps",
+    "hopfield-storkey-same-one_pass": "the images that are scored adapt",
+    "hopfield-storkey-same-one_pass-shuffled": "the same, shuffled (original)",
+}
+Row = dict[str, Any]
+
+
+def draw_target(folder: AnyPath, target: str, tables: Tables) -> list[AnyPath]:
+    """Draw what a target's tables allow, as PNG and SVG in ``folder``; return the PNG files."""
+    drawn = []
+    for name, draw in _figures(tables):
+        path = folder / f"{target}-{name}.png"
+        figure = draw(tables)
+        if figure is not None:
+            save(figure, path)
+            drawn.append(path)
+    return drawn
+
+
+def _figures(tables: Tables) -> Iterable[tuple[str, Callable[[Tables], Any]]]:
+    if POINTS in tables:
+        rows = tables[POINTS].to_pylist()
+        many = {row["run"] for row in rows if row["metric"] == FOUND}
+        yield ("outputs", draw_runs) if len(many) > 1 else ("accuracy", draw_accuracy)
+    if CONFUSION in tables:
+        yield "confusion", draw_confusion
+    if STEPS in tables:
+        yield "recovery", draw_recovery
+
+
+def draw_accuracy(tables: Tables) -> Any:
+    """Draw accuracy, with the task given and inferred, and task inference, against the tasks learned."""
+    rows = _few_batches(tables[POINTS].to_pylist())
+    curves = list(dict.fromkeys((row["run"], row["scenario"], row["way"]) for row in rows))
+    if not any(row["metric"] == FOUND for row in rows) or len({row["k"] for row in rows}) < 2:
+        return None
+    runs = {run for run, _, _ in curves}
+    figure, (left, right) = new_figure(2, PANEL)
+    for number, (run, scenario, way) in enumerate(sorted(curves, key=lambda c: (c[1] != "GG", c))):
+        name = " ".join(filter(None, (scenario, WORDS.get(way, way) or "task given")))
+        name = f"{run}, {name}" if len(runs) > 1 else name
+        own = [row for row in rows if (row["run"], row["scenario"], row["way"]) == (run, scenario, way)]
+        draw_curve(left, _by_tasks_learned(own, "accuracy", name), number, is_wide=scenario == "GG")
+        if scenario != "GG":
+            draw_curve(right, _by_tasks_learned(own, FOUND, name), number)
+    _by_tasks((left, right), rows)
+    name_axes(left, "tasks learned, k", "right, %", legend=True)
+    name_axes(right, "tasks learned, k", "the right task found, %")
+    return figure
+
+
+def draw_runs(tables: Tables) -> Any:
+    """Draw accuracy without task ids against the tasks learned, a panel each way, a curve each run."""
+    rows = [row for row in _few_batches(tables[POINTS].to_pylist()) if row["scenario"] != "GG"]
+    ways = sorted({row["way"] for row in rows}, reverse=True)
+    runs = list(dict.fromkeys(row["run"] for row in rows))
+    figure, axes = new_figure(len(ways), PANEL)
+    for axis, way in zip(axes, ways, strict=True):
+        for number, run in enumerate(runs):
+            own = [row for row in rows if (row["run"], row["way"]) == (run, way)]
+            curve = _by_tasks_learned(own, "accuracy", run)
+            if curve.values:
+                draw_curve(axis, curve, number)
+        axis.set_title(WORDS.get(way, way))
+        name_axes(axis, "tasks learned, k", "task and class right (GNu), %", legend=True)
+    _by_tasks(axes, rows)
+    low = min(axis.get_ylim()[0] for axis in axes)
+    for axis in axes:
+        axis.set_ylim(low, 100.5)
+    return figure
+
+
+def draw_confusion(tables: Tables) -> Any:
+    """Draw how often which task was taken for which, and how far off the wrong ones are."""
+    table = tables[CONFUSION]
+    true, found = table["task"].to_numpy(), table["inferred_task"].to_numpy()
+    counts, k = table["num_inferences"].to_numpy(), table["k"][0].as_py()
+    cells = np.zeros((k, k))
+    np.add.at(cells, (true, found), counts)
+    figure, (left, right) = new_figure(2, SQUARE)
+    left.grid(visible=False)
+    image = left.imshow(100 * cells / cells.sum(axis=1, keepdims=True), cmap=SEQUENTIAL, vmin=0, vmax=100)
+    figure.colorbar(image, ax=left, label="of the task's test batches, %")
+    name_axes(left, "task found", "true task")
+    away = (found - true + k // 2) % k - k // 2
+    shares = [100 * counts[away == d].sum() / counts.sum() for d in range(-3, 4)]
+    right.bar(range(-3, 4), shares, color=COLOURS[0])
+    for x, share in zip(range(-3, 4), shares, strict=True):
+        right.annotate(f"{share:.2f}", (x, share), ha="center", va="bottom", fontsize=8)
+    name_axes(right, "task found, in steps from the true one", "of all test batches, %")
+    return figure
+
+
+def draw_recovery(tables: Tables) -> Any:
+    """Draw how the bits that are wrong vanish, and how many masks are found exactly, step by step."""
+    rows = tables[STEPS].to_pylist()
+    figure, (left, right) = new_figure(2, PANEL)
+    for number, way in enumerate(sorted({row["way"] for row in rows})):
+        own = [row for row in rows if row["way"] == way]
+        for axis, key in ((left, "share_wrong"), (right, "share_exact")):
+            draw_curve(axis, _curve(own, "step", key, WORDS.get(way, way)), number, has_marks=False)
+    name_axes(left, "gradient step", "bits that are wrong, %", legend=True)
+    name_axes(right, "gradient step", "masks found exactly, %")
+    return figure
+
+
+def _by_tasks_learned(rows: Sequence[Row], metric: str, name: str) -> Curve:
+    """Return a metric by the number of tasks learned, in percent."""
+    return _curve([row for row in rows if row["metric"] == metric], "k", "value", name)
+
+
+def _curve(rows: Sequence[Row], x: str, y: str, name: str) -> Curve:
+    """Return the share ``y`` by ``x``, in percent."""
+    return Curve(
+        name=name, values={at: [100 * v for v in values] for at, values in _grouped(rows, x, y).items()}
+    )
+
+
+def _grouped(rows: Sequence[Row], x: str, y: str) -> dict[int, list[float]]:
+    """Return the values ``y`` of the rows at each ``x``."""
+    found: dict[int, list[float]] = {}
+    for row in rows:
+        found.setdefault(row[x], []).append(row[y])
+    return found
+
+
+def _by_tasks(axes: Sequence[Any], rows: Sequence[Row]) -> None:
+    """Give percentages an axis that ends at 100 and starts at 90, or below what was measured."""
+    points = sorted({row["k"] for row in rows})
+    for axis in axes:
+        low = min((min(line.get_ydata()) for line in axis.get_lines()), default=90.0)
+        axis.set_ylim(min(90.0, 5 * np.floor(low / 5)), 100.5)
+        axis.axhline(100, color=INK, alpha=0.2, linewidth=0.8)
+        if len(points) <= MAX_TICKS:
+            axis.set_xticks(points, [f"{k:,}" for k in points])
+        else:
+            whole_numbers(axis)
+
+
+def _few_batches(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of each curve on the test batches that task inference used, so that curves compare."""
+    inferred = {str(row["batches"]) for row in rows if row["metric"] == FOUND}
+    return [row for row in rows if str(row["batches"]) in (inferred or {"all"})]
+
+
+def points_of(table: pa.Table, scenario: str, way: str, metric: str) -> dict[int, float]:
+    """Return k -> mean over seeds of a metric, on the test batches that task inference used."""
+    rows = [
+        row
+        for row in _few_batches(table.to_pylist())
+        if (row["scenario"], row["way"] or "", row["metric"]) == (scenario, way, metric)
+    ]
+    return {k: float(np.mean(values)) for k, values in sorted(_grouped(rows, "k", "value").items())}

@@ -1,0 +1,188 @@
+"""What stored runs of a target came to: tidy rows for tables and figures, and facts of each run."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from statistics import mean
+from typing import Any
+
+import pyarrow as pa
+
+from core.errors import RunFolderError
+from core.masks.bits import joint_digest
+from orchestrator.config.sweep import config_values, load_sweep
+from orchestrator.reproduce.targets import Target, TargetRun, sweeps_folder
+from orchestrator.runs.history import Session, read_sessions
+from orchestrator.runs.results import read_summary
+from orchestrator.runs.run import Run, locate_run, open_run
+from storage.mask_info import MaskFacts, mask_facts
+
+GIVEN = "GG"
+TargetFolders = Sequence[tuple[TargetRun, int, Run]]  # run of the target, seed, its run folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One measured value. run: its name in the target. way: of inference, empty in GG.
+
+    batches: test batches of each task that count, ``all`` or their number. Accuracies are fractions.
+    """
+
+    run: str
+    seed: int
+    scenario: str
+    way: str
+    batches: str
+    k: int
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """How one run of a target was made.
+
+    num_tasks: with a stored mask (baselines: asked for). wall_s: of all its sessions, seconds; of runs of older
+    versions, which noted none, from the first mask to the last. num_sessions:
+    how often a command worked on it; num_cut_short: how many of those were killed, or stopped by Ctrl-C. train_s: the sum of
+    its tasks' training loops, train_wall_s of the spans in which sessions trained. masks_sha256: over the digests of all masks in order.
+    """
+
+    run: str
+    seed: int
+    folder: str
+    num_tasks: int
+    wall_s: float
+    train_s: float
+    num_sessions: int
+    num_cut_short: int
+    train_wall_s: float
+    num_workers: int
+    last_s: float
+    masks_sha256: str
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+def target_folders(target: Target, settings: Sequence[str]) -> TargetFolders:
+    """Return the run folders of a target in order; touches nothing. Raises ConfigError.
+
+    Draws the base weights of each, so it is asked once and passed on.
+    """
+    folder = sweeps_folder()
+    return [
+        (one, seed, locate_run(load_sweep(folder / one.sweep, [*one.settings, f"seed={seed}", *settings])))
+        for one in target.runs
+        for seed in one.seeds
+    ]
+
+
+def measured(folders: TargetFolders) -> tuple[list[RunFacts], list[Point]]:
+    """Read what is stored of a target; runs that are not there are left out."""
+    facts, points = [], []
+    for one, seed, located in folders:
+        try:
+            run, record = open_run(located.layout.root)
+        except RunFolderError:
+            continue
+        masks = mask_facts(run.store)
+        facts.append(_facts(one.name, seed, located, masks, record.provenance))
+        points += _points(one.name, seed, located, masks)
+    return facts, points
+
+
+def points_table(points: Sequence[Point]) -> pa.Table:
+    """Return points as a table, a row each."""
+    return pa.Table.from_pylist([asdict(point) for point in points])
+
+
+def values_at(points: Sequence[Point], run: str, metric: str, k: int) -> list[float]:
+    """Return a metric's values, one a seed. metric: ``scenario[/way]/metric``.
+
+    Where it was measured on several numbers of test batches, those on the most count.
+    """
+    scenario, *way, name = metric.split("/")
+    found = [
+        p
+        for p in points
+        if (p.run, p.scenario, p.way, p.metric, p.k) == (run, scenario, "/".join(way), name, k)
+    ]
+    if not found:
+        return []
+    most = max((p.batches for p in found), key=lambda b: float("inf") if b == "all" else int(b))
+    return [p.value for p in sorted(found, key=lambda p: p.seed) if p.batches == most]
+
+
+def _facts(
+    name: str, seed: int, run: Run, masks: Sequence[MaskFacts], provenance: dict[str, Any]
+) -> RunFacts:
+    sessions = read_sessions(run.layout)
+    finished_s = [one.finished_s for one in masks]
+    spans = [
+        (one.started_s, end) for one, end in zip(sessions, session_ends(sessions, finished_s), strict=True)
+    ]
+    if not spans and masks:  # made before sessions were noted
+        spans = [(min(one.started_s for one in masks), max(finished_s))]
+    return RunFacts(
+        run=name,
+        seed=seed,
+        folder=run.name,
+        num_tasks=len(masks) if run.config.baseline is None else run.config.benchmark.num_tasks,
+        wall_s=sum(end - start for start, end in spans),
+        train_s=sum(one.train_seconds for one in masks),
+        train_wall_s=_train_wall_s(spans, masks),
+        num_sessions=len(sessions),
+        num_cut_short=sum(one.status in (None, "KILLED") for one in sessions),
+        num_workers=len({one.worker for one in masks}),
+        last_s=max((end for _, end in spans), default=0.0),
+        masks_sha256=joint_digest([one.digest for one in masks]) if masks else "",
+        config=config_values(run.config),
+        provenance=provenance,
+    )
+
+
+def _train_wall_s(spans: Sequence[tuple[float, float]], masks: Sequence[MaskFacts]) -> float:
+    """Return the seconds from the first start to the last end of a mask, added up over sessions."""
+    total_s = 0.0
+    for start, end in spans:
+        own = [one for one in masks if start <= one.finished_s <= end]
+        if own:
+            total_s += max(one.finished_s for one in own) - max(start, min(one.started_s for one in own))
+    return total_s
+
+
+def session_ends(sessions: Sequence[Session], finished_s: Sequence[float]) -> list[float]:
+    """Return when each session ended; of one that was killed, when it last stored a mask."""
+    starts = [one.started_s for one in sessions]
+    spans = list(pairwise([*starts, float("inf")]))
+    last = [max((t for t in finished_s if start <= t < end), default=start) for start, end in spans]
+    return [one.ended_s or end for one, end in zip(sessions, last, strict=True)]
+
+
+def _points(name: str, seed: int, run: Run, masks: Sequence[MaskFacts]) -> list[Point]:
+    points = []
+    for key, by_label in read_summary(run).items():
+        scenario, _, batches = key.partition("-b")
+        for way, by_k in ({"": by_label} if scenario == GIVEN else by_label).items():
+            for k, metrics in by_k.items():
+                at: dict[str, Any] = {
+                    "run": name,
+                    "seed": seed,
+                    "scenario": scenario,
+                    "way": way,
+                    "k": int(k),
+                }
+                points += [
+                    Point(**at, batches=batches or "all", metric=m, value=v) for m, v in metrics.items()
+                ]
+    known = {p.k for p in points if p.scenario == GIVEN and p.batches == "all"}
+    asked = {p.k for p in points if p.k <= len(masks)} - known if run.config.training.is_given else set()
+    return points + [_given_by_masks(name, seed, masks, k) for k in sorted(asked)]
+
+
+def _given_by_masks(name: str, seed: int, masks: Sequence[MaskFacts], k: int) -> Point:
+    """Return GG over all test images, which the mask files keep, where the tables have a part of them."""
+    value = mean(one.test_accuracy for one in masks[:k])
+    return Point(
+        run=name, seed=seed, scenario=GIVEN, way="", batches="all", k=k, metric="accuracy", value=value
+    )

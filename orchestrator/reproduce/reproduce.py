@@ -1,0 +1,99 @@
+"""``supsup reproduce``: run or resume the sweeps of the paper's targets, then say what they came to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from core.data.datasets import load_dataset
+from orchestrator.config.sweep import SweepConfig, change_settings
+from orchestrator.evaluate import SECTIONS, evaluate_run
+from orchestrator.execution.controller import Failure
+from orchestrator.execution.progress import Display
+from orchestrator.reproduce.measure import Point, RunFacts, TargetFolders, measured, target_folders
+from orchestrator.reproduce.targets import Target, TargetRun, departures
+from orchestrator.reproduce.verdict import Verdict, judge
+from orchestrator.runs.run import Run
+from orchestrator.search.points import Point as SearchPoint
+from orchestrator.search.points import stored_metrics
+from orchestrator.sweep import run_sweep
+from storage.locations import AnyPath
+from storage.verify import verify_masks
+
+FOLDER = "reproduce"  # beside the run folders
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a target came to, and from which runs. settings: of the command, on top of the target's."""
+
+    target: Target
+    settings: tuple[str, ...]
+    verdict: Verdict
+    facts: tuple[RunFacts, ...]
+    points: tuple[Point, ...]
+
+
+def check_targets(targets: Sequence[Target], settings: Sequence[str], data_folder: Path | None) -> None:
+    """Raise InputError where a sweep, a setting or a data set is wrong; touches nothing."""
+    configs = [run.config for target in targets for _, _, run in target_folders(target, settings)]
+    needed = {(config.benchmark.dataset, config.benchmark.folder): config for config in configs}
+    for config in needed.values():
+        load_dataset(config.benchmark, _data(config, data_folder))
+
+
+def run_target(
+    folders: TargetFolders, settings: Sequence[str], data_folder: Path | None, display: Display
+) -> list[Failure]:
+    """Run what is missing of a target, every seed and every evaluation; return what failed."""
+    failures: list[Failure] = []
+    for one, _, run in folders:
+        folder = _data(run.config, data_folder)
+        if _is_there(run) and not verify_masks(run.store).problems:
+            display.message(f"{run.name}: all there")
+        else:
+            failures += run_sweep(run.config, folder, display).failures
+        failures += _evaluate_more(one, run, settings, folder, display)
+    return failures
+
+
+def read_outcome(target: Target, settings: Sequence[str], folders: TargetFolders) -> Outcome:
+    """Judge a target by what is stored; runs nothing."""
+    facts, points = measured(folders)
+    return Outcome(
+        target=target,
+        settings=tuple(settings),
+        verdict=judge(target, points, departures(settings)),
+        facts=tuple(facts),
+        points=tuple(points),
+    )
+
+
+def reproduce_folder(folders: TargetFolders) -> AnyPath:
+    """Return where the verdicts of a target go by default."""
+    return folders[0][2].layout.root.parent / FOLDER
+
+
+def _evaluate_more(
+    one: TargetRun, run: Run, settings: Sequence[str], data_folder: Path | None, display: Display
+) -> list[Failure]:
+    """Evaluate the same masks in the target's further ways, at the same k and on the same test batches."""
+    evaluation = run.config.evaluation
+    same = [f"evaluation.batches={evaluation.batches}"]
+    if evaluation.at is not None:
+        same.append(f"evaluation.at={list(evaluation.at)}")
+    same += [setting for setting in settings if setting.startswith(("executor.", "tracking.", "data_dir="))]
+    failures: list[Failure] = []
+    for more in one.evaluate:
+        changed = replace(run, config=change_settings(run.config, [*same, *more], SECTIONS))
+        if not _is_there(changed):
+            failures += evaluate_run(run.layout.root, [*same, *more], data_folder, display).failures
+    return failures
+
+
+def _is_there(run: Run) -> bool:
+    """Tell whether every task is trained, and every question of the run's sweep answered."""
+    return stored_metrics(SearchPoint(settings={}, run=run)) is not None
+
+
+def _data(config: SweepConfig, data_folder: Path | None) -> Path | None:
+    return data_folder if config.data_dir is None else Path(config.data_dir).expanduser()

@@ -1,0 +1,166 @@
+"""Targets of ``supsup reproduce``: what the paper says, which sweeps measure it, what counts as reached.
+
+A target is a file of ``sweeps/targets``. Its sweeps are files of ``sweeps`` with fixed settings.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from core.errors import ConfigError
+from core.specs.base import Spec
+from orchestrator.config.sweep import read_sweep_file
+
+SWEEPS = Path("sweeps")  # of the folder you work in, else of the source tree
+SOURCE = Path(__file__).resolve().parents[2]
+FREE_SECTIONS = ("executor", "storage", "tracking", "data_dir")  # which change no number
+FREE_KEYS = ("benchmark.num_tasks", "evaluation.batches", "training.cohort_size")  # said in the verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetRun(Spec):
+    """One sweep of a target, once for each seed.
+
+    name: what tables call it. settings: key=value on top of the file. evaluate: further settings, each of
+    an evaluation of the same masks.
+    """
+
+    name: str
+    sweep: str
+    settings: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    evaluate: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Near(Spec):
+    """The mean over seeds is within so many points of a number of the paper."""
+
+    kind: Literal["near"]
+    run: str
+    metric: str
+    k: int
+    percent: float
+    within_points: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtLeast(Spec):
+    """The mean over seeds reaches a share."""
+
+    kind: Literal["at_least"]
+    run: str
+    metric: str
+    k: int
+    percent: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoDrop(Spec):
+    """The mean over seeds at ``last`` tasks is at most so many points below that at ``first``."""
+
+    kind: Literal["no_drop"]
+    run: str
+    metric: str
+    first: int
+    last: int
+    within_points: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Above(Spec):
+    """One run is above another by so many points. than_metric: of the other; None: the same metric."""
+
+    kind: Literal["above"]
+    run: str
+    metric: str
+    than: str
+    k: int
+    than_metric: str | None = None
+    by_points: float = 0.0
+
+
+Criterion = Annotated[Near | AtLeast | NoDrop | Above, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperNumber(Spec):
+    """A number that was published. of: whose it is, such as "the paper's"."""
+
+    percent: float
+    of: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target(Spec):
+    """One target. place: where the claim stands. number: None where there is a figure only.
+
+    differs: where this differs from the original's protocol. A criterion's ``metric`` is
+    ``scenario/accuracy`` or ``scenario/way of inference/metric``, as in ``summary.json``.
+    """
+
+    name: str
+    title: str
+    claim: str
+    place: str
+    runs: tuple[TargetRun, ...]
+    criteria: tuple[Criterion, ...]
+    differs: str
+    number: PaperNumber | None = None
+
+
+def load_targets(names: Sequence[str]) -> list[Target]:
+    """Return targets by name, T1 first; all where none is named. Raises ConfigError."""
+    folder = sweeps_folder() / "targets"
+    known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    unknown = [name for name in names if name.upper() not in known]
+    if unknown or not known:
+        raise ConfigError(f"target {', '.join(unknown)}: expected some of {', '.join(known)}, as in {folder}")
+    chosen = {name.upper() for name in names} or set(known)
+    return [_load(path) for name, path in known.items() if name in chosen]
+
+
+def sweeps_folder() -> Path:
+    """Return the folder of sweep files: of the working folder, else of the source tree. Raises ConfigError."""
+    for folder in (SWEEPS, SOURCE / SWEEPS):
+        if (folder / "targets").is_dir():
+            return folder
+    raise ConfigError(
+        f"{SWEEPS / 'targets'}: no such folder here; run this in a checkout of supsup, which has it"
+    )
+
+
+def check_settings(settings: Sequence[str]) -> None:
+    """Raise ConfigError on a setting that would make another experiment of a target."""
+    for setting in settings:
+        key = setting.partition("=")[0]
+        if key not in FREE_KEYS and key.partition(".")[0] not in FREE_SECTIONS:
+            free = ", ".join([*(f"{section}.*" for section in FREE_SECTIONS), *FREE_KEYS])
+            raise ConfigError(
+                f"{key}: cannot be set for a target, whose recipe is fixed; expected one of {free}. "
+                "`supsup run` takes any setting of the same sweep files"
+            )
+
+
+def departures(settings: Sequence[str]) -> list[str]:
+    """Return the settings that make less of a target than it is, for its verdict to name."""
+    return [one for one in settings if one.partition("=")[0] in FREE_KEYS[:2]]
+
+
+def _load(path: Path) -> Target:
+    try:
+        values = {**read_sweep_file(path), "name": path.stem}
+        target = TypeAdapter(Target).validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise ConfigError(
+            f"target file {path} cannot be used: {' '.join(str(error).split())[:300]}"
+        ) from error
+    names = {run.name for run in target.runs}
+    for criterion in target.criteria:
+        if not {criterion.run, getattr(criterion, "than", criterion.run)} <= names:
+            raise ConfigError(f"target file {path}: a criterion names no run of {', '.join(sorted(names))}")
+    return target

@@ -1,0 +1,153 @@
+"""One controller a run: a file lock on file systems, a lease in object stores.
+
+A lease is an object that its holder writes anew every few seconds. Two controllers could still
+slip past each other; they would train the same tasks to the same bits, at a cost of time only.
+"""
+
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
+
+from core.errors import RunFolderError, RunLockedError, first_line
+from storage.layout import RunLayout, host_name
+from storage.locations import ObjectPath
+
+RENEW_S = 5.0
+LEASE_S = 20.0  # a lease not renewed for so long is free; several times RENEW_S
+LONG_DEAD_S = 600.0  # by the clock: more than clocks of a cluster differ
+READ_BACK_S = 0.5
+
+
+@contextmanager
+def locked(layout: RunLayout) -> Iterator[None]:
+    """Make the run folder and hold its lock. Raises RunLockedError or RunFolderError."""
+    lock = layout.lock
+    with _lease(lock, layout) if isinstance(lock, ObjectPath) else _file_lock(lock, layout):
+        yield
+
+
+def lock_holder(layout: RunLayout) -> str:
+    """Say which process holds the run, as it wrote into the lock."""
+    try:
+        holder = json.loads(layout.lock.read_text())
+        return f"process {holder['process_id']} on {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def is_locked(layout: RunLayout) -> bool:
+    """Tell whether a controller is at work; leaves no trace."""
+    if isinstance(layout.lock, ObjectPath):
+        holder = _holder(layout.lock)
+        return holder is not None and not _is_dead(holder, LEASE_S)
+    if not layout.lock.exists():
+        return False
+    lock = FileLock(layout.lock, blocking=False)
+    try:
+        with lock:
+            return False
+    except (Timeout, OSError):
+        return True
+
+
+@contextmanager
+def _file_lock(path: Path, layout: RunLayout) -> Iterator[None]:
+    lock = FileLock(path, blocking=False)
+    try:
+        layout.root.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise RunLockedError(f"already running: {layout.root} is held by {lock_holder(layout)}") from error
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot use the run folder {layout.root} ({error.strerror}); see storage.uri"
+        ) from error
+    try:
+        path.write_text(json.dumps(_me()))
+        yield
+    finally:
+        path.write_text("")
+        lock.release()
+
+
+@contextmanager
+def _lease(path: ObjectPath, layout: RunLayout) -> Iterator[None]:
+    mine = _me() | {"lease": uuid.uuid4().hex}
+    try:
+        _wait_until_free(path, layout)
+        _write(path, mine)
+        time.sleep(READ_BACK_S)
+        if (_holder(path) or {}).get("lease") != mine["lease"]:
+            raise RunLockedError(f"already running: {layout.root} was just taken by {lock_holder(layout)}")
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot use the run folder {layout.root} ({first_line(error)[:200]}); see storage.uri, and "
+            "AWS_ENDPOINT_URL, AWS_REGION and the credentials in the environment"
+        ) from error
+    stop = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(path, mine, stop), name="lease", daemon=True)
+    renewing.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        renewing.join()
+        with suppress(OSError):  # it runs out by itself
+            path.write_bytes(b"")
+
+
+def _wait_until_free(path: ObjectPath, layout: RunLayout) -> None:
+    """Return when nobody holds the lease: at once, or when its holder has not renewed it for long."""
+    first = _holder(path)
+    if first is None or _is_dead(first, LONG_DEAD_S):
+        return
+    # By what is seen to change, not by the clock: that of another machine may differ.
+    until_s = time.monotonic() + LEASE_S
+    while time.monotonic() < until_s:
+        now = _holder(path)
+        if now is None:
+            return
+        if first["host"] == host_name() or now != first:
+            raise RunLockedError(f"already running: {layout.root} is held by {lock_holder(layout)}")
+        time.sleep(1.0)
+
+
+def _renew(path: ObjectPath, mine: dict[str, Any], stop: threading.Event) -> None:
+    while not stop.wait(RENEW_S):
+        with suppress(OSError):  # tried again soon
+            _write(path, mine)
+
+
+def _write(path: ObjectPath, mine: dict[str, Any]) -> None:
+    path.write_bytes(json.dumps(mine | {"renewed_s": time.time()}).encode())
+
+
+def _holder(path: ObjectPath) -> dict[str, Any] | None:
+    """Return who wrote the lease last, None where nobody holds it."""
+    try:
+        holder = json.loads(path.read_bytes() or b"null")
+    except (FileNotFoundError, ValueError):
+        return None
+    return (
+        holder if isinstance(holder, dict) and {"host", "process_id", "renewed_s"} <= holder.keys() else None
+    )
+
+
+def _is_dead(holder: dict[str, Any], patience_s: float) -> bool:
+    """Tell whether the holder is a process of this machine that is gone, or has long said nothing."""
+    if holder["host"] == host_name() and not psutil.pid_exists(int(holder["process_id"])):
+        return True
+    return time.time() - float(holder["renewed_s"]) > patience_s
+
+
+def _me() -> dict[str, Any]:
+    return {"host": host_name(), "process_id": os.getpid(), "since_s": time.time()}

@@ -1,0 +1,212 @@
+"""What a search came to: a table of its points, mean and spread over seeds, and figures."""
+
+from collections.abc import Sequence
+from statistics import mean, stdev
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.config.search import Dimension
+from orchestrator.config.sweep import SweepConfig
+from orchestrator.report.draw import Curve, Panel, draw_panels
+from orchestrator.report.tables import say
+from orchestrator.search.points import PointResult, plan_points, search_folder, settings_words, settled
+from storage.locations import AnyPath
+
+# What is shown of a run, by the end of its MLflow name: what stands above its column and beside its axis.
+SHOWN = {
+    "/accuracy": ("", "accuracy, %"),
+    "/task_inference_accuracy": ("task right", "task right, %"),
+    "/recovered": ("found exactly", "masks found exactly, %"),
+    "/num_masks": ("masks", "masks allocated"),
+    "/num_missed": ("missed", "tasks missed"),
+    "/num_duplicates": ("duplicate", "duplicate masks"),
+}
+
+
+def print_search(console: Console, config: SweepConfig, results: Sequence[PointResult]) -> Sequence[AnyPath]:
+    """Print one row per point, the best one, mean and spread over seeds; return the figures, drawn here."""
+    assert config.search is not None, "a search has a space"
+    dimensions = config.search.dimensions
+    shown = {name: _heading(name) for name in _metric_names(results) if _end(name)}
+    table = Table(*(d.name for d in dimensions), *shown.values(), "", box=SIMPLE_HEAD, title=config.name)
+    best = best_point(config, results)
+    for result in results:
+        cells = [_cell(name, result.metrics.get(name)) for name in shown]
+        settings = [_value(result.point.settings[d.key]) for d in dimensions]
+        table.add_row(*settings, *cells, "best" if result is best else _state(result))
+    console.print(table)
+    for result in results:
+        if result.error:
+            say(console, f"{result.point} failed: {result.error}")
+    names = _metric_names(results)
+    if config.search.metric is not None and names and config.search.metric not in names:
+        say(console, f"search.metric: found {config.search.metric!r}, but there is only {', '.join(names)}")
+    for line in over_seeds(config, results):
+        say(console, line)
+    figures = draw_search(config, results)
+    where = "; ".join(
+        [f"table: {search_folder(config) / 'search.json'}", *(f"figure: {path}" for path in figures)]
+    )
+    say(console, f"{len(results)} points; {where}")
+    return figures
+
+
+def print_search_plan(console: Console, config: SweepConfig, identity: str) -> None:
+    """Print the points of a search and how far each is. identity: of the sweep file."""
+    points = plan_points(config)
+    known = settled(config, points)
+    table = Table("run", "run folder", "", box=SIMPLE_HEAD)
+    for index, point in enumerate(points):
+        state = "begun" if point.layout.run_file.exists() else "new"
+        if index in known:
+            state = _state(known[index]) or "done"
+        table.add_row(str(point), point.layout.root.name, state)
+    console.print(table)
+    say(console, f"sweep: {identity}")
+
+
+def metric_name(config: SweepConfig, results: Sequence[PointResult]) -> str | None:
+    """Return the metric that ranks the points; None where no point has one."""
+    assert config.search is not None, "a search has a space"
+    names = _metric_names(results)
+    wanted = config.search.metric
+    if wanted is not None:
+        return wanted if wanted in names else None
+    return next((name for name in names if name.endswith("/accuracy")), None)
+
+
+def best_point(config: SweepConfig, results: Sequence[PointResult]) -> PointResult | None:
+    """Return the finished point with the best value; None where there is no choice."""
+    name = metric_name(config, results)
+    found = [result for result in results if name in result.metrics and result.state == "done"]
+    assert config.search is not None, "a search has a space"
+    varied = {dimension.key for dimension in config.search.dimensions}
+    if len(found) < 2 or name is None or varied == {"seed"}:  # of seeds none is better
+        return None
+    choose = max if config.search.mode == "max" else min
+    return choose(found, key=lambda result: result.metrics[name])
+
+
+def over_seeds(config: SweepConfig, results: Sequence[PointResult]) -> list[str]:
+    """Return a line for each combination of the other keys: mean and spread over its seeds."""
+    name = metric_name(config, results)
+    groups: dict[str, list[float]] = {}
+    for result in results:
+        if "seed" in result.point.settings and name in result.metrics:
+            others = {k: v for k, v in result.point.settings.items() if k != "seed"}
+            key = ", ".join(f"{key.split('.')[-1]} {_value(value)}" for key, value in others.items())
+            groups.setdefault(key, []).append(_scaled(name or "", result.metrics[name or ""]))
+    unit = "" if "/num_" in (name or "") else " %"
+    return [
+        f"{f'{key}: ' if key else ''}{name} {mean(values):.2f}{unit} over {len(values)} seeds, standard deviation "
+        f"{stdev(values):.2f}, from {min(values):.2f} to {max(values):.2f}"
+        for key, values in groups.items()
+        if len(values) > 1
+    ]
+
+
+def draw_search(config: SweepConfig, results: Sequence[PointResult]) -> list[AnyPath]:
+    """Draw what there is to draw; return the figures."""
+    assert config.search is not None, "a search has a space"
+    drawn = []
+    axis = _main_axis(config.search.dimensions)
+    if axis is not None:
+        labels = {
+            _label(name): _curves(results, axis.key, name) for name in _metric_names(results) if _end(name)
+        }
+        panels = [
+            Panel(y_label=label, x_label=axis.name, curves=curves, is_log=axis.is_log)
+            for label, curves in labels.items()
+        ]
+        path = search_folder(config) / "search.png"
+        draw_panels(path, panels, title=config.name)
+        drawn.append(path)
+    name = metric_name(config, results)
+    if name is not None and any(name in result.metrics for result in results):
+        path = search_folder(config) / "dimensions.png"
+        draw_panels(path, [_panel(d, name, results) for d in config.search.dimensions], title=config.name)
+        drawn.append(path)
+    return drawn
+
+
+def _main_axis(dimensions: Sequence[Dimension]) -> Dimension | None:
+    """Return the grid's numeric key with most values, seeds aside.
+
+    Seeds become a band from the lowest to the highest around their mean; other keys are curves.
+    """
+    if any(d.kind != "grid" for d in dimensions):
+        return None
+    numeric = [d for d in dimensions if d.key != "seed" and len(d.values) > 1 and d.is_numeric]
+    return max(numeric, key=lambda d: len(d.values), default=None)
+
+
+def _panel(dimension: Dimension, metric: str, results: Sequence[PointResult]) -> Panel:
+    """Return all points over one dimension: dots where it was drawn, else the mean with its range."""
+    values: dict[float, list[float]] = {}
+    names: dict[str, float] = {}
+    for result in results:
+        if metric in result.metrics:
+            found = result.point.settings[dimension.key]
+            x = float(found) if dimension.is_numeric else names.setdefault(_value(found), len(names))
+            values.setdefault(x, []).append(_scaled(metric, result.metrics[metric]))
+    return Panel(
+        y_label=_label(metric),
+        x_label=dimension.name,
+        curves=[Curve(name="", values=values)],
+        is_log=dimension.is_log,
+        has_line=dimension.is_numeric and dimension.kind == "grid" and dimension.key != "seed",
+        names=tuple(names),
+    )
+
+
+def _curves(results: Sequence[PointResult], axis: str, metric: str) -> list[Curve]:
+    """Return one curve for each combination of the other keys, seeds taken together."""
+    groups: dict[str, dict[float, list[float]]] = {}
+    for result in results:
+        others = {k: v for k, v in result.point.settings.items() if k not in (axis, "seed")}
+        name = settings_words(others)
+        values = groups.setdefault(name, {}).setdefault(float(result.point.settings[axis]), [])
+        if metric in result.metrics:
+            values.append(_scaled(metric, result.metrics[metric]))
+    return [Curve(name=name, values=values) for name, values in groups.items()]
+
+
+def _state(result: PointResult) -> str:
+    if result.state == "stopped":
+        done, accuracy = result.metrics["num_tasks"], result.metrics["mean_accuracy"]
+        return f"ended early: {done:.0f} tasks, {100 * accuracy:.2f} %"
+    return "failed" if result.state == "failed" else ""
+
+
+def _value(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _metric_names(results: Sequence[PointResult]) -> list[str]:
+    return list(dict.fromkeys(name for result in results for name in result.metrics))
+
+
+def _end(name: str) -> str | None:
+    return next((end for end in SHOWN if name.endswith(end)), None)
+
+
+def _heading(name: str) -> str:
+    """Return what stands above a column: GG/accuracy becomes GG."""
+    return SHOWN[_end(name) or ""][0] or name.split("/", maxsplit=1)[0]
+
+
+def _label(name: str) -> str:
+    """Return what stands beside an axis: GG/accuracy becomes "GG accuracy, %"."""
+    return f"{name.split('/', maxsplit=1)[0]} {SHOWN[_end(name) or ''][1]}"
+
+
+def _scaled(name: str, value: float) -> float:
+    return value if "/num_" in name else 100 * value
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if "/num_" in name else f"{100 * value:.2f} %"

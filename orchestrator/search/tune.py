@@ -1,0 +1,159 @@
+"""Ray Tune runs the trials of a search: the only file that knows it.
+
+Which trials there are is decided elsewhere, from the sweep file and the run folders, so nothing of
+Tune's is ever restored (its files are pickles): they go to a temporary folder that ends with the
+search. A trial holds one worker's CPUs and GPUs, as a placement group, and starts nothing beside
+itself, so trials cannot wait for each other.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from orchestrator.cluster.connect import ray, start_ray
+from orchestrator.config.search import SearchConfig
+from orchestrator.search.trials import PointEnd, Trial, run_trial
+
+# Before ray.tune is used: Ctrl-C ends this command at once, no result files, no new output engine's tables.
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, HyperBandScheduler, MedianStoppingRule
+
+TIME = "num_tasks"  # what schedulers count
+METRIC = "mean_accuracy"
+
+# Is told of each trial as it ends: what its points came to, or tasks and mean accuracy when it was
+# ended early, or the error that it ended with.
+OnEnd = Callable[[Trial, list[PointEnd] | tuple[int, float] | str], None]
+
+
+def run_trials(
+    trials: Sequence[Trial],
+    search: SearchConfig,
+    data_folder: Path | None,
+    on_end: OnEnd,
+    *,
+    num_workers: int,
+    gpus_per_worker: float,
+    threads_per_worker: int,
+    retries: int,
+    address: str | None,
+) -> None:
+    """Run all trials, ``num_workers`` at a time; a trial whose process is lost is started again."""
+    owns_ray = not ray.is_initialized()
+    if owns_ray:
+        start_ray(address, num_cpus=num_workers * threads_per_worker)
+    bundle = {"CPU": threads_per_worker, "GPU": gpus_per_worker}
+    trainable = tune.with_parameters(
+        _train, trials=list(trials), data_folder=data_folder, work_folder=str(Path.cwd())
+    )
+    held = tune.PlacementGroupFactory([{kind: number for kind, number in bundle.items() if number}])
+    with tempfile.TemporaryDirectory(prefix="supsup-tune-") as folder, _quiet():
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, held),
+            param_space={"trial": tune.grid_search(list(range(len(trials))))},
+            tune_config=tune.TuneConfig(
+                metric=METRIC,
+                mode="max",  # of an accuracy, whatever ranks the points at the end
+                scheduler=_scheduler(search, max(trial.num_tasks for trial in trials)),
+                # HyperBand pauses trials until their round is full, and a paused one counts as concurrent.
+                max_concurrent_trials=None if search.scheduler == "hyperband" else num_workers,
+                reuse_actors=False,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=folder,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=retries),
+                callbacks=[_Ends(trials, on_end)],
+            ),
+        )
+        try:
+            tuner.fit()
+        finally:
+            if owns_ray:
+                ray.shutdown()
+
+
+def _train(
+    config: dict[str, Any], *, trials: list[Trial], data_folder: Path | None, work_folder: str
+) -> None:
+    """Run one trial in a process of Tune's; the last report carries what its points came to.
+
+    work_folder: what relative paths of the sweep are relative to; Tune's own would be thrown away.
+    """
+    if Path(work_folder).is_dir():
+        os.chdir(work_folder)
+    trial, last = trials[config["trial"]], {TIME: 0, METRIC: 0.0}
+
+    def report(num_tasks: int, mean_accuracy: float) -> None:
+        last.update({TIME: num_tasks, METRIC: mean_accuracy})
+        if num_tasks < trial.num_tasks:  # else there is nothing left to spare
+            tune.report({**last, "ends": None})
+
+    ends = run_trial(trial, data_folder, report)
+    tune.report({**last, "ends": [asdict(end) for end in ends]})
+
+
+class _Ends(tune.Callback):  # type: ignore[misc]  # ray has no types
+    """Passes on how trials end, as they end."""
+
+    def __init__(self, trials: Sequence[Trial], on_end: OnEnd) -> None:
+        self._trials, self._on_end = trials, on_end
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a terminal has: Tune writes its callbacks down, to be restored; we never do."""
+        return {}
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        del iteration, trials, info
+        result = trial.last_result or {}
+        ends = result.get("ends")
+        whole = self._trials[trial.config["trial"]]
+        if ends is None:
+            self._on_end(whole, (int(result.get(TIME, 0)), float(result.get(METRIC, 0.0))))
+        else:
+            self._on_end(whole, [PointEnd(**end) for end in ends])
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        del iteration, trials, info
+        if trial.status != "ERROR":  # Tune starts it again
+            return
+        lines = [line for line in str(trial.get_error() or "the trial was lost").splitlines() if line.strip()]
+        self._on_end(self._trials[trial.config["trial"]], lines[-1])
+
+
+def _scheduler(search: SearchConfig, num_tasks: int) -> Any:
+    grace = min(search.grace_tasks or max(1, num_tasks // 10), num_tasks)
+    if search.scheduler == "asha":
+        return ASHAScheduler(
+            time_attr=TIME, max_t=num_tasks + 1, grace_period=grace, reduction_factor=search.reduction_factor
+        )
+    if search.scheduler == "hyperband":
+        return HyperBandScheduler(
+            time_attr=TIME, max_t=num_tasks + 1, reduction_factor=search.reduction_factor
+        )
+    if search.scheduler == "median":
+        return MedianStoppingRule(time_attr=TIME, grace_period=grace)
+    return FIFOScheduler()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Tune's own log lines from the terminal: what matters is told by ``on_end``."""
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "ray.air")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

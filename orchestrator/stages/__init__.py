@@ -1,0 +1,1 @@
+"""The controller's half of each kind of work. No torch."""

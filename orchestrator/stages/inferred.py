@@ -1,0 +1,194 @@
+"""Tables of task inference: parts as workers finish them, merged when the last one is there.
+
+A part, like a mask file, is a fact: what is on disk and readable is done. The merged table is
+the same for any number of workers, any order and after any crash.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from core.data.test_rows import InferredRows
+from core.errors import DamagedFileError
+from orchestrator.execution.jobs import Question, RecoveryQuestion
+from orchestrator.runs.run import Run
+from storage.files import commit
+from storage.layout import RunLayout
+from storage.locations import AnyPath, listed, remove_tree
+from storage.tables import INFERENCE_SCHEMA, read_evaluation, task_accuracies, task_shares, write_evaluation
+
+ORDER = [("task", "ascending"), ("batch", "ascending"), ("first_image", "ascending")]
+Metrics = dict[str, float]
+AnyQuestion = Question | RecoveryQuestion
+
+
+def write_part(
+    layout: RunLayout, fingerprint: str, question: Question, rows: list[tuple[int, InferredRows]]
+) -> None:
+    """Commit the rows of contiguous tasks, given as (task, rows)."""
+    table = pa.concat_tables([_rows_table(task, inferred) for task, inferred in rows])
+    path = layout.evaluation_part(*place(question), rows[0][0], rows[-1][0])
+    write_evaluation(path, table, {"fingerprint": fingerprint, "k": str(question.k)})
+
+
+def inferred_tasks(run: Run, question: AnyQuestion) -> set[int]:
+    """Return the tasks that readable parts hold."""
+    return {task for part in _parts(run, question) for task in pc.unique(part["task"]).to_pylist()}
+
+
+def is_answered(run: Run, question: AnyQuestion) -> bool:
+    """Tell whether the table of every scenario asked for is there and readable."""
+    return all(stored_table(run, question, name) for name in run.config.evaluation.inferred_scenarios)
+
+
+def merge_parts(run: Run, question: Question) -> None:
+    """Write the table of each scenario when every task is inferred, and drop the parts."""
+    whole = whole_parts(run, question)
+    if whole is None:
+        return
+    table = whole.sort_by(ORDER).combine_chunks()
+    for scenario in run.config.evaluation.inferred_scenarios:
+        is_counted = pc.or_(_is_right(table), scenario != "GNu")
+        counted = _where(is_counted, table["num_correct"])
+        position = table.column_names.index("num_correct")
+        scored = table.set_column(position, INFERENCE_SCHEMA.field("num_correct"), counted)
+        write_evaluation(table_path(run, question, scenario), scored, _metadata(run, question, scenario))
+    drop_parts(run, question)
+
+
+def whole_parts(run: Run, question: AnyQuestion, kind: str = "tasks") -> pa.Table | None:
+    """Return all readable parts together, each task once, or None while tasks are missing."""
+    seen: set[int] = set()
+    kept = []
+    for part in _parts(run, question, kind):
+        fresh = set(pc.unique(part["task"]).to_pylist()) - seen
+        kept.append(part.filter(pc.is_in(part["task"], pa.array(sorted(fresh), pa.int32()))))
+        seen |= fresh
+    # Parts of older versions lack a column.
+    return pa.concat_tables(kept, promote_options="default") if seen.issuperset(range(question.k)) else None
+
+
+def drop_parts(run: Run, question: AnyQuestion) -> None:
+    """Remove the parts of a question whose tables are written."""
+    parts = run.layout.evaluation_parts(*place(question))
+    remove_tree(parts)
+    if isinstance(parts, Path):
+        with contextlib.suppress(OSError):  # other questions' parts are still there
+            parts.parent.rmdir()
+
+
+def question_metrics(run: Run, question: Question) -> dict[str, Metrics]:
+    """Return, by scenario, what the tables say; scenarios without a table are left out.
+
+    Means over tasks, fractions: ``accuracy``; ``task_inference_accuracy`` of inferences;
+    ``image_task_inference_accuracy``, each inference weighted by the images it answers for;
+    ``top_5_task_inference_accuracy``; ``shortlist_agreement`` with exact one-shot, where checked.
+    Writes the confusion table beside.
+    """
+    stored = {name: stored_table(run, question, name) for name in run.config.evaluation.inferred_scenarios}
+    tables = {scenario: table for scenario, table in stored.items() if table is not None}
+    if tables:  # the inferred tasks are the same in every scenario
+        _write_confusion(run, question, next(iter(tables.values())))
+    return {scenario: _metrics(table) for scenario, table in tables.items()}
+
+
+def _metrics(table: pa.Table) -> Metrics:
+    is_right = _is_right(table)
+    metrics = {
+        "accuracy": mean(task_accuracies(table)),
+        "task_inference_accuracy": mean(_task_means(table, is_right)),
+        "image_task_inference_accuracy": mean(task_shares(table, _where(is_right, table["num_images"]))),
+        "top_5_task_inference_accuracy": mean(_task_means(table, pc.is_valid(table["rank"]))),
+    }
+    checked = table.filter(pc.is_valid(table["exact_task"]))
+    if len(checked):
+        agreement = pc.equal(checked["exact_task"], checked["inferred_task"])
+        metrics["shortlist_agreement"] = float(pc.mean(agreement).as_py())
+    return metrics
+
+
+def _task_means(table: pa.Table, condition: pa.ChunkedArray) -> dict[int, float]:
+    """Return, by task, the fraction of inferences for which ``condition`` holds."""
+    marked = pa.table({"task": table["task"], "holds": pc.cast(condition, pa.float64())})
+    means = marked.group_by("task").aggregate([("holds", "mean")])
+    return dict(zip(means["task"].to_pylist(), means["holds_mean"].to_pylist(), strict=True))
+
+
+def _write_confusion(run: Run, question: Question, table: pa.Table) -> None:
+    counted = table.group_by(["task", "inferred_task"]).aggregate([("batch", "count"), ("num_images", "sum")])
+    names = ["task", "inferred_task", "num_inferences", "num_images"]
+    confusion = counted.rename_columns(names).sort_by([("task", "ascending"), ("inferred_task", "ascending")])
+    path = run.layout.confusion(*place(question))
+    commit(path, lambda temporary: pq.write_table(confusion, temporary, compression="zstd"))
+
+
+def _rows_table(task: int, rows: InferredRows) -> pa.Table:
+    columns = {
+        "task": np.full_like(rows.batch, task),
+        **{name: getattr(rows, name) for name in INFERENCE_SCHEMA.names if name != "task"},
+    }
+    arrays = {name: pa.array(values) for name, values in columns.items()}
+    arrays["rank"] = pa.array(rows.rank, mask=rows.rank == 0)
+    arrays["gap"] = pa.array(rows.gap, from_pandas=True)
+    arrays["exact_task"] = pa.array(rows.exact_task, mask=rows.exact_task < 0)
+    return pa.table(arrays).cast(INFERENCE_SCHEMA)
+
+
+def _is_right(table: pa.Table) -> pa.ChunkedArray:
+    """Tell of each inference whether it found the task, or in NNs a mask that belongs to it."""
+    return pc.fill_null(pc.equal(table["rank"], 1), fill_value=False)
+
+
+def _parts(run: Run, question: AnyQuestion, kind: str = "tasks") -> Iterator[pa.Table]:
+    for path in listed(run.layout.evaluation_parts(*place(question)), f"{kind}-*.parquet"):
+        try:
+            yield read_evaluation(path, run.fingerprint)
+        except DamagedFileError:
+            continue  # inferred again from the masks
+
+
+def stored_table(run: Run, question: AnyQuestion, scenario: str) -> pa.Table | None:
+    """Return the table of a scenario, None where there is none that can be read."""
+    try:
+        return read_evaluation(table_path(run, question, scenario), run.fingerprint)
+    except DamagedFileError:
+        return None
+
+
+def table_path(run: Run, question: AnyQuestion, scenario: str) -> AnyPath:
+    """Return where the evaluation table of a scenario is, or will be."""
+    label = f"{scenario}-{question.label}"
+    return run.layout.evaluation(label, question.k, question.num_batches)
+
+
+def place(question: AnyQuestion) -> tuple[str, int, int | None]:
+    """Return what names the files of a question."""
+    return question.label, question.k, question.num_batches
+
+
+def _metadata(run: Run, question: Question, scenario: str) -> dict[str, str]:
+    inference = question.inference
+    return {
+        "scenario": scenario,
+        "algorithm": inference.algorithm,
+        "objective": inference.objective,
+        "images": str(inference.images),
+        "batches": "all" if question.num_batches is None else str(question.num_batches),
+        "k": str(question.k),
+        "fingerprint": run.fingerprint,
+    }
+
+
+def _where(condition: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return ``values`` where ``condition`` holds, else 0."""
+    return pc.if_else(condition, values, pa.scalar(0, pa.int32()))
+
+
+def mean(by_task: dict[int, float]) -> float:
+    """Return the mean over tasks."""
+    return float(np.mean(list(by_task.values())))

@@ -1,0 +1,107 @@
+"""MLflow's client, imported late and told to stay quiet; experiments by name."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+# Before mlflow is imported: nothing leaves the machine, and a server that is down is known soon.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow import __version__ as installed_version
+from mlflow.entities import Metric, Param
+
+from core.errors import SupSupError
+from orchestrator.tracking.messages import sqlite_path
+
+T = TypeVar("T")
+
+MAX_BATCH_METRICS = 1000
+MAX_BATCH_PARAMS = 100
+MAX_PARAM_CHARS = 6000
+MAX_TAG_CHARS = 5000
+MAX_PAGE_RUNS = 1000
+
+
+def connect(uri: str) -> Any:
+    """Return a client of the store at ``uri`` (absolute), made first where it is a new file."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    database = sqlite_path(uri)
+    if database is None:
+        return MlflowClient(tracking_uri=uri)
+    database.parent.mkdir(parents=True, exist_ok=True)
+    # Two processes that create the tables of a fresh database at once both fail.
+    with FileLock(f"{database}.lock"):
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def mlflow_version() -> str:
+    """Return the version of MLflow."""
+    return str(installed_version)
+
+
+def experiment_id(client: Any, name: str, uri: str) -> str:
+    """Return the id of an experiment, made where there is none. Raises SupSupError.
+
+    Artifacts lie beside a database that is a file; a server places them itself.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        database = sqlite_path(uri)
+        place = None if database is None else (database.parent / "mlflow-artifacts" / name).as_uri()
+        return str(client.create_experiment(name, artifact_location=place))
+    if found.lifecycle_stage == "deleted":
+        raise SupSupError(f"the experiment {name!r} was deleted in MLflow; restore it there")
+    return str(found.experiment_id)
+
+
+def find_runs(client: Any, experiment: str, query: str) -> Iterator[Any]:
+    """Yield all runs that a query finds, the oldest first."""
+    token = None
+    while True:
+        order = ["attributes.start_time ASC"]
+        page = client.search_runs(
+            [experiment], query, max_results=MAX_PAGE_RUNS, order_by=order, page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def find_sweep(client: Any, experiment: str, fingerprint: str) -> Any:
+    """Return the run of a run folder, None where there is none: names are not unique, so by its tags."""
+    query = f"tags.`supsup.fingerprint` = '{fingerprint}' and tags.`supsup.kind` = 'sweep'"
+    return next(find_runs(client, experiment, query), None)
+
+
+def log_metrics(client: Any, run_id: str, metrics: Sequence[Metric]) -> None:
+    """Log metrics of one run in batches that MLflow takes."""
+    for batch in _batches(metrics, MAX_BATCH_METRICS):
+        client.log_batch(run_id, metrics=batch)
+
+
+def log_new_params(client: Any, run_id: str, params: dict[str, Any]) -> None:
+    """Log the params that the run does not have: one that is there cannot change."""
+    known = client.get_run(run_id).data.params
+    new = [Param(key, str(value)[:MAX_PARAM_CHARS]) for key, value in params.items() if key not in known]
+    for batch in _batches(new, MAX_BATCH_PARAMS):
+        client.log_batch(run_id, params=batch)
+
+
+def milliseconds(unix_s: float) -> int:
+    """Return MLflow's unit of time."""
+    return int(unix_s * 1000)
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,179 @@
+"""``supsup export RUN --mlflow``: the masks as a pyfunc model in MLflow, by reference to our code."""
+
+import math
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+from core.data.datasets import normalisation
+from core.errors import ConfigError, RunFolderError
+from orchestrator.runs.lock import locked
+from orchestrator.runs.run import Run, open_run
+from orchestrator.tracking.client import connect, find_sweep, mlflow_version
+from orchestrator.tracking.messages import chosen_store
+from storage.bank_file import num_leading
+from storage.layout import RunLayout
+from storage.locations import AnyPath
+
+CODE = Path(__file__).parents[2]
+ROOMS = ("core", "storage", "orchestrator")
+# What loading and answering imports; a test says so.
+REQUIREMENTS = (
+    "filelock", "numba", "numpy", "omegaconf", "pillow", "psutil", "pyarrow", "pydantic", "pyyaml", "rich", "torch"
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedModel:
+    """A model in MLflow. uri: what `mlflow models serve -m` takes. version: of the registered name."""
+
+    uri: str
+    store: str
+    num_tasks: int
+    name: str | None = None
+    version: str | None = None
+
+
+def export_model(root: AnyPath, uri: str | None, name: str | None, alias: str | None) -> ExportedModel:
+    """Log a run's masks as a model of its MLflow run, registered as ``name`` where there is one.
+
+    uri: MLflow's store, None for the run's. alias: of this version, such as champion. The same again
+    is a new version. Raises ConfigError or RunFolderError.
+    """
+    if alias is not None and name is None:
+        raise ConfigError("--alias: an alias belongs to a registered name; give --register NAME too")
+    run, _ = open_run(root)
+    _check(run)
+    store = chosen_store(run.name, uri, run.config.tracking.uri)
+    client = connect(store)
+    with locked(run.layout), _logging_to(client, store, _mlflow_run(client, run, store)):
+        model_uri, model_version = _log(run, name)
+    if name is not None and alias is not None:
+        client.set_registered_model_alias(name, alias, model_version)
+    return ExportedModel(
+        uri=f"models:/{name}@{alias}" if alias else f"models:/{name}/{model_version}" if name else model_uri,
+        store=store,
+        num_tasks=num_leading(run.store),
+        name=name,
+        version=model_version,
+    )
+
+
+def _check(run: Run) -> None:
+    if run.config.network.masks_outputs or not run.config.training.is_given:
+        raise RunFolderError(
+            f"{run.name}: found masks without a task each, expected masks on weights, task given"
+        )
+    if not num_leading(run.store):
+        raise RunFolderError(f"{run.layout.root} has no mask of task 0; run the sweep first")
+    if run.config.network.import_path is not None:
+        raise RunFolderError(
+            f"{run.layout.root}: its network is {run.config.network.import_path}, which a served model would have "
+            "to import; expected a built-in network"
+        )
+
+
+def _mlflow_run(client: Any, run: Run, store: str) -> Any:
+    """Return the sweep's run in MLflow. Raises RunFolderError."""
+    experiment = client.get_experiment_by_name(run.config.name)
+    found = None if experiment is None else find_sweep(client, experiment.experiment_id, run.fingerprint)
+    if found is None:
+        raise RunFolderError(
+            f"{run.name} is not in MLflow at {store}; `supsup sync {run.layout.root}` sends it"
+        )
+    return found
+
+
+@contextmanager
+def _logging_to(client: Any, store: str, found: Any) -> Iterator[None]:
+    """Make a finished run the active one; afterwards it has ended as before."""
+    mlflow.set_tracking_uri(store)
+    mlflow.set_registry_uri(store)
+    try:
+        with mlflow.start_run(run_id=found.info.run_id, log_system_metrics=False):
+            yield
+    finally:
+        client.set_terminated(found.info.run_id, status=found.info.status, end_time=found.info.end_time)
+
+
+def _log(run: Run, name: str | None) -> tuple[str, str | None]:
+    shape = run.config.benchmark.image_shape
+    with tempfile.TemporaryDirectory(prefix="supsup-model-") as temporary:
+        data, code = Path(temporary) / "run", Path(temporary) / "code"
+        _copy_run(run, data)
+        logged = mlflow.pyfunc.log_model(
+            name="supermasks",
+            loader_module="orchestrator.tracking.served",
+            data_path=str(data),
+            code_paths=_copy_code(code),
+            pip_requirements=_requirements(),
+            signature=_signature(shape),
+            input_example=_example(run, shape),
+            registered_model_name=name,
+            metadata={
+                "supsup.fingerprint": run.fingerprint,
+                "supsup.num_tasks": num_leading(run.store),
+                "pixels": f"as the task sees them, 0 to {normalisation(run.config.benchmark.dataset)[0]:g}",
+            },
+        )
+    return str(logged.model_uri), None if name is None else str(logged.registered_model_version)
+
+
+def _copy_run(run: Run, folder: Path) -> None:
+    """Copy run.json and the mask files of the leading tasks."""
+    target, places = RunLayout(folder), run.store.locate()
+    target.masks.mkdir(parents=True)
+    target.run_file.write_bytes(run.layout.run_file.read_bytes())
+    for path in dict.fromkeys(places[task] for task in range(num_leading(run.store))):
+        (target.masks / path.name).write_bytes(path.read_bytes())
+
+
+def _copy_code(folder: Path) -> list[str]:
+    """Copy our sources, without what Python compiled of them."""
+    for room in ROOMS:
+        shutil.copytree(CODE / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    return [str(folder / room) for room in ROOMS]
+
+
+def _requirements() -> list[str]:
+    """Return what the model needs, pinned; torch without the name of its build."""
+    pinned = [f"{name}=={re.sub(r'[+].*', '', version(name))}" for name in REQUIREMENTS]
+    return [f"mlflow=={mlflow_version()}", *pinned]
+
+
+def _signature(shape: tuple[int, ...]) -> ModelSignature:
+    images = Schema([TensorSpec(np.dtype(np.float32), (-1, *shape), name=None)])
+    answers = Schema(
+        [
+            ColSpec(DataType.long, "task"),
+            ColSpec(DataType.long, "class"),
+            ColSpec(DataType.double, "confidence"),
+        ]
+    )
+    return ModelSignature(inputs=images, outputs=answers)
+
+
+def _example(run: Run, shape: tuple[int, ...]) -> Any:
+    """Return one image of the right size: a ramp from black to white."""
+    scale, _, _ = normalisation(run.config.benchmark.dataset)
+    ramp = np.linspace(0, scale, math.prod(shape), dtype=np.float32)
+    return np.floor(ramp).reshape(1, *shape)
+
+
+def serve_command(model: ExportedModel) -> str:
+    """Return the command that serves a model on this machine."""
+    return (
+        f"MLFLOW_TRACKING_URI={model.store} mlflow models serve -m {model.uri} --env-manager local "
+        "--host 127.0.0.1 --port 5001"
+    )

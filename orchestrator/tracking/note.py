@@ -1,0 +1,119 @@
+"""The note on a run's MLflow page, in Markdown: what it is, what it came to, how to make it again."""
+
+from collections.abc import Sequence
+from statistics import mean
+
+from orchestrator.config.sweep import SweepConfig
+from orchestrator.execution.progress import duration
+from orchestrator.report.tables import MEASURED_HEADS, measured_rows, percent
+from orchestrator.runs.history import Session, Status
+from orchestrator.runs.results import Measured
+from orchestrator.runs.run import Run
+from orchestrator.tracking.messages import FailedTask
+from storage.baseline_state import num_learned
+from storage.mask_info import MaskFacts
+from storage.run_file import RunRecord
+
+ENDED = {"FINISHED": "finished", "FAILED": "finished with failures", "KILLED": "stopped before its end"}
+NUM_WORST = 5
+
+
+def run_note(
+    run: Run,
+    record: RunRecord,
+    *,
+    facts: Sequence[MaskFacts],
+    summary: Measured,
+    failed: Sequence[FailedTask],
+    sessions: Sequence[Session],
+    status: Status,
+) -> str:
+    """Return the note."""
+    return "\n\n".join(
+        [
+            f"**{_verdict(run, record, facts, failed, status)}**",
+            what_words(run, record),
+            *_measured_table(summary),
+            *_worst(facts),
+            _again(run, record),
+            _where(run, sessions),
+        ]
+    )
+
+
+def what_words(run: Run, record: RunRecord) -> str:
+    """Return in a sentence or two what a run is."""
+    spec = run.config
+    weights = sum(layer.num_weights for layer in run.layers)
+    training = spec.training
+    length = f"{training.num_steps:,} batches" if training.epochs is None else f"{training.epochs} epochs"
+    return (
+        f"{record.num_tasks} {spec.benchmark.kind} tasks of {spec.benchmark.dataset}. One fixed "
+        f"`{spec.network.kind}` of {weights:,} weights and {spec.network.outputs} outputs, seed {spec.seed}; "
+        f"{_method_words(spec)}, trained on {length} of {training.batch_size} "
+        f"({training.optimizer.kind}, learning rate {training.optimizer.lr:g})."
+    )
+
+
+def _method_words(spec: SweepConfig) -> str:
+    """Say what is learned for each task."""
+    if spec.baseline is not None:
+        random = " on random weights" if spec.baseline.random_weights else ""
+        return f"the baseline {spec.baseline.kind}{random} in place of supermasks"
+    words = "a supermask for each task"
+    if spec.mask.rule == "top_k":
+        by_density = spec.mask.density is not None
+        value = spec.mask.density if by_density else spec.mask.density_multiplier
+        words += f" (top_k, {'density' if by_density else 'density multiplier'} {value:g})"
+    transfer = spec.training.transfer
+    return words if transfer == "none" else f"{words}, from the mean of the {transfer} before it"
+
+
+def _verdict(
+    run: Run,
+    record: RunRecord,
+    facts: Sequence[MaskFacts],
+    failed: Sequence[FailedTask],
+    status: Status,
+) -> str:
+    num_done = len(facts) if run.config.baseline is None else num_learned(run.layout)
+    what = f"{num_done} of {record.num_tasks} tasks" if run.config.training.is_given else f"{num_done} masks"
+    words = f"The run {ENDED[status]}: {what} trained"
+    if facts:
+        words += f", mean accuracy {percent(mean(one.test_accuracy for one in facts))} with the task given"
+    return f"{words}; {len(failed)} failed." if failed else f"{words}."
+
+
+def _measured_table(summary: Measured) -> list[str]:
+    rows = [f"| {' | '.join(cells)} |" for cells in measured_rows(summary)]
+    head = [f"| {' | '.join(MEASURED_HEADS)} |", "|" + " --- |" * len(MEASURED_HEADS)]
+    return ["\n".join(head + rows)] if rows else []
+
+
+def _worst(facts: Sequence[MaskFacts]) -> list[str]:
+    if len(facts) <= NUM_WORST:
+        return []
+    worst = sorted(facts, key=lambda one: one.test_accuracy)[:NUM_WORST]
+    names = ", ".join(f"{one.task} ({percent(one.test_accuracy)})" for one in worst)
+    return [f"Worst tasks: {names}."]
+
+
+def _again(run: Run, record: RunRecord) -> str:
+    made = record.provenance
+    versions = ", ".join(f"{name} {made[name]}" for name in ("supsup", "torch", "numpy") if made.get(name))
+    commit = f", commit `{made['git_commit'][:12]}`" if made.get("git_commit") else ""
+    return (
+        f"**Make it again**: save the artifact `config.yaml`, then `supsup run config.yaml`. It was made with "
+        f"{versions}{commit}, engine `{record.engine}`; the same gives the same masks, bit for bit. "
+        f"Fingerprint `{run.fingerprint[:16]}`."
+    )
+
+
+def _where(run: Run, sessions: Sequence[Session]) -> str:
+    root = run.layout.root
+    worked_s = sum(one.ended_s - one.started_s for one in sessions if one.ended_s is not None)
+    worked = f" in {duration(worked_s)} of work, {len(sessions)} starts" if worked_s else ""
+    return (
+        f"Everything is in `{root}`{worked}. Figures: artifact `report/report.html`. "
+        f"Read on: `supsup evaluate {root}`, `supsup infer {root} IMAGE`, `supsup verify {root}`."
+    )

@@ -1,0 +1,51 @@
+"""The MLflow run above those of a search's points."""
+
+import time
+from typing import Any
+
+from mlflow.entities import Metric, RunTag
+
+from orchestrator.tracking.client import (
+    MAX_TAG_CHARS,
+    connect,
+    experiment_id,
+    find_runs,
+    log_metrics,
+    milliseconds,
+)
+from orchestrator.tracking.messages import TrackedSearch
+from orchestrator.tracking.mlflow_tasks import PATH_TAG
+from storage.locations import local_copy
+
+
+def find_or_create_search(client: Any, experiment: str, name: str) -> str:
+    """Return the id of a search's run; of two that were made at once the older counts."""
+    query = f"tags.`supsup.kind` = 'search' and tags.`supsup.search` = '{name}'"
+    found = next(find_runs(client, experiment, query), None)
+    if found is None:
+        tags = {"supsup.kind": "search", "supsup.search": name, PATH_TAG: name}
+        made = client.create_run(experiment, tags=tags, run_name=name).info.run_id
+        found = next(find_runs(client, experiment, query))
+        if found.info.run_id != made:
+            client.delete_run(made)
+    return str(found.info.run_id)
+
+
+def log_search(uri: str, search: TrackedSearch) -> None:
+    """Find or make a search's run and tell it what the search came to; again, it says the latest.
+
+    The space may change between two searches of a name, so its values are tags.
+    """
+    client = connect(uri)
+    run_id = find_or_create_search(client, experiment_id(client, search.experiment, uri), search.name)
+    found = client.get_run(run_id)
+    now = milliseconds(time.time())
+    best = {f"best/{key}": value for key, value in search.metrics.items()}
+    new = [Metric(k, v, now, 0) for k, v in best.items() if found.data.metrics.get(k) != v]
+    log_metrics(client, run_id, new)
+    tags = search.tags | {"mlflow.note.content": search.note}
+    client.log_batch(run_id, tags=[RunTag(key, value[:MAX_TAG_CHARS]) for key, value in tags.items()])
+    for path in search.artifacts:
+        with local_copy(path) as local:
+            client.log_artifact(run_id, str(local))
+    client.set_terminated(run_id, status=search.status)

@@ -1,0 +1,52 @@
+"""What MLflow loads of an exported model: images in; task, class and confidence out.
+
+MLflow imports this module by its name and calls ``_load_pyfunc`` with the folder of the data, a run
+folder of ``run.json`` and mask files. Nothing is unpickled. Knows neither Ray nor MLflow.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from core.inference.superposition import MaskBank
+from core.masks.packed_sums import to_tiles
+from orchestrator.predict import Predictor, base_tensors, predictor
+from orchestrator.runs.run import open_run
+from storage.bank_file import num_leading
+from storage.mask_store import MaskStore
+
+
+class ServedModel:
+    """Answers as ``supsup infer`` does, a row per image."""
+
+    def __init__(self, answering: Predictor) -> None:
+        self._predictor = answering
+
+    def predict(self, images: NDArray[Any], params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Return task, class and confidence (0 to 1) of each image. Raises InferenceError.
+
+        images: [N, H, W], pixels in the units of the data set, as a task sees them.
+        """
+        del params
+        answers = self._predictor.infer(np.asarray(images))
+        return [
+            {"task": answer.task, "class": answer.label, "confidence": answer.confidence}
+            for answer in answers
+        ]
+
+
+def _load_pyfunc(folder: str) -> ServedModel:
+    """Load a model. Raises RunFolderError, DamagedFileError or ForeignFileError."""
+    torch.set_num_threads(1)  # the loops over masks have threads of their own
+    run, _ = open_run(Path(folder))
+    bank = MaskBank(_tiles(run.store), base_tensors(run), len(os.sched_getaffinity(0)))
+    return ServedModel(predictor(run, bank, None, {}))
+
+
+def _tiles(store: MaskStore) -> NDArray[np.uint8]:
+    masks = store.iterate(range(num_leading(store)))
+    return to_tiles(np.stack([np.frombuffer(mask.bits, dtype=np.uint8) for mask in masks]))

@@ -1,0 +1,167 @@
+"""``supsup ui``: MLflow's server on the tracking store, on loopback only."""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import webbrowser
+from dataclasses import dataclass, field
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from rich.console import Console
+
+from core.errors import ConfigError, SupSupError
+from orchestrator.report.tables import say
+from orchestrator.runs.run import open_run
+from orchestrator.tracking.messages import absolute_uri, sqlite_path
+from storage.locations import AnyPath
+
+START_LIMIT_S = 90.0
+DEFAULT_URI = "sqlite:///runs/mlflow.db"
+
+
+def start_server(uri: str, port: int | None) -> tuple["subprocess.Popen[bytes]", str]:
+    """Start MLflow's server and wait until it answers; return the process and its address.
+
+    port: None takes a free one. Raises ConfigError (no such store) or SupSupError.
+    """
+    store = absolute_uri(uri)
+    database = sqlite_path(store)
+    if database is not None and not database.exists():
+        raise ConfigError(f"no MLflow store at {database}; run a sweep first, or name one with --uri")
+    chosen = port if port is not None else _free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
+    command += ["--host", "127.0.0.1", "--port", str(chosen), "--workers", "1"]
+    if database is not None:
+        command += ["--default-artifact-root", (database.parent / "mlflow-artifacts").as_uri()]
+    address = f"http://127.0.0.1:{chosen}"
+    # To a file: a pipe that nobody reads fills up and stops the server.
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, env=_environment(chosen), stdout=log, stderr=log)
+        if not _becomes_healthy(process, address):
+            stop_server(process)
+            log.seek(0)
+            words = log.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
+            raise SupSupError(f"MLflow's server did not start at {address}: {words[-1]}")
+    return process, address
+
+
+def _environment(port: int) -> dict[str, str]:
+    hosts = f"localhost:{port},127.0.0.1:{port},localhost,127.0.0.1"
+    return {
+        **os.environ,
+        "MLFLOW_SERVER_ALLOWED_HOSTS": hosts,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+
+
+def _becomes_healthy(process: "subprocess.Popen[bytes]", address: str) -> bool:
+    deadline_s = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < deadline_s and process.poll() is None:
+        try:
+            with urlopen(f"{address}/health", timeout=2):
+                return True
+        except (URLError, OSError):
+            time.sleep(0.2)
+    return False
+
+
+def stop_server(process: "subprocess.Popen[bytes]") -> None:
+    """End the server and its children, by process id."""
+    import psutil
+
+    try:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        family = []
+    for member in family:
+        try:
+            member.terminate()
+        except psutil.NoSuchProcess:
+            continue
+    _, alive = psutil.wait_procs(family, timeout=10)
+    for member in alive:
+        member.kill()
+    process.wait(timeout=10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Links:
+    """Addresses of pages. views: by name; empty where this MLflow cannot have ours. run: the sweep's page."""
+
+    runs: str
+    views: dict[str, str] = field(default_factory=dict)
+    run: str | None = None
+
+
+def find_links(address: str, experiment: str | None = None, fingerprint: str | None = None) -> Links:
+    """Return the pages of an experiment, and of the run with a fingerprint, on a running server.
+
+    The plain link opens an empty page of another kind, so it names the training view.
+    """
+    if experiment is None:
+        return Links(runs=f"{address}/#/experiments")
+    from orchestrator.tracking.client import connect, find_sweep
+    from orchestrator.tracking.views import VIEWS, save_views
+
+    client = connect(address)
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return Links(runs=f"{address}/#/experiments")
+    page = f"{address}/#/experiments/{found.experiment_id}/runs"
+    run = find_sweep(client, found.experiment_id, fingerprint) if fingerprint else None
+    views = VIEWS if save_views(client, found.experiment_id) else ()
+    plain = f"{page}?workflowType=machine_learning"
+    return Links(
+        runs=plain,
+        views={view.name: f"{plain}&viewStateShareKey={view.key}" for view in views},
+        run=None if run is None else f"{page}/{run.info.run_id}?workflowType=machine_learning",
+    )
+
+
+def _links_or_address(address: str, *names: str) -> Links:
+    """Return the links, or the address alone of a server that does not answer as expected."""
+    try:
+        return find_links(address, *names)
+    # Pages are looked at, whatever our links to them met.
+    except Exception:
+        return Links(runs=address)
+
+
+def serve_ui(
+    console: Console, root: AnyPath | None, uri: str | None, port: int | None, *, show: bool
+) -> None:
+    """Start the server, print the links, wait for Ctrl-C. show: open the first in a browser."""
+    run = None if root is None else open_run(root)[0]
+    uri = uri or (run.config.tracking.uri if run else DEFAULT_URI)
+    if uri is None:
+        raise ConfigError(
+            f"{root} was run with tracking.uri: null; `supsup sync {root} --uri URI` fills a store"
+        )
+    process, address = (None, uri) if uri.startswith("http") else start_server(uri, port)
+    try:
+        names = (run.config.name, run.fingerprint) if run else ()
+        links = _links_or_address(address, *names)
+        for name, link in {**links.views, "all runs": links.runs, "this run": links.run}.items():
+            if link:
+                say(console, f"{name}: {link}")
+        if show:
+            webbrowser.open(next(iter(links.views.values()), links.runs))
+        if process is not None:
+            say(console, "Ctrl-C ends it")
+            process.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if process is not None:
+            stop_server(process)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,233 @@
+"""MLflow: a view of the run folder, written by one background thread from the files on disk.
+
+The run folder is the truth. Every operation here can be repeated without doubling
+anything, so a store that is down is tried again while the run lasts, and what it missed
+is sent by the next ``supsup run`` of the sweep or by ``supsup sync``: the spool is the run
+folder itself. Training never waits for MLflow.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+from orchestrator.runs.run import Run
+from orchestrator.tracking.content import tracked_end, tracked_run, tracked_tasks
+from orchestrator.tracking.messages import TrackedEnd, TrackedTask, absolute_uri
+from orchestrator.tracking.pacing import Pace
+from orchestrator.tracking.samples import SystemSampler, read_samples
+from storage.run_file import RunRecord
+
+RETRY_S = 5.0
+FLUSH_S = 15.0  # at the end, wait this long after the last thing that worked
+HURRY_S = 1.0  # the same for a run that was stopped: who stops a job kills it three seconds later
+SAMPLES_EVERY_S = 30.0
+MANY_RUNS = 100  # of tasks still to send at the end: some seconds, so it is said
+
+Step = Callable[[], object]
+
+
+class Tracker(Protocol):
+    """Takes what happens and returns at once; ``close`` waits, but not long."""
+
+    def open(self) -> None:
+        """Begin, or go on with, the run; tasks that are there already are sent where missing."""
+        ...
+
+    def tasks(self, tasks: Iterable[int]) -> None:
+        """Send newly trained tasks, whose files are on disk."""
+        ...
+
+    def close(self, *, is_hurried: bool = False) -> bool:
+        """End the run as the run folder says; tell whether everything was taken.
+
+        is_hurried: take a second or two, and leave out what ``supsup sync`` can send.
+        """
+        ...
+
+
+class NullTracker:
+    """``tracking.uri: null``."""
+
+    def open(self) -> None:
+        """Do nothing."""
+
+    def tasks(self, tasks: Iterable[int]) -> None:
+        """Do nothing."""
+
+    def close(self, *, is_hurried: bool = False) -> bool:
+        """Have nothing left to send."""
+        del is_hurried
+        return True
+
+
+@dataclass
+class Sender:
+    """Sends one run, step by step; what a step sent it does not send again.
+
+    mlflow: an ``orchestrator.tracking.runs.MlflowRun``, once open.
+    is_hurried: set from outside, leaves the runs of tasks that wait to the next start or to ``sync``.
+    """
+
+    run: Run
+    record: RunRecord
+    uri: str
+    mlflow: Any = None
+    waiting: dict[int, TrackedTask] = field(default_factory=dict)
+    is_hurried: bool = False
+
+    def open(self) -> None:
+        """Find or make the run in MLflow."""
+        from orchestrator.tracking.runs import MlflowRun  # seconds to import, so where it is first used
+
+        self.mlflow = MlflowRun.open(self.uri, tracked_run(self.run, self.record))
+
+    def add(self, tasks: Iterable[int] | None) -> None:
+        """Put the metrics of trained tasks on the run; their own runs wait for ``next_task``."""
+        found = tracked_tasks(self.run, None if tasks is None else set(tasks))
+        self.mlflow.log_tasks(found)
+        self.waiting |= {task.task: task for task in found if self.mlflow.tasks.wants(task.task)}
+
+    def next_task(self) -> None:
+        """Send one task's own run."""
+        task = next(iter(self.waiting))
+        self.mlflow.tasks.log(self.waiting[task])
+        del self.waiting[task]
+
+    def samples(self) -> None:
+        """Send how busy the machine was."""
+        self.mlflow.log_samples(read_samples(self.run.layout))
+
+    def end(self) -> Iterator[Step]:
+        """Yield the steps that end the run: what the sweep came to first, then what is left of tasks."""
+        read: list[TrackedEnd] = []
+        yield lambda: read.append(tracked_end(self.run, self.record))
+        end = read[0]
+        yield self.samples
+        yield partial(self.mlflow.log_end, end)
+        while self.waiting and not self.is_hurried:
+            yield self.next_task
+        yield from (partial(self.mlflow.tasks.log_failed, task) for task in end.failed)
+        yield partial(self.mlflow.finish, end)
+
+
+class MlflowTracker:
+    """Gives the steps of a ``Sender`` to one thread, which repeats each until it works or time is up."""
+
+    def __init__(self, sender: Sender, warn: Callable[[str], None]) -> None:
+        self._sender = sender
+        self._warn = warn
+        self._sampler = SystemSampler(sender.run.layout)
+        self._trained: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._abandoned = threading.Event()
+        self._last_success_s = time.monotonic()
+        self._has_warned = False
+        self._is_sent = False
+        self._rest_s = 0.0  # after the last task's run
+        self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
+
+    def open(self) -> None:
+        """Start the thread, which finds or creates the run and sends what is missing."""
+        self._thread.start()
+
+    def tasks(self, tasks: Iterable[int]) -> None:
+        """Queue trained tasks: their metrics by step, and their own runs."""
+        self._trained.put(list(tasks))
+
+    def close(self, *, is_hurried: bool = False) -> bool:
+        """Wait while MLflow takes things, until it has taken nothing for a while, or Ctrl-C."""
+        self._sender.is_hurried = is_hurried
+        self._sampler.close()
+        self._trained.put(None)
+        self._last_success_s = time.monotonic()
+        self._closing.set()
+        if not is_hurried:
+            self._say_what_is_left()
+        try:
+            self._wait(HURRY_S if is_hurried else FLUSH_S)
+        except KeyboardInterrupt:  # the run itself is done, and its end is soon sent
+            self._sender.is_hurried = True
+            self._wait(HURRY_S)
+        self._abandoned.set()
+        return self._is_sent and not self._sender.waiting
+
+    def _wait(self, patience_s: float) -> None:
+        while self._thread.is_alive() and time.monotonic() - self._last_success_s < patience_s:
+            self._thread.join(timeout=0.1)
+
+    def _say_what_is_left(self) -> None:
+        num_left = len(self._sender.waiting)
+        if num_left > MANY_RUNS and not self._has_warned:
+            self._warn(
+                f"sending the runs of {num_left:,} tasks to MLflow; Ctrl-C leaves them to `supsup sync`"
+            )
+
+    def _work(self) -> None:
+        for step in self._steps():
+            while not self._succeeds(step):
+                self._closing.wait(RETRY_S)
+                if self._abandoned.wait(1.0 if self._closing.is_set() else 0.0):
+                    return
+        self._is_sent = True
+
+    def _steps(self) -> Iterator[Step]:
+        sender, sampled_s, pace = self._sender, time.monotonic(), Pace()
+        yield self._start_sampler
+        yield sender.open
+        yield partial(sender.add, None)
+        while (trained := self._next_trained()) is not None:
+            if trained:
+                yield partial(sender.add, trained)
+            elif sender.waiting:
+                started_s = time.monotonic()
+                yield sender.next_task
+                self._rest_s = pace.rest_s(time.monotonic() - started_s)
+            if time.monotonic() - sampled_s > SAMPLES_EVERY_S:
+                sampled_s = time.monotonic()
+                yield sender.samples
+        yield from sender.end()
+
+    def _start_sampler(self) -> None:
+        import orchestrator.tracking.runs  # noqa: F401  two threads cannot import mlflow at once
+
+        self._sampler.start()
+
+    def _next_trained(self) -> list[int] | None:
+        """Return tasks trained since, none after a while or where runs of tasks wait; None at the end."""
+        try:
+            trained = self._trained.get(timeout=self._rest_s if self._sender.waiting else SAMPLES_EVERY_S)
+            while trained is not None and not self._trained.empty():
+                more = self._trained.get()
+                if more is None:
+                    self._trained.put(None)
+                    break
+                trained += more
+        except queue.Empty:
+            return []
+        return trained
+
+    def _succeeds(self, step: Step) -> bool:
+        if self._abandoned.is_set():
+            return False
+        try:
+            step()
+        # A tracker's trouble is never the run's: any failure is told once and tried again.
+        except Exception as error:
+            if not self._has_warned:
+                reason = " ".join(str(error).split())[:160]
+                uri = self._sender.uri
+                self._warn(f"MLflow at {uri} does not answer; training goes on ({reason})")
+            self._has_warned = True
+            return False
+        self._last_success_s = time.monotonic()
+        return True
+
+
+def make_tracker(run: Run, record: RunRecord, warn: Callable[[str], None]) -> Tracker:
+    """Return the tracker for ``tracking.uri``."""
+    uri = run.config.tracking.uri
+    return NullTracker() if uri is None else MlflowTracker(Sender(run, record, absolute_uri(uri)), warn)

@@ -1,0 +1,78 @@
+"""A worker's part of a baseline: learns one task after another, keeps its state, measures where asked."""
+
+import torch
+
+from core.baselines.batch_ensemble import BatchEnsemble
+from core.baselines.make import make_method
+from core.baselines.method import Method, Setting, Values, correct_images, learn_task
+from core.baselines.rank_one_inference import infer_rank_one
+from core.data.test_rows import InferredRows, batch_counts
+from orchestrator.execution.jobs import Job, JobResult, Question, TaskReport, WorkerSetup
+from orchestrator.given_tables import given_metadata, given_table
+from orchestrator.stages.inferred import write_part
+from storage.baseline_state import read_baseline, write_baseline
+from storage.tables import write_evaluation
+
+
+class BaselineWork:
+    """One baseline on one device, as far as this worker knows it."""
+
+    def __init__(self, setup: WorkerSetup, setting: Setting) -> None:
+        assert setting.spec.baseline is not None, "a run of a baseline"
+        self._setup, self._setting = setup, setting
+        self._method: Method = make_method(setting.spec.baseline.kind, setting)
+        self._num_done = 0
+        self._values: Values = {}
+
+    def go_on(self, job: Job) -> JobResult:
+        """Learn the task of ``job``; with a question, test all tasks so far and write the tables.
+
+        Tables are written before the state that says the task is learned: a crash loses neither.
+        """
+        self._catch_up(job.first)
+        learn_task(self._setting, self._method, self._values, job.first)
+        correct = correct_images(self._setting, self._method, self._values, job.first)
+        self._num_done = job.first + 1
+        if isinstance(job.question, Question):
+            self._measure(job.question)
+        arrays = {name: value.detach().cpu().numpy() for name, value in self._values.items()}
+        write_baseline(self._setup.layout, self._num_done, arrays, self._setup.identity.fingerprint)
+        return JobResult(reports=(TaskReport(task=job.first, test_accuracy=float(correct.mean())),))
+
+    def _catch_up(self, task: int) -> None:
+        """Have the state before ``task``: this worker's own, or the stored one; learn what is missing."""
+        if self._num_done != task:
+            self._num_done, stored = read_baseline(self._setup.layout, self._setup.identity.fingerprint)
+            device = self._setting.device
+            self._values = {name: torch.from_numpy(value).to(device) for name, value in stored.items()}
+        for missing in range(self._num_done, task):
+            learn_task(self._setting, self._method, self._values, missing)
+
+    def _measure(self, question: Question) -> None:
+        """Write GG's table over the first k tasks, all tested now, and for BatchE the inferred tasks."""
+        k, most, layout = question.k, question.num_batches, self._setup.layout
+        correct = [correct_images(self._setting, self._method, self._values, task) for task in range(k)]
+        counts = {task: batch_counts(one)[:most].tolist() for task, one in enumerate(correct)}
+        table = given_table(k, counts, {task: len(one) for task, one in enumerate(correct)})
+        fingerprint = self._setup.identity.fingerprint
+        metadata = given_metadata(k, fingerprint, "all" if most is None else most)
+        write_evaluation(layout.evaluation("GG", k, most), table, metadata)
+        if isinstance(self._method, BatchEnsemble):
+            write_part(layout, fingerprint, question, self._inferred(self._method, question))
+
+    def _inferred(self, method: BatchEnsemble, question: Question) -> list[tuple[int, InferredRows]]:
+        return [
+            (
+                task,
+                infer_rank_one(
+                    self._setting,
+                    method,
+                    self._values,
+                    question.inference,
+                    task=task,
+                    num_tasks=question.k,
+                    num_batches=question.num_batches,
+                ),
+            )
+            for task in range(question.k)
+        ]

@@ -1,0 +1,237 @@
+"""A worker's part of scenario NNs: goes through the stream, leaves checkpoints, stores the masks.
+
+A job says how far to go. Where to go on from is what the last checkpoint says, or this worker's
+memory: any worker can take over from any other, and ends with the same bits.
+"""
+
+import time
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from core.batches.inputs import Pixels
+from core.data.benchmarks import task_view
+from core.data.datasets import Dataset
+from core.errors import DamagedFileError
+from core.inference.evaluation import correct_images
+from core.stream.training import Decision, MaskState, StreamTrainer
+from core.training.cohort import Step
+from orchestrator.execution.jobs import Job, JobResult, TaskReport, WorkerSetup, task_reports
+from orchestrator.stages.stream_log import Rows, score_rows
+from storage.decisions import read_decisions, write_decisions
+from storage.layout import RunLayout
+from storage.mask_store import MaskStore, TaskMask
+from storage.stream_state import (
+    StateFile,
+    StreamPosition,
+    commit_position,
+    drop_states,
+    latest,
+    read_mask_state,
+    read_position,
+    restart_stream,
+    write_mask_state,
+)
+
+CHECKPOINT_S = 5.0  # work lost at most when a worker dies, besides the decision at hand
+
+
+@dataclass
+class StoredStates(MutableMapping[int, MaskState]):
+    """The states of all masks: those changed since the last checkpoint in memory, the rest on disk."""
+
+    layout: RunLayout
+    files: dict[int, StateFile]
+    changed: dict[int, MaskState] = field(default_factory=dict)
+
+    def __getitem__(self, mask: int) -> MaskState:
+        """Return a mask's state, from memory or from its file."""
+        if mask in self.changed:
+            return self.changed[mask]
+        return _from_arrays(read_mask_state(self.layout, self.files[mask]))
+
+    def __setitem__(self, mask: int, state: MaskState) -> None:
+        """Keep a state until the next checkpoint."""
+        self.changed[mask] = state
+
+    def __delitem__(self, mask: int) -> None:
+        """Refuse: an allocated mask is never given up."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[int]:
+        """Go through the masks, in order."""
+        return iter(sorted(self.files.keys() | self.changed.keys()))
+
+    def __len__(self) -> int:
+        """Count the masks allocated."""
+        return len(self.files.keys() | self.changed.keys())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Checkpoint:
+    """What a checkpoint holds, read back; empty at the beginning of the stream."""
+
+    num_decisions: int
+    rows: Rows
+    states: StoredStates
+    pending: tuple[int, MaskState] | None
+
+
+class StreamWork:
+    """One stream, as far as this worker knows it."""
+
+    def __init__(
+        self,
+        setup: WorkerSetup,
+        dataset: Dataset,
+        *,
+        pixels: tuple[Pixels, Pixels],
+        base: Sequence[Tensor],
+        step: Step,
+    ) -> None:
+        self._setup, self._dataset, self._pixels, self._base = setup, dataset, pixels, base
+        self._step = step
+        self._note: str | None = None
+        self._begin()
+
+    def go_on(self, job: Job, provenance: Callable[[float], dict[str, Any]]) -> JobResult:
+        """Decide and train up to decision ``job.last``; store the masks where the stream ends."""
+        if self._is_behind():
+            self._begin()
+        while not self._trainer.is_done and self._trainer.num_decisions <= job.last:
+            decision = self._trainer.advance()
+            self._rows.append(decision_row(self._trainer.num_decisions - 1, decision))
+            if time.monotonic() - self._saved_s >= CHECKPOINT_S:
+                self._save()
+        note, self._note = self._note, None
+        if not self._trainer.is_done:
+            return JobResult(note=note)
+        self._save()
+        return JobResult(reports=self._store_masks(provenance), note=note)
+
+    def _begin(self) -> None:
+        """Take up the last checkpoint; a damaged one is removed, and said."""
+        layout, fingerprint = self._setup.layout, self._setup.identity.fingerprint
+        try:
+            found = _read_checkpoint(layout, fingerprint)
+        except DamagedFileError as error:
+            self._note = f"{error}; the stream starts again from its beginning"
+            restart_stream(layout)
+            found = _read_checkpoint(layout, fingerprint)
+        self._rows, self._states = found.rows, found.states
+        self._trainer = StreamTrainer(
+            self._setup.spec,
+            self._dataset,
+            pixels=self._pixels[0],
+            base=self._base,
+            step=self._step,
+            states=self._states,
+            pending=found.pending,
+            num_done=found.num_decisions,
+        )
+        self._saved_s = time.monotonic()
+
+    def _is_behind(self) -> bool:
+        """Tell whether another worker has gone further meanwhile."""
+        try:
+            position = read_position(self._setup.layout, self._setup.identity.fingerprint)
+        except DamagedFileError:
+            return False  # what this worker has in memory is good, and is written over it
+        return position is not None and position.num_decisions > self._trainer.num_decisions
+
+    def _save(self) -> None:
+        """Commit where the stream stands; the log first, then the states, then what names them."""
+        layout, done = self._setup.layout, self._trainer.num_decisions
+        write_decisions(layout, self._rows, self._setup.identity.fingerprint, is_complete=False)
+        states = self._states
+        for mask, state in states.changed.items():
+            states.files[mask] = write_mask_state(layout, mask, done, _to_arrays(state), is_pending=False)
+        states.changed.clear()
+        files = [states.files[mask] for mask in states]
+        if self._trainer.pending is not None:
+            mask, state = self._trainer.pending
+            files.append(write_mask_state(layout, mask, done, _to_arrays(state), is_pending=True))
+        position = StreamPosition(
+            fingerprint=self._setup.identity.fingerprint,
+            num_decisions=done,
+            files=tuple(files),
+        )
+        commit_position(layout, position)
+        self._saved_s = time.monotonic()
+
+    def _store_masks(self, provenance: Callable[[float], dict[str, Any]]) -> tuple[TaskReport, ...]:
+        """Store all masks in files of a cohort's size, close the log, forget the checkpoint."""
+        setup, finished_s = self._setup, time.time()
+        homes = score_rows(self._rows).homes
+        masks = [self._task_mask(mask, home) for mask, home in enumerate(homes)]
+        store, size = MaskStore(setup.layout, setup.identity), setup.cohort_size
+        for start in range(0, len(masks), size):
+            store.write_cohort(masks[start : start + size], provenance(finished_s))
+        write_decisions(setup.layout, self._rows, setup.identity.fingerprint, is_complete=True)
+        drop_states(setup.layout)
+        return task_reports(masks)
+
+    def _task_mask(self, mask: int, home: int) -> TaskMask:
+        """Return what is stored of a mask; its accuracy is that on the task it belongs to."""
+        state, spec = self._states[mask], self._setup.spec
+        view = task_view(spec.benchmark, self._dataset, home, seed=spec.seed)
+        layers = [(scores >= 0)[None] for scores in state.scores]
+        (correct,) = correct_images([view], self._pixels[1], self._base, layers)
+        return TaskMask(
+            task=mask,
+            bits=state.packed().tobytes(),
+            test_accuracy=float(correct.mean()),
+            train_loss=state.train_loss,
+            train_seconds=state.train_seconds,
+        )
+
+
+def decision_row(number: int, decision: Decision) -> dict[str, Any]:
+    """Return a row of the decision log."""
+    row = asdict(decision)
+    return {"decision": number, **row.pop("choice"), **row}
+
+
+def _read_checkpoint(layout: RunLayout, fingerprint: str) -> _Checkpoint:
+    """Read the last checkpoint, every byte of it. Raises DamagedFileError."""
+    position = read_position(layout, fingerprint)
+    if position is None:
+        return _Checkpoint(num_decisions=0, rows=[], states=StoredStates(layout, {}), pending=None)
+    rows, _ = read_decisions(layout, fingerprint)
+    if len(rows) < position.num_decisions:
+        raise DamagedFileError(f"{layout.decisions} ends before the checkpoint does")
+    pending = None
+    for file in position.files:
+        state = _from_arrays(read_mask_state(layout, file))
+        pending = (file.mask, state) if file.is_pending else pending
+    return _Checkpoint(
+        num_decisions=position.num_decisions,
+        rows=rows[: position.num_decisions],
+        states=StoredStates(layout, latest(position.files)),
+        pending=pending,
+    )
+
+
+def _to_arrays(state: MaskState) -> dict[str, Any]:
+    arrays: dict[str, Any] = {f"scores{i}": scores for i, scores in enumerate(state.scores)}
+    for i, layer in enumerate(state.buffers):
+        arrays |= {f"buffer{i}-{slot}": values for slot, values in enumerate(layer)}
+    facts = ("num_steps", "train_loss", "train_seconds")
+    return arrays | {key: np.array(getattr(state, key), dtype=np.float64) for key in facts}
+
+
+def _from_arrays(arrays: dict[str, Any]) -> MaskState:
+    num_layers = sum(key.startswith("scores") for key in arrays)
+    num_slots = sum(key.startswith("buffer0-") for key in arrays)
+    return MaskState(
+        scores=tuple(arrays[f"scores{i}"] for i in range(num_layers)),
+        buffers=tuple(
+            tuple(arrays[f"buffer{i}-{slot}"] for slot in range(num_slots)) for i in range(num_layers)
+        ),
+        num_steps=int(arrays["num_steps"]),
+        train_loss=float(arrays["train_loss"]),
+        train_seconds=float(arrays["train_seconds"]),
+    )

@@ -1,0 +1,84 @@
+"""A worker's part of long and of ordered cohorts: saves while it trains, and what transfer starts from."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.masks.bits import unpack
+from core.training.cohort import CohortResult
+from core.training.progress import Arrays
+from core.training.transfer import Earlier
+from orchestrator.execution.jobs import Job, WorkerSetup
+from storage.cohort_save import read_save, remove_saves, write_save
+from storage.mask_store import MaskStore
+from storage.score_sum import read_score_sum, write_score_sum
+
+
+class CohortSaver:
+    """A ``core.training.progress.Saver`` of one job, in the run folder; ``note`` says what of it was ignored."""
+
+    def __init__(self, setup: WorkerSetup, job: Job, machine: dict[str, Any]) -> None:
+        self._setup, self._job = setup, job
+        self._header = {
+            "fingerprint": setup.identity.fingerprint,
+            "network": setup.identity.network["digest"],
+            **machine,
+        }
+        self._saved_s = time.monotonic()
+        self.note: str | None = None
+
+    def load(self) -> Arrays | None:
+        """Return the last save that can be used."""
+        found = read_save(self._setup.layout, self._job.first, self._job.last, self._header)
+        self.note = "\n".join(found.problems) or None
+        return found.arrays
+
+    def is_due(self) -> bool:
+        """Tell whether the last save, or the start, is long enough ago."""
+        return time.monotonic() - self._saved_s >= self._setup.save_every_s
+
+    def save(self, arrays: Arrays) -> None:
+        """Commit a save in place of the one before."""
+        write_save(self._setup.layout, self._job.first, self._job.last, arrays, self._header)
+        self._saved_s = time.monotonic()
+
+    def end(self) -> None:
+        """Remove the saves: the cohort is stored."""
+        remove_saves(self._setup.layout, self._job.first, self._job.last)
+
+
+def earlier_tasks(setup: WorkerSetup, store: MaskStore, task: int) -> Earlier | None:
+    """Return what ``task`` starts from, None without transfer. Raises RunFolderError where that is gone."""
+    kind = setup.spec.training.transfer
+    if kind == "none" or task == 0:
+        return None
+    if kind == "scores":
+        sums = read_score_sum(setup.layout, task, setup.identity.fingerprint)
+    else:
+        sums = _mask_sums(store, range(task))
+    return Earlier(kind, task, tuple((layer / task).astype(np.float32) for layer in sums))
+
+
+def keep_scores(setup: WorkerSetup, result: CohortResult) -> None:
+    """Add a task's scores to the sum of those before it, where later tasks start from scores."""
+    if not result.scores:
+        return
+    (task,) = result.tasks
+    # What top_k ranks is |score|: the mean of signed scores would cancel what is worth keeping.
+    of_size = np.abs if setup.spec.mask.rule == "top_k" else np.asarray
+    sums = [of_size(layer[0]).astype(np.float64) for layer in result.scores]
+    if task:
+        before = read_score_sum(setup.layout, task, setup.identity.fingerprint)
+        sums = [total + own for total, own in zip(before, sums, strict=True)]
+    write_score_sum(setup.layout, task + 1, sums, setup.identity.fingerprint)
+
+
+def _mask_sums(store: MaskStore, tasks: Sequence[int]) -> list[NDArray[np.float64]]:
+    sums = [np.zeros(shape) for shape in store.identity.shapes]
+    for mask in store.iterate(tasks):
+        kept = unpack(mask.bits, store.identity.shapes)
+        sums = [total + layer for total, layer in zip(sums, kept, strict=True)]
+    return sums

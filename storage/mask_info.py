@@ -1,0 +1,55 @@
+"""What mask files say of their masks, without the bits: for tables, figures and trackers."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from core.errors import DamagedFileError, ForeignFileError
+from storage.locations import AnyPath
+from storage.mask_store import MaskStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskFacts:
+    """One stored mask. Fractions in [0, 1], loss in nats, Unix times in seconds.
+
+    num_bytes: of the mask as it is stored, compressed. encoding: bits or gaps. num_norm_bytes: of its
+    running statistics. file: its name. worker: host and
+    process that trained it. started_s, finished_s: of the training of its whole cohort.
+    """
+
+    task: int
+    digest: str
+    density: float
+    test_accuracy: float
+    train_loss: float
+    train_seconds: float
+    num_bytes: int
+    encoding: str
+    num_norm_bytes: int
+    file: str
+    worker: str
+    started_s: float
+    finished_s: float
+
+
+def mask_facts(store: MaskStore, tasks: Collection[int] | None = None) -> list[MaskFacts]:
+    """Return the facts of ``tasks``, of all by default, by task; damaged and absent ones are left out."""
+    places = {task: path for task, path in store.locate().items() if tasks is None or task in tasks}
+    found: list[MaskFacts] = []
+    for path in dict.fromkeys(places.values()):
+        try:
+            found += [facts for facts in _file_facts(store, path) if places.get(facts.task) == path]
+        except (DamagedFileError, ForeignFileError):
+            continue  # `verify` tells of it
+    return sorted(found, key=lambda facts: facts.task)
+
+
+def _file_facts(store: MaskStore, path: AnyPath) -> list[MaskFacts]:
+    rows, made = store.file_facts(path)
+    finished_s = float(made["finished_s"])
+    started_s = float(made.get("started_s", finished_s - sum(row["train_seconds"] for row in rows)))
+    worker = f"{made.get('host', 'unknown')}-{made.get('process_id', 0)}"
+    return [
+        MaskFacts(**row, file=path.name, worker=worker, started_s=started_s, finished_s=finished_s)
+        for row in rows
+    ]
