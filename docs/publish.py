@@ -12,10 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestrator.execution.progress import duration
-from orchestrator.reproduce.figures import points_of
-from orchestrator.reproduce.page import read_outcomes, verdict_table
-from orchestrator.reproduce.tables import POINTS, read_tables
+from orchestrator.report.text import duration
+from orchestrator.reproduce.figures import POINTS, points_of, read_tables
+from orchestrator.reproduce.verdict import read_outcomes, verdict_table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from core.data.benchmarks import task_view
 from core.data.datasets import load_dataset
 from core.errors import RunFolderError
-from core.specs.run import InferenceSpec
+from core.specs.inference import InferenceSpec
 from orchestrator.cluster.resources import find_resources
-from orchestrator.config.sweep import change_settings
+from orchestrator.config.load import change_settings
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.jobs import Question
 from orchestrator.execution.plan import join_plans, plan_jobs
@@ -18,17 +17,12 @@ from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_say
 from orchestrator.report.stream_figures import draw_stream
 from orchestrator.runs.lock import locked
-from orchestrator.runs.results import (
-    Measured,
-    scenario_key,
-    stored_counts,
-    test_batches,
-    write_evaluations,
-    write_report,
-)
-from orchestrator.runs.run import Run, check_dataset, clean_temporaries, open_run
+from orchestrator.runs.record import check_dataset, clean_temporaries
+from orchestrator.runs.results import Measured, scenario_key, test_batches, write_report
+from orchestrator.runs.run import Run, open_run
 from orchestrator.session import Phases, working
 from orchestrator.stages.baseline import measure_baseline
+from orchestrator.stages.given import _given
 from orchestrator.stages.inferred import (
     inferred_tasks,
     is_answered,
@@ -37,8 +31,9 @@ from orchestrator.stages.inferred import (
     stored_table,
 )
 from orchestrator.stages.recovered import evaluate_recovery, has_memory
-from orchestrator.stages.stream_log import finished_log, score_rows
+from orchestrator.stages.stream import finished_log
 from storage.bank_file import bank_path, make_bank, num_leading
+from storage.decisions import score_rows
 from storage.locations import AnyPath
 
 INFERENCE_BLOCK_TASKS = 8  # tasks of one job: seconds at 2500 tasks, so a crash loses little
@@ -110,20 +105,6 @@ def evaluate(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
     return measured, failures
 
 
-def _given(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
-    run, correct = phases.run, phases.correct
-    correct.update(stored_counts(run))
-    most = max(run.config.evaluation.points(run.config.benchmark.num_tasks))
-    places = run.store.locate()
-    untrained = {task for task in range(most) if task not in places}
-
-    plan = plan_jobs(most, phases.record.cohort_size, correct.keys() | untrained, "evaluate")
-    _, failures = phases.work("evaluating GG", plan, most)
-    accuracies = write_evaluations(run, correct, _num_test_images(phases, most))
-    points = {str(k): {"accuracy": accuracy} for k, accuracy in accuracies.items()}
-    return {scenario_key(run, "GG"): points} if points else {}, failures
-
-
 def _inferred(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
     run = phases.run
     questions = _questions(run)
@@ -192,11 +173,3 @@ def _stream_questions(run: Run, inference: InferenceSpec) -> list[Question]:
             homes=homes,
         )
     ]
-
-
-def _num_test_images(phases: Phases, num_tasks: int) -> dict[int, int]:
-    run, dataset = phases.run, phases.dataset
-    if run.config.benchmark.kind != "split":
-        return dict.fromkeys(range(num_tasks), len(dataset.test_labels))
-    benchmark, seed = run.config.benchmark, run.config.seed
-    return {t: len(task_view(benchmark, dataset, t, seed=seed).test_rows) for t in range(num_tasks)}

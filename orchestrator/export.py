@@ -22,10 +22,11 @@ from core.data.image_folder import decode_test
 from core.errors import RunFolderError
 from core.masks.bits import unpack
 from core.networks.base import draw_weights
-from core.networks.norm_statistics import statistics_slices
+from core.networks.module import statistics_slices
 from orchestrator.images import write_png
 from orchestrator.runs.run import Run
-from orchestrator.stages.stream_log import finished_log, score_rows
+from orchestrator.stages.stream import finished_log
+from storage.decisions import score_rows
 from storage.files import commit
 from storage.mask_store import TaskMask
 

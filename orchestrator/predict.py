@@ -24,8 +24,8 @@ from core.inference.search import TaskSearch, infer_tasks, search_first
 from core.inference.superposition import Bank, MaskBank
 from core.masks.bits import packed_num_bytes
 from core.networks.base import draw_weights
-from core.specs.run import InferenceSpec
-from orchestrator.config.sweep import change_settings
+from core.specs.inference import InferenceSpec
+from orchestrator.config.load import change_settings
 from orchestrator.images import flat_images
 from orchestrator.runs.run import Run, open_run
 from orchestrator.worker.modules import built_network, make_passes

@@ -15,8 +15,9 @@ from orchestrator.execution.plan import Plan
 from orchestrator.execution.progress import Display
 from orchestrator.execution.retry_policy import FaultPolicy
 from orchestrator.runs.history import begin_session, end_session
-from orchestrator.runs.run import Resources, Run
-from orchestrator.stages.stream_log import num_expected_masks
+from orchestrator.runs.run import Run
+from orchestrator.runs.sizing import Resources
+from orchestrator.stages.stream import num_expected_masks
 from orchestrator.tracking.content import is_trained
 from orchestrator.tracking.tracker import Tracker, make_tracker
 from orchestrator.watcher import RunWatcher

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from core.errors import RunFolderError, first_line
 from core.stream.schedule import num_decisions
-from orchestrator.runs.failures import read_failures, reason
+from orchestrator.runs.history import read_failures, reason
 from orchestrator.runs.lock import is_locked, lock_holder
 from orchestrator.runs.run import Run, open_run
-from orchestrator.stages.stream_log import num_expected_masks
+from orchestrator.stages.stream import num_expected_masks
 from storage.baseline_state import num_learned
 from storage.layout import RunLayout
 from storage.locations import AnyPath, listed, to_place

@@ -5,22 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.data.datasets import load_dataset
-from orchestrator.cluster.preflight import check_nodes
-from orchestrator.cluster.resources import find_resources
+from orchestrator.cluster.resources import check_nodes, find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import evaluate
 from orchestrator.execution.controller import Failure
-from orchestrator.execution.plan import plan_jobs
 from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_say
-from orchestrator.runs.failures import read_failures, write_failures
 from orchestrator.runs.lock import locked
+from orchestrator.runs.record import clean_temporaries, ensure_record
 from orchestrator.runs.results import Measured, write_report
-from orchestrator.runs.run import Resources, Run, clean_temporaries, ensure_record, locate_run
-from orchestrator.session import Phases, working
-from orchestrator.stages.baseline import train_baseline
-from orchestrator.stages.stream import train_stream
-from storage.locations import remove_tree
+from orchestrator.runs.run import Run, locate_run
+from orchestrator.runs.sizing import Resources
+from orchestrator.session import working
+from orchestrator.stages.supermasks import _train
 from storage.mask_info import MaskFacts, mask_facts
 from storage.verify import Verdict, quarantine, verify_masks
 
@@ -79,55 +76,6 @@ def _begin_words(run: Run, resources: Resources) -> str:
         "in this process" if kind == "inline" else f"on {num_workers} Ray worker{'s' * (num_workers != 1)}"
     )
     return f"{run.name}: {run.config.benchmark.num_tasks} tasks, {where}"
-
-
-def _train(phases: Phases, verdict: Verdict, *, only_failed: bool) -> tuple[int, tuple[Failure, ...]]:
-    """Train what is missing; return how many masks were, and the failures."""
-    if not phases.run.config.training.is_given:
-        num_trained, failures = train_stream(phases, verdict)
-        write_failures(phases.run, failures)
-        return num_trained, failures
-    if phases.run.config.baseline is not None:
-        num_trained, failures = train_baseline(phases)
-        write_failures(phases.run, failures)
-        return num_trained, failures
-    num_tasks, size = phases.run.config.benchmark.num_tasks, _cohort_size(phases)
-    _say_engine(phases)
-    failed = {row["task"] for row in read_failures(phases.run)} - verdict.tasks
-    left_alone = set(range(num_tasks)) - failed if only_failed else set()
-    plan = plan_jobs(num_tasks, size, verdict.tasks | left_alone)
-    if only_failed and not failed:
-        phases.display.message("no task failed in the last run; nothing to train again")
-    elif not plan.jobs:
-        phases.display.message(f"all {num_tasks} tasks are trained; nothing to train")
-    if phases.run.config.training.transfer == "none":
-        num_trained, failures = phases.work("training", plan, num_tasks)
-    else:
-        jobs = plan.jobs
-        failures = (
-            phases.work_in_order("training", jobs, num_done=plan.num_done, unit="tasks") if jobs else ()
-        )
-        num_trained = len(jobs) - sum(failure.job in jobs for failure in failures)
-    write_failures(phases.run, failures)
-    if not failures:
-        remove_tree(phases.run.layout.saves)  # of cohorts that were cut otherwise meanwhile
-    return num_trained, failures
-
-
-def _cohort_size(phases: Phases) -> int:
-    wanted, kept = phases.run.config.training.cohort_size, phases.record.cohort_size
-    if wanted in ("auto", kept):
-        return kept
-    phases.display.message(
-        f"training.cohort_size={wanted}: this run was made with {kept}; missing tasks are cut by {wanted}"
-    )
-    return int(wanted)
-
-
-def _say_engine(phases: Phases) -> None:
-    wanted, kept = phases.run.config.executor.engine, phases.record.engine
-    if wanted not in ("auto", kept):
-        phases.display.message(f"executor.engine={wanted}: this run was made with {kept}, which it keeps")
 
 
 def _set_bad_files_aside(run: Run, display: Display) -> Verdict:

@@ -14,7 +14,7 @@ import orchestration
 import task
 from cases import Row, mnist, versions
 
-from orchestrator.runs.provenance import processor
+from orchestrator.runs.record import processor
 
 
 def main() -> None:

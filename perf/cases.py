@@ -13,7 +13,8 @@ import torch
 from core.data.datasets import Dataset, load_dataset
 from core.networks.base import Layer, base_weights, layers
 from core.specs.benchmark import BenchmarkSpec
-from core.specs.run import NetworkSpec, RunSpec
+from core.specs.network import NetworkSpec
+from core.specs.run import RunSpec
 from core.specs.training import OptimizerSpec, TrainingSpec
 
 NUM_PIXELS = 784

@@ -39,7 +39,8 @@ from core.inference.evaluation import correct_images, infer_test_images
 from core.inference.search import search_first
 from core.masks.bits import pack
 from core.networks.base import base_weights, network_digest
-from core.specs.run import InferenceSpec, RunSpec
+from core.specs.inference import InferenceSpec
+from core.specs.run import RunSpec
 from core.specs.training import OptimizerSpec, TrainingSpec
 from core.training.choose_engine import choose_engine
 from core.training.cohort import CohortResult, train_cohort

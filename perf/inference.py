@@ -26,8 +26,9 @@ from core.inference.superposition import MaskBank, mask_weights
 from core.masks.bits import packed_num_bytes
 from core.masks.packed_sums import TILE_BYTES, num_tiles, to_tiles
 from core.networks.base import base_weights
-from core.specs.run import InferenceSpec, NetworkSpec
-from orchestrator.runs.provenance import processor
+from core.specs.inference import InferenceSpec
+from core.specs.network import NetworkSpec
+from orchestrator.runs.record import processor
 
 NETWORK, CLASSES = NetworkSpec(kind="lenet_300_100", outputs=500), 10
 POINTS = (10, 100, 500, 1000, 2500)

@@ -13,7 +13,7 @@ import numpy as np
 
 from core.masks.bits import pack
 from core.networks.base import layers
-from core.specs.run import NetworkSpec
+from core.specs.network import NetworkSpec
 from orchestrator.report.mask_sizes import csc_bytes, entropy_bits
 from storage.layout import RunLayout
 from storage.mask_info import mask_facts

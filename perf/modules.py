@@ -13,7 +13,7 @@ import torch
 
 from core.networks.base import draw_weights
 from core.networks.module import make_network
-from core.specs.run import MaskSpec, NetworkSpec
+from core.specs.network import MaskSpec, NetworkSpec
 from core.specs.training import OptimizerSpec
 from core.training.modules import mask_gradients
 from core.training.optimizers import Optimizer

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 from cases import Row
 
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
 
 SWEEPS = Path(__file__).resolve().parents[1] / "sweeps"

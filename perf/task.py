@@ -10,7 +10,7 @@ from plain_loop import data_loader_loop, tensor_loop
 
 from core.batches.inputs import to_device
 from core.data.datasets import Dataset
-from core.specs.run import Engine
+from core.specs.training import Engine
 from core.training.choose_engine import has_compiler
 from core.training.cohort import train_cohort
 from core.training.engine import make_step

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from core.errors import DamagedFileError
+from core.stream.allocation import AllocationScore, Choice, score_allocation
 from storage.layout import RunLayout
 from storage.tables import commit_table, read_table
 
@@ -25,6 +26,7 @@ DECISION_SCHEMA = pa.schema(
         pa.field("true_task", pa.int32(), nullable=False),
     ]
 )
+Rows = list[dict[str, Any]]
 
 
 def write_decisions(
@@ -52,3 +54,14 @@ def read_decisions(layout: RunLayout, fingerprint: str) -> tuple[list[dict[str, 
     ):
         raise DamagedFileError(f"{path} is not the decision log of run {fingerprint[:8]}")
     return table.to_pylist(), metadata.get(b"supsup.is_complete") == b"true"
+
+
+def choices_of(rows: Rows) -> list[tuple[Choice, int]]:
+    """Return (choice, true task) of each row."""
+    keys = ("action", "mask", "num_masks", "num_candidates", "max_nu")
+    return [(Choice(**{key: row[key] for key in keys}), row["true_task"]) for row in rows]
+
+
+def score_rows(rows: Rows) -> AllocationScore:
+    """Score the decisions of a log."""
+    return score_allocation(choices_of(rows))

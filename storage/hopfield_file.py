@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 from core.errors import DamagedFileError, ForeignFileError, first_line
 from core.hopfield.memory import HopfieldLayer, HopfieldMemory
 from core.specs.inference import HopfieldRule
-from storage.checksum import KEY, check_seal, decoded, sealed_parquet
-from storage.files import commit_bytes, parquet_source
+from storage.files import KEY, check_seal, commit_bytes, decoded, parquet_source, sealed_parquet
 from storage.locations import AnyPath
 
 MEMORY_FORMAT_VERSION = 1

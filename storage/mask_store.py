@@ -14,10 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError, ForeignFileError, RunFolderError, first_line
-from core.masks.bits import bits_digest, check_padding, num_ones, packed_num_bytes
-from core.masks.gaps import from_gaps, rare_bit, to_gaps
-from storage.checksum import KEY, check_seal, decoded, sealed_parquet
-from storage.files import commit_bytes, parquet_source
+from core.masks.bits import (
+    bits_digest,
+    check_padding,
+    from_gaps,
+    num_ones,
+    packed_num_bytes,
+    rare_bit,
+    to_gaps,
+)
+from storage.files import KEY, check_seal, commit_bytes, decoded, parquet_source, sealed_parquet
 from storage.layout import RunLayout, cohort_range
 from storage.locations import AnyPath, listed
 
@@ -37,7 +43,7 @@ SCHEMA = pa.schema(
         pa.field("norm_stats", pa.binary(), nullable=True),
     ]
 )
-# A row has either bits or gaps, and then the bit that they lead to (``core.masks.gaps``).
+# A row has either bits or gaps, and then the bit that they lead to (``core.masks.bits``).
 GAPS_SCHEMA = pa.schema(
     [
         SCHEMA.field("task"),

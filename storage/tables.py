@@ -1,12 +1,15 @@
 """Evaluation tables: one row per inference, as a rule one per test batch of a task."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from core.data.test_rows import batch_sizes
 from core.errors import DamagedFileError
+from core.specs.inference import TEST_BATCH_SIZE
 from storage.files import commit, parquet_source
 from storage.locations import AnyPath
 
@@ -45,6 +48,7 @@ _SCHEMAS = {
     "num_correct_given": RECOVERED_SCHEMA,
     "energy": RECOVERY_STEP_SCHEMA,
 }
+Counts = Mapping[int, Sequence[int]]  # task -> correct images of each of its test batches
 
 
 def commit_table(path: AnyPath, table: pa.Table) -> None:
@@ -90,3 +94,31 @@ def task_shares(table: pa.Table, num_right: pa.ChunkedArray) -> dict[int, float]
     sums = table.group_by("task").aggregate([("num_correct", "sum"), ("num_images", "sum")])
     accuracy = pc.divide(pc.cast(sums["num_correct_sum"], pa.float64()), sums["num_images_sum"])
     return dict(zip(sums["task"].to_pylist(), accuracy.to_pylist(), strict=True))
+
+
+def given_table(k: int, counts: Counts, num_test_images: Mapping[int, int]) -> pa.Table:
+    """Return the table of the first k tasks. num_test_images: in each task's test set."""
+    columns: dict[str, list[Any]] = {"task": [], "batch": [], "first_image": [], "num_images": []}
+    num_correct: list[int] = []
+    for task in range(k):
+        num = len(counts[task])
+        columns["task"] += [task] * num
+        columns["batch"] += range(num)
+        columns["first_image"] += range(0, num * TEST_BATCH_SIZE, TEST_BATCH_SIZE)
+        columns["num_images"] += batch_sizes(num_test_images[task])[:num].tolist()
+        num_correct += counts[task]
+    inferred = pa.nulls(len(num_correct), pa.int32())
+    return pa.table({**columns, "inferred_task": inferred, "num_correct": num_correct})
+
+
+def given_metadata(k: int, fingerprint: str, batches: int | str) -> dict[str, str]:
+    """Return the metadata of the table; batches: ``all``, or how many of each task."""
+    return {
+        "scenario": "GG",
+        "algorithm": "",
+        "objective": "",
+        "images": "",
+        "batches": str(batches),
+        "k": str(k),
+        "fingerprint": fingerprint,
+    }

@@ -15,7 +15,8 @@ import torch
 from pyarrow.fs import FileSystem
 
 from core.specs.benchmark import BenchmarkSpec
-from core.specs.run import NetworkSpec, RunSpec
+from core.specs.network import NetworkSpec
+from core.specs.run import RunSpec
 from core.specs.training import OptimizerSpec, TrainingSpec
 
 torch.set_num_threads(1)

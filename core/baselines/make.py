@@ -3,12 +3,10 @@
 from collections.abc import Callable
 
 from core.baselines.batch_ensemble import BatchEnsemble
-from core.baselines.lower_bound import LowerBound
 from core.baselines.method import Method, Setting
 from core.baselines.psp import ParameterSuperposition
-from core.baselines.separate_heads import SeparateHeads
-from core.baselines.upper_bound import UpperBound
-from core.specs.baseline_specs import BaselineKind
+from core.baselines.separate_heads import LowerBound, SeparateHeads, UpperBound
+from core.specs.run import BaselineKind
 
 
 def make_method(kind: BaselineKind, setting: Setting) -> Method:

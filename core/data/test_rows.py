@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.specs.run import TEST_BATCH_SIZE
+from core.specs.inference import TEST_BATCH_SIZE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,8 @@ from core.batches.inputs import Pixels, gather_inputs
 from core.data.benchmarks import task_view
 from core.data.datasets import Dataset
 from core.errors import TrainingError
-from core.specs.run import TEST_BATCH_SIZE, RunSpec
+from core.specs.inference import TEST_BATCH_SIZE
+from core.specs.run import RunSpec
 from core.training.cohort import CohortResult, image_order
 from core.training.loop import LOSS_WINDOW_STEPS
 from core.training.optimizers import Optimizer

@@ -19,7 +19,7 @@ from core.data.test_rows import InferredRows, blank_rows
 from core.inference.search import TaskSearch, infer_tasks
 from core.inference.superposition import mask_weights
 from core.networks.perceptron import forward
-from core.specs.run import TEST_BATCH_SIZE
+from core.specs.inference import TEST_BATCH_SIZE
 
 CHUNK_IMAGES = 1024  # of each task, in one forward pass
 GPU_TASKS_AT_ONCE = 64  # in one forward pass: 65,536 images and 80 MB of weights at LeNet's size

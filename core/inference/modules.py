@@ -25,7 +25,7 @@ from core.inference.superposition import Superposition, mask_weights, num_bits
 from core.masks.packed_sums import Planes, to_planes
 from core.networks.module import ModuleNetwork
 from core.specs.benchmark import BenchmarkSpec
-from core.specs.run import InferenceSpec
+from core.specs.inference import InferenceSpec
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ Letters: B images, O outputs; the first l outputs are the real classes.
 import torch
 from torch import Tensor
 
-from core.specs.run import Objective
+from core.specs.inference import Objective
 
 
 def logit_gradient(logits_BO: Tensor, objective: Objective, num_classes: int) -> Tensor:

@@ -36,13 +36,14 @@ from core.inference.superposition import (
 )
 from core.masks.bits import packed_num_bytes
 from core.masks.packed_sums import Planes, num_tiles
-from core.specs.run import InferenceSpec
+from core.specs.inference import InferenceSpec
 
 NUM_BEST = 5
 # From so many separate images on, one unpacking of a mask for all is cheaper than a sum each.
 SHARED_READ_IMAGES = 32
 SHORTLIST_SHARE = 0.1  # of the bytes of a mask that a shortlist reads
 SHORTLIST_TASKS = 32  # candidates that are compared exactly
+Best = tuple[NDArray[np.float64], Tasks]  # values and tasks of one inference, best first
 
 
 class Passes(Protocol):
@@ -121,9 +122,6 @@ class Ranking:
 
     tasks: NDArray[np.int64]
     values: NDArray[np.float64]
-
-
-Best = tuple[NDArray[np.float64], Tasks]  # values and tasks of one inference, best first
 
 
 def search_first(

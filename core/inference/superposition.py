@@ -29,7 +29,7 @@ from core.errors import InferenceError
 from core.inference.objectives import logit_gradient
 from core.masks.bits import Shapes, packed_num_bytes
 from core.masks.packed_sums import Planes, Tiles, bit_counts, from_planes, from_tiles, masked_sums, to_planes
-from core.specs.run import Objective
+from core.specs.inference import Objective
 
 Tasks = NDArray[np.int64]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from core.errors import ConfigError
 from core.networks.user_code import find_maker
-from core.specs.run import NetworkSpec
+from core.specs.network import NetworkSpec
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 CONV4_CHANNELS = (64, 64, 128, 128)

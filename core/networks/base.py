@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.seeding import stream
-from core.specs.run import NetworkSpec
+from core.specs.network import NetworkSpec
 
 Inputs = int | tuple[int, int, int]  # values of a flat image, or its channels, height and width
 

@@ -8,7 +8,7 @@ Letters: K tasks, B images, C channels, H and W height and width, O outputs, S r
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -18,8 +18,7 @@ from torch.func import functional_call, vmap
 
 from core.errors import ConfigError
 from core.networks.architectures import ImageShape, build_module
-from core.networks.norm_statistics import statistics_slices
-from core.specs.run import NetworkSpec
+from core.specs.network import NetworkSpec
 
 MASKED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # torch has no public name for all of a kind, whatever its dimensions.
@@ -155,3 +154,12 @@ def _check_part(name: str, part: nn.Module) -> None:
         raise ConfigError(f"network: {name} is dropout, whose randomness no seed here decides; remove it")
     if isinstance(part, BATCH_NORM) and part.momentum is None:
         raise ConfigError(f"network: {name} has momentum None, expected a number, such as 0.1")
+
+
+def statistics_slices(norms: Sequence[tuple[str, int]]) -> Iterator[tuple[str, slice]]:
+    """Yield (name of torch's buffer, its place) for each of (name, channels): means, then variances."""
+    start = 0
+    for name, channels in norms:
+        for kind in ("running_mean", "running_var"):
+            yield f"{name}.{kind}", slice(start, start + channels)
+            start += channels

@@ -1,12 +1,15 @@
 """How HopSupSup stores and recovers masks; the defaults are the original code's, but for the images."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import ClassVar, Literal
 
 from core.specs.base import Spec, require
 
 HopfieldRule = Literal["hebbian", "storkey"]
+Objective = Literal["H", "G", "E"]
+TEST_BATCH_SIZE = 128  # test images that share one answer of task inference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,3 +55,37 @@ class HopfieldSpec(Spec):
         suffix = "" if rare == usual else f"-{hashlib.sha256(repr(rare).encode()).hexdigest()[:6]}"
         order = "" if self.order == "file" else f"-{self.order}"
         return f"hopfield-{self.rule}-{self.adapt_on}-{self.steps}{order}{suffix}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceSpec(Spec):
+    """How the task of test images is inferred (paper, section 3).
+
+    algorithm: ``one_shot`` takes one gradient; ``binary`` halves the candidates until one is
+        left; ``exhaustive`` tries every mask alone; ``shortlist`` is one-shot on a part of the
+        weights, its best candidates then compared exactly.
+    objective: ``H``, the entropy; ``G``, which needs superfluous neurons (exhaustive: the maximum
+        logit); or ``E``, the energy, minus logsumexp of the real logits (ours, not the paper's).
+    images: of each test batch, that together decide for the whole batch, the first ones; or
+        ``each``: every image decides for itself.
+    norms: what normalises a superposition of networks with batch normalisation: the ``batch`` of
+        images that decide, or the mean of the tasks' ``running`` statistics.
+    """
+
+    LATER_KEYS: ClassVar[Mapping[str, object]] = {"norms": "batch"}
+
+    algorithm: Literal["one_shot", "binary", "exhaustive", "shortlist"] = "one_shot"
+    objective: Objective = "G"
+    images: int | Literal["each"] = 1
+    norms: Literal["batch", "running"] = "batch"
+
+    def __post_init__(self) -> None:
+        ok = self.images == "each" or 1 <= self.images <= TEST_BATCH_SIZE
+        expected = f"a number from 1 to {TEST_BATCH_SIZE} or 'each'"
+        require(ok, "evaluation.inference.images", self.images, expected)
+
+    @property
+    def label(self) -> str:
+        """The name of this way of inference in files and tables, such as one_shot-G-1."""
+        label = f"{self.algorithm}-{self.objective}-{self.images}"
+        return label if self.norms == "batch" else f"{label}-{self.norms}"

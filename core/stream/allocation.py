@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.specs.stream_specs import AllocationSpec
+from core.specs.training import AllocationSpec
 
 Action = Literal["first", "allocate", "train", "reuse", "skip"]
 

@@ -26,7 +26,8 @@ from core.inference.superposition import MaskBank, superpose
 from core.masks.bits import bits_digest, pack
 from core.masks.packed_sums import TILE_BYTES, num_tiles, to_tiles
 from core.networks.perceptron import FixedWeights, fix_weights
-from core.specs.run import InferenceSpec, RunSpec
+from core.specs.inference import InferenceSpec
+from core.specs.run import RunSpec
 from core.stream.allocation import Choice, choose, num_candidates
 from core.stream.schedule import num_decisions, parts, plan_visits
 from core.training.cohort import CohortState, Step, draw_scores, image_order, start_state

@@ -5,8 +5,7 @@ import shutil
 from importlib.util import find_spec
 
 from core.masks.packed_sums import has_numba
-from core.specs.run import Engine
-from core.specs.training import TrainingSpec
+from core.specs.training import Engine, TrainingSpec
 
 # Arithmetic of a whole run above which ``torch.compile`` is repaid: half a minute on a GPU.
 COMPILE_FLOP = 5e12

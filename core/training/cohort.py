@@ -32,10 +32,10 @@ from core.data.datasets import Dataset
 from core.networks.base import fan_in
 from core.networks.perceptron import FixedWeights, fix_weights, gradients
 from core.seeding import stream
-from core.specs.run import MaskSpec, RunSpec
-from core.training.loop import mean_loss, run_steps
+from core.specs.network import MaskSpec
+from core.specs.run import RunSpec
+from core.training.loop import Arrays, NoSaver, Parts, Saver, fill_tensors, mean_loss, run_steps
 from core.training.optimizers import Optimizer
-from core.training.progress import Arrays, NoSaver, Parts, Saver, fill_tensors
 from core.training.selection import THRESHOLD, kept_by_layer, mask_of, num_kept, score_gradient
 from core.training.transfer import Earlier, start_from
 

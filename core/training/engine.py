@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from core.masks.packed_sums import has_numba
-from core.specs.run import Engine, MaskSpec
-from core.specs.training import TrainingSpec
+from core.specs.network import MaskSpec
+from core.specs.training import Engine, TrainingSpec
 from core.training.cohort import Step, eager_step
 from core.training.optimizers import Optimizer
 from core.training.selection import THRESHOLD

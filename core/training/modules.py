@@ -24,9 +24,8 @@ from core.networks.module import ModuleNetwork
 from core.specs.run import RunSpec
 from core.specs.training import ScheduleSpec, TrainingSpec
 from core.training.cohort import CohortResult, draw_scores, image_order, in_parts, part_result
-from core.training.loop import mean_loss, run_steps
+from core.training.loop import Arrays, NoSaver, Parts, Saver, mean_loss, run_steps
 from core.training.optimizers import Optimizer
-from core.training.progress import Arrays, NoSaver, Parts, Saver
 from core.training.selection import kept_by_layer, mask_of, score_gradient
 from core.training.transfer import Earlier, start_from
 

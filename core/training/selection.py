@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.specs.run import MaskSpec
+from core.specs.network import MaskSpec
 
 THRESHOLD = MaskSpec()
 MOST_DENSITY = 0.5  # of a layer under the Erdos-Renyi budget

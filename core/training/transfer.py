@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.networks.base import fan_in
-from core.specs.run import MaskSpec
+from core.specs.network import MaskSpec
 
 OWN_SHARE = 0.01  # of a task's own independent start, beside the mean of the masks
 

@@ -30,7 +30,7 @@ def reproduce(
     plain: Plain = False,
 ) -> None:
     """Measure the paper's numbers: run or resume each target's sweeps, then a verdict each."""
-    from orchestrator.execution.progress import make_display
+    from orchestrator.cli.display import make_display
     from orchestrator.reproduce.measure import target_folders
     from orchestrator.reproduce.reproduce import check_targets, read_outcome, reproduce_folder, run_target
     from orchestrator.reproduce.targets import check_settings, load_targets
@@ -60,9 +60,8 @@ def reproduce(
 
 def _write(folder: "AnyPath", outcome: "Outcome", folders: "TargetFolders") -> None:
     """Write verdict, tables and figures of one target."""
-    from orchestrator.reproduce.figures import draw_target
-    from orchestrator.reproduce.page import write_outcome
-    from orchestrator.reproduce.tables import read_tables, target_tables, write_tables
+    from orchestrator.reproduce.figures import draw_target, read_tables, target_tables, write_tables
+    from orchestrator.reproduce.verdict import write_outcome
 
     name = outcome.target.name
     write_outcome(folder, outcome)
@@ -71,9 +70,9 @@ def _write(folder: "AnyPath", outcome: "Outcome", folders: "TargetFolders") -> N
 
 
 def _write_page(folder: "AnyPath", chosen: list["Target"]) -> str:
-    from orchestrator.cli.overview import short
-    from orchestrator.reproduce.page import read_outcomes, verdict_table, write_page
+    from orchestrator.report.text import short
     from orchestrator.reproduce.targets import load_targets
+    from orchestrator.reproduce.verdict import read_outcomes, verdict_table, write_page
 
     write_page(folder, read_outcomes(folder, [target.name for target in load_targets([])]))
     values = read_outcomes(folder, [target.name for target in chosen])

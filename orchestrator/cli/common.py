@@ -24,7 +24,7 @@ def complete_run(context: typer.Context, incomplete: str) -> list[str]:
 
 def complete_setting(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the dotted key of a setting, for the shell."""
-    from orchestrator.config.sweep import config_values, dotted_keys, load_sweep
+    from orchestrator.config.load import config_values, dotted_keys, load_sweep
 
     try:
         keys = dotted_keys(config_values(load_sweep(Path(str(context.params.get("sweep"))))))

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     differ = version_differences(lock, versions_of(lock))
     for words in [*(f"this node has {words}" for words in differ), take_data_hint()]:
         if words is not None:
-            print(f"note: {words}", flush=True)  # noqa: T201  # the job's log
+            print(f"note: {words}", flush=True)  # the job's log
     return call(app, ["run", SWEEP_FILE, *_on_this_cluster(sweep), *given])
 
 
@@ -43,7 +43,7 @@ def _run_on_head(given: list[str]) -> int:
     from orchestrator.cli.common import call
     from orchestrator.cli.main import app
     from orchestrator.cluster.submission import sweep_id
-    from orchestrator.config.sweep import read_sweep_file
+    from orchestrator.config.load import read_sweep_file
     from storage.files import commit_text
 
     carried = os.environ.get("SUPSUP_SWEEP")

@@ -72,10 +72,9 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Train what is missing, evaluate, report; the same command resumes."""
-    from orchestrator.cli.overview import result_json
-    from orchestrator.cli.results import print_result
-    from orchestrator.config.sweep import load_sweep
-    from orchestrator.execution.progress import make_display
+    from orchestrator.cli.display import make_display
+    from orchestrator.cli.results import print_result, result_json
+    from orchestrator.config.load import load_sweep
     from orchestrator.sweep import run_sweep
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -89,8 +88,7 @@ def run(
             )
         from orchestrator.search.points import results_json
         from orchestrator.search.search import run_search
-        from orchestrator.search.summary import print_search
-        from orchestrator.search.track import track_search
+        from orchestrator.search.summary import print_search, track_search
 
         results = run_search(config, data_folder(config.data_dir), display)
         figures = print_search(console, config, results)
@@ -111,7 +109,7 @@ def plan(sweep: Sweep, settings: Settings = None) -> None:
     """Show what `run` would do; touches nothing."""
     from orchestrator.cli.results import print_plan
     from orchestrator.cluster.submission import sweep_id
-    from orchestrator.config.sweep import load_sweep, read_cluster_file, read_sweep_file
+    from orchestrator.config.load import load_sweep, read_cluster_file, read_sweep_file
 
     config = load_sweep(sweep, settings or [])
     identity = sweep_id(read_sweep_file(sweep))
@@ -136,12 +134,11 @@ def status(
 ) -> None:
     """Tasks done, failed and left; rate; time to go. Without RUN: every run. With --address: jobs."""
     if address is not None:
-        from orchestrator.cluster.remote import print_jobs
+        from orchestrator.cluster.jobs import print_jobs
 
         print_jobs(Console(), address, run)
         return
-    from orchestrator.cli.overview import status_json
-    from orchestrator.cli.status import print_status
+    from orchestrator.cli.status import print_status, status_json
     from orchestrator.status import find_runs, resolve_run, run_status
 
     roots = find_runs(storage) if run is None else [resolve_run(run, storage)]
@@ -162,10 +159,9 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate stored masks under other settings: scenario, inference, k; no training."""
-    from orchestrator.cli.overview import result_json
-    from orchestrator.cli.results import print_evaluation
+    from orchestrator.cli.display import make_display
+    from orchestrator.cli.results import print_evaluation, result_json
     from orchestrator.evaluate import evaluate_run
-    from orchestrator.execution.progress import make_display
     from orchestrator.status import resolve_run
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -100,14 +100,13 @@ class _JobRunner(CommandRunnerInterface):  # type: ignore[misc]  # ray has no ty
         return ""
 
     def _submit(self, command: str) -> int:
-        from orchestrator.cluster.jobs import submit
-        from orchestrator.cluster.remote import follow_job
-        from orchestrator.config.sweep import build_sweep
+        from orchestrator.cluster.jobs import follow_job, submit
+        from orchestrator.config.load import build_sweep
 
         config = build_sweep(self._config.get("sweep") or {}, "metadata.sweep")
         address, script = str(self._config["address"]), _copied.get("script")
         job = submit(config, address, [script] if script else [], command.replace("~/", "./"))
-        print(f"job {job} on {address}", flush=True)  # noqa: T201  # Ray shows what its runners print
+        print(f"job {job} on {address}", flush=True)  # Ray shows what its runners print
         return follow_job(job, address)
 
 

@@ -1,33 +1,38 @@
 """What commands print when they are done: tables and the next thing to do."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
+from statistics import mean
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from core.errors import first_line
 from core.stream.schedule import num_decisions, plan_visits
-from orchestrator.cli.overview import print_overview, short
 from orchestrator.cluster.resources import find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import EvaluationResult
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.plan import plan_jobs
-from orchestrator.execution.progress import duration
-from orchestrator.report.tables import percent, print_measured, say
+from orchestrator.report.tables import print_measured
+from orchestrator.report.text import byte_words, duration, percent, say, short
 from orchestrator.runs.lock import locked
-from orchestrator.runs.run import Run, cohort_size, locate_run, open_run, peak_bytes
-from orchestrator.stages.stream_log import num_expected_masks
+from orchestrator.runs.run import Run, locate_run, open_run
+from orchestrator.runs.sizing import cohort_size, peak_bytes
+from orchestrator.stages.stream import num_expected_masks
 from orchestrator.sweep import SweepResult
 from orchestrator.watcher import error_key, task_list
 from storage.baseline_state import num_learned, read_baseline
 from storage.locations import AnyPath
+from storage.mask_info import MaskFacts
 from storage.run_file import read_run
 from storage.verify import quarantine, verify_masks
 
 MAX_TASK_ROWS = 20
 NUM_WORST = 5
+NUM_NEXT = 3
+KEY_WIDTH = 12
 
 
 def print_result(console: Console, result: SweepResult) -> None:
@@ -169,3 +174,93 @@ def _failure_table(failures: Sequence[Failure]) -> Table:
         tasks = task_list([failure.job for failure in group])
         table.add_row(kind, tasks, "-".join(map(str, {attempts[0]: 0, attempts[-1]: 0})), shown[:200])
     return table
+
+
+def print_overview(console: Console, result: SweepResult) -> None:
+    """Print a table of what there is now, and the next three commands worth trying."""
+    for key, value in _rows(result):  # paths are for copying: never cut
+        say(console, f"{key:<{KEY_WIDTH}}{value}")
+    say(console, "next:")
+    for command, what in next_commands(result.run, result.failures)[:NUM_NEXT]:
+        say(console, f"  {command}")
+        say(console, f"      {what}")
+
+
+def _rows(result: SweepResult) -> list[tuple[str, str]]:
+    run, facts, num_trained, failures = result.run, result.facts, result.num_trained, result.failures
+    what = "tasks" if run.config.training.is_given else "masks"
+    now = f"trained {num_trained} {what}" if num_trained else "trained nothing"
+    num_there = len(facts) if run.config.baseline is None else num_learned(run.layout)
+    done = f"{num_there} {what} are there; {now} in {duration(result.elapsed_s)}"
+    rows = [("done", f"{done}, {len(failures)} jobs failed" if failures else done)]
+    if facts:
+        worst = min(facts, key=lambda one: one.test_accuracy)
+        accuracy = percent(mean(one.test_accuracy for one in facts))
+        rows += [
+            (
+                "accuracy",
+                f"{accuracy} with the task given; the worst, {worst.task}: {percent(worst.test_accuracy)}",
+            ),
+            ("density", f"{mean(one.density for one in facts):.3g} of the weights kept"),
+            ("stored", _stored(run, facts)),
+        ]
+    rows.append(("run folder", short(run.layout.root)))
+    page = run.layout.report / "report.html"
+    if page.exists():
+        rows.append(("report", short(page)))
+    return rows
+
+
+def _stored(run: Run, facts: Sequence[MaskFacts]) -> str:
+    sizes = [one.num_bytes for one in facts]
+    norms = mean(one.num_norm_bytes for one in facts)
+    beside = f", and {byte_words(norms)} of running statistics" if run.identity.network.get("norms") else ""
+    return f"{byte_words(sum(sizes))} of masks, {byte_words(mean(sizes))} each{beside}"
+
+
+def next_commands(run: Run, failures: Sequence[Failure]) -> list[tuple[str, str]]:
+    """Return commands and what each does, the most useful first."""
+    name, config = short(run.layout.root), run.config
+    commands = []
+    if failures:
+        commands.append((f"supsup logs {name}", "why tasks failed; the same run command tries them again"))
+    if config.tracking.uri:
+        commands.append((f"supsup ui {name}", "browse it: every task, its curves, the figures"))
+    if config.baseline is not None:
+        return [*commands, (f"supsup report {name}", "its figures")]
+    if config.training.is_given and not config.network.masks_outputs:
+        if config.evaluation.inferred_scenarios:
+            commands += [
+                (
+                    f"supsup evaluate {name} evaluation.inference.algorithm=exhaustive",
+                    "find the task another way, on the same masks",
+                ),
+                (f"supsup export {name} --mlflow", "a model that takes images and answers over HTTP"),
+            ]
+        else:
+            commands.append((f"supsup evaluate {name}", "find the task of each image, on the same masks"))
+    commands += [
+        (f"supsup verify {name}", "check every mask"),
+        (f"supsup export {name} --out exported", "the masks as safetensors files"),
+    ]
+    return commands
+
+
+def result_json(result: SweepResult | EvaluationResult) -> str:
+    """Return what a run or an evaluation came to, as indented JSON. Fractions in [0, 1], seconds."""
+    run = result.run
+    failed = [
+        {"job": str(failure.job), "attempts": failure.num_attempts, "error": first_line(failure.error)}
+        for failure in result.failures
+    ]
+    content = {
+        "run": run.name,
+        "folder": str(run.layout.root),
+        "fingerprint": run.fingerprint,
+        "num_tasks": run.config.benchmark.num_tasks,
+        "num_trained": result.num_trained,
+        "failures": failed,
+        "measured": result.measured,
+        "elapsed_s": round(result.elapsed_s, 3),
+    }
+    return json.dumps(content, indent=2)

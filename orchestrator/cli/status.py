@@ -1,8 +1,10 @@
 """``supsup status``: a row for each run, or one run as its own terminal shows it, live if asked."""
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from itertools import count
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -11,8 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from core.errors import RunFolderError
-from orchestrator.execution.progress import duration
-from orchestrator.report.tables import percent, say
+from orchestrator.report.text import duration, percent, say
 from orchestrator.status import RunStatus, run_status
 from storage.locations import AnyPath, to_place
 
@@ -91,3 +92,26 @@ def _details(found: RunStatus) -> Iterator[RenderableType]:
         yield Text("last " + ", ".join(f"{task}: {percent(accuracy)}" for task, accuracy in found.last))
     if found.error is not None:
         yield Text(f"failed: {found.error}", style="red")
+
+
+def status_json(found: Sequence[RunStatus]) -> str:
+    """Return how far runs are, as indented JSON."""
+    rows: list[dict[str, Any]] = [
+        {
+            "run": one.run.name,
+            "folder": str(one.run.layout.root),
+            "state": one.state,
+            "unit": one.unit.strip() or "tasks",
+            "num_tasks": one.num_tasks,
+            "num_done": one.num_done,
+            "num_failed": one.num_failed,
+            "num_left": one.num_left,
+            "mean_accuracy": one.mean_accuracy,
+            "tasks_per_min": one.tasks_per_min,
+            "eta_s": one.eta_s,
+            "num_workers": one.num_workers,
+            "error": one.error,
+        }
+        for one in found
+    ]
+    return json.dumps(rows, indent=2)

@@ -19,9 +19,9 @@ views = typer.Typer()
 @views.command()
 def report(run: RunName, storage: Storage = "runs") -> None:
     """Draw the figures and the page of a run from its folder; nothing is trained or evaluated."""
-    from orchestrator.cli.overview import short
     from orchestrator.report.build import make_report
     from orchestrator.report.tables import print_sizes
+    from orchestrator.report.text import short
     from orchestrator.status import resolve_run
 
     made = make_report(resolve_run(run, storage))
@@ -74,7 +74,7 @@ def sync(
     storage: Storage = "runs",
 ) -> None:
     """Make the MLflow pages of a run from its folder, or make them whole; sent twice, nothing doubles."""
-    from orchestrator.execution.progress import make_display
+    from orchestrator.cli.display import make_display
     from orchestrator.status import resolve_run
     from orchestrator.tracking.sync import sync_run
 
@@ -109,7 +109,7 @@ def ui(
 def _export_files(console: Console, root: "AnyPath", out: Path, tasks: str, num_images: int) -> None:
     from orchestrator.export import export_run, export_test_images
     from orchestrator.runs.run import open_run
-    from orchestrator.stages.stream_log import num_expected_masks
+    from orchestrator.stages.stream import num_expected_masks
 
     run, record = open_run(root)
     chosen = parse_tasks(tasks, num_expected_masks(run, record.num_tasks))

@@ -1,7 +1,7 @@
 """Starting and joining Ray. Everything of ours that uses Ray takes it from here.
 
 A Ray started here is this machine's own, on loopback where Ray can be confined, without a
-dashboard, with a token (``ray_auth``), without usage reports.
+dashboard, with a token (``cluster.auth``), without usage reports.
 """
 
 import logging
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from core.errors import ConfigError, WorkerError, first_line
-from orchestrator.cluster.ray_auth import (
+from orchestrator.cluster.auth import (
     ensure_token,
     is_about_token,
     token_error,

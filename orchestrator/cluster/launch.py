@@ -6,13 +6,14 @@ from typing import Any, cast
 
 from core.data.datasets import Dataset
 from core.networks.user_code import code_is_allowed
-from core.specs.run import Engine
+from core.specs.training import Engine
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.executor import Executor, InlineExecutor, WorkerFactory
 from orchestrator.execution.jobs import WorkerSetup
-from orchestrator.runs.provenance import provenance
+from orchestrator.runs.record import provenance
 from orchestrator.runs.results import test_batches
-from orchestrator.runs.run import Resources, Run
+from orchestrator.runs.run import Run
+from orchestrator.runs.sizing import Resources
 from storage.run_file import RunRecord
 
 

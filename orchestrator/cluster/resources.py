@@ -1,14 +1,22 @@
 """What there is to run on: cores, GPUs, free memory."""
 
 import os
+import uuid
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from core.errors import ConfigError, RunFolderError, first_line
 from orchestrator.config.sections import ExecutorConfig
-from orchestrator.runs.run import Resources
+from orchestrator.execution.progress import Display
+from orchestrator.runs.record import package_version
+from orchestrator.runs.sizing import Resources
+from storage.locations import AnyPath, to_place
 
 UNSEEN_GPU_BYTES = 8 << 30  # assumed free on a GPU that this machine cannot ask
+PACKAGES = ("torch", "numpy", "pyarrow")  # that decide bits, or read what is stored
+LIMIT_S = 120.0
 
 
 def find_resources(executor: ExecutorConfig, *, connect: bool) -> Resources:
@@ -48,3 +56,66 @@ def _gpu_free_bytes() -> int:
     import torch
 
     return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else UNSEEN_GPU_BYTES
+
+
+def check_nodes(storage_uri: str, display: Display) -> None:
+    """Let every node of the cluster look at the storage and its versions. Raises RunFolderError.
+
+    The cluster is joined already. Nodes that join later are not checked: what they cannot do, their
+    workers fail at, and others do.
+    """
+    from orchestrator.cluster.connect import run_on_each_node  # imports ray
+
+    place = to_place(storage_uri)
+    probe = place / f".probe-{uuid.uuid4().hex[:8]}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"supsup")
+    except OSError as error:
+        raise RunFolderError(
+            f"storage.uri: {storage_uri}: cannot be written here ({first_line(error)})"
+        ) from error
+    try:
+        found = run_on_each_node(look_around, probe, timeout_s=LIMIT_S)
+    finally:
+        probe.unlink(missing_ok=True)
+    _complain(storage_uri, found)
+    for node, versions in found.items():
+        differ = [f"{name} {versions[name]}" for name in PACKAGES if versions[name] != package_version(name)]
+        if differ:
+            display.message(f"note: node {node} has {', '.join(differ)}; masks may differ in a few bits")
+
+
+def look_around(probe: AnyPath) -> dict[str, Any]:
+    """Say what a node sees: versions, and what is wrong with the storage, None if nothing is."""
+    return {"storage": _storage_problem(probe), **{name: package_version(name) for name in PACKAGES}}
+
+
+def _storage_problem(probe: AnyPath) -> str | None:
+    try:
+        if probe.read_bytes() != b"supsup":
+            return "sees another file where this command wrote one"
+        own = probe.with_name(f"{probe.name}-{uuid.uuid4().hex[:8]}")
+        own.write_bytes(b"")
+        own.unlink()
+    except FileNotFoundError:
+        where = "this path" if isinstance(probe, Path) else "this bucket"
+        return f"does not see what this command wrote there: {where} is not shared with it"
+    except OSError as error:
+        return f"cannot use it ({first_line(error)[:200]})"
+    return None
+
+
+def _complain(storage_uri: str, found: dict[str, Any]) -> None:
+    lost = {node: first_line(answer) for node, answer in found.items() if isinstance(answer, Exception)}
+    if lost:
+        named = "; ".join(f"{node}: {why[:200]}" for node, why in lost.items())
+        raise ConfigError(
+            f"executor.address: nodes that cannot run supsup: {named}; install the same version there"
+        )
+    blind = {node: answer["storage"] for node, answer in found.items() if answer["storage"]}
+    if blind:
+        named = "; ".join(f"node {node} {why}" for node, why in blind.items())
+        raise RunFolderError(
+            f"storage.uri: {storage_uri}: {named}; expected a path that every node sees, or s3://BUCKET/PREFIX"
+        )

@@ -7,6 +7,7 @@ by the job's controller, from where they go once to each node.
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from importlib.metadata import requires
@@ -17,8 +18,9 @@ from packaging.requirements import Requirement
 
 import orchestrator
 from core.errors import ConfigError
-from orchestrator.config.sweep import SweepConfig, config_values, set_keys
-from orchestrator.runs.provenance import package_version
+from orchestrator.config.load import config_values, set_keys
+from orchestrator.config.sweep import SweepConfig
+from orchestrator.runs.record import package_version
 from orchestrator.tracking.messages import absolute_uri
 from storage.files import commit_json, commit_text
 from storage.locations import to_place
@@ -27,6 +29,7 @@ MAX_BYTES = 100 * 2**20  # Ray's dashboard refuses larger uploads, whatever its 
 SWEEP_FILE, LOCK_FILE = "sweep.json", "lock.json"
 DATA_HINT = "SUPSUP_DATA_OF_CLIENT"
 ROOMS = ("core", "storage", "orchestrator")
+COMMANDS = ("head_start_ray_commands", "worker_start_ray_commands")
 
 
 def stage(folder: Path, config: SweepConfig, inputs: Iterable[Path] = ()) -> None:
@@ -124,3 +127,28 @@ def _check_size(folder: Path) -> None:
 def _sizes(path: Path) -> Iterator[int]:
     files = path.rglob("*") if path.is_dir() else [path]
     return (file.stat().st_size for file in files if file.is_file())
+
+
+def check_cluster_file(cluster: dict[str, Any], source: str) -> None:
+    """Raise ConfigError when a command would start a Ray that anyone who reaches it can use."""
+    for key in COMMANDS:
+        for command in cluster.get(key) or []:
+            problem = _problem(str(command))
+            if problem is not None:
+                raise ConfigError(
+                    f"{source}: {key}: found {command!r}: {problem}; docs/cluster.md has examples"
+                )
+
+
+def _problem(command: str) -> str | None:
+    if not re.search(r"\bray start\b", command):
+        return None
+    has_token = re.search(r"\bRAY_AUTH_MODE=token\b", command)
+    is_open = re.search(r"--dashboard-host[= ]+(?!127\.0\.0\.1|localhost)\S+", command)
+    if is_open and not has_token:
+        return "it opens the dashboard, which runs code for whoever reaches it; set RAY_AUTH_MODE=token before it"
+    if not has_token:
+        return "it starts Ray without a token; set RAY_AUTH_MODE=token before it"
+    if "--disable-usage-stats" not in command and "RAY_USAGE_STATS_ENABLED=0" not in command:
+        return "it sends usage statistics; add --disable-usage-stats"
+    return None

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.specs.base import Spec, require
-from core.specs.inference import HopfieldSpec
-from core.specs.run import Engine, InferenceSpec
-from core.specs.training import TrainingSpec
+from core.specs.inference import HopfieldSpec, InferenceSpec
+from core.specs.training import Engine, TrainingSpec
 from storage.locations import is_place
 
 Auto = Literal["auto"]

@@ -7,23 +7,13 @@ import dataclasses
 import hashlib
 import json
 import re
-import typing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import TypeAdapter, ValidationError
-
-from core.errors import ConfigError
 from core.specs.base import Spec, require
-from core.specs.baseline_specs import BaselineSpec
 from core.specs.benchmark import BenchmarkSpec
-from core.specs.inference import HopfieldSpec
-from core.specs.run import InferenceSpec, MaskSpec, NetworkSpec, RunSpec
-from orchestrator.config.config_errors import explain
+from core.specs.inference import HopfieldSpec, InferenceSpec
+from core.specs.network import MaskSpec, NetworkSpec
+from core.specs.run import BaselineSpec, RunSpec
 from orchestrator.config.search import SearchConfig
 from orchestrator.config.sections import (
     EvaluationConfig,
@@ -149,126 +139,3 @@ def fingerprint(spec: RunSpec, recipe: int = RECIPE) -> str:
         del content["benchmark"]["num_tasks"]
     text = json.dumps({"recipe": recipe, **content}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def load_sweep(path: Path, overrides: typing.Sequence[str] = ()) -> SweepConfig:
-    """Read a sweep file and ``key=value`` settings. Raises ConfigError."""
-    merged = OmegaConf.merge(_read_yaml(path), _dotlist(overrides))
-    try:
-        content = OmegaConf.to_container(merged, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
-    return build_sweep(content, str(path))
-
-
-def change_settings(
-    config: SweepConfig, overrides: typing.Sequence[str], sections: typing.Collection[str]
-) -> SweepConfig:
-    """Return ``config`` with ``key=value`` settings. Raises ConfigError on a key outside ``sections``."""
-    settings = _dotlist(overrides)
-    for key in settings:
-        if key not in sections:
-            raise ConfigError(
-                f"{key}: cannot be changed here, the masks are trained; expected a key of: {', '.join(sections)}"
-            )
-    merged = OmegaConf.merge(config_values(config), settings)
-    return build_sweep(OmegaConf.to_container(merged, resolve=True), "the run's sweep with these settings")
-
-
-def config_values(config: SweepConfig) -> dict[str, Any]:
-    """Return the resolved sweep file, every key spelled out, as plain values."""
-    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
-    return values
-
-
-def dotted_keys(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings to dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= dotted_keys(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def set_keys(config: SweepConfig, settings: typing.Mapping[str, Any], source: str) -> SweepConfig:
-    """Return ``config`` with values by dotted key; ``source`` is named in errors. Raises ConfigError."""
-    values = OmegaConf.create(config_values(config))
-    for key, value in settings.items():
-        OmegaConf.update(values, key, value)
-    return build_sweep(OmegaConf.to_container(values), source)
-
-
-def build_sweep(content: Any, source: str) -> SweepConfig:
-    """Check plain values into a ``SweepConfig``; ``source`` is named in errors."""
-    try:
-        text = json.dumps(_with_flat_space(content))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{source}: keys must be text and values plain ({error})") from error
-    try:
-        return TypeAdapter(SweepConfig).validate_json(text)
-    except ValidationError as error:
-        lines = dict.fromkeys(explain(error, SweepConfig))
-        raise ConfigError(f"{source}: " + "\n".join(lines)) from error
-
-
-def _with_flat_space(content: Any) -> Any:
-    """Write nested keys of ``search.space``, as the command line gives them, with dots."""
-    search = content.get("search") if isinstance(content, dict) else None
-    space = search.get("space") if isinstance(search, dict) else None
-    if not isinstance(space, dict):
-        return content
-    return {**content, "search": {**content["search"], "space": dotted_keys(space)}}
-
-
-def read_sweep_file(path: Path) -> dict[str, Any]:
-    """Return the sweep in a file as it stands there, plain or within a cluster file. Raises ConfigError."""
-    return typing.cast(dict[str, Any], OmegaConf.to_container(_read_yaml(path), resolve=True))
-
-
-def read_cluster_file(path: Path) -> dict[str, Any] | None:
-    """Return the Ray cluster configuration that holds the sweep; None for a plain sweep file."""
-    content = _read_mapping(path)
-    values = typing.cast(dict[str, Any], OmegaConf.to_container(content))
-    return values if "cluster_name" in values else None
-
-
-def _read_yaml(path: Path) -> Any:
-    content = _read_mapping(path)
-    if "cluster_name" not in content:
-        return content
-    sweep = OmegaConf.select(content, "metadata.sweep")
-    if not OmegaConf.is_dict(sweep):
-        raise ConfigError(f"{path} is a Ray cluster configuration without a sweep under metadata.sweep")
-    return sweep
-
-
-def _read_mapping(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise ConfigError(f"sweep file {path}: {reason}; give the path of a YAML sweep file") from error
-    try:
-        content = OmegaConf.create(text) if isinstance(yaml.safe_load(text), dict) else None
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"sweep file {path} is not valid YAML: {_one_line(error)}") from error
-    if not OmegaConf.is_dict(content) or not content:
-        raise ConfigError(f"sweep file {path} is empty or not a mapping of keys; see sweeps/ for examples")
-    return content
-
-
-def _dotlist(overrides: typing.Sequence[str]) -> Any:
-    for item in overrides:
-        key, equals, _ = item.partition("=")
-        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
-            raise ConfigError(f"setting {item!r}: expected key=value, such as benchmark.num_tasks=20")
-    try:
-        return OmegaConf.from_dotlist(list(overrides))
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"settings {' '.join(overrides)!r}: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from core.specs.inference import HopfieldSpec
-from core.specs.run import Engine, InferenceSpec, RunSpec
+from core.specs.inference import HopfieldSpec, InferenceSpec
+from core.specs.run import RunSpec
+from core.specs.training import Engine
 from storage.layout import RunLayout
 from storage.locations import AnyPath
 from storage.mask_store import StoreIdentity, TaskMask

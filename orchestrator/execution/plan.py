@@ -5,9 +5,6 @@ from dataclasses import dataclass
 
 from orchestrator.execution.jobs import Job, JobKind, Question, RecoveryQuestion
 
-MAX_AUTO_COHORT_CPU = 8  # a larger batch of tasks gains nothing on a core and delays commits
-MEMORY_SHARE = 0.5  # of the memory free now, that all workers' cohorts together may take
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -43,23 +40,6 @@ def join_plans(plans: Iterable[Plan]) -> Plan:
     return Plan(
         jobs=tuple(job for plan in plans for job in plan.jobs), num_done=sum(plan.num_done for plan in plans)
     )
-
-
-def auto_cohort_size(
-    num_tasks: int, num_workers: int, free_bytes: int, peak_bytes: int, *, on_gpu: bool
-) -> int:
-    """Choose how many tasks train together.
-
-    peak_bytes: of one task (``core.training.cohort.cohort_peak_bytes``). free_bytes: of one
-    device's memory, shared by ``num_workers`` on a CPU, one worker's own on a GPU.
-    """
-    share = free_bytes * MEMORY_SHARE / (1 if on_gpu else num_workers)
-    fits = max(1, int(share // peak_bytes))
-    fair = -(-num_tasks // num_workers)
-    if not on_gpu:
-        return min(fits, fair, MAX_AUTO_COHORT_CPU)
-    num_cohorts = -(-fair // fits)  # of equal size, so that the step compiles for one shape
-    return -(-fair // num_cohorts)
 
 
 def _runs(missing: Sequence[int], cohort_size: int) -> Iterator[list[int]]:

@@ -12,10 +12,10 @@ from orchestrator.report.draw import save
 from orchestrator.report.figures import FIGURES
 from orchestrator.report.mask_sizes import MaskSizes
 from orchestrator.report.page import Shown, report_page
+from orchestrator.report.text import what_words
 from orchestrator.runs.lock import locked
 from orchestrator.runs.results import read_summary, sweep_yaml
 from orchestrator.runs.run import Run, open_run
-from orchestrator.tracking.note import what_words
 from storage.files import commit_text
 from storage.locations import AnyPath
 from storage.mask_info import MaskFacts

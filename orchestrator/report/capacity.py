@@ -16,7 +16,7 @@ from core.hopfield.capacity import Masks, measure_capacity, random_masks
 from core.masks.bits import unpack
 from core.specs.inference import HopfieldRule
 from orchestrator.report.draw import Curve, Panel, draw_panels
-from orchestrator.report.tables import percent, say
+from orchestrator.report.text import percent, say
 from orchestrator.runs.run import Run, open_run
 from storage.bank_file import num_leading
 from storage.files import commit

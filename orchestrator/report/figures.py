@@ -16,7 +16,7 @@ from orchestrator.report.draw import (
     new_figure,
     whole_numbers,
 )
-from orchestrator.report.tables import byte_words
+from orchestrator.report.text import byte_words
 
 WIDE = (4.8, 3.0)
 SQUARE = (4.4, 3.7)

@@ -11,10 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from core.masks.bits import unpack
-from core.masks.gaps import to_gaps
+from core.masks.bits import to_gaps, unpack
 from orchestrator.runs.run import Run
-from storage.checksum import GAPS_ZSTD_LEVEL
+from storage.files import GAPS_ZSTD_LEVEL
 from storage.mask_info import MaskFacts
 
 MAX_SAMPLED = 3  # tasks whose masks are coded in every way, at every run's end: up to a second each

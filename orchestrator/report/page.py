@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from html import escape
 
 from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
-from orchestrator.report.tables import MEASURED_HEADS, measured_rows, percent
+from orchestrator.report.tables import MEASURED_HEADS, measured_rows
+from orchestrator.report.text import percent
 from orchestrator.runs.results import Measured
 from storage.mask_info import MaskFacts
 

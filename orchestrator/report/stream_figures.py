@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from orchestrator.report.draw import COLOURS, INK, name_axes, new_figure, save
 from orchestrator.runs.run import Run
-from orchestrator.stages.stream_log import Rows
+from storage.decisions import Rows
 from storage.tables import task_accuracies
 
 

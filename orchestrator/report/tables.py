@@ -5,9 +5,12 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
+from orchestrator.report.text import percent, say
 from orchestrator.runs.results import Measured, scenario_key
 from orchestrator.runs.run import Run
 from storage.bank_file import num_leading
+
+MEASURED_HEADS = ("scenario", "inference", "k", "accuracy", "task right")
 
 
 def print_measured(console: Console, run: Run, measured: Measured) -> None:
@@ -36,14 +39,6 @@ def print_measured(console: Console, run: Run, measured: Measured) -> None:
         _say_skipped(console, run, scenario, measured.get(scenario_key(run, scenario), {}))
 
 
-def percent(fraction: float) -> str:
-    """Return a fraction as people write it."""
-    return f"{100 * fraction:.2f} %"
-
-
-MEASURED_HEADS = ("scenario", "inference", "k", "accuracy", "task right")
-
-
 def measured_rows(summary: Measured) -> list[tuple[str, str, str, str, str]]:
     """Return the rows below ``MEASURED_HEADS`` of a summary.json, k ascending."""
     rows = []
@@ -66,19 +61,6 @@ def print_sizes(console: Console, sizes: MaskSizes) -> None:
     console.print(PAPER_CAVEAT, highlight=False)
     if sizes.num_norm_bytes:
         say(console, f"running statistics: {sizes.num_norm_bytes:,.0f} bytes beside each mask")
-
-
-def byte_words(size: float) -> str:
-    """Return bytes as people write them: 39.4 kB."""
-    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size:.0f} B"
-
-
-def say(console: Console, text: str) -> None:
-    """Print one line as it is."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _inference_cells(metrics: Measured) -> list[str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from core.errors import RunFolderError
 from core.masks.bits import joint_digest
-from orchestrator.config.sweep import config_values, load_sweep
+from orchestrator.config.load import config_values, load_sweep
 from orchestrator.reproduce.targets import Target, TargetRun, sweeps_folder
 from orchestrator.runs.history import Session, read_sessions
 from orchestrator.runs.results import read_summary

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.data.datasets import load_dataset
-from orchestrator.config.sweep import SweepConfig, change_settings
+from orchestrator.config.load import change_settings
+from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import SECTIONS, evaluate_run
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.progress import Display

@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from core.errors import ConfigError
 from core.specs.base import Spec
-from orchestrator.config.sweep import read_sweep_file
+from orchestrator.config.load import read_sweep_file
 
 SWEEPS = Path("sweeps")  # of the folder you work in, else of the source tree
 SOURCE = Path(__file__).resolve().parents[2]

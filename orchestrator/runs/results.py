@@ -1,54 +1,18 @@
 """Tables made from a run folder: evaluation files, the summary, the task table."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from omegaconf import OmegaConf
 
-from core.errors import DamagedFileError
-from orchestrator.config.sweep import SweepConfig, config_values
-from orchestrator.given_tables import Counts, given_metadata, given_table
+from orchestrator.config.load import config_values
+from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import Run
 from storage.files import commit, commit_json, commit_text
-from storage.locations import AnyPath, listed
-from storage.tables import read_evaluation, task_accuracies, write_evaluation
 
 # summary.json: scenario -> k -> metrics for GG, scenario -> way of inference -> k -> metrics else.
 Measured = dict[str, Any]
-
-
-def stored_counts(run: Run) -> dict[int, tuple[int, ...]]:
-    """Collect what the evaluation files already say of scenario GG."""
-    counts: dict[int, tuple[int, ...]] = {}
-    for path in listed(run.layout.evaluations, "GG-*.parquet"):
-        if run.layout.evaluation("GG", _k_of(path), test_batches(run)) != path:
-            continue
-        try:
-            counts |= _counts_by_task(read_evaluation(path, run.fingerprint))
-        except DamagedFileError:
-            continue  # made again from the masks
-    return counts
-
-
-def write_evaluations(run: Run, counts: Counts, num_test_images: Mapping[int, int]) -> dict[int, float]:
-    """Write GG-<k>.parquet for each k whose first k tasks are all counted; return accuracy by k.
-
-    num_test_images: images in each task's test set.
-    """
-    accuracies = {}
-    for k in run.config.evaluation.points(run.config.benchmark.num_tasks):
-        if any(task not in counts for task in range(k)):
-            continue
-        table = given_table(k, counts, num_test_images)
-        path = run.layout.evaluation("GG", k, test_batches(run))
-        if not _is_current(path, run.fingerprint, table):
-            write_evaluation(path, table, given_metadata(k, run.fingerprint, run.config.evaluation.batches))
-        accuracies[k] = float(np.mean(list(task_accuracies(table).values())))
-    return accuracies
 
 
 def write_report(run: Run, measured: Measured) -> None:
@@ -114,23 +78,3 @@ def test_batches(run: Run) -> int | None:
     """Return how many test batches of each task count, None for all."""
     batches = run.config.evaluation.batches
     return None if batches == "all" else batches
-
-
-def _counts_by_task(table: pa.Table) -> dict[int, tuple[int, ...]]:
-    counts: dict[int, list[int]] = {}
-    for task, count in zip(table["task"].to_pylist(), table["num_correct"].to_pylist(), strict=True):
-        counts.setdefault(task, []).append(count)
-    return {task: tuple(values) for task, values in counts.items()}
-
-
-def _is_current(path: AnyPath, fingerprint: str, table: pa.Table) -> bool:
-    try:
-        stored = read_evaluation(path, fingerprint)
-    except DamagedFileError:
-        return False
-    return bool(stored["num_correct"].to_pylist() == table["num_correct"].to_pylist())
-
-
-def _k_of(path: AnyPath) -> int:
-    digits = path.name.removesuffix(".parquet").split("-")[1]
-    return int(digits) if digits.isdigit() else 0

@@ -8,18 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from core.errors import ConfigError, DamagedFileError, RunFolderError
+from orchestrator.config.load import config_values, set_keys
 from orchestrator.config.search import DRAWN, SearchConfig, Settings, Value
-from orchestrator.config.sweep import SweepConfig, config_values, set_keys
-from orchestrator.runs.failures import read_failures
+from orchestrator.config.sweep import SweepConfig
+from orchestrator.runs.history import read_failures
 from orchestrator.runs.results import Measured, metrics_by_k, read_summary, scenario_key
 from orchestrator.runs.run import Run, locate_run
-from orchestrator.stages.stream_log import num_expected_masks
+from orchestrator.runs.search_file import SEARCH_FILE, _read_file, search_folder
+from orchestrator.stages.stream import num_expected_masks
 from storage.baseline_state import num_learned
 from storage.files import commit_json
 from storage.layout import RunLayout
-from storage.locations import AnyPath, to_place
+from storage.locations import AnyPath
 
-SEARCH_FILE = "search.json"
 State = Literal["done", "stopped", "failed"]
 
 
@@ -104,11 +105,6 @@ def _point(config: SweepConfig, settings: Settings) -> Point:
 def settings_words(settings: Settings) -> str:
     """Return settings in few words, such as ``lr 0.01, outputs 500``."""
     return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in settings.items())
-
-
-def search_folder(config: SweepConfig) -> AnyPath:
-    """Return where tables and figures over all points go."""
-    return to_place(config.storage.uri) / f"{config.name}-search"
 
 
 def settled(config: SweepConfig, points: Sequence[Point]) -> dict[int, PointResult]:
@@ -198,12 +194,6 @@ def write_results(config: SweepConfig, points: Sequence[Point], results: Sequenc
     commit_json(search_folder(config) / SEARCH_FILE, {"space": space, "runs": runs, "points": rows})
 
 
-def search_of(run: Run) -> str | None:
-    """Return the name of the search that a run belongs to, by the search's own file; None for none."""
-    folder = run.layout.root.parent / search_folder(run.config).name
-    return folder.name if run.name in _read_file(folder).get("runs", []) else None
-
-
 def results_json(config: SweepConfig) -> str:
     """Return what ``search.json`` says, as indented JSON."""
     return json.dumps(_read_file(search_folder(config)), indent=2)
@@ -228,14 +218,6 @@ def changes(config: SweepConfig) -> str | None:
             ]
             words.append(f"{key} {' '.join(what)}")
     return "; ".join(words) or "another order"
-
-
-def _read_file(folder: AnyPath) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / SEARCH_FILE).read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _search(config: SweepConfig) -> SearchConfig:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from core.data.datasets import load_dataset
 from core.errors import ConfigError
-from orchestrator.cluster.preflight import check_nodes
-from orchestrator.cluster.resources import find_resources
+from orchestrator.cluster.resources import check_nodes, find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.progress import Display
 from orchestrator.search.points import (

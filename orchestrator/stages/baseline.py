@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import DamagedFileError
-from core.specs.run import InferenceSpec
+from core.specs.inference import InferenceSpec
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.jobs import Job, Question
 from orchestrator.runs.results import Measured, scenario_key, test_batches

@@ -13,27 +13,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from core.data.test_rows import InferredRows
 from core.errors import DamagedFileError
 from orchestrator.execution.jobs import Question, RecoveryQuestion
 from orchestrator.runs.run import Run
 from storage.files import commit
-from storage.layout import RunLayout
 from storage.locations import AnyPath, listed, remove_tree
+from storage.parts import place
 from storage.tables import INFERENCE_SCHEMA, read_evaluation, task_accuracies, task_shares, write_evaluation
 
 ORDER = [("task", "ascending"), ("batch", "ascending"), ("first_image", "ascending")]
 Metrics = dict[str, float]
 AnyQuestion = Question | RecoveryQuestion
-
-
-def write_part(
-    layout: RunLayout, fingerprint: str, question: Question, rows: list[tuple[int, InferredRows]]
-) -> None:
-    """Commit the rows of contiguous tasks, given as (task, rows)."""
-    table = pa.concat_tables([_rows_table(task, inferred) for task, inferred in rows])
-    path = layout.evaluation_part(*place(question), rows[0][0], rows[-1][0])
-    write_evaluation(path, table, {"fingerprint": fingerprint, "k": str(question.k)})
 
 
 def inferred_tasks(run: Run, question: AnyQuestion) -> set[int]:
@@ -127,18 +117,6 @@ def _write_confusion(run: Run, question: Question, table: pa.Table) -> None:
     commit(path, lambda temporary: pq.write_table(confusion, temporary, compression="zstd"))
 
 
-def _rows_table(task: int, rows: InferredRows) -> pa.Table:
-    columns = {
-        "task": np.full_like(rows.batch, task),
-        **{name: getattr(rows, name) for name in INFERENCE_SCHEMA.names if name != "task"},
-    }
-    arrays = {name: pa.array(values) for name, values in columns.items()}
-    arrays["rank"] = pa.array(rows.rank, mask=rows.rank == 0)
-    arrays["gap"] = pa.array(rows.gap, from_pandas=True)
-    arrays["exact_task"] = pa.array(rows.exact_task, mask=rows.exact_task < 0)
-    return pa.table(arrays).cast(INFERENCE_SCHEMA)
-
-
 def _is_right(table: pa.Table) -> pa.ChunkedArray:
     """Tell of each inference whether it found the task, or in NNs a mask that belongs to it."""
     return pc.fill_null(pc.equal(table["rank"], 1), fill_value=False)
@@ -164,11 +142,6 @@ def table_path(run: Run, question: AnyQuestion, scenario: str) -> AnyPath:
     """Return where the evaluation table of a scenario is, or will be."""
     label = f"{scenario}-{question.label}"
     return run.layout.evaluation(label, question.k, question.num_batches)
-
-
-def place(question: AnyQuestion) -> tuple[str, int, int | None]:
-    """Return what names the files of a question."""
-    return question.label, question.k, question.num_batches
 
 
 def _metadata(run: Run, question: Question, scenario: str) -> dict[str, str]:

@@ -4,8 +4,9 @@ from core.errors import DamagedFileError
 from core.stream.schedule import num_decisions
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.jobs import Job
+from orchestrator.runs.run import Run
 from orchestrator.session import Phases
-from orchestrator.stages.stream_log import finished_log, score_rows
+from storage.decisions import Rows, read_decisions, score_rows
 from storage.stream_state import read_position, restart_stream
 from storage.verify import Verdict
 
@@ -56,3 +57,19 @@ def _num_done(phases: Phases) -> int:
     except DamagedFileError:
         return 0  # the worker says so and starts anew
     return position.num_decisions if position else 0
+
+
+def finished_log(run: Run) -> Rows | None:
+    """Return the log of a stream that has ended, None before that. Raises DamagedFileError."""
+    rows, is_complete = read_decisions(run.layout, run.fingerprint)
+    return rows if is_complete else None
+
+
+def num_expected_masks(run: Run, num_tasks: int) -> int:
+    """Return how many masks the run has when it is whole; 0 for a baseline, or a stream that has not ended."""
+    if run.config.baseline is not None:
+        return 0
+    if run.config.training.is_given:
+        return num_tasks
+    rows = finished_log(run)
+    return len(score_rows(rows).homes) if rows else 0

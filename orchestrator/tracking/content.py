@@ -3,16 +3,16 @@
 from collections.abc import Collection, Sequence
 
 from core.masks.bits import joint_digest
-from orchestrator.config.sweep import build_sweep, dotted_keys
-from orchestrator.runs.failures import read_failures, reason
-from orchestrator.runs.history import Session, Status, read_sessions
+from orchestrator.config.load import build_sweep, dotted_keys
+from orchestrator.runs.history import Session, Status, read_failures, read_sessions, reason
 from orchestrator.runs.results import metrics_by_k, read_summary
 from orchestrator.runs.run import Run
-from orchestrator.search.points import search_of
-from orchestrator.stages.stream_log import curves, finished_log, num_expected_masks
+from orchestrator.runs.search_file import search_of
+from orchestrator.stages.stream import finished_log, num_expected_masks
 from orchestrator.tracking.messages import FailedTask, TrackedEnd, TrackedRun, TrackedTask
 from orchestrator.tracking.note import run_note
 from storage.baseline_state import num_learned
+from storage.decisions import Rows
 from storage.locations import listed
 from storage.mask_info import MaskFacts, mask_facts
 from storage.run_file import RunRecord
@@ -20,6 +20,7 @@ from storage.tables import read_table
 
 DECIMALS = 6  # of metrics: a table's columns are a dozen letters wide
 TASK_METRICS = ("test_accuracy", "train_loss", "train_seconds", "density")
+MAX_CURVE_POINTS = 1000  # more make MLflow slow and a chart no clearer
 
 
 def tracked_run(run: Run, record: RunRecord) -> TrackedRun:
@@ -150,3 +151,14 @@ def _failed(run: Run, record: RunRecord) -> tuple[FailedTask, ...]:
 
 def _stream_curves(run: Run) -> tuple[tuple[str, int, float], ...]:
     return () if run.config.training.is_given else curves(finished_log(run) or [])
+
+
+def curves(rows: Rows) -> tuple[tuple[str, int, float], ...]:
+    """Return (key, decision, value) for MLflow: masks allocated, and how sure the best one was."""
+    found = []
+    for row in rows[:: -(-len(rows) // MAX_CURVE_POINTS) or 1]:
+        found.append(("stream/num_masks", row["decision"], float(row["num_masks"])))
+        if row["max_nu"] is not None:
+            confidence = row["max_nu"] * row["num_candidates"]
+            found.append(("stream/confidence", row["decision"], confidence))
+    return tuple(found)

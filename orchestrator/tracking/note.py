@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from statistics import mean
 
-from orchestrator.config.sweep import SweepConfig
-from orchestrator.execution.progress import duration
-from orchestrator.report.tables import MEASURED_HEADS, measured_rows, percent
+from orchestrator.report.tables import MEASURED_HEADS, measured_rows
+from orchestrator.report.text import duration, percent, what_words
 from orchestrator.runs.history import Session, Status
 from orchestrator.runs.results import Measured
 from orchestrator.runs.run import Run
@@ -39,34 +38,6 @@ def run_note(
             _where(run, sessions),
         ]
     )
-
-
-def what_words(run: Run, record: RunRecord) -> str:
-    """Return in a sentence or two what a run is."""
-    spec = run.config
-    weights = sum(layer.num_weights for layer in run.layers)
-    training = spec.training
-    length = f"{training.num_steps:,} batches" if training.epochs is None else f"{training.epochs} epochs"
-    return (
-        f"{record.num_tasks} {spec.benchmark.kind} tasks of {spec.benchmark.dataset}. One fixed "
-        f"`{spec.network.kind}` of {weights:,} weights and {spec.network.outputs} outputs, seed {spec.seed}; "
-        f"{_method_words(spec)}, trained on {length} of {training.batch_size} "
-        f"({training.optimizer.kind}, learning rate {training.optimizer.lr:g})."
-    )
-
-
-def _method_words(spec: SweepConfig) -> str:
-    """Say what is learned for each task."""
-    if spec.baseline is not None:
-        random = " on random weights" if spec.baseline.random_weights else ""
-        return f"the baseline {spec.baseline.kind}{random} in place of supermasks"
-    words = "a supermask for each task"
-    if spec.mask.rule == "top_k":
-        by_density = spec.mask.density is not None
-        value = spec.mask.density if by_density else spec.mask.density_multiplier
-        words += f" (top_k, {'density' if by_density else 'density multiplier'} {value:g})"
-    transfer = spec.training.transfer
-    return words if transfer == "none" else f"{words}, from the mean of the {transfer} before it"
 
 
 def _verdict(

@@ -14,7 +14,7 @@ from orchestrator.tracking.client import (
     milliseconds,
 )
 from orchestrator.tracking.messages import TrackedSearch
-from orchestrator.tracking.mlflow_tasks import PATH_TAG
+from orchestrator.tracking.runs import PATH_TAG
 from storage.locations import local_copy
 
 

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 from rich.console import Console
 
 from core.errors import ConfigError, SupSupError
-from orchestrator.report.tables import say
+from orchestrator.report.text import say
 from orchestrator.runs.run import open_run
 from orchestrator.tracking.messages import absolute_uri, sqlite_path
 from storage.locations import AnyPath

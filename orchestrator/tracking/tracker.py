@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
+import psutil
+
 from orchestrator.runs.run import Run
 from orchestrator.tracking.content import tracked_end, tracked_run, tracked_tasks
 from orchestrator.tracking.messages import TrackedEnd, TrackedTask, absolute_uri
-from orchestrator.tracking.pacing import Pace
 from orchestrator.tracking.samples import SystemSampler, read_samples
 from storage.run_file import RunRecord
 
@@ -28,6 +29,8 @@ SAMPLES_EVERY_S = 30.0
 MANY_RUNS = 100  # of tasks still to send at the end: some seconds, so it is said
 
 Step = Callable[[], object]
+BUSY_SHARE = 0.05  # of the writer's time at work, while no processor is free
+FREE_PROCESSORS = 0.5
 
 
 class Tracker(Protocol):
@@ -231,3 +234,24 @@ def make_tracker(run: Run, record: RunRecord, warn: Callable[[str], None]) -> Tr
     """Return the tracker for ``tracking.uri``."""
     uri = run.config.tracking.uri
     return NullTracker() if uri is None else MlflowTracker(Sender(run, record, absolute_uri(uri)), warn)
+
+
+class Pace:
+    """Looks at how busy the processors were since it last looked."""
+
+    def __init__(self) -> None:
+        self._last = psutil.cpu_times()
+
+    def rest_s(self, worked_s: float) -> float:
+        """Return how long to rest after ``worked_s`` of work; nothing while a processor is free."""
+        now, before = psutil.cpu_times(), self._last
+        self._last = now
+        whole_s = sum(now) - sum(before)
+        if whole_s <= 0 or idle_processors(now.idle - before.idle, whole_s) > FREE_PROCESSORS:
+            return 0.0
+        return worked_s * (1 / BUSY_SHARE - 1)
+
+
+def idle_processors(idle_s: float, whole_s: float) -> float:
+    """Return how many processors were idle; idle_s, whole_s: summed over all of them."""
+    return (psutil.cpu_count() or 1) * idle_s / whole_s

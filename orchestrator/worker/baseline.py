@@ -2,16 +2,14 @@
 
 import torch
 
-from core.baselines.batch_ensemble import BatchEnsemble
+from core.baselines.batch_ensemble import BatchEnsemble, infer_rank_one
 from core.baselines.make import make_method
 from core.baselines.method import Method, Setting, Values, correct_images, learn_task
-from core.baselines.rank_one_inference import infer_rank_one
 from core.data.test_rows import InferredRows, batch_counts
 from orchestrator.execution.jobs import Job, JobResult, Question, TaskReport, WorkerSetup
-from orchestrator.given_tables import given_metadata, given_table
-from orchestrator.stages.inferred import write_part
 from storage.baseline_state import read_baseline, write_baseline
-from storage.tables import write_evaluation
+from storage.parts import write_part
+from storage.tables import given_metadata, given_table, write_evaluation
 
 
 class BaselineWork:

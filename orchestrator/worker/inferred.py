@@ -14,10 +14,10 @@ from core.inference.superposition import Bank, MaskBank
 from core.masks.bits import packed_num_bytes
 from core.masks.packed_sums import Tiles, from_tiles
 from orchestrator.execution.jobs import Job, JobResult, Question, WorkerSetup
-from orchestrator.stages.inferred import write_part
 from orchestrator.worker.modules import ModuleWork
 from storage.bank_file import make_bank, map_bank
 from storage.mask_store import MaskStore
+from storage.parts import write_part
 
 
 class InferenceWork:

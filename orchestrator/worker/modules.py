@@ -15,8 +15,8 @@ from core.masks.bits import pack
 from core.networks.module import ModuleNetwork, make_network
 from core.specs.run import RunSpec
 from core.training.cohort import CohortResult
+from core.training.loop import Saver
 from core.training.modules import train_modules
-from core.training.progress import Saver
 from core.training.transfer import Earlier
 from storage.mask_store import MaskStore, TaskMask
 

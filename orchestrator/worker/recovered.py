@@ -17,13 +17,13 @@ from core.hopfield.memory import HopfieldMemory, Pattern
 from core.hopfield.network import correct_with_masks, task_images
 from core.hopfield.recovery import Recovery, adapting_order, recover, split_images
 from core.masks.bits import unpack
-from core.specs.run import TEST_BATCH_SIZE
+from core.specs.inference import TEST_BATCH_SIZE
 from orchestrator.execution.jobs import RecoveryQuestion, WorkerSetup
-from orchestrator.stages.inferred import place
 from storage.hopfield_file import read_memory
 from storage.layout import RunLayout
 from storage.locations import AnyPath
 from storage.mask_store import MaskStore
+from storage.parts import place
 from storage.tables import write_evaluation
 
 

@@ -20,8 +20,7 @@ from core.inference.evaluation import correct_images
 from core.stream.training import Decision, MaskState, StreamTrainer
 from core.training.cohort import Step
 from orchestrator.execution.jobs import Job, JobResult, TaskReport, WorkerSetup, task_reports
-from orchestrator.stages.stream_log import Rows, score_rows
-from storage.decisions import read_decisions, write_decisions
+from storage.decisions import Rows, read_decisions, score_rows, write_decisions
 from storage.layout import RunLayout
 from storage.mask_store import MaskStore, TaskMask
 from storage.stream_state import (

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from core.masks.bits import unpack
 from core.training.cohort import CohortResult
-from core.training.progress import Arrays
+from core.training.loop import Arrays
 from core.training.transfer import Earlier
 from orchestrator.execution.jobs import Job, WorkerSetup
 from storage.cohort_save import read_save, remove_saves, write_save
@@ -18,7 +18,7 @@ from storage.score_sum import read_score_sum, write_score_sum
 
 
 class CohortSaver:
-    """A ``core.training.progress.Saver`` of one job, in the run folder; ``note`` says what of it was ignored."""
+    """A ``core.training.loop.Saver`` of one job, in the run folder; ``note`` says what of it was ignored."""
 
     def __init__(self, setup: WorkerSetup, job: Job, machine: dict[str, Any]) -> None:
         self._setup, self._job = setup, job

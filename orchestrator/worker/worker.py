@@ -26,7 +26,7 @@ from core.masks.bits import pack, unpack
 from core.networks.base import base_weights, draw_weights, network_digest
 from core.networks.module import ModuleNetwork
 from core.networks.user_code import allow_code
-from core.specs.run import Engine
+from core.specs.training import Engine
 from core.training.choose_engine import without_compiler
 from core.training.cohort import CohortResult, Step, train_cohort
 from core.training.engine import is_missing, make_step

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from tests.cluster.hosts import ROOT, until

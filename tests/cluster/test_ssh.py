@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cluster.submission import sweep_id
-from orchestrator.config.sweep import load_sweep, read_sweep_file
+from orchestrator.config.load import load_sweep, read_sweep_file
 from orchestrator.runs.run import locate_run
 from tests.cluster.conftest import make_token
 from tests.cluster.hosts import ROOT, VENV, Host, until

@@ -6,7 +6,7 @@ python tests/contracts/make_format_1.py FOLDER
 import sys
 from pathlib import Path
 
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.sweep import run_sweep
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder

@@ -9,9 +9,8 @@ import yaml
 
 from core.errors import ConfigError
 from orchestrator.cli.main import app, call
-from orchestrator.cluster.cluster_file import check_cluster_file
-from orchestrator.cluster.submission import sweep_id
-from orchestrator.config.sweep import load_sweep, read_cluster_file, read_sweep_file
+from orchestrator.cluster.submission import check_cluster_file, sweep_id
+from orchestrator.config.load import load_sweep, read_cluster_file, read_sweep_file
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "sweeps" / "cluster"

@@ -10,8 +10,8 @@ import pytest
 import typer
 
 from orchestrator.cli.main import app
+from orchestrator.config.load import load_sweep
 from orchestrator.config.reference import reference
-from orchestrator.config.sweep import load_sweep
 from orchestrator.runs.run import locate_run
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,6 @@ OWNERS = {
     "mlflow": {
         "orchestrator/tracking/client.py",
         "orchestrator/tracking/runs.py",
-        "orchestrator/tracking/mlflow_tasks.py",
         "orchestrator/tracking/search_run.py",
         "orchestrator/tracking/model.py",
         "orchestrator/tracking/samples.py",
@@ -28,7 +27,7 @@ OWNERS = {
     "omegaconf": {"orchestrator/config/sweep.py", "orchestrator/runs/results.py"},
     "pydantic": {
         "orchestrator/config/sweep.py",
-        "orchestrator/config/config_errors.py",
+        "orchestrator/config/load.py",
         "orchestrator/reproduce/targets.py",
     },
     "numba": {"core/masks/packed_loops.py", "core/training/fused_loops.py"},

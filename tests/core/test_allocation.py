@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from core.specs.stream_specs import AllocationSpec
+from core.specs.training import AllocationSpec
 from core.stream.allocation import Choice, choose, num_candidates, score_allocation
 
 

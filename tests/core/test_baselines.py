@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from core.baselines.batch_ensemble import BatchEnsemble
+from core.baselines.batch_ensemble import BatchEnsemble, infer_rank_one
 from core.baselines.make import make_method
 from core.baselines.method import Setting, correct_images, learn_task
 from core.baselines.psp import ParameterSuperposition, haar_rotation
-from core.baselines.rank_one_inference import infer_rank_one
 from core.batches.inputs import to_device
 from core.data.datasets import load_dataset
 from core.errors import ConfigError
 from core.inference.objectives import entropy
 from core.networks.module import make_network
-from core.specs.baseline_specs import BaselineSpec
 from core.specs.benchmark import BenchmarkSpec
-from core.specs.run import InferenceSpec, NetworkSpec
+from core.specs.inference import InferenceSpec
+from core.specs.network import NetworkSpec
+from core.specs.run import BaselineSpec
 from core.specs.training import OptimizerSpec, TrainingSpec
 from tests.conftest import tiny_spec
 

@@ -11,7 +11,7 @@ from core.inference.search import infer_tasks, search_first
 from core.inference.superposition import gradient_planes, pass_through, superpose
 from core.masks.bits import packed_num_bytes
 from core.masks.packed_sums import from_tiles
-from core.specs.run import InferenceSpec
+from core.specs.inference import InferenceSpec
 from tests.core.test_superposition import CLASSES, images, random_bank
 
 

@@ -11,7 +11,7 @@ from core.inference import evaluation
 from core.inference.evaluation import correct_images
 from core.networks.base import base_weights
 from core.specs.benchmark import BenchmarkSpec
-from core.specs.run import NetworkSpec
+from core.specs.network import NetworkSpec
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.masks.gaps import from_gaps, rare_bit, to_gaps
+from core.masks.bits import from_gaps, rare_bit, to_gaps
 
 
 @given(st.integers(1, 400), st.floats(0, 1), st.integers(0, 2**32), st.sampled_from([0, 1]))

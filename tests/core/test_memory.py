@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from core.networks.base import layers
-from core.specs.run import NetworkSpec
+from core.specs.network import NetworkSpec
 from core.specs.training import TrainingSpec
 from core.training.memory import cohort_peak_bytes
 

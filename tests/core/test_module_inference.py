@@ -14,7 +14,8 @@ from core.masks.packed_sums import to_tiles
 from core.networks.base import draw_weights
 from core.networks.module import make_network
 from core.specs.benchmark import BenchmarkSpec
-from core.specs.run import InferenceSpec, NetworkSpec
+from core.specs.inference import InferenceSpec
+from core.specs.network import NetworkSpec
 
 NUM_TASKS = 4
 NETWORK = make_network(NetworkSpec(kind="gem_resnet18", outputs=7), (3, 8, 8))

@@ -12,7 +12,7 @@ from core.networks.architectures import perceptron
 from core.networks.base import base_weights, draw_weights, layers
 from core.networks.module import make_network, read_module
 from core.networks.perceptron import gradients
-from core.specs.run import MaskSpec, NetworkSpec
+from core.specs.network import MaskSpec, NetworkSpec
 from core.training.modules import mask_gradients
 from core.training.selection import kept_by_layer, mask_of, score_gradient
 

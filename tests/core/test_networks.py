@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from core.networks.base import base_weights, layers, network_digest
-from core.specs.run import NetworkSpec
+from core.specs.network import NetworkSpec
 
 LENET = NetworkSpec(kind="lenet_300_100", outputs=500)
 

@@ -15,7 +15,8 @@ from core.hopfield.recovery import adapting_order, recover, split_images
 from core.networks.base import base_weights, layers, mask_layers
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.inference import HopfieldSpec
-from core.specs.run import NetworkSpec, RunSpec
+from core.specs.network import NetworkSpec
+from core.specs.run import RunSpec
 from core.specs.training import OptimizerSpec, TrainingSpec
 
 CPU = torch.device("cpu")

@@ -12,12 +12,12 @@ from core.data.datasets import load_dataset
 from core.networks.base import base_weights, draw_weights
 from core.networks.module import make_network
 from core.specs.benchmark import BenchmarkSpec
-from core.specs.run import MaskSpec, NetworkSpec
+from core.specs.network import MaskSpec, NetworkSpec
 from core.specs.training import OptimizerSpec, ScheduleSpec, TrainingSpec
 from core.training.cohort import train_cohort
 from core.training.engine import make_step
+from core.training.loop import NoSaver, Parts
 from core.training.modules import _train_together, train_modules
-from core.training.progress import NoSaver, Parts
 from tests.conftest import tiny_spec
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import pytest
 from core import errors
 from core.errors import ConfigError
 from core.specs.benchmark import BenchmarkSpec
-from core.specs.run import NetworkSpec
+from core.specs.network import NetworkSpec
 from core.specs.training import OptimizerSpec, TrainingSpec
 from tests.conftest import tiny_spec
 

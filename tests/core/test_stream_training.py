@@ -13,9 +13,8 @@ from core.masks.bits import bits_digest
 from core.masks.packed_sums import has_numba
 from core.networks.base import base_weights
 from core.specs.benchmark import BenchmarkSpec
-from core.specs.run import NetworkSpec
-from core.specs.stream_specs import AllocationSpec, StreamSpec
-from core.specs.training import OptimizerSpec, TrainingSpec
+from core.specs.network import NetworkSpec
+from core.specs.training import AllocationSpec, OptimizerSpec, StreamSpec, TrainingSpec
 from core.stream.schedule import plan_visits
 from core.stream.training import StreamTrainer
 from core.training.engine import make_step

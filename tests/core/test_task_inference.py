@@ -12,7 +12,7 @@ from core.inference.sharded_bank import local_shards, shard_ranges
 from core.inference.superposition import MaskBank
 from core.masks.bits import pack, packed_num_bytes
 from core.masks.packed_sums import to_tiles
-from core.specs.run import InferenceSpec
+from core.specs.inference import InferenceSpec
 
 SHAPES = [(60, 64), (40, 60), (30, 40)]
 CLASSES, NUM_TASKS = 10, 21

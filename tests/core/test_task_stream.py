@@ -7,8 +7,7 @@ import pytest
 
 from core.errors import ConfigError
 from core.specs.benchmark import BenchmarkSpec
-from core.specs.stream_specs import AllocationSpec, StreamSpec
-from core.specs.training import TrainingSpec
+from core.specs.training import AllocationSpec, StreamSpec, TrainingSpec
 from core.stream.schedule import num_decisions, parts, plan_visits
 from tests.conftest import tiny_spec
 

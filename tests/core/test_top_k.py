@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import ConfigError
-from core.specs.run import MaskSpec
+from core.specs.network import MaskSpec
 from core.training.selection import kept_by_layer, layer_density, mask_of, num_kept, score_gradient
 
 

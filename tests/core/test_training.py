@@ -19,7 +19,7 @@ from core.inference.evaluation import correct_images
 from core.networks.base import base_weights
 from core.networks.perceptron import fix_weights, gradients
 from core.specs.benchmark import BenchmarkSpec
-from core.specs.run import NetworkSpec
+from core.specs.network import NetworkSpec
 from core.specs.training import OptimizerSpec, TrainingSpec
 from core.training.choose_engine import has_compiler
 from core.training.cohort import CohortState, eager_step, image_order, train_cohort

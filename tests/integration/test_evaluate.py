@@ -17,7 +17,7 @@ import pytest
 
 from core.data.benchmarks import task_view
 from core.data.datasets import load_dataset
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.predict import load_predictor
 from orchestrator.runs.run import locate_run
 from tests.conftest import supsup, sweep_text

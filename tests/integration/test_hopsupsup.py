@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.runs.history import read_sessions
 from orchestrator.runs.run import locate_run
 from orchestrator.session import StoppedError

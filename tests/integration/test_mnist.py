@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core.data.datasets import load_dataset
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.export import export_run
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep

@@ -11,9 +11,9 @@ from safetensors.numpy import load_file
 
 import orchestrator.worker.supermasks
 from core.networks.user_code import ALLOW_CODE
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.predict import load_predictor
-from orchestrator.runs.failures import read_failures
+from orchestrator.runs.history import read_failures
 from orchestrator.runs.run import locate_run
 from tests.conftest import supsup, sweep_text
 

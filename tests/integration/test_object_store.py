@@ -9,7 +9,7 @@ import pytest
 
 from core.errors import RunFolderError, RunLockedError
 from orchestrator.cli.main import app, call
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.evaluate import evaluate_run
 from orchestrator.predict import load_predictor
 from orchestrator.runs.lock import is_locked, locked

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from orchestrator.cli.main import app
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
 from tests.conftest import supsup
 

@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
-from orchestrator.stages.stream_log import finished_log, score_rows
+from orchestrator.stages.stream import finished_log
 from orchestrator.sweep import run_sweep
+from storage.decisions import score_rows
 from storage.files import temporaries
 from tests.conftest import supsup, sweep_text
 from tests.integration.test_crash import start

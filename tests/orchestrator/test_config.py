@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError
-from orchestrator.config.sweep import RECIPES, fingerprint, load_sweep
+from orchestrator.config.load import load_sweep
+from orchestrator.config.sweep import RECIPES, fingerprint
 from tests.conftest import sweep_text
 from tests.orchestrator.wrong_inputs import WRONG_FILES, WRONG_SETTINGS
 

@@ -5,8 +5,9 @@ import io
 from rich.console import Console
 
 from orchestrator.cli.common import consoles
+from orchestrator.cli.display import LiveDisplay, PlainDisplay, Tally, make_display
 from orchestrator.execution.jobs import Job
-from orchestrator.execution.progress import LiveDisplay, PlainDisplay, Tally, duration, make_display
+from orchestrator.report.text import duration
 from tests.orchestrator.fakes import Clock, done
 
 

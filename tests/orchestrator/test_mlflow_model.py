@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from core.errors import ConfigError, RunFolderError
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.predict import load_predictor
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep

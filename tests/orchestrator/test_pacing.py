@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import pytest
 
-import orchestrator.tracking.pacing
-from orchestrator.tracking.pacing import Pace
+import orchestrator.tracking.tracker
+from orchestrator.tracking.tracker import Pace
 
 
 class Times(NamedTuple):
@@ -20,6 +20,6 @@ class Times(NamedTuple):
 def test_it_works_a_twentieth_of_the_time_where_no_processor_is_free(monkeypatch, user_s, idle_s, rest_s):
     """Two processors, ten seconds: both busy, a fifth of each free, one free, and no time at all."""
     times = iter([Times(100.0, 50.0), Times(100.0 + user_s, 50.0 + idle_s)])
-    monkeypatch.setattr(orchestrator.tracking.pacing.psutil, "cpu_times", lambda: next(times))
-    monkeypatch.setattr(orchestrator.tracking.pacing.psutil, "cpu_count", lambda: 2)
+    monkeypatch.setattr(orchestrator.tracking.tracker.psutil, "cpu_times", lambda: next(times))
+    monkeypatch.setattr(orchestrator.tracking.tracker.psutil, "cpu_count", lambda: 2)
     assert Pace().rest_s(0.1) == pytest.approx(rest_s)

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.execution.jobs import Job
-from orchestrator.execution.plan import auto_cohort_size, plan_jobs
+from orchestrator.execution.plan import plan_jobs
+from orchestrator.runs.sizing import auto_cohort_size
 
 
 def ranges(plan):

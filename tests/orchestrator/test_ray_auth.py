@@ -70,7 +70,7 @@ def test_a_ray_that_is_started_here_answers_nobody_without_the_token(tmp_path):
         import grpc
         from orchestrator.cluster.connect import PROBE_METHOD, ray, start_ray
         start_ray(None, num_cpus=1)
-        from orchestrator.cluster.ray_auth import token_file
+        from orchestrator.cluster.connect import token_file
         with grpc.insecure_channel(ray.get_runtime_context().gcs_address) as channel:
             ask = channel.unary_unary(PROBE_METHOD)
             try:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.runs.results import metrics_by_k, read_summary, scenario_key, write_report
 from orchestrator.runs.run import locate_run
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from core.errors import ConfigError
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.reproduce.measure import Point, session_ends, target_folders, values_at
 from orchestrator.reproduce.targets import (
     Above,

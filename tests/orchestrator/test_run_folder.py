@@ -8,10 +8,11 @@ import pytest
 
 from core.data.datasets import load_dataset
 from core.errors import RunFolderError
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.runs.lock import is_locked, locked
-from orchestrator.runs.provenance import git_commit, provenance
-from orchestrator.runs.run import Resources, ensure_record, locate_run, open_run
+from orchestrator.runs.record import ensure_record, git_commit, provenance
+from orchestrator.runs.run import locate_run, open_run
+from orchestrator.runs.sizing import Resources
 from orchestrator.status import find_runs, resolve_run
 from orchestrator.tracking.server import _environment
 

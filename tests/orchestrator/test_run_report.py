@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import orchestrator.report.build
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.report.build import draw_or_say, make_report
 from orchestrator.report.data import overlap, report_data, spread, time_line
 from orchestrator.report.figures import FIGURES

@@ -6,9 +6,10 @@ import re
 import pytest
 
 from core.errors import ConfigError
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
-from orchestrator.search.points import plan_points, search_folder
+from orchestrator.runs.search_file import search_folder
+from orchestrator.search.points import plan_points
 from orchestrator.search.search import run_search
 from tests.conftest import supsup, sweep_text
 from tests.orchestrator.fakes import Recorder

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from orchestrator.stages.stream_log import curves
+from orchestrator.tracking.content import curves
 
 
 def rows(num):

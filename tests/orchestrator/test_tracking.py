@@ -9,15 +9,13 @@ import pytest
 
 import orchestrator.tracking.tracker
 from core.errors import ConfigError, SupSupError
-from orchestrator.config.sweep import dotted_keys, load_sweep
+from orchestrator.config.load import dotted_keys, load_sweep
 from orchestrator.evaluate import evaluate_run
 from orchestrator.execution.jobs import Job
-from orchestrator.runs.failures import write_failures
-from orchestrator.runs.history import begin_session, read_sessions
+from orchestrator.runs.history import begin_session, read_sessions, write_failures
 from orchestrator.runs.run import locate_run, open_run
 from orchestrator.search.search import run_search
-from orchestrator.search.summary import draw_search
-from orchestrator.search.track import track_search
+from orchestrator.search.summary import draw_search, track_search
 from orchestrator.sweep import run_sweep
 from orchestrator.tracking.messages import absolute_uri
 from orchestrator.tracking.server import find_links, start_server, stop_server

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator.config.sweep import load_sweep
+from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from storage.files import temporaries

@@ -1,0 +1,112 @@
+"""The base network and the rule that turns scores into a mask. No numpy and no torch."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from core.specs.base import Spec, require
+
+HIDDEN_WIDTHS = {"lenet_300_100": (300, 100), "fc_1024_1024": (1024, 1024), "bn_fc_2048": (2048, 2048)}
+
+MASKED_OUTPUTS = ("bn_fc_2048", "bn_mlp")  # networks with masks on layer outputs, not on weights
+
+MODULES = ("conv4", "gem_resnet18", "resnet50", "module")  # networks that are a torch.nn.Module
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec(Spec):
+    """The fixed base network, without biases.
+
+    kind: ``lenet_300_100`` and ``fc_1024_1024`` are multi-layer perceptrons that name their hidden
+        layers, ``mlp`` takes ``hidden``; all three have ReLU and masks on their weights.
+        ``bn_fc_2048`` and ``bn_mlp`` (which takes ``hidden``) have batch normalisation, Swish, and
+        masks on the outputs of hidden layers (HopSupSup). ``conv4``, ``gem_resnet18`` and
+        ``resnet50`` are convolutional (``core.networks.architectures``); ``module`` is the user's own. The
+        input size comes from the data set.
+    hidden: widths of the hidden layers of ``mlp`` and ``bn_mlp``.
+    outputs: s, real classes plus superfluous neurons.
+    import_path: of ``module``: ``package.file:name``, called with (outputs, image_shape).
+    """
+
+    kind: Literal[
+        "lenet_300_100",
+        "fc_1024_1024",
+        "mlp",
+        "bn_fc_2048",
+        "bn_mlp",
+        "conv4",
+        "gem_resnet18",
+        "resnet50",
+        "module",
+    ]
+    outputs: int
+    hidden: tuple[int, ...] | None = None
+    import_path: str | None = None
+
+    def __post_init__(self) -> None:
+        path, is_own = self.import_path, self.kind == "module"
+        ok = re.fullmatch(r"[\w.]+:\w+", path or "") is not None if is_own else path is None
+        expected = "package.file:name of a function or class" if is_own else "null: for kind 'module' only"
+        require(ok, "network.import_path", path, expected)
+        if self.kind in ("mlp", "bn_mlp"):
+            require(bool(self.hidden), "network.hidden", self.hidden, f"a list of widths for {self.kind!r}")
+            require(all(w >= 1 for w in self.hidden or ()), "network.hidden", self.hidden, "widths >= 1")
+        else:
+            require(
+                self.hidden is None,
+                "network.hidden",
+                self.hidden,
+                f"no such key for {self.kind!r}: its widths are fixed; use kind: mlp or bn_mlp",
+            )
+        require(1 <= self.outputs <= 65_536, "network.outputs", self.outputs, "a number from 1 to 65,536")
+
+    @property
+    def masks_outputs(self) -> bool:
+        """Whether masks are on the outputs of hidden layers, in place of the weights."""
+        return self.kind in MASKED_OUTPUTS
+
+    @property
+    def is_module(self) -> bool:
+        """Whether the network is a ``torch.nn.Module``."""
+        return self.kind in MODULES
+
+    def widths(self, num_inputs: int) -> tuple[int, ...]:
+        """Return every layer width, input first and outputs last."""
+        hidden = self.hidden if self.hidden is not None else HIDDEN_WIDTHS[self.kind]
+        return (num_inputs, *hidden, self.outputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSpec(Spec):
+    """How scores become a mask.
+
+    rule: ``threshold`` keeps the weights whose score is >= 0; the density is not controlled, about 0.5.
+        ``top_k`` keeps an exact number of each layer, those with the largest |score| (Edge-Popup), by
+        one of the two keys below.
+    density: the fraction kept, the same in every layer.
+    density_multiplier: S of the Erdos-Renyi budget min(0.5, S * (out + in) / (out * in * height * width))
+        of each layer; larger S keeps more.
+    """
+
+    rule: Literal["threshold", "top_k"] = "threshold"
+    density: float | None = None
+    density_multiplier: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [key for key in ("density", "density_multiplier") if getattr(self, key) is not None]
+        if self.rule == "threshold":
+            key = given[0] if given else "density"
+            require(not given, f"mask.{key}", getattr(self, key), "null for rule 'threshold', or rule: top_k")
+            return
+        require(
+            len(given) == 1, "mask.density", given, "this or density_multiplier, one of the two, for 'top_k'"
+        )
+        value = getattr(self, given[0])
+        ok = math.isfinite(value) and 0 < value <= (1 if given == ["density"] else math.inf)
+        require(
+            ok,
+            f"mask.{given[0]}",
+            value,
+            "a fraction kept, above 0, up to 1" if given == ["density"] else "a number > 0",
+        )

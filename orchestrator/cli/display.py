@@ -1,0 +1,248 @@
+"""What a person sees of a run: a live view on a terminal, plain lines elsewhere, or nothing."""
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Column, Table
+from rich.text import Text
+
+from orchestrator.execution.jobs import Job, JobResult
+from orchestrator.execution.progress import Display
+from orchestrator.report.text import duration
+
+PLAIN_INTERVAL_S = 2.0
+
+REFRESHES_PER_S = 4
+
+NUM_LAST = 4  # accuracies shown of the tasks that ended last
+
+
+@dataclass
+class Tally:
+    """Counts of one phase, and the words for them."""
+
+    num_total: int = 0
+    num_done: int = 0
+    unit: str = "tasks"
+    num_jobs: int = 0
+    num_jobs_done: int = 0
+    num_failed: int = 0
+    num_retried: int = 0
+    num_busy: int = 0
+    num_ready: int = 0
+    _num_new: int = 0
+    _last_s: float = 0.0
+    start_s: float = field(default_factory=time.monotonic)
+    work_s: float | None = None
+    _sum_accuracies: float = 0.0
+    _num_accuracies: int = 0
+    _last: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=NUM_LAST))
+
+    def add(self, job: Job, result: JobResult) -> None:
+        """Count a finished job."""
+        self.count(len(job.tasks))
+        self.num_jobs_done += 1
+        for report in result.reports:
+            self._sum_accuracies += report.test_accuracy
+            self._num_accuracies += 1
+            self._last.appendleft((report.task, report.test_accuracy))
+
+    def count(self, num_done: int) -> None:
+        """Count what is done."""
+        self.num_done += num_done
+        self._num_new += num_done
+        self._last_s = time.monotonic()
+
+    def fail(self, num_tasks: int) -> None:
+        """Count tasks given up on, or with 0 an attempt that is made again."""
+        self.num_failed += num_tasks
+        self.num_retried += num_tasks == 0
+
+    def staff_is(self, num_busy: int, num_ready: int) -> None:
+        """Note who is at work; the pace counts from the first one on."""
+        self.num_busy, self.num_ready = num_busy, num_ready
+        if num_busy and self.work_s is None:
+            self.work_s = time.monotonic()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the phase began."""
+        return max(time.monotonic() - self.start_s, 1e-6)
+
+    def pace(self) -> list[str]:
+        """Return rate and time left, as far as they are known."""
+        if not self._num_new:
+            return []
+        since_s = self.start_s if self.work_s is None else self.work_s
+        rate = self._num_new / max(self._last_s - since_s, 1e-6)
+        left_s = max(0, self.num_total - self.num_done - self.num_failed) / rate
+        left_s -= time.monotonic() - self._last_s  # jobs that are out have been at it since
+        return [f"{60 * rate:.1f} {self.unit}/min", f"ETA {duration(max(0.0, left_s))}"]
+
+    def accuracy(self) -> list[str]:
+        """Return the mean accuracy of what was trained in this phase."""
+        if not self._num_accuracies:
+            return []
+        return [f"mean accuracy {100 * self._sum_accuracies / self._num_accuracies:.2f} %"]
+
+    def failures(self) -> list[str]:
+        """Return how many tasks failed, and attempts that are made again."""
+        retried = [f"{self.num_retried} tried again"] if self.num_retried else []
+        return [f"{self.num_failed} failed", *retried] if self.num_failed or retried else []
+
+    def words(self) -> str:
+        """Return all that fits into a plain line."""
+        return "  ".join([*self.pace(), *self.accuracy(), *self.failures()])
+
+    def staff(self) -> str:
+        """Return who is at work and how many jobs are done."""
+        jobs = [f"{self.num_jobs_done}/{self.num_jobs} jobs"] if self.num_jobs else []
+        if self.num_jobs and not self.num_ready:
+            return "  ".join([*jobs, "waiting for workers"])
+        busy = [f"{self.num_busy} of {self.num_ready} workers busy"] if self.num_jobs else []
+        return "  ".join([*jobs, *busy])
+
+    def last(self) -> str:
+        """Return the accuracies of the tasks that ended last."""
+        words = ", ".join(f"{task}: {100 * accuracy:.2f} %" for task, accuracy in self._last)
+        return f"last {words}" if words else ""
+
+
+class _Counting:
+    """What displays have in common: a phase's counts."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._verb, self._tally = "", Tally()
+
+    def advance(self, job: Job, result: JobResult) -> None:
+        """Count a finished job."""
+        self._tally.add(job, result)
+        self._counted()
+
+    def count(self, num_done: int) -> None:
+        """Count what is done."""
+        self._tally.count(num_done)
+        self._counted()
+
+    def failed(self, num_tasks: int) -> None:
+        """Count a failure; a message tells of it."""
+        self._tally.fail(num_tasks)
+
+    def workers(self, num_busy: int, num_ready: int) -> None:
+        """Keep for the pace and the next drawing."""
+        self._tally.staff_is(num_busy, num_ready)
+
+    def _counted(self) -> None:
+        """Show more done, where that is not drawn anyway."""
+
+
+class LiveDisplay(_Counting):
+    """A view of a few lines that is drawn anew four times a second."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._live: Live | None = None
+
+    def start(
+        self, verb: str, num_total: int, num_done: int, unit: str = "tasks", *, num_jobs: int = 0
+    ) -> None:
+        """Show the view."""
+        self.stop()
+        self._verb, self._tally = verb, Tally(num_total, num_done, unit, num_jobs)
+        self._live = Live(self, console=self._console, refresh_per_second=REFRESHES_PER_S)
+        self._live.start(refresh=True)
+
+    def message(self, text: str) -> None:
+        """Print above the view."""
+        self._console.print(text, markup=False, highlight=False)
+
+    def stop(self) -> None:
+        """Leave the view as it is."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Draw the view."""
+        del console, options
+        tally = self._tally
+        yield _bar(self._verb, tally)
+        lines = (
+            Text("  ".join([*tally.pace()[:1], tally.staff()])),
+            Text("  ".join(tally.failures()), style="red" if tally.num_failed else "yellow"),
+            Text("  ".join([*tally.accuracy(), tally.last()])),
+        )
+        for line in lines:
+            if line.plain.strip():
+                line.no_wrap, line.overflow = True, "ellipsis"
+                yield Text("  ") + line
+
+
+def _bar(verb: str, tally: Tally) -> Table:
+    """Return one line over the whole width: what, how far, since when and until when."""
+    left = "  ".join(tally.pace()[1:])
+    columns = [Column(no_wrap=True), Column(ratio=1), *(Column(no_wrap=True) for _ in range(3))]
+    table = Table.grid(*columns, padding=(0, 1), expand=True)
+    bar = ProgressBar(total=max(tally.num_total, 1), completed=tally.num_done)
+    table.add_row(
+        Text(verb, style="bold"),
+        bar,
+        f"{tally.num_done:,}/{tally.num_total:,} {tally.unit}",
+        duration(tally.elapsed_s),
+        left,
+    )
+    return table
+
+
+class PlainDisplay(_Counting):
+    """Lines for a file or a pipe, at most one every two seconds."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._shown_s = 0.0
+
+    def start(
+        self, verb: str, num_total: int, num_done: int, unit: str = "tasks", *, num_jobs: int = 0
+    ) -> None:
+        """Say what begins."""
+        self._verb, self._tally = verb, Tally(num_total, num_done, unit, num_jobs)
+        self._line()
+
+    def message(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        """Have nothing to take down."""
+
+    def _counted(self) -> None:
+        """Say how far it is, unless it was said just now."""
+        is_last = self._tally.num_done >= self._tally.num_total
+        if is_last or time.monotonic() - self._shown_s >= PLAIN_INTERVAL_S:
+            self._line()
+
+    def _line(self) -> None:
+        self._shown_s = time.monotonic()
+        tally = self._tally
+        self.message(
+            f"{self._verb} {tally.num_done}/{tally.num_total} {tally.unit}  {tally.words()}".rstrip()
+        )
+
+
+class QuietDisplay(PlainDisplay):
+    """Messages only: what a person must know of a run that nobody watches."""
+
+    def _line(self) -> None:
+        self._shown_s = time.monotonic()
+
+
+def make_display(console: Console, *, plain: bool = False, quiet: bool = False) -> Display:
+    """Return the live view on a terminal, plain lines elsewhere or where asked for, or messages only."""
+    if quiet:
+        return QuietDisplay(console)
+    return LiveDisplay(console) if console.is_terminal and not plain else PlainDisplay(console)

@@ -1,0 +1,213 @@
+"""From YAML and ``key=value`` to a SweepConfig. OmegaConf reads and merges; pydantic checks types, strictly."""
+
+import dataclasses
+import difflib
+import json
+import re
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+from core.errors import ConfigError
+from orchestrator.config.sweep import SweepConfig
+
+
+def load_sweep(path: Path, overrides: typing.Sequence[str] = ()) -> SweepConfig:
+    """Read a sweep file and ``key=value`` settings. Raises ConfigError."""
+    merged = OmegaConf.merge(_read_yaml(path), _dotlist(overrides))
+    try:
+        content = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
+    return build_sweep(content, str(path))
+
+
+def change_settings(
+    config: SweepConfig, overrides: typing.Sequence[str], sections: typing.Collection[str]
+) -> SweepConfig:
+    """Return ``config`` with ``key=value`` settings. Raises ConfigError on a key outside ``sections``."""
+    settings = _dotlist(overrides)
+    for key in settings:
+        if key not in sections:
+            raise ConfigError(
+                f"{key}: cannot be changed here, the masks are trained; expected a key of: {', '.join(sections)}"
+            )
+    merged = OmegaConf.merge(config_values(config), settings)
+    return build_sweep(OmegaConf.to_container(merged, resolve=True), "the run's sweep with these settings")
+
+
+def config_values(config: SweepConfig) -> dict[str, Any]:
+    """Return the resolved sweep file, every key spelled out, as plain values."""
+    values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return values
+
+
+def dotted_keys(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings to dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= dotted_keys(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def set_keys(config: SweepConfig, settings: typing.Mapping[str, Any], source: str) -> SweepConfig:
+    """Return ``config`` with values by dotted key; ``source`` is named in errors. Raises ConfigError."""
+    values = OmegaConf.create(config_values(config))
+    for key, value in settings.items():
+        OmegaConf.update(values, key, value)
+    return build_sweep(OmegaConf.to_container(values), source)
+
+
+def build_sweep(content: Any, source: str) -> SweepConfig:
+    """Check plain values into a ``SweepConfig``; ``source`` is named in errors."""
+    try:
+        text = json.dumps(_with_flat_space(content))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: keys must be text and values plain ({error})") from error
+    try:
+        return TypeAdapter(SweepConfig).validate_json(text)
+    except ValidationError as error:
+        lines = dict.fromkeys(explain(error, SweepConfig))
+        raise ConfigError(f"{source}: " + "\n".join(lines)) from error
+
+
+def _with_flat_space(content: Any) -> Any:
+    """Write nested keys of ``search.space``, as the command line gives them, with dots."""
+    search = content.get("search") if isinstance(content, dict) else None
+    space = search.get("space") if isinstance(search, dict) else None
+    if not isinstance(space, dict):
+        return content
+    return {**content, "search": {**content["search"], "space": dotted_keys(space)}}
+
+
+def read_sweep_file(path: Path) -> dict[str, Any]:
+    """Return the sweep in a file as it stands there, plain or within a cluster file. Raises ConfigError."""
+    return typing.cast(dict[str, Any], OmegaConf.to_container(_read_yaml(path), resolve=True))
+
+
+def read_cluster_file(path: Path) -> dict[str, Any] | None:
+    """Return the Ray cluster configuration that holds the sweep; None for a plain sweep file."""
+    content = _read_mapping(path)
+    values = typing.cast(dict[str, Any], OmegaConf.to_container(content))
+    return values if "cluster_name" in values else None
+
+
+def _read_yaml(path: Path) -> Any:
+    content = _read_mapping(path)
+    if "cluster_name" not in content:
+        return content
+    sweep = OmegaConf.select(content, "metadata.sweep")
+    if not OmegaConf.is_dict(sweep):
+        raise ConfigError(f"{path} is a Ray cluster configuration without a sweep under metadata.sweep")
+    return sweep
+
+
+def _read_mapping(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise ConfigError(f"sweep file {path}: {reason}; give the path of a YAML sweep file") from error
+    try:
+        content = OmegaConf.create(text) if isinstance(yaml.safe_load(text), dict) else None
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"sweep file {path} is not valid YAML: {_one_line(error)}") from error
+    if not OmegaConf.is_dict(content) or not content:
+        raise ConfigError(f"sweep file {path} is empty or not a mapping of keys; see sweeps/ for examples")
+    return content
+
+
+def _dotlist(overrides: typing.Sequence[str]) -> Any:
+    for item in overrides:
+        key, equals, _ = item.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
+            raise ConfigError(f"setting {item!r}: expected key=value, such as benchmark.num_tasks=20")
+    try:
+        return OmegaConf.from_dotlist(list(overrides))
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"settings {' '.join(overrides)!r}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def explain(error: ValidationError, root: type[Any]) -> Iterator[str]:
+    """Yield one line per wrong key of the dataclass ``root``, refusals of one union joined by 'or'."""
+    grouped: dict[str, tuple[Any, list[str]]] = {}
+    for item in error.errors():
+        cause = item.get("ctx", {}).get("error")
+        path, hint = _walk(item["loc"], root)
+        if isinstance(cause, ConfigError):
+            yield str(cause)
+        elif item["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            yield _unknown_key(item["loc"], root)
+        elif item["type"] in ("missing", "missing_argument"):
+            yield f"{path}: missing; add it to the sweep file"
+        else:
+            grouped.setdefault(path, (item["input"], []))[1].append(_expected(item, hint))
+    for path, (found, expected) in grouped.items():
+        shown = {None: "null", True: "true", False: "false"}.get(found) if _is_word(found) else repr(found)
+        yield f"{path}: found {shown}, expected {' or '.join(dict.fromkeys(expected))}"
+
+
+def _is_word(value: object) -> bool:
+    """Tell whether YAML writes ``value`` as null, true or false."""
+    return value is None or isinstance(value, bool)
+
+
+def _expected(item: Any, hint: Any) -> str:
+    if item["type"] == "literal_error":
+        words = str(item["ctx"]["expected"])
+        given = str(item["input"])
+        close = difflib.get_close_matches(given, re.findall(r"'([^']*)'", words), n=1)
+        return words + (f" (did you mean {close[0]!r}?)" if close else "")
+    if dataclasses.is_dataclass(hint):
+        return "a mapping of keys"
+    known = {
+        "int": "a whole number",
+        "float": "a number",
+        "string": "text",
+        "tuple": "a list",
+        "none": "null",
+    }
+    return known.get(item["type"].split("_")[0], str(item["msg"]))
+
+
+def _walk(loc: tuple[int | str, ...], root: type[Any]) -> tuple[str, Any]:
+    """Return the dotted path of ``loc`` without pydantic's union members, and its type."""
+    hint: Any = root
+    path: list[str] = []
+    for part in loc:
+        if isinstance(part, int):
+            path[-1] += f"[{part}]"
+        elif dataclasses.is_dataclass(hint) and part in (hints := typing.get_type_hints(hint)):
+            hint = _without_none(hints[part])
+            path.append(part)
+    return ".".join(path) or "the sweep file", hint
+
+
+def _unknown_key(loc: tuple[int | str, ...], root: type[Any]) -> str:
+    path, hint = _walk(loc[:-1], root)
+    keys = [f.name for f in dataclasses.fields(hint)] if dataclasses.is_dataclass(hint) else []
+    close = difflib.get_close_matches(str(loc[-1]), keys, n=1)
+    help_text = f"did you mean {close[0]!r}?" if close else f"expected one of: {', '.join(keys)}"
+    where = f"{path}.{loc[-1]}" if len(loc) > 1 else str(loc[-1])
+    return f"{where}: unknown key; {help_text}"
+
+
+def _without_none(hint: Any) -> Any:
+    if isinstance(hint, types.UnionType):
+        rest = [part for part in typing.get_args(hint) if part is not type(None)]
+        return rest[0] if len(rest) == 1 else hint
+    return hint

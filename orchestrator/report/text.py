@@ -1,0 +1,70 @@
+"""Words that tables, pages and commands share: shares, bytes, durations, paths."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from orchestrator.config.sweep import SweepConfig
+from orchestrator.runs.run import Run
+from storage.locations import AnyPath, ObjectPath
+from storage.run_file import RunRecord
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as people write it."""
+    return f"{100 * fraction:.2f} %"
+
+
+def byte_words(size: float) -> str:
+    """Return bytes as people write them: 39.4 kB."""
+    for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size:.0f} B"
+
+
+def say(console: Console, text: str) -> None:
+    """Print one line as it is."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Return h:mm:ss, or m:ss below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def short(path: AnyPath) -> str:
+    """Return a path as people type it: from here where it is below."""
+    if isinstance(path, ObjectPath):
+        return str(path)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def what_words(run: Run, record: RunRecord) -> str:
+    """Return in a sentence or two what a run is."""
+    spec = run.config
+    weights = sum(layer.num_weights for layer in run.layers)
+    training = spec.training
+    length = f"{training.num_steps:,} batches" if training.epochs is None else f"{training.epochs} epochs"
+    return (
+        f"{record.num_tasks} {spec.benchmark.kind} tasks of {spec.benchmark.dataset}. One fixed "
+        f"`{spec.network.kind}` of {weights:,} weights and {spec.network.outputs} outputs, seed {spec.seed}; "
+        f"{_method_words(spec)}, trained on {length} of {training.batch_size} "
+        f"({training.optimizer.kind}, learning rate {training.optimizer.lr:g})."
+    )
+
+
+def _method_words(spec: SweepConfig) -> str:
+    """Say what is learned for each task."""
+    if spec.baseline is not None:
+        random = " on random weights" if spec.baseline.random_weights else ""
+        return f"the baseline {spec.baseline.kind}{random} in place of supermasks"
+    words = "a supermask for each task"
+    if spec.mask.rule == "top_k":
+        by_density = spec.mask.density is not None
+        value = spec.mask.density if by_density else spec.mask.density_multiplier
+        words += f" (top_k, {'density' if by_density else 'density multiplier'} {value:g})"
+    transfer = spec.training.transfer
+    return words if transfer == "none" else f"{words}, from the mean of the {transfer} before it"

@@ -1,0 +1,1 @@
+"""One run folder: identity, record, lock, history, results."""

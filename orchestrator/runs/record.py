@@ -1,0 +1,143 @@
+"""``run.json`` of a run: written once, checked at every start; where results come from."""
+
+import os
+import platform
+import subprocess
+import time
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from core.data.datasets import Dataset
+from core.errors import RunFolderError
+from orchestrator.config.load import config_values
+from orchestrator.runs.run import Run, _check_record
+from orchestrator.runs.sizing import Resources, _choose_engine, cohort_size
+from storage.files import remove_temporaries
+from storage.layout import RunLayout, host_name
+from storage.run_file import RunRecord, read_run, write_run
+
+FOREIGN_HOST_TEMPORARY_S = 24 * 3600.0
+PACKAGES = ("supsup", "torch", "numpy", "pyarrow", "ray", "mlflow")
+
+
+def ensure_record(run: Run, resources: Resources, dataset: Dataset) -> RunRecord:
+    """Read ``run.json``, or write it; keep what was fixed, grow ``num_tasks``.
+
+    Raises RunFolderError where the run was made by other versions, or on other data.
+    """
+    wanted = run.config.benchmark.num_tasks
+    if not run.layout.run_file.exists():
+        record = _new_record(run, resources, dataset.digest())
+        write_run(run.layout, record)
+        return record
+    record = read_run(run.layout)
+    _check_record(run.layout, record, run)
+    check_dataset(run.layout, record, dataset)
+    if wanted > record.num_tasks:
+        record = replace(record, num_tasks=wanted, config=config_values(run.config))
+        write_run(run.layout, record)
+    return record
+
+
+def clean_temporaries(layout: RunLayout) -> list[Path]:
+    """Remove what dead writers left half-written."""
+    return remove_temporaries(layout.root, _writer_is_alive)
+
+
+def _writer_is_alive(host: str, process_id: int, path: Path) -> bool:
+    try:
+        written_s = path.stat().st_mtime
+    except FileNotFoundError:
+        return True
+    if host != host_name():  # its processes cannot be seen from here
+        return time.time() - written_s < FOREIGN_HOST_TEMPORARY_S
+    try:
+        process = psutil.Process(process_id)
+        started_before = process.create_time() <= written_s + 1
+        return started_before and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def check_dataset(layout: RunLayout, record: RunRecord, dataset: Dataset) -> None:
+    """Raise RunFolderError where a run was made on other data than ``dataset``."""
+    made_on = record.provenance.get("dataset_digest")  # absent from runs of older versions
+    found = dataset.digest() if made_on is not None else None
+    if found != made_on:
+        raise RunFolderError(
+            f"{layout.run_file}: was made on {dataset.name} with digest {str(made_on)[:16]}..., the files here have "
+            f"{str(found)[:16]}...; use the same files, or another storage.uri"
+        )
+
+
+def _new_record(run: Run, resources: Resources, dataset_digest: str) -> RunRecord:
+    return RunRecord(
+        config=config_values(run.config),
+        fingerprint=run.fingerprint,
+        num_tasks=run.config.benchmark.num_tasks,
+        cohort_size=cohort_size(run, resources),
+        engine=_choose_engine(run, resources),
+        created_s=time.time(),
+        layers=[{"name": name, "shape": list(shape)} for name, shape in run.identity.layers],
+        network=run.identity.network,
+        provenance=provenance() | {"dataset_digest": dataset_digest},
+    )
+
+
+def provenance() -> dict[str, Any]:
+    """Return versions, git commit of this code (None outside a checkout), processor and cores.
+
+    cores: those of the controller's machine that it may use.
+    """
+    return {
+        "python": platform.python_version(),
+        **{name: package_version(name) for name in PACKAGES},
+        "git_commit": git_commit(),
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+    }
+
+
+def package_version(name: str) -> str | None:
+    """Return an installed package's version without importing it."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """Return the commit of the source tree, with ``+changes`` where it was edited."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    command = [
+        "git",
+        "-C",
+        str(folder),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--exclude=*",
+        "--dirty=+changes",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def processor() -> str:
+    """Return the processor's model name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

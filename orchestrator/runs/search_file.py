@@ -1,0 +1,29 @@
+"""``search.json``: the runs of a search and what became of them."""
+
+import json
+from typing import Any
+
+from orchestrator.config.sweep import SweepConfig
+from orchestrator.runs.run import Run
+from storage.locations import AnyPath, to_place
+
+SEARCH_FILE = "search.json"
+
+
+def search_folder(config: SweepConfig) -> AnyPath:
+    """Return where tables and figures over all points go."""
+    return to_place(config.storage.uri) / f"{config.name}-search"
+
+
+def search_of(run: Run) -> str | None:
+    """Return the name of the search that a run belongs to, by the search's own file; None for none."""
+    folder = run.layout.root.parent / search_folder(run.config).name
+    return folder.name if run.name in _read_file(folder).get("runs", []) else None
+
+
+def _read_file(folder: AnyPath) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / SEARCH_FILE).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

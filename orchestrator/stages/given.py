@@ -1,0 +1,95 @@
+"""Evaluation with the task given, scenario GG."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from core.data.benchmarks import task_view
+from core.errors import DamagedFileError
+from orchestrator.execution.controller import Failure
+from orchestrator.execution.plan import plan_jobs
+from orchestrator.runs.results import Measured, scenario_key, test_batches
+from orchestrator.runs.run import Run
+from orchestrator.session import Phases
+from storage.locations import AnyPath, listed
+from storage.tables import (
+    Counts,
+    given_metadata,
+    given_table,
+    read_evaluation,
+    task_accuracies,
+    write_evaluation,
+)
+
+
+def _given(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
+    run, correct = phases.run, phases.correct
+    correct.update(stored_counts(run))
+    most = max(run.config.evaluation.points(run.config.benchmark.num_tasks))
+    places = run.store.locate()
+    untrained = {task for task in range(most) if task not in places}
+
+    plan = plan_jobs(most, phases.record.cohort_size, correct.keys() | untrained, "evaluate")
+    _, failures = phases.work("evaluating GG", plan, most)
+    accuracies = write_evaluations(run, correct, _num_test_images(phases, most))
+    points = {str(k): {"accuracy": accuracy} for k, accuracy in accuracies.items()}
+    return {scenario_key(run, "GG"): points} if points else {}, failures
+
+
+def _num_test_images(phases: Phases, num_tasks: int) -> dict[int, int]:
+    run, dataset = phases.run, phases.dataset
+    if run.config.benchmark.kind != "split":
+        return dict.fromkeys(range(num_tasks), len(dataset.test_labels))
+    benchmark, seed = run.config.benchmark, run.config.seed
+    return {t: len(task_view(benchmark, dataset, t, seed=seed).test_rows) for t in range(num_tasks)}
+
+
+def stored_counts(run: Run) -> dict[int, tuple[int, ...]]:
+    """Collect what the evaluation files already say of scenario GG."""
+    counts: dict[int, tuple[int, ...]] = {}
+    for path in listed(run.layout.evaluations, "GG-*.parquet"):
+        if run.layout.evaluation("GG", _k_of(path), test_batches(run)) != path:
+            continue
+        try:
+            counts |= _counts_by_task(read_evaluation(path, run.fingerprint))
+        except DamagedFileError:
+            continue  # made again from the masks
+    return counts
+
+
+def write_evaluations(run: Run, counts: Counts, num_test_images: Mapping[int, int]) -> dict[int, float]:
+    """Write GG-<k>.parquet for each k whose first k tasks are all counted; return accuracy by k.
+
+    num_test_images: images in each task's test set.
+    """
+    accuracies = {}
+    for k in run.config.evaluation.points(run.config.benchmark.num_tasks):
+        if any(task not in counts for task in range(k)):
+            continue
+        table = given_table(k, counts, num_test_images)
+        path = run.layout.evaluation("GG", k, test_batches(run))
+        if not _is_current(path, run.fingerprint, table):
+            write_evaluation(path, table, given_metadata(k, run.fingerprint, run.config.evaluation.batches))
+        accuracies[k] = float(np.mean(list(task_accuracies(table).values())))
+    return accuracies
+
+
+def _counts_by_task(table: pa.Table) -> dict[int, tuple[int, ...]]:
+    counts: dict[int, list[int]] = {}
+    for task, count in zip(table["task"].to_pylist(), table["num_correct"].to_pylist(), strict=True):
+        counts.setdefault(task, []).append(count)
+    return {task: tuple(values) for task, values in counts.items()}
+
+
+def _is_current(path: AnyPath, fingerprint: str, table: pa.Table) -> bool:
+    try:
+        stored = read_evaluation(path, fingerprint)
+    except DamagedFileError:
+        return False
+    return bool(stored["num_correct"].to_pylist() == table["num_correct"].to_pylist())
+
+
+def _k_of(path: AnyPath) -> int:
+    digits = path.name.removesuffix(".parquet").split("-")[1]
+    return int(digits) if digits.isdigit() else 0
