@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orchestrator.report.text import duration
-from orchestrator.reproduce.figures import POINTS, points_of, read_tables
-from orchestrator.reproduce.verdict import read_outcomes, verdict_table
+from orchestrator.reproduce.figures import POINTS, read_tables, values_by_k
+from orchestrator.reproduce.page import read_outcomes, verdict_table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -57,16 +57,18 @@ def soak_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def headline_table(points: pa.Table) -> str:
+def headline_table(measurements: pa.Table) -> str:
     """Return accuracy and task inference by the number of tasks learned, as a Markdown table."""
-    given = points_of(points, "GG", "", "accuracy")
-    whole = points.filter(pc.equal(pc.cast(points["batches"], pa.string()), "all"))
-    all_images = points_of(whole, "GG", "", "accuracy")
+    given = values_by_k(measurements, "GG", "", "accuracy")
+    whole = measurements.filter(pc.equal(pc.cast(measurements["batches"], pa.string()), "all"))
+    all_images = values_by_k(whole, "GG", "", "accuracy")
     columns = [] if all_images == given else [("task given (GG), all images", all_images)]
     columns.append(("task given (GG)", given))
-    for objective, way in WAYS:
-        columns.append((f"not given (GNu, {objective})", points_of(points, "GNu", way, "accuracy")))
-        right = points_of(points, "GNu", way, "task_inference_accuracy")
+    for objective, method in WAYS:
+        columns.append(
+            (f"not given (GNu, {objective})", values_by_k(measurements, "GNu", method, "accuracy"))
+        )
+        right = values_by_k(measurements, "GNu", method, "task_inference_accuracy")
         columns.append((f"right task ({objective})", right))
     shown = [(head, by_k) for head, by_k in columns if by_k]
     asked = sorted({k for _, by_k in shown[1:] for k in by_k})

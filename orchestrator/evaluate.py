@@ -11,30 +11,29 @@ from core.specs.inference import InferenceSpec
 from orchestrator.cluster.resources import find_resources
 from orchestrator.config.load import change_settings
 from orchestrator.execution.controller import Failure
-from orchestrator.execution.jobs import Question
+from orchestrator.execution.jobs import InferenceRequest
 from orchestrator.execution.plan import join_plans, plan_jobs
 from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_say
 from orchestrator.report.stream_figures import draw_stream
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import check_dataset, clean_temporaries
-from orchestrator.runs.results import Measured, scenario_key, test_batches, write_report
+from orchestrator.runs.results import Measured, finished_log, scenario_key, test_batches, write_report
 from orchestrator.runs.run import Run, open_run
-from orchestrator.session import Phases, working
+from orchestrator.session import RunSession, open_session
 from orchestrator.stages.baseline import measure_baseline
 from orchestrator.stages.given import _given
 from orchestrator.stages.inferred import (
     inferred_tasks,
     is_answered,
     merge_parts,
-    question_metrics,
+    request_metrics,
     stored_table,
 )
 from orchestrator.stages.recovered import evaluate_recovery, has_memory
-from orchestrator.stages.stream import finished_log
 from storage.bank_file import bank_path, make_bank, num_leading
 from storage.decisions import score_rows
-from storage.locations import AnyPath
+from storage.locations import Location
 
 INFERENCE_BLOCK_TASKS = 8  # tasks of one job: seconds at 2500 tasks, so a crash loses little
 SECTIONS = ("evaluation", "executor", "tracking", "data_dir")  # what `supsup evaluate` may change
@@ -52,7 +51,7 @@ class EvaluationResult:
 
 
 def evaluate_run(
-    root: AnyPath, settings: Sequence[str], data_folder: Path | None, display: Display
+    root: Location, settings: Sequence[str], data_folder: Path | None, display: Display
 ) -> EvaluationResult:
     """Evaluate the masks of a run folder under other settings. Raises InputError.
 
@@ -79,61 +78,61 @@ def evaluate_run(
     resources = find_resources(config.executor, connect=True)
     with locked(run.layout):
         clean_temporaries(run.layout)
-        with working(run, record, dataset, resources, display) as phases:
-            measured, failures = evaluate(phases)
+        with open_session(run, record, dataset, resources, display) as session:
+            measured, failures = evaluate(session)
             write_report(run, measured)
             draw_or_say(run, record, display)
-            phases.end(failures)
+            session.end(failures)
     return EvaluationResult(
         run=run, failures=failures, measured=measured, elapsed_s=time.monotonic() - start_s
     )
 
 
-def evaluate(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
+def evaluate(session: RunSession) -> tuple[Measured, tuple[Failure, ...]]:
     """Answer what the sweep asks at every k whose tasks are trained; files that are there stand."""
     measured: Measured = {}
     failures: tuple[Failure, ...] = ()
-    if phases.run.config.baseline is not None:
-        return measure_baseline(phases.run), ()
-    if "GG" in phases.run.config.evaluation.asked:
-        given, failures = _given(phases)
+    if session.run.config.baseline is not None:
+        return measure_baseline(session.run), ()
+    if "GG" in session.run.config.evaluation.asked:
+        given, failures = _given(session)
         measured |= given
-    if phases.run.config.evaluation.inferred_scenarios:
-        masks_outputs = phases.run.config.network.masks_outputs
-        inferred, more = evaluate_recovery(phases) if masks_outputs else _inferred(phases)
+    if session.run.config.evaluation.inferred_scenarios:
+        masks_outputs = session.run.config.network.masks_outputs
+        inferred, more = evaluate_recovery(session) if masks_outputs else _inferred(session)
         measured, failures = measured | inferred, failures + more
     return measured, failures
 
 
-def _inferred(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
-    run = phases.run
-    questions = _questions(run)
-    if not questions:
+def _inferred(session: RunSession) -> tuple[Measured, tuple[Failure, ...]]:
+    run = session.run
+    requests = _requests(run)
+    if not requests:
         return {}, ()
-    open_questions = [question for question in questions if not is_answered(run, question)]
-    if open_questions:
-        make_bank(run.store, open_questions[0].bank)
+    open_requests = [request for request in requests if not is_answered(run, request)]
+    if open_requests:
+        make_bank(run.store, open_requests[0].bank)
     plan = join_plans(
-        plan_jobs(q.k, INFERENCE_BLOCK_TASKS, inferred_tasks(run, q), "infer", q) for q in open_questions
+        plan_jobs(q.k, INFERENCE_BLOCK_TASKS, inferred_tasks(run, q), "infer", q) for q in open_requests
     )
-    verb = f"inferring tasks ({run.config.evaluation.way.label})"
-    _, failures = phases.work(verb, plan, sum(question.k for question in open_questions))
+    verb = f"inferring tasks ({run.config.evaluation.method.label})"
+    _, failures = session.work(verb, plan, sum(request.k for request in open_requests))
     measured: Measured = {}
-    for question in open_questions:
-        merge_parts(run, question)
-    for question in questions:
-        for scenario, metrics in question_metrics(run, question).items():
+    for request in open_requests:
+        merge_parts(run, request)
+    for request in requests:
+        for scenario, metrics in request_metrics(run, request).items():
             by_k = measured.setdefault(scenario_key(run, scenario), {}).setdefault(
-                question.inference.label, {}
+                request.inference.label, {}
             )
-            by_k[str(question.k)] = metrics | _stream_metrics(run, question)
+            by_k[str(request.k)] = metrics | _stream_metrics(run, request)
     return measured, failures
 
 
-def _stream_metrics(run: Run, question: Question) -> dict[str, float]:
+def _stream_metrics(run: Run, request: InferenceRequest) -> dict[str, float]:
     """Return the counts of ``AllocationScore`` for a stream without task ids, else nothing; draw it."""
-    rows = None if question.homes is None else finished_log(run)
-    scored = stored_table(run, question, "NNs")
+    rows = None if request.homes is None else finished_log(run)
+    scored = stored_table(run, request, "NNs")
     if rows is None or scored is None:
         return {}
     draw_stream(run, rows, scored)
@@ -141,31 +140,31 @@ def _stream_metrics(run: Run, question: Question) -> dict[str, float]:
     return {key: float(value) for key, value in score.items() if key.startswith("num_")}
 
 
-def _questions(run: Run) -> list[Question]:
+def _requests(run: Run) -> list[InferenceRequest]:
     """Return one question per k that is trained."""
     evaluation = run.config.evaluation
     assert evaluation.inference is not None, "masks on weights are searched by inference"
     if not run.config.training.is_given:
-        return _stream_questions(run, evaluation.inference)
+        return _stream_requests(run, evaluation.inference)
     most = num_leading(run.store)
-    points = [k for k in evaluation.points(run.config.benchmark.num_tasks) if k <= most]
-    if not points:
+    ks = [k for k in evaluation.ks(run.config.benchmark.num_tasks) if k <= most]
+    if not ks:
         return []
     bank = bank_path(run.store)
     return [
-        Question(inference=evaluation.inference, k=k, num_batches=test_batches(run), bank=bank)
-        for k in points
+        InferenceRequest(inference=evaluation.inference, k=k, num_batches=test_batches(run), bank=bank)
+        for k in ks
     ]
 
 
-def _stream_questions(run: Run, inference: InferenceSpec) -> list[Question]:
+def _stream_requests(run: Run, inference: InferenceSpec) -> list[InferenceRequest]:
     """Return the question at the end of a stream without task ids; none before that."""
     rows = finished_log(run)
     homes = score_rows(rows).homes if rows else ()
     if not homes or num_leading(run.store) < len(homes):
         return []
     return [
-        Question(
+        InferenceRequest(
             inference=inference,
             k=run.config.benchmark.num_tasks,
             num_batches=test_batches(run),

@@ -24,8 +24,8 @@ from core.masks.bits import unpack
 from core.networks.base import draw_weights
 from core.networks.module import statistics_slices
 from orchestrator.images import write_png
+from orchestrator.runs.results import finished_log
 from orchestrator.runs.run import Run
-from orchestrator.stages.stream import finished_log
 from storage.decisions import score_rows
 from storage.files import commit
 from storage.mask_store import TaskMask

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from core.batches.inputs import pixel_scale
 from core.data.datasets import normalisation
 from core.errors import InferenceError
-from core.inference.modules import ModulePasses
+from core.inference.modules import ModuleSearchModel
 from core.inference.search import TaskSearch, infer_tasks, search_first
 from core.inference.superposition import Bank, MaskBank
 from core.masks.bits import packed_num_bytes
@@ -28,9 +28,9 @@ from core.specs.inference import InferenceSpec
 from orchestrator.config.load import change_settings
 from orchestrator.images import flat_images
 from orchestrator.runs.run import Run, open_run
-from orchestrator.worker.modules import built_network, make_passes
+from orchestrator.worker.modules import built_network, make_search_model
 from storage.bank_file import ensure_bank, map_bank
-from storage.locations import AnyPath, to_place
+from storage.locations import Location, to_location
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +113,13 @@ class Predictor:
         return Answer(best=tuple(candidates))
 
 
-def load_predictor(root: str | AnyPath, k: int | None = None, **inference: str) -> Predictor:
+def load_predictor(root: str | Location, k: int | None = None, **inference: str) -> Predictor:
     """Return the predictor over the first k tasks of a run folder, all of them by default.
 
     inference: ``algorithm`` and ``objective`` where they are not to be the run's. Raises
     RunFolderError, ConfigError or InferenceError.
     """
-    run, _ = open_run(to_place(root))
+    run, _ = open_run(to_location(root))
     return local_predictor(run, k, inference)
 
 
@@ -154,18 +154,18 @@ def predictor(run: Run, bank: Bank, k: int | None, inference: Mapping[str, str])
         bank,
         num_tasks,
         num_classes=run.config.benchmark.real_classes,
-        passes=_passes(run, bank, num_tasks),
+        model=_search_model(run, bank, num_tasks),
     )
     return Predictor(search=search, image_shape=shape, scale=scale, gain=gain, offset=offset)
 
 
-def _passes(run: Run, bank: Bank, num_tasks: int) -> ModulePasses | None:
+def _search_model(run: Run, bank: Bank, num_tasks: int) -> ModuleSearchModel | None:
     """Return how images pass through a network that is a module; None for others."""
     if not run.config.network.is_module:
         return None
     spec = run.config.run_spec()
     network = built_network(spec, bank.base[0].device)
-    return make_passes(spec, network, bank.base, run.store, min(num_tasks, bank.num_tasks))
+    return make_search_model(spec, network, bank.base, run.store, min(num_tasks, bank.num_tasks))
 
 
 def base_tensors(run: Run) -> tuple[torch.Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Phases of a run: jobs of one kind, handed to workers that are started when there is a job."""
+"""RunSession of a run: jobs of one kind, handed to workers that are started when there is a job."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,11 +13,11 @@ from orchestrator.execution.executor import Executor
 from orchestrator.execution.jobs import Job
 from orchestrator.execution.plan import Plan
 from orchestrator.execution.progress import Display
-from orchestrator.execution.retry_policy import FaultPolicy
+from orchestrator.execution.retry_policy import RetryPolicy
 from orchestrator.runs.history import begin_session, end_session
+from orchestrator.runs.results import num_expected_masks
 from orchestrator.runs.run import Run
 from orchestrator.runs.sizing import Resources
-from orchestrator.stages.stream import num_expected_masks
 from orchestrator.tracking.content import is_trained
 from orchestrator.tracking.tracker import Tracker, make_tracker
 from orchestrator.watcher import RunWatcher
@@ -33,7 +33,7 @@ class StoppedError(SupSupError):
 
 
 @dataclass
-class Phases:
+class RunSession:
     """Runs one phase after another in a run folder, on the same workers.
 
     correct: by task, correct images of each test batch with the task given, as workers counted.
@@ -80,7 +80,7 @@ class Phases:
         return RunWatcher(self.display, self.tracker, self.run.layout, self.correct)
 
     def _run(self, jobs: Sequence[Job], watcher: RunWatcher) -> tuple[Failure, ...]:
-        policy = FaultPolicy(max_retries=self.run.config.executor.retries)
+        policy = RetryPolicy(max_retries=self.run.config.executor.retries)
         digest = str(self.run.identity.network["digest"])
         return run_jobs(jobs, self._workers(), policy, watcher, network_digest=digest)
 
@@ -114,9 +114,9 @@ class Phases:
 
 
 @contextmanager
-def working(
+def open_session(
     run: Run, record: RunRecord, dataset: Dataset, resources: Resources, display: Display
-) -> Iterator[Phases]:
+) -> Iterator[RunSession]:
     """Open the run in MLflow and give its phases; whatever is raised ends workers and MLflow run.
 
     Raises StoppedError in place of KeyboardInterrupt.
@@ -124,11 +124,11 @@ def working(
     begin_session(run.layout)
     tracker = make_tracker(run, record, display.message)
     tracker.open()
-    phases = Phases(run, record, dataset, resources, display, tracker)
+    session = RunSession(run, record, dataset, resources, display, tracker)
     try:
-        yield phases
+        yield session
     except BaseException as error:
-        phases.close()
+        session.close()
         was_stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         with suppress(OSError):  # a full disk, say: the first error is the one to tell
             end_session(run.layout, "KILLED" if was_stopped else "FAILED")

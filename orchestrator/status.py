@@ -8,12 +8,12 @@ from core.errors import RunFolderError, first_line
 from core.stream.schedule import num_decisions
 from orchestrator.runs.history import read_failures, reason
 from orchestrator.runs.lock import is_locked, lock_holder
+from orchestrator.runs.results import num_expected_masks
 from orchestrator.runs.run import Run, open_run
-from orchestrator.stages.stream import num_expected_masks
 from storage.baseline_state import num_learned
 from storage.layout import RunLayout
-from storage.locations import AnyPath, listed, to_place
-from storage.mask_info import MaskFacts, mask_facts
+from storage.locations import Location, listed, to_location
+from storage.mask_info import MaskInfo, mask_info
 from storage.stream_state import read_position
 
 RATE_WINDOW_S = 600.0
@@ -65,7 +65,7 @@ class RunStatus:
         return 60 * self.num_left / self.tasks_per_min if self.tasks_per_min else None
 
 
-def run_status(root: AnyPath) -> RunStatus:
+def run_status(root: Location) -> RunStatus:
     """Read a run folder's status. Raises RunFolderError."""
     run, record = open_run(root)
     num_tasks = num_expected_masks(run, record.num_tasks)
@@ -75,7 +75,7 @@ def run_status(root: AnyPath) -> RunStatus:
         position = read_position(run.layout, run.fingerprint)
         num_done = position.num_decisions if position else 0
         return _ordered_status(run, num_decisions(run.config.run_spec()), num_done, is_stream=True)
-    facts = mask_facts(run.store)
+    facts = mask_info(run.store)
     done = {one.task for one in facts}
     failures = [row for row in read_failures(run) if "task" in row and row["task"] not in done]
     holder = lock_holder(run.layout) if is_locked(run.layout) else None
@@ -110,14 +110,14 @@ def _ordered_status(run: Run, num_tasks: int, num_done: int, *, is_stream: bool 
     )
 
 
-def find_runs(storage: str | AnyPath) -> list[AnyPath]:
+def find_runs(storage: str | Location) -> list[Location]:
     """List the run folders in a storage folder, by name."""
-    return [path.parent for path in listed(to_place(storage), "*/run.json")]
+    return [path.parent for path in listed(to_location(storage), "*/run.json")]
 
 
-def resolve_run(name: str, storage: str | AnyPath) -> AnyPath:
+def resolve_run(name: str, storage: str | Location) -> Location:
     """Return the folder that RUN means: a path, or a name under ``storage``. Raises RunFolderError."""
-    places = [to_place(name)] + ([to_place(storage) / name] if "://" not in name else [])
+    places = [to_location(name)] + ([to_location(storage) / name] if "://" not in name else [])
     try:
         for root in places:
             if RunLayout(root).run_file.is_file():
@@ -133,7 +133,7 @@ def resolve_run(name: str, storage: str | AnyPath) -> AnyPath:
     )
 
 
-def _tasks_per_min(recent: Sequence[MaskFacts], now_s: float) -> float | None:
+def _tasks_per_min(recent: Sequence[MaskInfo], now_s: float) -> float | None:
     """Return the rate since the first of the last ten minutes began."""
     span_s = now_s - min((one.started_s for one in recent), default=now_s)
     return 60 * len(recent) / span_s if span_s > 1 else None

@@ -16,10 +16,10 @@ from orchestrator.runs.record import clean_temporaries, ensure_record
 from orchestrator.runs.results import Measured, write_report
 from orchestrator.runs.run import Run, locate_run
 from orchestrator.runs.sizing import Resources
-from orchestrator.session import working
+from orchestrator.session import open_session
 from orchestrator.stages.supermasks import _train
-from storage.mask_info import MaskFacts, mask_facts
-from storage.verify import Verdict, quarantine, verify_masks
+from storage.mask_info import MaskInfo, mask_info
+from storage.verify import Findings, quarantine, verify_masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class SweepResult:
     num_trained: int
     failures: tuple[Failure, ...]
     measured: Measured
-    facts: list[MaskFacts]
+    facts: list[MaskInfo]
     elapsed_s: float
 
 
@@ -52,20 +52,20 @@ def run_sweep(
         display.message(_begin_words(run, resources))
         clean_temporaries(run.layout)
         record = ensure_record(run, resources, dataset)
-        verdict = _set_bad_files_aside(run, display)
-        with working(run, record, dataset, resources, display) as phases:
-            num_trained, failures = _train(phases, verdict, only_failed=only_failed)
-            measured, evaluation_failures = evaluate(phases)
+        findings = _set_bad_files_aside(run, display)
+        with open_session(run, record, dataset, resources, display) as session:
+            num_trained, failures = _train(session, findings, only_failed=only_failed)
+            measured, evaluation_failures = evaluate(session)
             write_report(run, measured)
             draw_or_say(run, record, display)
             clean_temporaries(run.layout)
-            phases.end(failures + evaluation_failures)
+            session.end(failures + evaluation_failures)
         return SweepResult(
             run=run,
             num_trained=num_trained,
             failures=failures + evaluation_failures,
             measured=measured,
-            facts=mask_facts(run.store),
+            facts=mask_info(run.store),
             elapsed_s=time.monotonic() - start_s,
         )
 
@@ -78,12 +78,12 @@ def _begin_words(run: Run, resources: Resources) -> str:
     return f"{run.name}: {run.config.benchmark.num_tasks} tasks, {where}"
 
 
-def _set_bad_files_aside(run: Run, display: Display) -> Verdict:
+def _set_bad_files_aside(run: Run, display: Display) -> Findings:
     """Verify all masks and memories; move what is bad among their files out of the way and say so."""
-    verdict = verify_masks(run.store)
+    findings = verify_masks(run.store)
     mask_files, memories = set(run.store.files()), run.layout.memories
-    bad = [p for p in verdict.problems if p.path and (p.path in mask_files or p.path.parent == memories)]
+    bad = [p for p in findings.problems if p.path and (p.path in mask_files or p.path.parent == memories)]
     for problem, place in zip(bad, quarantine(run.store, bad), strict=True):
         again = "its tasks are trained again" if problem.path in mask_files else "it is made again"
         display.message(f"{problem.message}\n  moved to {place}; {again}")
-    return verdict
+    return findings

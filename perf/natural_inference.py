@@ -19,12 +19,12 @@ from core.batches.images import images_at_test
 from core.batches.inputs import to_device
 from core.data.benchmarks import task_view
 from core.data.datasets import Dataset, load_dataset
-from core.inference.modules import ModulePasses
+from core.inference.modules import ModuleSearchModel
 from core.inference.objectives import entropy
 from core.inference.superposition import mask_weights
 from orchestrator.predict import base_tensors
 from orchestrator.runs.run import Run, open_run
-from orchestrator.worker.modules import built_network, make_passes
+from orchestrator.worker.modules import built_network, make_search_model
 
 GROUPS = (1, 8, 32, 128)
 NUM_OWN = 256
@@ -35,15 +35,15 @@ def main(root: Path) -> None:
     run, _ = open_run(root)
     spec, num_tasks = run.config.run_spec(), run.config.benchmark.num_tasks
     network = built_network(spec, torch.device("cpu"))
-    passes = make_passes(spec, network, base_tensors(run), run.store, num_tasks)
+    model = make_search_model(spec, network, base_tensors(run), run.store, num_tasks)
     packed = [np.frombuffer(mask.bits, dtype=np.uint8) for mask in run.store.iterate(range(num_tasks))]
     dataset = load_dataset(spec.benchmark, Path(os.environ["SUPSUP_DATA"]))
     own = [_images(run, dataset, task, "train")[:NUM_OWN] for task in range(num_tasks)]
-    levels = [_ways(passes, packed[t], t, own[t], run) for t in range(num_tasks)]
+    levels = [_ways(model, packed[t], t, own[t], run) for t in range(num_tasks)]
     right: dict[tuple[str, int], list[float]] = {}
     for task in range(num_tasks):
         x_NCHW = _images(run, dataset, task, "test")
-        values = [_ways(passes, packed[t], t, x_NCHW, run) for t in range(num_tasks)]
+        values = [_ways(model, packed[t], t, x_NCHW, run) for t in range(num_tasks)]
         for way in values[0]:
             by_mask = np.stack([value[way] for value in values], axis=1)
             centre = np.array([level[way].mean() for level in levels])
@@ -54,7 +54,7 @@ def main(root: Path) -> None:
         for size in GROUPS[1:]:
             parts = [x_NCHW[i : i + size] for i in range(0, len(x_NCHW) - size + 1, size)]
             distances = np.array(
-                [[_distance(passes, packed[t], t, part) for t in range(num_tasks)] for part in parts]
+                [[_distance(model, packed[t], t, part) for t in range(num_tasks)] for part in parts]
             )
             right.setdefault(("statistics", size), []).append(_share(distances, task, 1))
     _print(right)
@@ -68,12 +68,12 @@ def _images(run: Run, dataset: Dataset, task: int, part: str) -> Tensor:
 
 
 def _ways(
-    passes: ModulePasses, packed: NDArray[np.uint8], task: int, x_NCHW: Tensor, run: Run
+    model: ModuleSearchModel, packed: NDArray[np.uint8], task: int, x_NCHW: Tensor, run: Run
 ) -> dict[str, NDArray[np.float64]]:
     """Return how ill one mask suits each image, by way, lower is better."""
     num = run.config.benchmark.real_classes
-    plain = passes.logits(x_NCHW.flatten(1), packed, task)
-    mirrored = passes.logits(x_NCHW.flip(3).flatten(1), packed, task)
+    plain = model.logits(x_NCHW.flatten(1), packed, task)
+    mirrored = model.logits(x_NCHW.flip(3).flatten(1), packed, task)
     found = {}
     for name, logits in (("", (plain,)), (" + mirror", (plain, mirrored))):
         ways = {
@@ -87,13 +87,13 @@ def _ways(
     return found
 
 
-def _distance(passes: ModulePasses, packed: NDArray[np.uint8], task: int, x_NCHW: Tensor) -> float:
+def _distance(model: ModuleSearchModel, packed: NDArray[np.uint8], task: int, x_NCHW: Tensor) -> float:
     """Return how far the batch's statistics under a mask are from those of its task, mean over channels."""
-    network, statistics_S = passes.network, passes.statistics[task].clone()
+    network, statistics_S = model.network, model.statistics[task].clone()
     seen_S = network.start_statistics(torch.device("cpu"))
     with torch.no_grad():
         # Nine parts of ten of the running statistics stay at 0 and 1 in one pass.
-        network.train_logits(x_NCHW, mask_weights(packed, passes.base), seen_S)
+        network.train_logits(x_NCHW, mask_weights(packed, model.base), seen_S)
     start = network.start_statistics(torch.device("cpu"))
     batch_S = start + (seen_S - start) / 0.1
     distances, at = [], 0

@@ -94,7 +94,7 @@ def empty_task_rows(num_tasks: int = 2500, num_actors: int = 8) -> list[Row]:
     from orchestrator.cluster.executor import RayExecutor
     from orchestrator.execution.controller import run_jobs
     from orchestrator.execution.jobs import Job, JobResult
-    from orchestrator.execution.retry_policy import FaultPolicy
+    from orchestrator.execution.retry_policy import RetryPolicy
 
     class Empty:  # by value to the actors: this folder is no package of theirs
         def __init__(self, shared: object) -> None:
@@ -112,7 +112,7 @@ def empty_task_rows(num_tasks: int = 2500, num_actors: int = 8) -> list[Row]:
         executor.collect(1.0)
     start_s = time.monotonic()
     jobs = [Job(first=task, last=task) for task in range(num_tasks)]
-    run_jobs(jobs, executor, FaultPolicy(max_retries=0), watcher, network_digest="")
+    run_jobs(jobs, executor, RetryPolicy(max_retries=0), watcher, network_digest="")
     lasted_s = time.monotonic() - start_s
     executor.close()
     early, late = watcher.resident_bytes[num_tasks // 4], watcher.resident_bytes[-1]

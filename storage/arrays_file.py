@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DamagedFileError, ForeignFileError, first_line
-from storage.locations import AnyPath
+from storage.locations import Location
 
 Arrays = Mapping[str, NDArray[Any]]
 HEADER = "header"
@@ -27,7 +27,7 @@ def pack_arrays(arrays: Arrays, header: Mapping[str, Any]) -> tuple[bytes, str]:
     return content, hashlib.sha256(content).hexdigest()[:DIGEST_LETTERS]
 
 
-def read_arrays(path: AnyPath, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Location, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Return the arrays of a file whose name ends with the digest of its bytes.
 
     Raises DamagedFileError, or ForeignFileError where its header is another.

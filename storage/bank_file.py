@@ -48,8 +48,8 @@ def make_bank(store: MaskStore, path: Path) -> None:
 
 def num_leading(store: MaskStore) -> int:
     """Count the tasks before the first that has no mask file."""
-    places = store.locate()
-    return next((task for task in range(len(places)) if task not in places), len(places))
+    locations = store.locate()
+    return next((task for task in range(len(locations)) if task not in locations), len(locations))
 
 
 def map_bank(path: Path, num_bytes: int) -> NDArray[np.uint8]:
@@ -75,7 +75,7 @@ def _is_whole(path: Path, num_bytes: int) -> bool:
 
 def leading_digests(store: MaskStore) -> list[str]:
     """Return the digests of tasks 0, 1, 2 and so on, up to the first that is missing."""
-    facts = store.facts()
+    facts = store.info_table()
     tasks, digests = facts["task"].to_pylist(), facts["digest"].to_pylist()
     return [digest for i, (task, digest) in enumerate(zip(tasks, digests, strict=True)) if task == i]
 

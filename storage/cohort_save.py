@@ -10,7 +10,7 @@ from core.errors import DamagedFileError, ForeignFileError
 from storage.arrays_file import Arrays, pack_arrays, read_arrays
 from storage.files import commit_bytes
 from storage.layout import RunLayout
-from storage.locations import AnyPath, listed
+from storage.locations import Location, listed
 
 
 @dataclass(frozen=True)
@@ -48,5 +48,5 @@ def remove_saves(layout: RunLayout, first: int, last: int) -> None:
         path.unlink(missing_ok=True)
 
 
-def _saves(layout: RunLayout, first: int, last: int) -> list[AnyPath]:
+def _saves(layout: RunLayout, first: int, last: int) -> list[Location]:
     return listed(layout.saves, layout.cohort_save(first, last, "*").name)

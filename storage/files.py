@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError
 from storage.layout import temporary_path, temporary_writer
-from storage.locations import AnyPath, ObjectPath
+from storage.locations import Location, ObjectPath
 
 KEY = "supsup.checksum"
 PLACEHOLDER = "sha256 of this file with these 64 characters where its hex stands".ljust(64, ".")[:64]
@@ -28,7 +28,7 @@ ZSTD_LEVEL = 3
 GAPS_ZSTD_LEVEL = 19
 
 
-def commit(target: AnyPath, write: Callable[[Path], None]) -> None:
+def commit(target: Location, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file, then make it ``target``, replacing what was there."""
     if isinstance(target, ObjectPath):
         with tempfile.TemporaryDirectory(prefix="supsup-") as folder:
@@ -48,7 +48,7 @@ def commit(target: AnyPath, write: Callable[[Path], None]) -> None:
     _sync(target.parent)
 
 
-def commit_bytes(target: AnyPath, content: bytes) -> None:
+def commit_bytes(target: Location, content: bytes) -> None:
     """Commit a file of these bytes."""
     if isinstance(target, ObjectPath):
         target.write_bytes(content)
@@ -60,29 +60,29 @@ def commit_bytes(target: AnyPath, content: bytes) -> None:
     commit(target, write)
 
 
-def commit_text(target: AnyPath, text: str) -> None:
+def commit_text(target: Location, text: str) -> None:
     """Commit a text file in UTF-8."""
     commit_bytes(target, text.encode())
 
 
-def commit_json(target: AnyPath, value: Any) -> None:
+def commit_json(target: Location, value: Any) -> None:
     """Commit ``value`` as indented JSON with sorted keys."""
     commit_text(target, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def parquet_source(path: AnyPath) -> Any:
+def parquet_source(path: Location) -> Any:
     """Return what pyarrow reads a Parquet file from; an object is fetched whole, once."""
     return pa.BufferReader(path.read_bytes()) if isinstance(path, ObjectPath) else path
 
 
-def temporaries(root: AnyPath) -> list[Path]:
+def temporaries(root: Location) -> list[Path]:
     """List the temporary files anywhere below ``root``; object stores have none."""
     if isinstance(root, ObjectPath):
         return []
     return sorted(path for path in root.rglob(".*.tmp") if temporary_writer(path.name))
 
 
-def remove_temporaries(root: AnyPath, is_alive: Callable[[str, int, Path], bool]) -> list[Path]:
+def remove_temporaries(root: Location, is_alive: Callable[[str, int, Path], bool]) -> list[Path]:
     """Remove and return the temporaries whose writer ``is_alive(host, pid, path)`` denies."""
     return list(_remove_dead(temporaries(root), is_alive))
 

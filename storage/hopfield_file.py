@@ -15,7 +15,7 @@ from core.errors import DamagedFileError, ForeignFileError, first_line
 from core.hopfield.memory import HopfieldLayer, HopfieldMemory
 from core.specs.inference import HopfieldRule
 from storage.files import KEY, check_seal, commit_bytes, decoded, parquet_source, sealed_parquet
-from storage.locations import AnyPath
+from storage.locations import Location
 
 MEMORY_FORMAT_VERSION = 1
 SCHEMA = pa.schema(
@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
 
 
 def write_memory(
-    path: AnyPath, memory: HopfieldMemory, names: Sequence[str], *, fingerprint: str, masks_digest: str
+    path: Location, memory: HopfieldMemory, names: Sequence[str], *, fingerprint: str, masks_digest: str
 ) -> None:
     """Commit a memory. masks_digest: sums up the masks stored, as in a bank's name."""
     rows = [_row(name, layer) for name, layer in zip(names, memory.layers, strict=True)]
@@ -44,7 +44,7 @@ def write_memory(
     commit_bytes(path, sealed_parquet(pa.Table.from_pylist(rows, schema=SCHEMA), metadata))
 
 
-def read_memory(path: AnyPath, fingerprint: str, names: Sequence[str]) -> HopfieldMemory:
+def read_memory(path: Location, fingerprint: str, names: Sequence[str]) -> HopfieldMemory:
     """Return a verified memory of the run. Raises DamagedFileError or ForeignFileError."""
     try:
         content = path.read_bytes()
@@ -65,7 +65,7 @@ def read_memory(path: AnyPath, fingerprint: str, names: Sequence[str]) -> Hopfie
     return HopfieldMemory(rule, layers, int(metadata["supsup.num_masks"]))
 
 
-def stored_masks_digest(path: AnyPath) -> str | None:
+def stored_masks_digest(path: Location) -> str | None:
     """Return what sums up the masks in a memory file; None where none can be read."""
     try:
         return decoded(pq.ParquetFile(parquet_source(path)).schema_arrow.metadata).get("supsup.masks_digest")
@@ -80,7 +80,7 @@ def _row(name: str, layer: HopfieldLayer) -> dict[str, object]:
     return {"layer": name, "width": len(layer.total), "psi": psi, "total": total, "digest": digest}
 
 
-def _layer(path: AnyPath, row: dict[str, object]) -> HopfieldLayer:
+def _layer(path: Location, row: dict[str, object]) -> HopfieldLayer:
     psi, total, width = row["psi"], row["total"], row["width"]
     assert isinstance(psi, bytes)
     assert isinstance(total, bytes)

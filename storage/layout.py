@@ -28,12 +28,13 @@ import os
 import re
 import socket
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from storage.locations import AnyPath, ObjectPath
+from storage.locations import Location, ObjectPath
 
 _COHORT = re.compile(r"cohort-(\d{5,7})-(\d{5,7})\.parquet")
+_TABLE = re.compile(r"(.+)-(\d+)(?:-b(\d+))?")
 _TEMPORARY = re.compile(r"\..+\.([A-Za-z0-9-]+)\.(\d+)\.[0-9a-f]{8}\.tmp")
 
 
@@ -43,163 +44,190 @@ def run_folder_name(name: str, fingerprint: str) -> str:
 
 
 @dataclass(frozen=True)
+class TableKey:
+    """What names an evaluation table, and all files that belong to it.
+
+    label: ``GG``, or the scenario and method, such as ``GNu-one_shot-G-1``; of parts and other files
+    that serve several scenarios the method alone. k: tasks, the first ones. num_batches: test batches
+    of each task, the first ones; None for all.
+    """
+
+    label: str
+    k: int
+    num_batches: int | None = None
+
+    def __str__(self) -> str:
+        name = f"{self.label}-{self.k}"
+        return name if self.num_batches is None else f"{name}-b{self.num_batches}"
+
+    def of(self, scenario: str) -> "TableKey":
+        """Return the key of the table of one scenario."""
+        return replace(self, label=f"{scenario}-{self.label}")
+
+    @classmethod
+    def parse(cls, name: str) -> "TableKey | None":
+        """Return the key whose files have this name (without suffix), None for any other name."""
+        match = _TABLE.fullmatch(name)
+        if match is None:
+            return None
+        return cls(match[1], int(match[2]), int(match[3]) if match[3] else None)
+
+
+@dataclass(frozen=True)
 class RunLayout:
     """Paths inside the run folder ``root``; building one touches nothing."""
 
-    root: AnyPath
+    root: Location
 
     @property
-    def run_file(self) -> AnyPath:
+    def run_file(self) -> Location:
         """What the run is (``run_file.RunRecord``)."""
         return self.root / "run.json"
 
     @property
-    def lock(self) -> AnyPath:
+    def lock(self) -> Location:
         """Held by the controller at work."""
         return self.root / ".lock"
 
     @property
-    def failures(self) -> AnyPath:
+    def failures(self) -> Location:
         """Tasks that failed, with the reason."""
         return self.root / "failures.json"
 
     @property
-    def sessions(self) -> AnyPath:
+    def sessions(self) -> Location:
         """When a controller worked here."""
         return self.root / "sessions.json"
 
     @property
-    def system(self) -> AnyPath:
+    def system(self) -> Location:
         """Samples of the controller's machine."""
         return self.root / "system.json"
 
-    def log(self, kind: str, first: int, last: int) -> AnyPath:
+    def log(self, kind: str, first: int, last: int) -> Location:
         """Return the log of a job that failed at least once."""
         return self.logs / f"{kind}-{first:05d}-{last:05d}.log"
 
     @property
-    def logs(self) -> AnyPath:
+    def logs(self) -> Location:
         """Folder of the logs of jobs."""
         return self.root / "logs"
 
     @property
-    def masks(self) -> AnyPath:
+    def masks(self) -> Location:
         """Folder of mask files."""
         return self.root / "masks"
 
     @property
-    def evaluations(self) -> AnyPath:
+    def evaluations(self) -> Location:
         """Folder of evaluation tables."""
         return self.root / "evaluations"
 
     @property
-    def quarantine(self) -> AnyPath:
+    def quarantine(self) -> Location:
         """Folder of what ``verify --repair`` took out of ``masks``."""
         return self.root / "quarantine"
 
     @property
-    def report(self) -> AnyPath:
+    def report(self) -> Location:
         """Folder of what is made from the rest."""
         return self.root / "report"
 
     @property
-    def summary(self) -> AnyPath:
+    def summary(self) -> Location:
         """Accuracies by scenario and k."""
         return self.report / "summary.json"
 
     @property
-    def tasks(self) -> AnyPath:
+    def tasks(self) -> Location:
         """One row per task: the mask files without their bits."""
         return self.report / "tasks.parquet"
 
     @property
-    def config(self) -> AnyPath:
+    def config(self) -> Location:
         """The resolved sweep file."""
         return self.report / "config.yaml"
 
-    def cohort(self, first: int, last: int) -> AnyPath:
+    def cohort(self, first: int, last: int) -> Location:
         """Return the mask file of tasks ``first`` to ``last``, both included."""
         return self.masks / f"cohort-{first:05d}-{last:05d}.parquet"
 
     @property
-    def saves(self) -> AnyPath:
+    def saves(self) -> Location:
         """Folder of cohorts in training."""
         return self.root / "saves"
 
-    def cohort_save(self, first: int, last: int, digest: str) -> AnyPath:
+    def cohort_save(self, first: int, last: int, digest: str) -> Location:
         """Return the save of tasks ``first`` to ``last`` whose bytes have this digest."""
         return self.saves / f"cohort-{first:05d}-{last:05d}-{digest}.npz"
 
     @property
-    def baseline(self) -> AnyPath:
+    def baseline(self) -> Location:
         """Folder of what a baseline has learned."""
         return self.root / "baseline"
 
-    def baseline_state(self, num_tasks: int, digest: str) -> AnyPath:
+    def baseline_state(self, num_tasks: int, digest: str) -> Location:
         """Return the state after ``num_tasks`` tasks, its bytes of this digest."""
         return self.baseline / f"state-{num_tasks:05d}-{digest}.npz"
 
     @property
-    def transfer(self) -> AnyPath:
+    def transfer(self) -> Location:
         """Folder of what later tasks start from."""
         return self.root / "transfer"
 
-    def score_sum(self, num_tasks: int, digest: str) -> AnyPath:
+    def score_sum(self, num_tasks: int, digest: str) -> Location:
         """Return the sum of the scores of the first ``num_tasks`` tasks, its bytes of this digest."""
         return self.transfer / f"scores-{num_tasks:05d}-{digest}.npz"
 
-    def evaluation(self, label: str, k: int, num_batches: int | None) -> AnyPath:
-        """Return the evaluation table of ``label`` (such as GG) over the first k tasks.
+    def evaluation(self, key: TableKey) -> Location:
+        """Return an evaluation table."""
+        return self.evaluations / f"{key}.parquet"
 
-        num_batches: None for all test batches of a task, else how many of the first.
-        """
-        return self.evaluations / f"{_point(label, k, num_batches)}.parquet"
-
-    def evaluation_parts(self, label: str, k: int, num_batches: int | None) -> AnyPath:
+    def evaluation_parts(self, key: TableKey) -> Location:
         """Return the folder of what workers have inferred of a table that is not whole yet."""
-        return self.evaluations / "parts" / _point(label, k, num_batches)
+        return self.evaluations / "parts" / str(key)
 
-    def evaluation_part(self, label: str, k: int, num_batches: int | None, first: int, last: int) -> AnyPath:
+    def evaluation_part(self, key: TableKey, first: int, last: int) -> Location:
         """Return the part of tasks ``first`` to ``last``, both included."""
-        return self.evaluation_parts(label, k, num_batches) / f"tasks-{first:05d}-{last:05d}.parquet"
+        return self.evaluation_parts(key) / f"tasks-{first:05d}-{last:05d}.parquet"
 
-    def confusion(self, label: str, k: int, num_batches: int | None) -> AnyPath:
+    def confusion(self, key: TableKey) -> Location:
         """Return the table of how often which task was taken for which."""
-        return self.report / f"confusion-{_point(label, k, num_batches)}.parquet"
+        return self.report / f"confusion-{key}.parquet"
 
-    def recovery(self, label: str, k: int, num_batches: int | None) -> AnyPath:
+    def recovery(self, key: TableKey) -> Location:
         """Return the table of the steps of each recovery, beside its evaluation table."""
-        return self.evaluations / f"recovery-{_point(label, k, num_batches)}.parquet"
+        return self.evaluations / f"recovery-{key}.parquet"
 
-    def recovery_part(self, label: str, k: int, num_batches: int | None, first: int, last: int) -> AnyPath:
+    def recovery_part(self, key: TableKey, first: int, last: int) -> Location:
         """Return the steps of tasks ``first`` to ``last`` while the tables are not whole."""
-        return self.evaluation_parts(label, k, num_batches) / f"steps-{first:05d}-{last:05d}.parquet"
+        return self.evaluation_parts(key) / f"steps-{first:05d}-{last:05d}.parquet"
 
     @property
-    def memories(self) -> AnyPath:
+    def memories(self) -> Location:
         """Folder of Hopfield memories."""
         return self.root / "hopfield"
 
-    def memory(self, rule: str, num_masks: int) -> AnyPath:
+    def memory(self, rule: str, num_masks: int) -> Location:
         """Return the Hopfield memory of the first ``num_masks`` masks, stored by ``rule``."""
         return self.memories / f"{rule}-{num_masks:05d}.parquet"
 
     @property
-    def stream(self) -> AnyPath:
+    def stream(self) -> Location:
         """Folder of a run without task identity."""
         return self.root / "stream"
 
     @property
-    def decisions(self) -> AnyPath:
+    def decisions(self) -> Location:
         """Every decision of the stream so far."""
         return self.stream / "decisions.parquet"
 
     @property
-    def stream_state(self) -> AnyPath:
+    def stream_state(self) -> Location:
         """Where the stream stands; its commit is the commit of a checkpoint."""
         return self.stream / "state.json"
 
-    def mask_state(self, mask: int, num_decisions: int) -> AnyPath:
+    def mask_state(self, mask: int, num_decisions: int) -> Location:
         """Return the scores and optimizer state of ``mask`` after so many decisions."""
         return self.stream / f"mask-{mask:05d}-{num_decisions:06d}.npz"
 
@@ -216,10 +244,6 @@ class RunLayout:
     def bank(self, num_tasks: int, digest: str) -> Path:
         """Return the bank of the first ``num_tasks`` masks, whose digests ``digest`` sums up."""
         return self.banks / f"masks-{num_tasks:05d}-{digest[:8]}.npy"
-
-
-def _point(label: str, k: int, num_batches: int | None) -> str:
-    return f"{label}-{k}" if num_batches is None else f"{label}-{k}-b{num_batches}"
 
 
 def cohort_range(name: str) -> tuple[int, int] | None:

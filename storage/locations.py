@@ -162,7 +162,7 @@ class ObjectPath:
             yield ObjectPath(f"{scheme}://{info.path}", self.query)
 
 
-AnyPath = Path | ObjectPath
+Location = Path | ObjectPath
 
 
 @lru_cache(maxsize=16)
@@ -170,7 +170,7 @@ def _connect(bucket: str, query: str) -> Any:
     return pa_fs.FileSystem.from_uri(f"{bucket}?{query}" if query else bucket)[0]
 
 
-def to_place(uri: str | AnyPath) -> AnyPath:
+def to_location(uri: str | Location) -> Location:
     """Return the path that ``storage.uri`` means: absolute, or an object store's."""
     if isinstance(uri, ObjectPath):
         return uri
@@ -180,21 +180,21 @@ def to_place(uri: str | AnyPath) -> AnyPath:
     return ObjectPath(base.rstrip("/"), query)
 
 
-def is_place(uri: str) -> bool:
+def is_location(uri: str) -> bool:
     """Tell whether ``uri`` is a path, or an object store's URI without credentials in it."""
     if "://" not in uri:
         return bool(uri.strip())
     return re.fullmatch(rf"({'|'.join(SCHEMES)})://[^/@?\s]+(/[^?@\s]*)?(\?\S*)?", uri) is not None
 
 
-def listed(folder: AnyPath, pattern: str = "*") -> list[AnyPath]:
+def listed(folder: Location, pattern: str = "*") -> list[Location]:
     """Return what matches in a folder, sorted; nothing where there is no folder."""
     if isinstance(folder, ObjectPath):
         return [*sorted(folder.glob(pattern))]
     return [*sorted(folder.glob(pattern))]
 
 
-def remove_tree(path: AnyPath) -> None:
+def remove_tree(path: Location) -> None:
     """Remove a folder with all that is in it, if it is there."""
     if isinstance(path, ObjectPath):
         path.remove_tree()
@@ -203,7 +203,7 @@ def remove_tree(path: AnyPath) -> None:
 
 
 @contextmanager
-def local_copy(path: AnyPath) -> Iterator[Path]:
+def local_copy(path: Location) -> Iterator[Path]:
     """Give a file of this machine with the content and name of ``path``."""
     if isinstance(path, Path):
         yield path
@@ -214,6 +214,6 @@ def local_copy(path: AnyPath) -> Iterator[Path]:
         yield local
 
 
-def move(path: AnyPath, target: AnyPath) -> None:
+def move(path: Location, target: Location) -> None:
     """Rename within one run folder; an object is copied first, then removed."""
     path.rename(target)  # type: ignore[arg-type]  # both are of one kind

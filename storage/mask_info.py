@@ -4,12 +4,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from core.errors import DamagedFileError, ForeignFileError
-from storage.locations import AnyPath
+from storage.locations import Location
 from storage.mask_store import MaskStore
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskFacts:
+class MaskInfo:
     """One stored mask. Fractions in [0, 1], loss in nats, Unix times in seconds.
 
     num_bytes: of the mask as it is stored, compressed. encoding: bits or gaps. num_norm_bytes: of its
@@ -32,24 +32,24 @@ class MaskFacts:
     finished_s: float
 
 
-def mask_facts(store: MaskStore, tasks: Collection[int] | None = None) -> list[MaskFacts]:
+def mask_info(store: MaskStore, tasks: Collection[int] | None = None) -> list[MaskInfo]:
     """Return the facts of ``tasks``, of all by default, by task; damaged and absent ones are left out."""
-    places = {task: path for task, path in store.locate().items() if tasks is None or task in tasks}
-    found: list[MaskFacts] = []
-    for path in dict.fromkeys(places.values()):
+    locations = {task: path for task, path in store.locate().items() if tasks is None or task in tasks}
+    found: list[MaskInfo] = []
+    for path in dict.fromkeys(locations.values()):
         try:
-            found += [facts for facts in _file_facts(store, path) if places.get(facts.task) == path]
+            found += [facts for facts in _file_info(store, path) if locations.get(facts.task) == path]
         except (DamagedFileError, ForeignFileError):
             continue  # `verify` tells of it
     return sorted(found, key=lambda facts: facts.task)
 
 
-def _file_facts(store: MaskStore, path: AnyPath) -> list[MaskFacts]:
-    rows, made = store.file_facts(path)
+def _file_info(store: MaskStore, path: Location) -> list[MaskInfo]:
+    rows, made = store.file_info(path)
     finished_s = float(made["finished_s"])
     started_s = float(made.get("started_s", finished_s - sum(row["train_seconds"] for row in rows)))
     worker = f"{made.get('host', 'unknown')}-{made.get('process_id', 0)}"
     return [
-        MaskFacts(**row, file=path.name, worker=worker, started_s=started_s, finished_s=finished_s)
+        MaskInfo(**row, file=path.name, worker=worker, started_s=started_s, finished_s=finished_s)
         for row in rows
     ]

@@ -25,7 +25,7 @@ from core.masks.bits import (
 )
 from storage.files import KEY, check_seal, commit_bytes, decoded, parquet_source, sealed_parquet
 from storage.layout import RunLayout, cohort_range
-from storage.locations import AnyPath, listed
+from storage.locations import Location, listed
 
 T = TypeVar("T")
 
@@ -126,7 +126,7 @@ class MaskStore:
     layout: RunLayout
     identity: StoreIdentity
 
-    def write_cohort(self, masks: Sequence[TaskMask], provenance: dict[str, Any]) -> AnyPath:
+    def write_cohort(self, masks: Sequence[TaskMask], provenance: dict[str, Any]) -> Location:
         """Commit one cohort, tasks ascending and contiguous, as one file; return its path."""
         num_weights = sum(int(np.prod(shape)) for shape in self.identity.shapes)
         for mask in masks:
@@ -139,18 +139,18 @@ class MaskStore:
         commit_bytes(target, content)
         return target
 
-    def files(self) -> list[AnyPath]:
+    def files(self) -> list[Location]:
         """List the files named as mask files, in the order of their names."""
         return [path for path in listed(self.layout.masks) if cohort_range(path.name)]
 
-    def locate(self) -> dict[int, AnyPath]:
+    def locate(self) -> dict[int, Location]:
         """Map each task to the first file, by name, whose name covers it."""
-        places: dict[int, AnyPath] = {}
+        locations: dict[int, Location] = {}
         for path in self.files():
             first, last = cohort_range(path.name) or (0, -1)
             for task in range(first, last + 1):
-                places.setdefault(task, path)
-        return places
+                locations.setdefault(task, path)
+        return locations
 
     def read(self, task: int) -> TaskMask:
         """Return one verified mask; reads no other mask's bits.
@@ -161,30 +161,30 @@ class MaskStore:
 
     def iterate(self, tasks: Iterable[int]) -> Iterator[TaskMask]:
         """Yield verified masks one at a time, each file opened once for tasks in order."""
-        places, opened, current = self.locate(), None, None
+        locations, opened, current = self.locate(), None, None
         for task in tasks:
-            path = places.get(task)
+            path = locations.get(task)
             if path is None:
                 raise RunFolderError(f"{self.layout.root} has no mask of task {task}; run it first")
             if opened is None or path != current:
                 opened, current = self.open(path), path
             yield self._read_row(opened, path, task)
 
-    def facts(self) -> pa.Table:
+    def info_table(self) -> pa.Table:
         """Return all columns but the bits, one row per task, ascending; damaged files raise."""
-        places = self.locate()
+        locations = self.locate()
         tables = [
-            _owned(_guard(path, lambda p: self.open(p).read(columns=FACTS)), path, places)
-            for path in sorted(set(places.values()))
+            _owned(_guard(path, lambda p: self.open(p).read(columns=FACTS)), path, locations)
+            for path in sorted(set(locations.values()))
         ]
         schema = pa.schema([SCHEMA.field(name) for name in FACTS])
         return pa.concat_tables(tables).sort_by("task") if tables else schema.empty_table()
 
-    def provenance(self, path: AnyPath) -> dict[str, Any]:
+    def provenance(self, path: Location) -> dict[str, Any]:
         """Return what was recorded of the file's making: versions, device, engine, time."""
         return _provenance(self.open(path))
 
-    def file_facts(self, path: AnyPath) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    def file_info(self, path: Location) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Return a file's rows without their masks, and its provenance.
 
         Each row also has the bytes that are stored of it: ``num_bytes`` of the mask, ``num_norm_bytes``
@@ -203,7 +203,7 @@ class MaskStore:
             row["num_bytes"], row["num_norm_bytes"] = sizes[row["encoding"]], sizes["norm_stats"]
         return rows, _provenance(file)
 
-    def open(self, path: AnyPath) -> pq.ParquetFile:
+    def open(self, path: Location) -> pq.ParquetFile:
         """Open a mask file of this run. Raises DamagedFileError or ForeignFileError."""
         file = _guard(path, lambda p: pq.ParquetFile(parquet_source(p), page_checksum_verification=True))
         self._check_identity(path, file.schema_arrow.metadata or {})
@@ -212,7 +212,7 @@ class MaskStore:
             raise ForeignFileError(f"{path} does not have the columns of a mask file; see FORMAT.md")
         return file
 
-    def check(self, path: AnyPath) -> list[int]:
+    def check(self, path: Location) -> list[int]:
         """Verify a whole file and return its tasks. Raises DamagedFileError or ForeignFileError."""
         file = self.open(path)
         table = _guard(path, lambda _: file.read())
@@ -228,7 +228,7 @@ class MaskStore:
             self._check_row(path, self._with_bits(path, row))
         return tasks
 
-    def _read_row(self, file: pq.ParquetFile, path: AnyPath, task: int) -> TaskMask:
+    def _read_row(self, file: pq.ParquetFile, path: Location, task: int) -> TaskMask:
         first, _ = cohort_range(path.name) or (0, 0)
         if not 0 <= task - first < file.num_row_groups:
             raise DamagedFileError(f"{path}: has no row for task {task}, though its name says so")
@@ -240,7 +240,7 @@ class MaskStore:
         facts = ("task", "bits", "test_accuracy", "train_loss", "train_seconds", "norm_stats")
         return TaskMask(**{key: row[key] for key in facts})
 
-    def _with_bits(self, path: AnyPath, row: dict[str, Any]) -> dict[str, Any]:
+    def _with_bits(self, path: Location, row: dict[str, Any]) -> dict[str, Any]:
         """Return a row with its mask as bits. Raises DamagedFileError."""
         gaps = row.get("gaps")
         if gaps is None:
@@ -252,12 +252,12 @@ class MaskStore:
             raise DamagedFileError(f"{path}: task {row['task']}: {error}") from error
         return {**row, "bits": packed.tobytes()}
 
-    def _check_row(self, path: AnyPath, row: dict[str, Any]) -> None:
+    def _check_row(self, path: Location, row: dict[str, Any]) -> None:
         if bits_digest(row["bits"]) != row["digest"]:
             raise DamagedFileError(f"{path}: task {row['task']}: the mask does not match its digest")
         check_padding(np.frombuffer(row["bits"], dtype=np.uint8), self.identity.shapes)
 
-    def _check_identity(self, path: AnyPath, metadata: dict[bytes, bytes]) -> None:
+    def _check_identity(self, path: Location, metadata: dict[bytes, bytes]) -> None:
         found = decoded(metadata)
         version = GAPS_VERSION if found.get("supsup.format_version") == str(GAPS_VERSION) else FORMAT_VERSION
         for key, expected in self.identity.metadata({}, version).items():
@@ -272,12 +272,12 @@ def _provenance(file: pq.ParquetFile) -> dict[str, Any]:
     return dict(json.loads(file.schema_arrow.metadata[b"supsup.provenance"]))
 
 
-def _owned(table: pa.Table, path: AnyPath, places: dict[int, AnyPath]) -> pa.Table:
+def _owned(table: pa.Table, path: Location, locations: dict[int, Location]) -> pa.Table:
     """Keep the rows of the tasks that ``path`` is the place of."""
-    return table.filter(pa.array([places.get(task) == path for task in table["task"].to_pylist()]))
+    return table.filter(pa.array([locations.get(task) == path for task in table["task"].to_pylist()]))
 
 
-def _guard(path: AnyPath, read: Callable[[AnyPath], T]) -> T:
+def _guard(path: Location, read: Callable[[Location], T]) -> T:
     """Turn whatever Parquet raises on damaged bytes into one error that names the file."""
     try:
         return read(path)

@@ -4,19 +4,17 @@ import numpy as np
 import pyarrow as pa
 
 from core.data.test_rows import InferredRows
-from orchestrator.execution.jobs import Question
-from orchestrator.stages.inferred import AnyQuestion
-from storage.layout import RunLayout
+from storage.layout import RunLayout, TableKey
 from storage.tables import INFERENCE_SCHEMA, write_evaluation
 
 
 def write_part(
-    layout: RunLayout, fingerprint: str, question: Question, rows: list[tuple[int, InferredRows]]
+    layout: RunLayout, fingerprint: str, key: TableKey, rows: list[tuple[int, InferredRows]]
 ) -> None:
     """Commit the rows of contiguous tasks, given as (task, rows)."""
     table = pa.concat_tables([_rows_table(task, inferred) for task, inferred in rows])
-    path = layout.evaluation_part(*place(question), rows[0][0], rows[-1][0])
-    write_evaluation(path, table, {"fingerprint": fingerprint, "k": str(question.k)})
+    path = layout.evaluation_part(key, rows[0][0], rows[-1][0])
+    write_evaluation(path, table, {"fingerprint": fingerprint, "k": str(key.k)})
 
 
 def _rows_table(task: int, rows: InferredRows) -> pa.Table:
@@ -29,8 +27,3 @@ def _rows_table(task: int, rows: InferredRows) -> pa.Table:
     arrays["gap"] = pa.array(rows.gap, from_pandas=True)
     arrays["exact_task"] = pa.array(rows.exact_task, mask=rows.exact_task < 0)
     return pa.table(arrays).cast(INFERENCE_SCHEMA)
-
-
-def place(question: AnyQuestion) -> tuple[str, int, int | None]:
-    """Return what names the files of a question."""
-    return question.label, question.k, question.num_batches

@@ -11,7 +11,7 @@ from core.data.test_rows import batch_sizes
 from core.errors import DamagedFileError
 from core.specs.inference import TEST_BATCH_SIZE
 from storage.files import commit, parquet_source
-from storage.locations import AnyPath
+from storage.locations import Location
 
 EVALUATION_SCHEMA = pa.schema(
     [
@@ -51,12 +51,12 @@ _SCHEMAS = {
 Counts = Mapping[int, Sequence[int]]  # task -> correct images of each of its test batches
 
 
-def commit_table(path: AnyPath, table: pa.Table) -> None:
+def commit_table(path: Location, table: pa.Table) -> None:
     """Commit a table with page checksums."""
     commit(path, lambda p: pq.write_table(table, p, compression="zstd", write_page_checksum=True))
 
 
-def read_table(path: AnyPath) -> pa.Table:
+def read_table(path: Location) -> pa.Table:
     """Read a table whole, its checksums verified. Raises DamagedFileError."""
     try:
         return pq.ParquetFile(parquet_source(path), page_checksum_verification=True).read()
@@ -64,7 +64,7 @@ def read_table(path: AnyPath) -> pa.Table:
         raise DamagedFileError(f"{path} cannot be read: {str(error)[:160]}") from error
 
 
-def write_evaluation(path: AnyPath, table: pa.Table, metadata: Mapping[str, str]) -> None:
+def write_evaluation(path: Location, table: pa.Table, metadata: Mapping[str, str]) -> None:
     """Commit an evaluation table; ``metadata`` keys are given without the ``supsup.`` prefix."""
     known = [schema for column, schema in _SCHEMAS.items() if column in table.column_names]
     schema = known[0] if known else EVALUATION_SCHEMA
@@ -74,7 +74,7 @@ def write_evaluation(path: AnyPath, table: pa.Table, metadata: Mapping[str, str]
     commit_table(path, tagged)
 
 
-def read_evaluation(path: AnyPath, fingerprint: str) -> pa.Table:
+def read_evaluation(path: Location, fingerprint: str) -> pa.Table:
     """Read an evaluation table of the run ``fingerprint``. Raises DamagedFileError."""
     table = read_table(path)
     found = (table.schema.metadata or {}).get(b"supsup.fingerprint", b"").decode()

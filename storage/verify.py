@@ -7,7 +7,7 @@ from typing import Literal
 from core.errors import DamagedFileError, ForeignFileError
 from storage.hopfield_file import read_memory
 from storage.layout import cohort_range, temporary_writer
-from storage.locations import AnyPath, listed, move
+from storage.locations import Location, listed, move
 from storage.mask_store import MaskStore
 
 
@@ -16,12 +16,12 @@ class Problem:
     """One bad thing. ``path`` is None for a task that is missing."""
 
     kind: Literal["damaged", "foreign", "missing"]
-    path: AnyPath | None
+    path: Location | None
     message: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Findings:
     """What verifying found: the tasks whose masks are good, and the files that are bad.
 
     provenances: the distinct (engine, device, torch) that made the good files; more
@@ -41,7 +41,7 @@ class Verdict:
         )
 
 
-def verify_masks(store: MaskStore) -> Verdict:
+def verify_masks(store: MaskStore) -> Findings:
     """Read every file of ``masks/`` and ``hopfield/`` whole: checksums, digests, padding, whose it is."""
     tasks: set[int] = set()
     problems, provenances = [], set()
@@ -54,14 +54,14 @@ def verify_masks(store: MaskStore) -> Verdict:
             problems.append(Problem(kind="damaged", path=path, message=_named(path, error)))
         except ForeignFileError as error:
             problems.append(Problem(kind="foreign", path=path, message=_named(path, error)))
-    return Verdict(
+    return Findings(
         tasks=frozenset(tasks),
         problems=(*problems, *_memory_problems(store)),
         provenances=tuple(sorted((e, d, t) for e, d, t in provenances)),
     )
 
 
-def quarantine(store: MaskStore, problems: Iterable[Problem]) -> list[AnyPath]:
+def quarantine(store: MaskStore, problems: Iterable[Problem]) -> list[Location]:
     """Move bad files into ``quarantine/`` (nothing is deleted); return where they went."""
     moved = []
     for problem in problems:
@@ -89,16 +89,16 @@ def _memory_problems(store: MaskStore) -> Iterator[Problem]:
             yield Problem(kind="foreign", path=path, message=_named(path, error))
 
 
-def _check(store: MaskStore, path: AnyPath) -> list[int]:
+def _check(store: MaskStore, path: Location) -> list[int]:
     if not path.is_file() or cohort_range(path.name) is None:
         raise ForeignFileError(f"{path} is not a mask file of any run (by its name)")
     return store.check(path)
 
 
-def _entries(folder: AnyPath) -> list[AnyPath]:
+def _entries(folder: Location) -> list[Location]:
     return [path for path in listed(folder) if temporary_writer(path.name) is None]
 
 
-def _named(path: AnyPath, error: Exception) -> str:
+def _named(path: Location, error: Exception) -> str:
     text = str(error)
     return text if str(path) in text else f"{path}: {text}"

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.errors import InferenceError
-from core.inference.superposition import Flow, Tasks, lowest, num_bits
+from core.inference.superposition import Activations, Tasks, num_bits, top_k_lowest
 from core.masks.packed_sums import TILE_BYTES, Planes, from_planes, to_planes
 
 BLOCK_TASKS = 64  # unpacked at a time: 20 MB as bytes and 80 MB as float32 at LeNet's size
@@ -63,16 +63,16 @@ class DeviceBank:
             by_block.append(kept_KT.sum(dim=1, dtype=torch.float64))
         return _to_numpy(torch.cat(by_block))
 
-    def lowest(
+    def top_k_lowest(
         self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64], num: int
     ) -> tuple[NDArray[np.float64], Tasks]:
         """See ``Bank``."""
-        return lowest(self.sums(planes, tasks, chosen), tasks, num)
+        return top_k_lowest(self.sums(planes, tasks, chosen), tasks, num)
 
-    def products(self, flow: Flow, tasks: Tasks) -> NDArray[np.float64]:
+    def products(self, activations: Activations, tasks: Tasks) -> NDArray[np.float64]:
         """See ``Bank``."""
         return _to_numpy(
-            torch.cat([self._block_products(flow, block) for block in self._blocks(tasks)], dim=1)
+            torch.cat([self._block_products(activations, block) for block in self._blocks(tasks)], dim=1)
         )
 
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
@@ -80,10 +80,12 @@ class DeviceBank:
         found: NDArray[np.uint8] = self._rows(tasks).cpu().numpy()
         return found
 
-    def _block_products(self, flow: Flow, block_KP: Tensor) -> Tensor:
+    def _block_products(self, activations: Activations, block_KP: Tensor) -> Tensor:
         """Return ``products`` of one block of masks, float64 [B, K]."""
         total = torch.zeros((), dtype=torch.float64, device=block_KP.device)
-        layers = zip(flow.inputs, flow.deltas, _block_weights(_unpack(block_KP), self.base), strict=True)
+        layers = zip(
+            activations.inputs, activations.deltas, _block_weights(_unpack(block_KP), self.base), strict=True
+        )
         for h_BI, delta_BO, weight_KOI in layers:
             outputs_BKO = (h_BI @ weight_KOI.flatten(0, 1).T).view(len(h_BI), *weight_KOI.shape[:2])
             total = total + (outputs_BKO * delta_BO.unsqueeze(1)).sum(dim=2, dtype=torch.float64)

@@ -65,7 +65,7 @@ def infer_test_images(
         inferred_task=tasks_GR[:, 0].astype(np.int32),
         rank=rank.astype(np.int32),
         exact_task=exact_task,
-        gap=rows.gap if search.spec.algorithm == "binary" else _gaps(values_GR, is_true),
+        gap=rows.gap if search.spec.algorithm == "binary" else _margins(values_GR, is_true),
     )
     return replace(rows, num_correct=_num_correct(rows, search, view, pixels))
 
@@ -90,21 +90,21 @@ def _correct(
 
 def _inputs(search: TaskSearch, view: TaskView, pixels: Pixels, rows_B: NDArray[np.int64]) -> Tensor:
     """Return the images as the task sees them, normalised, float32 [B, D]."""
-    if search.passes is not None:
-        return search.passes.inputs(view, pixels, rows_B)
+    if search.model is not None:
+        return search.model.inputs(view, pixels, rows_B)
     device = pixels.images.device
     gather_1D = torch.from_numpy(view.input_gather).to(device).unsqueeze(0)
     return gather_inputs(pixels, gather_1D, torch.from_numpy(rows_B).to(device).unsqueeze(0))[0]
 
 
-def _gaps(values_GR: NDArray[np.float64], is_true: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _margins(values_GR: NDArray[np.float64], is_true: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return the best wrong value less the best right one, NaN where one is not there, float32 [G]."""
     best_wrong = np.where(is_true, np.inf, values_GR).min(axis=1)
     best_right = np.where(is_true, values_GR, np.inf).min(axis=1)
     is_known = np.isfinite(best_wrong) & np.isfinite(best_right)
-    gaps = np.full(len(values_GR), np.nan, dtype=np.float32)
-    gaps[is_known] = best_wrong[is_known] - best_right[is_known]
-    return gaps
+    margins = np.full(len(values_GR), np.nan, dtype=np.float32)
+    margins[is_known] = best_wrong[is_known] - best_right[is_known]
+    return margins
 
 
 def _rankings(
@@ -152,8 +152,8 @@ def _correct_under(
 ) -> NDArray[np.bool_]:
     """Tell which images of ``view`` the mask of ``task`` classifies, bool [rows]."""
     packed_P = search.bank.packed(np.array([task]))[0]
-    if search.passes is not None:
-        return search.passes.correct(view, pixels, rows, packed_P, task)
+    if search.model is not None:
+        return search.model.correct(view, pixels, rows, packed_P, task)
     weights = mask_weights(packed_P, search.bank.base)
     (correct,) = _correct([view], pixels, [weight.unsqueeze(0) for weight in weights], [rows])
     return correct

@@ -29,8 +29,8 @@ from core.specs.inference import InferenceSpec
 
 
 @dataclass(frozen=True)
-class ModulePasses:
-    """A ``task_inference.Passes`` over a module. statistics: float32 [K, S], by task."""
+class ModuleSearchModel:
+    """A ``task_inference.SearchModel`` over a module. statistics: float32 [K, S], by task."""
 
     network: ModuleNetwork
     benchmark: BenchmarkSpec

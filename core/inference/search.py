@@ -22,17 +22,17 @@ from core.data.benchmarks import TaskView
 from core.errors import InferenceError
 from core.inference.objectives import plain_score
 from core.inference.superposition import (
+    Activations,
     Bank,
-    Flow,
     Superposition,
     Tasks,
     first_tasks,
     forward_plain,
     gradient_planes,
-    lowest,
     mask_weights,
     pass_through,
     superpose,
+    top_k_lowest,
 )
 from core.masks.bits import packed_num_bytes
 from core.masks.packed_sums import Planes, num_tiles
@@ -46,7 +46,7 @@ SHORTLIST_TASKS = 32  # candidates that are compared exactly
 Best = tuple[NDArray[np.float64], Tasks]  # values and tasks of one inference, best first
 
 
-class Passes(Protocol):
+class SearchModel(Protocol):
     """How images pass through a network that is no multi-layer perceptron (``module_inference``)."""
 
     @property
@@ -85,29 +85,29 @@ class TaskSearch:
     """How to search, and among which tasks.
 
     start: the uniform superposition of the tasks to search. num_classes: l, the real classes,
-    which are the first outputs. passes: of a module; None: a multi-layer perceptron.
+    which are the first outputs. model: of a module; None: a multi-layer perceptron.
     """
 
     spec: InferenceSpec
     bank: Bank
     start: Superposition
     num_classes: int
-    passes: Passes | None = None
+    model: SearchModel | None = None
 
     def planes(self, x_ND: Tensor, superposition: Superposition) -> Planes:
         """Return the gradient of all weights, times the weights, for N images that decide together."""
-        if self.passes is not None:
-            return self.passes.planes(x_ND, superposition, self.spec, self.num_classes)
-        return gradient_planes(self.flow(x_ND, superposition), self.bank.base)
+        if self.model is not None:
+            return self.model.planes(x_ND, superposition, self.spec, self.num_classes)
+        return gradient_planes(self.activations(x_ND, superposition), self.bank.base)
 
-    def flow(self, x_BD: Tensor, superposition: Superposition) -> Flow:
+    def activations(self, x_BD: Tensor, superposition: Superposition) -> Activations:
         """Pass B images through a superposition, forward and backward."""
         return pass_through(x_BD, superposition.weights, self.spec.objective, self.num_classes)
 
     def logits(self, x_BD: Tensor, packed_P: NDArray[np.uint8], task: int) -> Tensor:
         """Return the logits [B, O] of B images under the mask of ``task`` alone, which is ``packed_P``."""
-        if self.passes is not None:
-            return self.passes.logits(x_BD, packed_P, task)
+        if self.model is not None:
+            return self.model.logits(x_BD, packed_P, task)
         return forward_plain(x_BD, mask_weights(packed_P, self.bank.base))[1]
 
 
@@ -125,7 +125,7 @@ class Ranking:
 
 
 def search_first(
-    spec: InferenceSpec, bank: Bank, k: int, *, num_classes: int, passes: Passes | None = None
+    spec: InferenceSpec, bank: Bank, k: int, *, num_classes: int, model: SearchModel | None = None
 ) -> TaskSearch:
     """Return the search among tasks 0 .. k - 1.
 
@@ -139,7 +139,7 @@ def search_first(
             f"{num_classes} classes; use objective H"
         )
     start = superpose(bank, first_tasks(bank, k))
-    return TaskSearch(spec=spec, bank=bank, start=start, num_classes=num_classes, passes=passes)
+    return TaskSearch(spec=spec, bank=bank, start=start, num_classes=num_classes, model=model)
 
 
 def infer_tasks(search: TaskSearch, x_GND: Tensor) -> Ranking:
@@ -152,17 +152,17 @@ def infer_tasks(search: TaskSearch, x_GND: Tensor) -> Ranking:
     algorithm, (num_groups, num_images, _) = search.spec.algorithm, x_GND.shape
     if algorithm == "exhaustive":
         return _rank_rows(_plain_scores(search, x_GND), search.start.tasks)
-    shares_reads = search.passes is None and num_images == 1 and num_groups >= SHARED_READ_IMAGES
+    shares_reads = search.model is None and num_images == 1 and num_groups >= SHARED_READ_IMAGES
     if algorithm == "one_shot" and shares_reads:
-        flow = search.flow(x_GND[:, 0], search.start)
-        return _rank_rows(search.bank.products(flow, search.start.tasks), search.start.tasks)
+        activations = search.activations(x_GND[:, 0], search.start)
+        return _rank_rows(search.bank.products(activations, search.start.tasks), search.start.tasks)
     infer = {"one_shot": _one_shot, "shortlist": _shortlist, "binary": _binary}[algorithm]
     return _stack([infer(search, x_ND) for x_ND in x_GND])
 
 
 def _one_shot(search: TaskSearch, x_ND: Tensor) -> Best:
     planes = search.planes(x_ND, search.start)
-    return search.bank.lowest(planes, search.start.tasks, np.arange(len(planes)), NUM_BEST)
+    return search.bank.top_k_lowest(planes, search.start.tasks, np.arange(len(planes)), NUM_BEST)
 
 
 def _shortlist(search: TaskSearch, x_ND: Tensor) -> Best:
@@ -176,8 +176,8 @@ def _shortlist(search: TaskSearch, x_ND: Tensor) -> Best:
     mass = np.einsum("tjp,tjp->t", first, first)
     num_read = max(1, round(SHORTLIST_SHARE * len(planes)))
     chosen = np.sort(np.argsort(-mass, kind="stable")[:num_read])
-    _, candidates = bank.lowest(planes, search.start.tasks, chosen, SHORTLIST_TASKS)
-    return bank.lowest(planes, np.sort(candidates), np.arange(len(planes)), NUM_BEST)
+    _, candidates = bank.top_k_lowest(planes, search.start.tasks, chosen, SHORTLIST_TASKS)
+    return bank.top_k_lowest(planes, np.sort(candidates), np.arange(len(planes)), NUM_BEST)
 
 
 def _binary(search: TaskSearch, x_ND: Tensor) -> Best:
@@ -186,7 +186,7 @@ def _binary(search: TaskSearch, x_ND: Tensor) -> Best:
     while True:
         planes = search.planes(x_ND, alive)
         sums = search.bank.sums(planes, alive.tasks, np.arange(len(planes)))
-        values, tasks = lowest(sums, alive.tasks, len(alive.tasks))
+        values, tasks = top_k_lowest(sums, alive.tasks, len(alive.tasks))
         num_kept = -(-len(tasks) // 2) if len(tasks) > 1 else 0
         dropped.append((values[num_kept:], tasks[num_kept:]))
         if num_kept == 0:
@@ -211,7 +211,7 @@ def _plain_scores(search: TaskSearch, x_GND: Tensor) -> NDArray[np.float64]:
 
 
 def _rank_rows(values_GK: NDArray[np.float64], tasks: Tasks) -> Ranking:
-    return _stack([lowest(values_K, tasks, NUM_BEST) for values_K in values_GK])
+    return _stack([top_k_lowest(values_K, tasks, NUM_BEST) for values_K in values_GK])
 
 
 def _stack(found: Sequence[Best]) -> Ranking:
@@ -219,8 +219,8 @@ def _stack(found: Sequence[Best]) -> Ranking:
 
 
 def _check(search: TaskSearch, x_GND: Tensor) -> None:
-    passes, found = search.passes, x_GND.shape[2]
-    expected = search.start.weights[0].shape[1] if passes is None else passes.num_inputs
+    model, found = search.model, x_GND.shape[2]
+    expected = search.start.weights[0].shape[1] if model is None else model.num_inputs
     if found != expected:
         raise InferenceError(f"an image of {found} pixels, the network takes {expected}")
     if not bool(torch.isfinite(x_GND).all()):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.inference.superposition import Flow, MaskBank, Tasks, lowest
+from core.inference.superposition import Activations, MaskBank, Tasks, top_k_lowest
 from core.masks.packed_sums import Planes
 
 # Calls a method of every shard with the same arguments; returns their results in order of task.
@@ -38,16 +38,16 @@ class Shard:
         """See ``Bank.sums``, over its own tasks."""
         return self.bank.sums(planes, self._own(tasks), chosen)
 
-    def lowest(
+    def top_k_lowest(
         self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64], num: int
     ) -> tuple[NDArray[np.float64], Tasks]:
-        """See ``Bank.lowest``, over its own tasks."""
-        values, own = self.bank.lowest(planes, self._own(tasks), chosen, num)
+        """See ``Bank.top_k_lowest``, over its own tasks."""
+        values, own = self.bank.top_k_lowest(planes, self._own(tasks), chosen, num)
         return values, own + self.first
 
-    def products(self, flow: Flow, tasks: Tasks) -> NDArray[np.float64]:
+    def products(self, activations: Activations, tasks: Tasks) -> NDArray[np.float64]:
         """See ``Bank.products``, over its own tasks."""
-        return self.bank.products(flow, self._own(tasks))
+        return self.bank.products(activations, self._own(tasks))
 
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
         """See ``Bank.packed``, over its own tasks."""
@@ -73,16 +73,16 @@ class ShardedBank:
         """See ``Bank``."""
         return np.concatenate(self.broadcast("sums", planes, tasks, chosen))
 
-    def lowest(
+    def top_k_lowest(
         self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64], num: int
     ) -> tuple[NDArray[np.float64], Tasks]:
         """See ``Bank``; each shard sends its own best only."""
         best = self.broadcast("lowest", planes, tasks, chosen, num)
-        return lowest(np.concatenate([b[0] for b in best]), np.concatenate([b[1] for b in best]), num)
+        return top_k_lowest(np.concatenate([b[0] for b in best]), np.concatenate([b[1] for b in best]), num)
 
-    def products(self, flow: Flow, tasks: Tasks) -> NDArray[np.float64]:
+    def products(self, activations: Activations, tasks: Tasks) -> NDArray[np.float64]:
         """See ``Bank``."""
-        return np.concatenate(self.broadcast("products", flow, tasks), axis=1)
+        return np.concatenate(self.broadcast("products", activations, tasks), axis=1)
 
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
         """See ``Bank``."""

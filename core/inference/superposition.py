@@ -35,7 +35,7 @@ Tasks = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Flow:
+class Activations:
     """What one pass through a superposition leaves of B images.
 
     inputs: h, each layer's input [B, I]. deltas: each image's own gradient of the objective at
@@ -67,13 +67,13 @@ class Bank(Protocol):
         """Sum the values in ``planes`` that each mask keeps, over the tiles chosen, float64 [tasks]."""
         ...
 
-    def lowest(
+    def top_k_lowest(
         self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64], num: int
     ) -> tuple[NDArray[np.float64], Tasks]:
         """Return the ``num`` lowest of ``sums`` and whose they are; ties go to the lower task."""
         ...
 
-    def products(self, flow: Flow, tasks: Tasks) -> NDArray[np.float64]:
+    def products(self, activations: Activations, tasks: Tasks) -> NDArray[np.float64]:
         """Return each image's own gradient with respect to each alpha, float64 [B, tasks]."""
         ...
 
@@ -116,20 +116,22 @@ class MaskBank:
         """See ``Bank``."""
         return masked_sums(self.tiles, tasks, planes, chosen, num_threads=self.num_threads)
 
-    def lowest(
+    def top_k_lowest(
         self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64], num: int
     ) -> tuple[NDArray[np.float64], Tasks]:
         """See ``Bank``."""
-        return lowest(self.sums(planes, tasks, chosen), tasks, num)
+        return top_k_lowest(self.sums(planes, tasks, chosen), tasks, num)
 
-    def products(self, flow: Flow, tasks: Tasks) -> NDArray[np.float64]:
+    def products(self, activations: Activations, tasks: Tasks) -> NDArray[np.float64]:
         """See ``Bank``."""
-        out = np.empty((len(flow.inputs[0]), len(tasks)))
+        out = np.empty((len(activations.inputs[0]), len(tasks)))
         for column in range(len(tasks)):
             weights = mask_weights(self.packed(tasks[column : column + 1])[0], self.base)
             by_layer = [
                 ((h_BI @ weight_OI.T) * delta_BO).sum(dim=1, dtype=torch.float64)
-                for h_BI, delta_BO, weight_OI in zip(flow.inputs, flow.deltas, weights, strict=True)
+                for h_BI, delta_BO, weight_OI in zip(
+                    activations.inputs, activations.deltas, weights, strict=True
+                )
             ]
             out[:, column] = reduce(torch.add, by_layer).cpu().numpy()
         return out
@@ -172,21 +174,23 @@ def forward_plain(x_BD: Tensor, weights: Sequence[Tensor]) -> tuple[list[Tensor]
     return inputs, inputs[-1] @ weights[-1].T
 
 
-def pass_through(x_BD: Tensor, weights: Sequence[Tensor], objective: Objective, num_classes: int) -> Flow:
+def pass_through(
+    x_BD: Tensor, weights: Sequence[Tensor], objective: Objective, num_classes: int
+) -> Activations:
     """Run B images forward and each image's own objective backward through ``weights``."""
     inputs, logits_BO = forward_plain(x_BD, weights)
     deltas = [logit_gradient(logits_BO, objective, num_classes)]
     for layer in range(len(weights) - 1, 0, -1):
         deltas.append((deltas[-1] @ weights[layer]) * (inputs[layer] > 0))
-    return Flow(tuple(inputs), tuple(reversed(deltas)))
+    return Activations(tuple(inputs), tuple(reversed(deltas)))
 
 
-def gradient_planes(flow: Flow, base: Sequence[Tensor]) -> Planes:
+def gradient_planes(activations: Activations, base: Sequence[Tensor]) -> Planes:
     """Return dObjective/dW * base as planes, the objective being the mean over the images."""
-    num_images = len(flow.inputs[0])
+    num_images = len(activations.inputs[0])
     bit_values = base[0].new_zeros(sum(num_bits(weight) for weight in base))
     start = 0
-    for h_BI, delta_BO, weight_OI in zip(flow.inputs, flow.deltas, base, strict=True):
+    for h_BI, delta_BO, weight_OI in zip(activations.inputs, activations.deltas, base, strict=True):
         layer_OI = bit_values[start : start + weight_OI.numel()].view(weight_OI.shape)
         torch.mm((delta_BO / num_images).T, h_BI, out=layer_OI).mul_(weight_OI)
         start += num_bits(weight_OI)
@@ -199,7 +203,7 @@ def mask_weights(packed_P: NDArray[np.uint8], base: Sequence[Tensor]) -> list[Te
     return [bit * weight for bit, weight in zip(bits, base, strict=True)]
 
 
-def lowest(values: NDArray[np.float64], tasks: Tasks, num: int) -> tuple[NDArray[np.float64], Tasks]:
+def top_k_lowest(values: NDArray[np.float64], tasks: Tasks, num: int) -> tuple[NDArray[np.float64], Tasks]:
     """Return the ``num`` lowest values and their tasks, best first; ties go to the lower task."""
     order = np.lexsort((tasks, values))[:num]
     return values[order], tasks[order]

@@ -57,7 +57,7 @@ def num_decisions(spec: RunSpec) -> int:
     return -(-plan_visits(spec)[-1].end // spec.training.allocation.decide_every)
 
 
-def parts(visits: tuple[Visit, ...], first: int, end: int) -> Iterator[tuple[Visit, int, int]]:
+def segments(visits: tuple[Visit, ...], first: int, end: int) -> Iterator[tuple[Visit, int, int]]:
     """Yield (visit, first, end): what batches ``first`` to ``end - 1`` hold of each visit."""
     for visit in visits:
         start, stop = max(first, visit.first), min(end, visit.end)

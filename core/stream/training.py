@@ -29,7 +29,7 @@ from core.networks.perceptron import FixedWeights, fix_weights
 from core.specs.inference import InferenceSpec
 from core.specs.run import RunSpec
 from core.stream.allocation import Choice, choose, num_candidates
-from core.stream.schedule import num_decisions, parts, plan_visits
+from core.stream.schedule import num_decisions, plan_visits, segments
 from core.training.cohort import CohortState, Step, draw_scores, image_order, start_state
 from core.training.optimizers import Optimizer
 
@@ -116,7 +116,7 @@ class StreamTrainer:
         """Make the next decision and train until the one after it. Raises TrainingError."""
         first = self.num_decisions * self._rules.decide_every
         end = min(first + self._rules.decide_every, self._visits[-1].end)
-        (visit, *_), *_ = parts(self._visits, first, end)
+        (visit, *_), *_ = segments(self._visits, first, end)
         choice = choose(self._rules, len(self._states), self._gradient(first))
         rolled_back = self._settle(choice.mask)
         digest = None if choice.mask is None else self._train(choice.mask, first, end)
@@ -170,7 +170,7 @@ class StreamTrainer:
             start=superpose(bank, tasks),
             num_classes=self._dataset.num_classes,
         )
-        (visit, start, _), *_ = parts(self._visits, batch, batch + 1)
+        (visit, start, _), *_ = segments(self._visits, batch, batch + 1)
         gather_1D, rows_1B = self._batches(visit.task, visit.num_seen + start - visit.first, 1)
         planes = search.planes(gather_inputs(self._pixels, gather_1D, rows_1B)[0], search.start)
         return bank.sums(planes, tasks, np.arange(len(planes)))
@@ -180,7 +180,7 @@ class StreamTrainer:
         known, losses, start_s = self._states.get(mask), [], time.perf_counter()
         state = self._on_device(mask, known)
         size = self._spec.training.batch_size
-        for visit, start, stop in parts(self._visits, first, end):
+        for visit, start, stop in segments(self._visits, first, end):
             seen = visit.num_seen + start - visit.first
             gather_1D, rows_1N = self._batches(visit.task, seen, stop - start)
             losses += [

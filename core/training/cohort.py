@@ -34,7 +34,7 @@ from core.networks.perceptron import FixedWeights, fix_weights, gradients
 from core.seeding import stream
 from core.specs.network import MaskSpec
 from core.specs.run import RunSpec
-from core.training.loop import Arrays, NoSaver, Parts, Saver, fill_tensors, mean_loss, run_steps
+from core.training.loop import Arrays, Checkpointer, Chunks, NoCheckpoints, fill_tensors, mean_loss, run_steps
 from core.training.optimizers import Optimizer
 from core.training.selection import THRESHOLD, kept_by_layer, mask_of, num_kept, score_gradient
 from core.training.transfer import Earlier, start_from
@@ -97,37 +97,40 @@ def train_cohort(
     pixels: Pixels,
     base: Sequence[Tensor],
     step: Step,
-    saver: Saver | None = None,
+    checkpointer: Checkpointer | None = None,
     earlier: Earlier | None = None,
 ) -> CohortResult:
     """Train the masks of ``tasks`` and return them.
 
     pixels: the training images on the device. base: fixed weights [O, I] on the device.
-    step: from ``engine.make_step``. saver: keeps what is done, to go on from. earlier: with
+    step: from ``engine.make_step``. checkpointer: keeps what is done, to go on from. earlier: with
     ``transfer``, of one task. Raises TrainingError when a loss is not finite.
     """
     fixed = fix_weights(base, spec.training.matmul)
 
-    def train_part(part: Sequence[int], parts: Parts) -> Arrays:
-        return _train_together(spec, part, dataset, partial(step.run, pixels), fixed, parts, earlier)
+    def train_chunk(chunk: Sequence[int], chunks: Chunks) -> Arrays:
+        return _train_together(spec, chunk, dataset, partial(step.run, pixels), fixed, chunks, earlier)
 
-    return in_parts(tasks, step.tasks_at_once or len(tasks), train_part, saver or NoSaver())
+    return in_chunks(tasks, step.tasks_at_once or len(tasks), train_chunk, checkpointer or NoCheckpoints())
 
 
-def in_parts(
-    tasks: Sequence[int], size: int, train_part: Callable[[Sequence[int], Parts], Arrays], saver: Saver
+def in_chunks(
+    tasks: Sequence[int],
+    size: int,
+    train_chunk: Callable[[Sequence[int], Chunks], Arrays],
+    checkpointer: Checkpointer,
 ) -> CohortResult:
     """Train ``tasks`` in parts of ``size``, from where the last save stands; put the results together.
 
-    train_part: gives ``part_result``.
+    train_chunk: gives ``chunk_result``.
     """
-    parts = Parts.resume(saver)
-    for start in range(len(parts.done) * size, len(tasks), size):
-        parts.end_part(train_part(tasks[start : start + size], parts))
-    return _joined(tasks, parts.done)
+    chunks = Chunks.resume(checkpointer)
+    for start in range(len(chunks.done) * size, len(tasks), size):
+        chunks.end_chunk(train_chunk(tasks[start : start + size], chunks))
+    return _joined(tasks, chunks.done)
 
 
-def part_result(
+def chunk_result(
     masks: Sequence[Tensor],
     losses: NDArray[np.float32],
     seconds: float,
@@ -142,14 +145,14 @@ def part_result(
 def _joined(tasks: Sequence[int], done: Sequence[Arrays]) -> CohortResult:
     def joined(name: str) -> tuple[NDArray[Any], ...]:
         num = sum(key.rstrip("0123456789") == name for key in done[0])
-        return tuple(np.concatenate([part[f"{name}{i}"] for part in done]) for i in range(num))
+        return tuple(np.concatenate([chunk[f"{name}{i}"] for chunk in done]) for i in range(num))
 
     statistics = joined("statistics")
     return CohortResult(
         tasks=tuple(tasks),
         masks=joined("mask"),
-        train_loss=np.concatenate([part["loss"] for part in done]),
-        train_seconds=float(sum(part["seconds"] for part in done)) / len(tasks),
+        train_loss=np.concatenate([chunk["loss"] for chunk in done]),
+        train_seconds=float(sum(chunk["seconds"] for chunk in done)) / len(tasks),
         statistics=statistics[0] if statistics else None,
         scores=joined("score"),
     )
@@ -161,27 +164,27 @@ def _train_together(  # noqa: PLR0917  # called in one place
     dataset: Dataset,
     run_step: Callable[[Tensor, Tensor, FixedWeights, CohortState], Tensor],
     fixed: FixedWeights,
-    parts: Parts,
+    chunks: Chunks,
     earlier: Earlier | None,
 ) -> Arrays:
     device, size = fixed.base[0].device, spec.training.batch_size
     views = [task_view(spec.benchmark, dataset, task, seed=spec.seed) for task in tasks]
     gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
     order_KT, scores = _draw(spec, tasks, views, fixed, earlier)
-    if parts.now is not None:  # before effective weights are made of them
-        fill_tensors({"score": scores}, parts.now)
+    if chunks.now is not None:  # before effective weights are made of them
+        fill_tensors({"score": scores}, chunks.now)
     state = start_state(Optimizer(spec.training.optimizer), scores, fixed, spec.mask)
     with _tf32(enabled=spec.training.matmul == "tf32"):
         course = run_steps(
             lambda t: run_step(gather_KD, order_KT[:, t * size : (t + 1) * size], fixed, state),
             spec.training.num_steps,
             state.tensors(),
-            parts,
+            chunks,
         )
     kept = kept_by_layer(spec.mask, [weight.shape for weight in fixed.base])
     masks = [mask_of(layer, k) for layer, k in zip(state.scores, kept, strict=True)]
     more = {"score": state.scores} if spec.training.transfer == "scores" else {}
-    return part_result(masks, mean_loss(tasks, course), course.seconds, **more)
+    return chunk_result(masks, mean_loss(tasks, course), course.seconds, **more)
 
 
 def eager_step(optimizer: Optimizer, rule: MaskSpec = THRESHOLD) -> StepFunction:

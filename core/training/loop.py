@@ -20,7 +20,7 @@ DONE = "done/"  # prefix of the parts that are done, before their number
 NOW = "now/"  # prefix of the one in training
 
 
-class Saver(Protocol):
+class Checkpointer(Protocol):
     """Keeps the last save of one cohort."""
 
     def load(self) -> Arrays | None:
@@ -36,7 +36,7 @@ class Saver(Protocol):
         ...
 
 
-class NoSaver:
+class NoCheckpoints:
     """Keeps nothing."""
 
     def load(self) -> None:
@@ -51,34 +51,34 @@ class NoSaver:
 
 
 @dataclass
-class Parts:
+class Chunks:
     """Goes through the parts of a cohort, from where the last save stands."""
 
-    saver: Saver
+    checkpointer: Checkpointer
     done: list[Arrays] = field(default_factory=list)
     now: Arrays | None = None
 
     @classmethod
-    def resume(cls, saver: Saver) -> "Parts":
+    def resume(cls, checkpointer: Checkpointer) -> "Chunks":
         """Return the parts as the last save has them, or none done."""
-        stored = saver.load()
+        stored = checkpointer.load()
         if stored is None:
-            return cls(saver)
+            return cls(checkpointer)
         done = [_under(stored, f"{DONE}{number}/") for number in range(int(stored[PART]))]
-        return cls(saver, done, _under(stored, NOW) or None)
+        return cls(checkpointer, done, _under(stored, NOW) or None)
 
     def is_due(self) -> bool:
         """Tell whether it is time for a save."""
-        return self.saver.is_due()
+        return self.checkpointer.is_due()
 
     def save(self, now: Arrays) -> None:
         """Save what is done and ``now``, the state of the part in training."""
         arrays: Arrays = {PART: np.array(len(self.done))}
-        for number, part in enumerate(self.done):
-            arrays |= {f"{DONE}{number}/{key}": value for key, value in part.items()}
-        self.saver.save(arrays | {f"{NOW}{key}": value for key, value in now.items()})
+        for number, chunk in enumerate(self.done):
+            arrays |= {f"{DONE}{number}/{key}": value for key, value in chunk.items()}
+        self.checkpointer.save(arrays | {f"{NOW}{key}": value for key, value in now.items()})
 
-    def end_part(self, result: Arrays) -> None:
+    def end_chunk(self, result: Arrays) -> None:
         """Note the result of the part in training."""
         self.done.append(result)
         self.now = None
@@ -94,14 +94,14 @@ class Course:
 
 
 def run_steps(
-    step: Callable[[int], Tensor], num_steps: int, state: dict[str, list[Tensor]], parts: Parts
+    step: Callable[[int], Tensor], num_steps: int, state: dict[str, list[Tensor]], chunks: Chunks
 ) -> Course:
     """Run steps up to ``num_steps``, from where the last save stands; return the course.
 
     step: takes its number, changes ``state`` in place, returns the loss [K]. Nothing in the loop
     waits for the device: steps queue up, and the end waits once.
     """
-    course = _begin(state, parts)
+    course = _begin(state, chunks)
     first, start_s = course.step, time.perf_counter()
     device = next(iter(state.values()))[0].device
     for t in range(first, num_steps):
@@ -110,8 +110,8 @@ def run_steps(
             start_s = time.perf_counter()
         course.losses.append(step(t))
         course.step = t + 1
-        if parts.is_due() and t + 1 < num_steps:
-            parts.save(_arrays(course, state, course.seconds + time.perf_counter() - start_s))
+        if chunks.is_due() and t + 1 < num_steps:
+            chunks.save(_arrays(course, state, course.seconds + time.perf_counter() - start_s))
     _synchronize(device)
     num_run = num_steps - first
     course.seconds += (time.perf_counter() - start_s) * num_run / max(num_run - 1, 1)
@@ -130,8 +130,8 @@ def mean_loss(tasks: Sequence[int], course: Course) -> NDArray[np.float32]:
     return loss_K.astype(np.float32)
 
 
-def _begin(state: dict[str, list[Tensor]], parts: Parts) -> Course:
-    stored, course = parts.now, Course()
+def _begin(state: dict[str, list[Tensor]], chunks: Chunks) -> Course:
+    stored, course = chunks.now, Course()
     if stored is None:
         return course
     fill_tensors(state, stored)

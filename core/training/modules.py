@@ -23,8 +23,8 @@ from core.data.datasets import Dataset
 from core.networks.module import ModuleNetwork
 from core.specs.run import RunSpec
 from core.specs.training import ScheduleSpec, TrainingSpec
-from core.training.cohort import CohortResult, draw_scores, image_order, in_parts, part_result
-from core.training.loop import Arrays, NoSaver, Parts, Saver, mean_loss, run_steps
+from core.training.cohort import CohortResult, chunk_result, draw_scores, image_order, in_chunks
+from core.training.loop import Arrays, Checkpointer, Chunks, NoCheckpoints, mean_loss, run_steps
 from core.training.optimizers import Optimizer
 from core.training.selection import kept_by_layer, mask_of, score_gradient
 from core.training.transfer import Earlier, start_from
@@ -58,7 +58,7 @@ def train_modules(
     pixels: Pixels,
     base: Sequence[Tensor],
     network: ModuleNetwork,
-    saver: Saver | None = None,
+    checkpointer: Checkpointer | None = None,
     earlier: Earlier | None = None,
 ) -> CohortResult:
     """Train the masks of ``tasks`` and return them with their running statistics.
@@ -69,10 +69,10 @@ def train_modules(
     lengths = {num_steps(spec.training, view) for view in views.values()}
     together = base[0].is_cuda and len(lengths) == 1
 
-    def train_part(part: Sequence[int], parts: Parts) -> Arrays:
-        return _train_together(spec, part, [views[t] for t in part], pixels, base, network, parts, earlier)
+    def train_chunk(chunk: Sequence[int], chunks: Chunks) -> Arrays:
+        return _train_together(spec, chunk, [views[t] for t in chunk], pixels, base, network, chunks, earlier)
 
-    return in_parts(tasks, len(tasks) if together else 1, train_part, saver or NoSaver())
+    return in_chunks(tasks, len(tasks) if together else 1, train_chunk, checkpointer or NoCheckpoints())
 
 
 def mask_gradients(
@@ -131,7 +131,7 @@ def _train_together(  # noqa: PLR0917  # called in one place
     pixels: Pixels,
     base: Sequence[Tensor],
     network: ModuleNetwork,
-    parts: Parts,
+    chunks: Chunks,
     earlier: Earlier | None,
 ) -> Arrays:
     training, kept = spec.training, kept_by_layer(spec.mask, [tuple(w.shape) for w in base])
@@ -155,10 +155,12 @@ def _train_together(  # noqa: PLR0917  # called in one place
             optimizer.update(scores, by_score, state.buffers[layer], state.step, shares[t])
         return loss_K
 
-    course = run_steps(step, len(shares), state.tensors(), parts)
+    course = run_steps(step, len(shares), state.tensors(), chunks)
     masks = [mask_of(scores, k) for scores, k in zip(state.scores, kept, strict=True)]
     more = {"score": state.scores} if training.transfer == "scores" else {}
-    return part_result(masks, mean_loss(tasks, course), course.seconds, statistics=[state.statistics], **more)
+    return chunk_result(
+        masks, mean_loss(tasks, course), course.seconds, statistics=[state.statistics], **more
+    )
 
 
 def _start(

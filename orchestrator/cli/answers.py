@@ -14,13 +14,13 @@ from core.data.datasets import normalisation
 from orchestrator.images import read_images
 from orchestrator.predict import Answer, local_predictor, sharded_predictor
 from orchestrator.runs.run import open_run
-from storage.locations import AnyPath
+from storage.locations import Location
 
 Named = tuple[str, Answer]
 
 
 def answer_images(
-    root: AnyPath,
+    root: Location,
     paths: Sequence[Path],
     inference: Mapping[str, str],
     *,

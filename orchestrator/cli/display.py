@@ -62,7 +62,7 @@ class Tally:
         self.num_failed += num_tasks
         self.num_retried += num_tasks == 0
 
-    def staff_is(self, num_busy: int, num_ready: int) -> None:
+    def set_workers(self, num_busy: int, num_ready: int) -> None:
         """Note who is at work; the pace counts from the first one on."""
         self.num_busy, self.num_ready = num_busy, num_ready
         if num_busy and self.work_s is None:
@@ -135,7 +135,7 @@ class _Counting:
 
     def workers(self, num_busy: int, num_ready: int) -> None:
         """Keep for the pace and the next drawing."""
-        self._tally.staff_is(num_busy, num_ready)
+        self._tally.set_workers(num_busy, num_ready)
 
     def _counted(self) -> None:
         """Show more done, where that is not drawn anyway."""

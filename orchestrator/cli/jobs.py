@@ -1,18 +1,12 @@
 """The commands on jobs of a Ray cluster, part of ``supsup``."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from core.errors import RunFolderError
 from orchestrator.cli.common import Address, Settings, Storage, Sweep
-from orchestrator.report.text import say
-from orchestrator.status import resolve_run
-from storage.layout import RunLayout
-from storage.locations import AnyPath, listed
 
 jobs = typer.Typer()
 TEXT = """\
@@ -27,7 +21,6 @@ ray() {{
   fi
 }}
 """
-_NAME = re.compile(r"[a-z]+-(\d+)-(\d+)\.log")
 
 
 @jobs.command()
@@ -42,7 +35,7 @@ def submit(
     ] = None,
 ) -> None:
     """Run a sweep as a job on a Ray cluster; the same command resumes."""
-    from orchestrator.cluster.jobs import follow_job, submit_sweep
+    from orchestrator.cluster.remote import follow_job, submit_sweep
 
     chosen, job = submit_sweep(sweep, settings or [], address, include or [])
     Console().print(f"job {job} on {chosen}", highlight=False, soft_wrap=True)
@@ -61,7 +54,8 @@ def logs(
     storage: Storage = "runs",
 ) -> None:
     """Show what a job printed; or, of a run, the attempts of tasks that failed at least once."""
-    from orchestrator.cluster.jobs import follow_job, job_address, job_log
+    from orchestrator.cli.task_logs import find_run, print_task_logs
+    from orchestrator.cluster.remote import follow_job, job_address, job_log
 
     root = find_run(target, storage) if address is None else None
     if root is not None:
@@ -79,7 +73,7 @@ def stop(
     address: Address = None,
 ) -> None:
     """Stop a job; what it finished is kept, and submitting the sweep again goes on."""
-    from orchestrator.cluster.jobs import stop_job
+    from orchestrator.cluster.remote import stop_job
 
     Console().print(stop_job(job, address), highlight=False, soft_wrap=True)
 
@@ -94,27 +88,3 @@ def shell_function() -> str:
     """Return the function, with the path of the script that runs a sweep on the cluster."""
     script = Path(__file__).with_name("job.py")
     return TEXT.format(script=str(script).replace("'", "'\\''"))
-
-
-def find_run(target: str, storage: str) -> AnyPath | None:
-    """Return the run folder that ``target`` names, None where it names none."""
-    try:
-        return resolve_run(target, storage)
-    except RunFolderError:
-        return None
-
-
-def print_task_logs(console: Console, root: AnyPath, task: int | None) -> None:
-    """Print each log of a run, or of one task of it."""
-    layout = RunLayout(root)
-    found = [path for path in listed(layout.logs) if task is None or _is_about(path.name, task)]
-    for path in found:
-        say(console, path.read_text().rstrip())
-    if not found:
-        whom = "no task ever" if task is None else f"task {task} never"
-        say(console, f"{whom} failed in {root}")
-
-
-def _is_about(name: str, task: int) -> bool:
-    match = _NAME.fullmatch(name)
-    return match is not None and int(match[1]) <= task <= int(match[2])

@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 
 from core.errors import ConfigError
-from orchestrator.cli.cli_reproduce import papers
 from orchestrator.cli.common import (
     Address,
     AsJson,
@@ -25,6 +24,7 @@ from orchestrator.cli.common import (
     parse_counts,
 )
 from orchestrator.cli.jobs import jobs
+from orchestrator.cli.reproduce import papers
 from orchestrator.cli.views import views
 
 app = typer.Typer(
@@ -134,7 +134,7 @@ def status(
 ) -> None:
     """Tasks done, failed and left; rate; time to go. Without RUN: every run. With --address: jobs."""
     if address is not None:
-        from orchestrator.cluster.jobs import print_jobs
+        from orchestrator.cluster.remote import print_jobs
 
         print_jobs(Console(), address, run)
         return

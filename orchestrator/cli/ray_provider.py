@@ -100,7 +100,8 @@ class _JobRunner(CommandRunnerInterface):  # type: ignore[misc]  # ray has no ty
         return ""
 
     def _submit(self, command: str) -> int:
-        from orchestrator.cluster.jobs import follow_job, submit
+        from orchestrator.cluster.jobs import submit
+        from orchestrator.cluster.remote import follow_job
         from orchestrator.config.load import build_sweep
 
         config = build_sweep(self._config.get("sweep") or {}, "metadata.sweep")

@@ -18,14 +18,14 @@ from orchestrator.execution.plan import plan_jobs
 from orchestrator.report.tables import print_measured
 from orchestrator.report.text import byte_words, duration, percent, say, short
 from orchestrator.runs.lock import locked
+from orchestrator.runs.results import num_expected_masks
 from orchestrator.runs.run import Run, locate_run, open_run
 from orchestrator.runs.sizing import cohort_size, peak_bytes
-from orchestrator.stages.stream import num_expected_masks
 from orchestrator.sweep import SweepResult
 from orchestrator.watcher import error_key, task_list
 from storage.baseline_state import num_learned, read_baseline
-from storage.locations import AnyPath
-from storage.mask_info import MaskFacts
+from storage.locations import Location
+from storage.mask_info import MaskInfo
 from storage.run_file import read_run
 from storage.verify import quarantine, verify_masks
 
@@ -72,7 +72,7 @@ def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
         ("workers", f"{resources.num_workers} ({config.executor.kind})"),
         ("memory", f"{peak_bytes(run, size) / 1e6:,.0f} MB a worker, besides the data set"),
         ("evaluate", ", ".join(config.evaluation.asked)),
-        ("at k =", ", ".join(map(str, config.evaluation.points(config.benchmark.num_tasks)))),
+        ("at k =", ", ".join(map(str, config.evaluation.ks(config.benchmark.num_tasks)))),
     ):
         table.add_row(key, value)
     console.print(table)
@@ -101,25 +101,25 @@ def _stream_rows(run: Run) -> list[tuple[str, str]]:
     ]
 
 
-def verify_and_print(console: Console, root: AnyPath, *, repair: bool) -> bool:
+def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
     """Verify a run, name each problem, put bad files aside if asked; tell whether all is well."""
     run, record = open_run(root)
     if run.config.baseline is not None:
         return _verify_baseline(console, run, record.num_tasks)
     if repair:
         with locked(run.layout):
-            verdict = verify_masks(run.store)
-            moved = quarantine(run.store, verdict.problems)
+            findings = verify_masks(run.store)
+            moved = quarantine(run.store, findings.problems)
     else:
-        verdict, moved = verify_masks(run.store), []
+        findings, moved = verify_masks(run.store), []
     num_expected = num_expected_masks(run, record.num_tasks)
-    missing = verdict.missing(num_expected)
-    for problem in (*verdict.problems, *missing):
+    missing = findings.missing(num_expected)
+    for problem in (*findings.problems, *missing):
         say(console, f"{problem.kind}: {problem.message}" if problem.path else problem.message)
-    if len(verdict.provenances) > 1:
-        made = "; ".join(", ".join(words) for words in verdict.provenances)
+    if len(findings.provenances) > 1:
+        made = "; ".join(", ".join(words) for words in findings.provenances)
         say(console, f"note: masks of several makes (engine, device, torch): {made}")
-    say(console, f"{len(verdict.tasks)} of {num_expected} masks are good")
+    say(console, f"{len(findings.tasks)} of {num_expected} masks are good")
     if not num_expected:
         say(console, "the stream has not ended yet; its masks are stored when it does")
     if repair:
@@ -129,7 +129,7 @@ def verify_and_print(console: Console, root: AnyPath, *, repair: bool) -> bool:
         )
     if missing:
         say(console, f"`supsup run` of its sweep trains the {len(missing)} missing tasks")
-    return repair or not (verdict.problems or missing or not num_expected)
+    return repair or not (findings.problems or missing or not num_expected)
 
 
 def _verify_baseline(console: Console, run: Run, num_tasks: int) -> bool:
@@ -211,7 +211,7 @@ def _rows(result: SweepResult) -> list[tuple[str, str]]:
     return rows
 
 
-def _stored(run: Run, facts: Sequence[MaskFacts]) -> str:
+def _stored(run: Run, facts: Sequence[MaskInfo]) -> str:
     sizes = [one.num_bytes for one in facts]
     norms = mean(one.num_norm_bytes for one in facts)
     beside = f", and {byte_words(norms)} of running statistics" if run.identity.network.get("norms") else ""

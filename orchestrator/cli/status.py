@@ -15,22 +15,22 @@ from rich.text import Text
 from core.errors import RunFolderError
 from orchestrator.report.text import duration, percent, say
 from orchestrator.status import RunStatus, run_status
-from storage.locations import AnyPath, to_place
+from storage.locations import Location, to_location
 
 WATCH_S = 2.0
 
 
-def print_status(console: Console, roots: Sequence[AnyPath], storage: str, *, watch: bool = False) -> None:
+def print_status(console: Console, roots: Sequence[Location], storage: str, *, watch: bool = False) -> None:
     """Print one row per run; of one run all that its folder says. watch: again until it has ended."""
     if not roots:
-        say(console, f"no runs in {to_place(storage)}; start one with: supsup run SWEEP.yaml")
+        say(console, f"no runs in {to_location(storage)}; start one with: supsup run SWEEP.yaml")
     elif watch:
         _watch(console, roots)
     else:
         console.print(_view(roots))
 
 
-def _watch(console: Console, roots: Sequence[AnyPath]) -> None:
+def _watch(console: Console, roots: Sequence[Location]) -> None:
     with Live(console=console, auto_refresh=False) as live:
         for number in count():
             if number:
@@ -40,7 +40,7 @@ def _watch(console: Console, roots: Sequence[AnyPath]) -> None:
                 return
 
 
-def _readable(roots: Sequence[AnyPath]) -> Iterator[RunStatus]:
+def _readable(roots: Sequence[Location]) -> Iterator[RunStatus]:
     for root in roots:
         try:
             yield run_status(root)
@@ -48,11 +48,11 @@ def _readable(roots: Sequence[AnyPath]) -> Iterator[RunStatus]:
             continue
 
 
-def _view(roots: Sequence[AnyPath]) -> RenderableType:
+def _view(roots: Sequence[Location]) -> RenderableType:
     return _table(roots) if len(roots) > 1 else Group(_table(roots), *_details(run_status(roots[0])))
 
 
-def _table(roots: Sequence[AnyPath]) -> Table:
+def _table(roots: Sequence[Location]) -> Table:
     # Names are for copying: never cut. Narrow gaps, so that all of it fits into 80 columns.
     name = Column("run", min_width=max(len(root.name) for root in roots))
     heads = ("done", "failed", "left", "accuracy", "rate", "ETA", "state")

@@ -11,7 +11,7 @@ from core.errors import ConfigError
 from orchestrator.cli.common import RunName, Storage, complete_run, data_folder, parse_tasks
 
 if TYPE_CHECKING:
-    from storage.locations import AnyPath  # imports pyarrow, and --help must not
+    from storage.locations import Location  # imports pyarrow, and --help must not
 
 views = typer.Typer()
 
@@ -106,10 +106,10 @@ def ui(
     serve_ui(Console(), root, uri, port, show=show)
 
 
-def _export_files(console: Console, root: "AnyPath", out: Path, tasks: str, num_images: int) -> None:
+def _export_files(console: Console, root: "Location", out: Path, tasks: str, num_images: int) -> None:
     from orchestrator.export import export_run, export_test_images
+    from orchestrator.runs.results import num_expected_masks
     from orchestrator.runs.run import open_run
-    from orchestrator.stages.stream import num_expected_masks
 
     run, record = open_run(root)
     chosen = parse_tasks(tasks, num_expected_masks(run, record.num_tasks))

@@ -12,7 +12,7 @@ from typing import Any
 from core.errors import LostWorkerError, SupSupError, first_line
 from orchestrator.cluster.connect import free_resources, own_error, ray, start_ray
 from orchestrator.execution.executor import WorkerFactory, WorkerLike
-from orchestrator.execution.jobs import Job, JobResult, Outcome
+from orchestrator.execution.jobs import Attempt, Job, JobResult
 from storage.layout import host_name
 
 LOOK_S = 5.0  # between looks at the cluster for room for more workers
@@ -126,7 +126,7 @@ class RayExecutor:
             ray.kill(slot.handle)
             self._ask(self._new_slot())
 
-    def collect(self, timeout_s: float) -> list[Outcome]:
+    def collect(self, timeout_s: float) -> list[Attempt]:
         """Return the jobs that ended, waiting up to ``timeout_s`` for the first, or for an actor."""
         self._look_around()
         waiting_for = [*self._busy, *self._asked]
@@ -139,7 +139,7 @@ class RayExecutor:
         ready, _ = ray.wait(waiting_for, num_returns=len(waiting_for), timeout=0)
         for reference in ready:
             if reference in self._asked:
-                self._welcome(reference)
+                self._on_ready(reference)
         return [self._outcome(reference) for reference in ready if reference in self._busy]
 
     def close(self) -> None:
@@ -163,7 +163,7 @@ class RayExecutor:
     def _ask(self, slot: _Slot) -> None:
         self._asked[slot.handle.where.remote()] = slot
 
-    def _welcome(self, reference: Any) -> None:
+    def _on_ready(self, reference: Any) -> None:
         """Take up an actor that is ready; ask again later, or replace it, where it is not."""
         slot = self._asked.pop(reference)
         try:
@@ -199,7 +199,7 @@ class RayExecutor:
         for _ in range(room - num_actors):
             self._ask(self._new_slot())
 
-    def _outcome(self, reference: Any) -> Outcome:
+    def _outcome(self, reference: Any) -> Attempt:
         running = self._busy.pop(reference)
         slot, job = running.slot, running.job
         found = result_or_error(reference, str(slot))
@@ -211,8 +211,8 @@ class RayExecutor:
         else:
             self._idle = {slot.name: slot, **self._idle}
         if isinstance(found, Exception):
-            return Outcome(job=job, worker=slot.name, error=found)
-        return Outcome(job=job, worker=slot.name, result=found)
+            return Attempt(job=job, worker=slot.name, error=found)
+        return Attempt(job=job, worker=slot.name, result=found)
 
 
 def result_or_error(reference: Any, worker: str) -> Any:

@@ -1,24 +1,18 @@
 """Jobs on a Ray cluster, through its Jobs API: hand in, follow, look at, stop."""
 
 import logging
-import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Column, Table
-
 from core.errors import ConfigError, RunLockedError, SupSupError, first_line
 from orchestrator.cluster.auth import is_about_token, token_error
 from orchestrator.cluster.connect import job_submission
-from orchestrator.cluster.submission import check_cluster_file, data_hint, stage
-from orchestrator.config.load import load_sweep, read_cluster_file
+from orchestrator.cluster.submission import data_hint, stage
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import locate_run
 
@@ -27,7 +21,6 @@ FOLLOW_S = 1.0
 LOST_S = 60.0  # an answer may stay away so long while a job is followed
 GOING = (JobStatus.PENDING, JobStatus.RUNNING)
 CODE_STOPPED = 130
-DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 
 def submit(
@@ -152,79 +145,3 @@ def _plain_errors(address: str) -> Iterator[None]:
                 "http://127.0.0.1:8265); `ray start --head` starts one, and an ssh tunnel reaches one elsewhere"
             ) from error
         raise SupSupError(f"the Ray cluster at {address} refused: {first_line(error)[:300]}") from error
-
-
-def submit_sweep(
-    path: Path, settings: Sequence[str], address: str | None, inputs: list[Path]
-) -> tuple[str, str]:
-    """Hand a sweep in as a job; return the cluster's address and the job's id. Raises InputError."""
-    cluster = read_cluster_file(path)
-    if cluster is not None:
-        check_cluster_file(cluster, str(path))
-    chosen = job_address(address or _named_address(cluster))
-    config = load_sweep(path, settings)
-    if config.executor.kind == "ray" and config.executor.address is not None:
-        raise ConfigError(
-            f"executor.address: found {config.executor.address!r}, expected null: a job runs on the cluster that "
-            "it is submitted to (--address)"
-        )
-    from orchestrator.cluster.jobs import submit  # imports ray: after all that can be wrong here
-
-    return chosen, submit(config, chosen, inputs)
-
-
-def job_address(given: str | None) -> str:
-    """Return the dashboard's address: as given, of the environment, or this machine's."""
-    return given or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
-
-
-def _named_address(cluster: dict[str, Any] | None) -> str | None:
-    """Return the address in a cluster file of provider ``external``, None in any other."""
-    address = ((cluster or {}).get("provider") or {}).get("address")
-    return None if address is None else str(address)
-
-
-def follow_job(job: str, address: str) -> int:
-    """Print a job's log until it ends; return its exit code. Ctrl-C leaves the job alone."""
-    from orchestrator.cluster.jobs import follow
-
-    try:
-        return follow(job, address, lambda text: print(text, end="", flush=True))  # noqa: T201  # as it came
-    except KeyboardInterrupt:
-        Console(stderr=True).print(
-            f"the job goes on; `supsup logs {job} --follow` shows it again, `supsup stop {job}` ends it",
-            highlight=False,
-            soft_wrap=True,
-        )
-        return 0
-
-
-def job_log(job: str, address: str) -> str:
-    """Return what a job has printed."""
-    from orchestrator.cluster.jobs import logs
-
-    return logs(job, address)
-
-
-def stop_job(job: str, address: str | None) -> str:
-    """Stop a job; return what to say of it."""
-    from orchestrator.cluster.jobs import stop
-
-    if stop(job, job_address(address)):
-        return f"stopping {job}; what it finished is kept, and submitting the sweep again goes on"
-    return f"{job} had ended already"
-
-
-def print_jobs(console: Console, address: str, job: str | None) -> None:
-    """Print one row per job of ours on the cluster."""
-    from orchestrator.cluster.jobs import job_rows
-
-    rows = job_rows(address, job)
-    if not rows:
-        console.print(f"no jobs of supsup on {address}", highlight=False, soft_wrap=True)
-        return
-    name = Column("job", min_width=max(len(row["job"]) for row in rows))  # for copying: never cut
-    table = Table(name, "state", "exit code", "started", "Ray says", box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table)

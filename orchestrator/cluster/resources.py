@@ -12,7 +12,7 @@ from orchestrator.config.sections import ExecutorConfig
 from orchestrator.execution.progress import Display
 from orchestrator.runs.record import package_version
 from orchestrator.runs.sizing import Resources
-from storage.locations import AnyPath, to_place
+from storage.locations import Location, to_location
 
 UNSEEN_GPU_BYTES = 8 << 30  # assumed free on a GPU that this machine cannot ask
 PACKAGES = ("torch", "numpy", "pyarrow")  # that decide bits, or read what is stored
@@ -66,7 +66,7 @@ def check_nodes(storage_uri: str, display: Display) -> None:
     """
     from orchestrator.cluster.connect import run_on_each_node  # imports ray
 
-    place = to_place(storage_uri)
+    place = to_location(storage_uri)
     probe = place / f".probe-{uuid.uuid4().hex[:8]}"
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -86,12 +86,12 @@ def check_nodes(storage_uri: str, display: Display) -> None:
             display.message(f"note: node {node} has {', '.join(differ)}; masks may differ in a few bits")
 
 
-def look_around(probe: AnyPath) -> dict[str, Any]:
+def look_around(probe: Location) -> dict[str, Any]:
     """Say what a node sees: versions, and what is wrong with the storage, None if nothing is."""
     return {"storage": _storage_problem(probe), **{name: package_version(name) for name in PACKAGES}}
 
 
-def _storage_problem(probe: AnyPath) -> str | None:
+def _storage_problem(probe: Location) -> str | None:
     try:
         if probe.read_bytes() != b"supsup":
             return "sees another file where this command wrote one"

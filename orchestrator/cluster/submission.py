@@ -23,7 +23,7 @@ from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.record import package_version
 from orchestrator.tracking.messages import absolute_uri
 from storage.files import commit_json, commit_text
-from storage.locations import to_place
+from storage.locations import to_location
 
 MAX_BYTES = 100 * 2**20  # Ray's dashboard refuses larger uploads, whatever its documentation says
 SWEEP_FILE, LOCK_FILE = "sweep.json", "lock.json"
@@ -49,7 +49,7 @@ def with_settled_paths(config: SweepConfig) -> SweepConfig:
     """Return a sweep whose paths mean on the cluster what they mean here, from this folder."""
     found = {}
     if "://" not in config.storage.uri:
-        found["storage.uri"] = str(to_place(config.storage.uri))
+        found["storage.uri"] = str(to_location(config.storage.uri))
     if config.tracking.uri is not None:
         found["tracking.uri"] = absolute_uri(config.tracking.uri)
     if config.data_dir is not None:

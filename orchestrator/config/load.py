@@ -211,3 +211,8 @@ def _without_none(hint: Any) -> Any:
         rest = [part for part in typing.get_args(hint) if part is not type(None)]
         return rest[0] if len(rest) == 1 else hint
     return hint
+
+
+def sweep_yaml(config: SweepConfig) -> str:
+    """Return the resolved sweep file."""
+    return OmegaConf.to_yaml(OmegaConf.create(config_values(config)))

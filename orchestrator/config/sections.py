@@ -7,7 +7,7 @@ from typing import Literal
 from core.specs.base import Spec, require
 from core.specs.inference import HopfieldSpec, InferenceSpec
 from core.specs.training import Engine, TrainingSpec
-from storage.locations import is_place
+from storage.locations import is_location
 
 Auto = Literal["auto"]
 TaskRuns = Literal["all", "failed", "none"]
@@ -65,11 +65,11 @@ class EvaluationConfig(Spec):
         require(ok, "evaluation.batches", self.batches, "'all' or a number >= 1")
 
     @property
-    def way(self) -> InferenceSpec | HopfieldSpec:
+    def method(self) -> InferenceSpec | HopfieldSpec:
         """How a task, or its mask, is found at test."""
-        way = self.inference or self.hopfield
-        assert way is not None, "SweepConfig fills one of the two"
-        return way
+        method = self.inference or self.hopfield
+        assert method is not None, "SweepConfig fills one of the two"
+        return method
 
     @property
     def asked(self) -> tuple[Scenario, ...]:
@@ -83,7 +83,7 @@ class EvaluationConfig(Spec):
         known: tuple[Scenario, ...] = ("GNs", "GNu", "NNs")
         return tuple(scenario for scenario in known if scenario in self.asked)
 
-    def points(self, num_tasks: int) -> tuple[int, ...]:
+    def ks(self, num_tasks: int) -> tuple[int, ...]:
         """Return the k to evaluate, ascending, each once; never none."""
         return tuple(sorted({k for k in self.at or () if k <= num_tasks})) or (num_tasks,)
 
@@ -142,7 +142,7 @@ class StorageConfig(Spec):
 
     def __post_init__(self) -> None:
         expected = "a path that every worker sees, or s3://BUCKET/PREFIX; credentials go into the environment"
-        require(is_place(self.uri), "storage.uri", _without_secret(self.uri), expected)
+        require(is_location(self.uri), "storage.uri", _without_secret(self.uri), expected)
 
 
 def _without_secret(uri: str) -> str:

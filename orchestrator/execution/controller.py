@@ -11,8 +11,8 @@ from typing import Protocol
 
 from core.errors import ForeignWorkerError
 from orchestrator.execution.executor import Executor
-from orchestrator.execution.jobs import Job, JobResult, Outcome
-from orchestrator.execution.retry_policy import FaultPolicy
+from orchestrator.execution.jobs import Attempt, Job, JobResult
+from orchestrator.execution.retry_policy import RetryPolicy
 
 POLL_S = 0.5
 WAITING_NOTICE_S = 120.0  # without any worker, then again each time as long
@@ -70,7 +70,7 @@ class _Queue:
 
 
 @dataclass
-class _Drought:
+class _WorkerShortage:
     """Since when there has been no worker, and whether that was said lately."""
 
     since_s: float | None = None
@@ -90,7 +90,7 @@ class _Drought:
 def run_jobs(
     jobs: Sequence[Job],
     executor: Executor,
-    policy: FaultPolicy,
+    policy: RetryPolicy,
     watcher: Watcher,
     *,
     network_digest: str,
@@ -104,29 +104,29 @@ def run_jobs(
     (KeyboardInterrupt) passes through: what is on disk stays.
     """
     loop = _Loop(_Queue(fresh=list(jobs)), executor, policy, watcher, clock)
-    drought, failures = _Drought(), []
+    worker_shortage, failures = _WorkerShortage(), []
     while loop.is_going:
         loop.hand_out()
         watcher.workers(loop.num_out, executor.num_slots)
-        drought.look(executor, watcher, clock())
+        worker_shortage.look(executor, watcher, clock())
         if loop.num_out == 0 and executor.num_slots:  # what is left waits to be tried again
             sleep(POLL_S)
-        for outcome in executor.collect(POLL_S):
-            failure = loop.settle(_checked(outcome, network_digest))
+        for attempt in executor.collect(POLL_S):
+            failure = loop.settle(_checked(attempt, network_digest))
             failures += [failure] if failure else []
     return tuple(failures)
 
 
-def _checked(outcome: Outcome, network_digest: str) -> Outcome:
+def _checked(attempt: Attempt, network_digest: str) -> Attempt:
     """Turn a result made with another base network into an error."""
-    found = None if outcome.result is None else outcome.result.network_digest
+    found = None if attempt.result is None else attempt.result.network_digest
     if found in (None, network_digest):
-        return outcome
+        return attempt
     error = ForeignWorkerError(
-        f"{outcome.worker} worked with a base network of digest {str(found)[:16]}..., the run has "
+        f"{attempt.worker} worked with a base network of digest {str(found)[:16]}..., the run has "
         f"{network_digest[:16]}...: install the same versions on every machine"
     )
-    return replace(outcome, result=None, error=error)
+    return replace(attempt, result=None, error=error)
 
 
 @dataclass
@@ -135,7 +135,7 @@ class _Loop:
 
     queue: _Queue
     executor: Executor
-    policy: FaultPolicy
+    policy: RetryPolicy
     watcher: Watcher
     clock: Callable[[], float]
     num_out: int = 0
@@ -151,12 +151,12 @@ class _Loop:
             self.executor.submit(job, avoid=queue.last_worker.get(job))
             self.num_out += 1
 
-    def settle(self, outcome: Outcome) -> Failure | None:
+    def settle(self, attempt: Attempt) -> Failure | None:
         self.num_out -= 1
-        if outcome.error is not None:
-            return self._after_failure(outcome.job, outcome.worker, outcome.error)
-        assert outcome.result is not None, "an outcome has a result or an error"
-        self.watcher.job_done(outcome.job, outcome.result)
+        if attempt.error is not None:
+            return self._after_failure(attempt.job, attempt.worker, attempt.error)
+        assert attempt.result is not None, "an outcome has a result or an error"
+        self.watcher.job_done(attempt.job, attempt.result)
         return None
 
     def _after_failure(self, job: Job, worker: str, error: Exception) -> Failure | None:

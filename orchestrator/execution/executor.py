@@ -12,7 +12,7 @@ Contract (checked for every executor by tests/orchestrator/test_executors.py):
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from orchestrator.execution.jobs import Job, JobResult, Outcome
+from orchestrator.execution.jobs import Attempt, Job, JobResult
 
 
 class WorkerLike(Protocol):
@@ -47,7 +47,7 @@ class Executor(Protocol):
         """Start ``job``, if there is a choice on another worker than ``avoid``."""
         ...
 
-    def collect(self, timeout_s: float) -> list[Outcome]:
+    def collect(self, timeout_s: float) -> list[Attempt]:
         """Return what has ended; wait up to ``timeout_s`` for the first."""
         ...
 
@@ -81,7 +81,7 @@ class InlineExecutor:
         del avoid
         self._jobs.append(job)
 
-    def collect(self, timeout_s: float) -> list[Outcome]:
+    def collect(self, timeout_s: float) -> list[Attempt]:
         """Run one job to its end, however long that takes."""
         del timeout_s
         if not self._jobs:
@@ -90,10 +90,10 @@ class InlineExecutor:
         try:
             if self._worker is None:
                 self._worker = self._make_worker(self._shared)
-            return [Outcome(job=job, worker="inline", result=self._worker.run(job))]
+            return [Attempt(job=job, worker="inline", result=self._worker.run(job))]
         # Whatever a job raises is its outcome; what to do about it is the controller's policy.
         except Exception as error:
-            return [Outcome(job=job, worker="inline", error=error)]
+            return [Attempt(job=job, worker="inline", error=error)]
 
     def close(self) -> None:
         """Forget the worker."""

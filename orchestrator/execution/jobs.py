@@ -8,15 +8,15 @@ from typing import Any, Literal
 from core.specs.inference import HopfieldSpec, InferenceSpec
 from core.specs.run import RunSpec
 from core.specs.training import Engine
-from storage.layout import RunLayout
-from storage.locations import AnyPath
+from storage.layout import RunLayout, TableKey
+from storage.locations import Location
 from storage.mask_store import StoreIdentity, TaskMask
 
 JobKind = Literal["train", "evaluate", "infer", "recover", "stream", "baseline"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class InferenceRequest:
     """What is asked of task inference: one evaluation table.
 
     k: tasks to search, the first ones. num_batches: test batches of each task, None for all.
@@ -36,6 +36,11 @@ class Question:
         return self.inference.label
 
     @property
+    def key(self) -> TableKey:
+        """What names the files of the table."""
+        return TableKey(self.label, self.k, self.num_batches)
+
+    @property
     def num_masks(self) -> int:
         """Masks to search, the first ones."""
         return self.k if self.homes is None else len(self.homes)
@@ -49,7 +54,7 @@ class Question:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecoveryQuestion:
+class RecoveryRequest:
     """The masks of which tasks are recovered from a Hopfield memory: one evaluation table.
 
     k: tasks, the first ones, whose masks are in the memory. num_batches: scored batches of each
@@ -59,12 +64,17 @@ class RecoveryQuestion:
     hopfield: HopfieldSpec
     k: int
     num_batches: int | None
-    memory: AnyPath
+    memory: Location
 
     @property
     def label(self) -> str:
         """The settings, in the names of files and tables."""
         return self.hopfield.label
+
+    @property
+    def key(self) -> TableKey:
+        """What names the files of the tables."""
+        return TableKey(self.label, self.k, self.num_batches)
 
     def __str__(self) -> str:
         return f"{self.label} at k = {self.k}"
@@ -74,14 +84,14 @@ class RecoveryQuestion:
 class Job:
     """Contiguous tasks that one worker trains, evaluates or infers, as one unit.
 
-    question: for ``infer`` and ``recover`` only. ``stream`` goes through a stream without task
+    request: for ``infer`` and ``recover`` only. ``stream`` goes through a stream without task
     ids: first and last are decisions, not tasks.
     """
 
     first: int
     last: int
     kind: JobKind = "train"
-    question: Question | RecoveryQuestion | None = None
+    request: InferenceRequest | RecoveryRequest | None = None
 
     @property
     def is_divisible(self) -> bool:
@@ -96,7 +106,7 @@ class Job:
     def __str__(self) -> str:
         if self.kind == "stream":
             return f"decisions {self.first}-{self.last}"
-        what = self.kind if self.question is None else f"{self.kind} {self.question},"
+        what = self.kind if self.request is None else f"{self.kind} {self.request},"
         if self.first == self.last:
             return f"{what} task {self.first}"
         return f"{what} tasks {self.first}-{self.last}"
@@ -156,7 +166,7 @@ class JobResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Attempt:
     """How one attempt of a job ended: with a result, or with an error."""
 
     job: Job

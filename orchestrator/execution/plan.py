@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from orchestrator.execution.jobs import Job, JobKind, Question, RecoveryQuestion
+from orchestrator.execution.jobs import InferenceRequest, Job, JobKind, RecoveryRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,12 @@ def plan_jobs(
     cohort_size: int,
     done: Collection[int],
     kind: JobKind = "train",
-    question: Question | RecoveryQuestion | None = None,
+    request: InferenceRequest | RecoveryRequest | None = None,
 ) -> Plan:
     """Cut what is missing of tasks 0 .. num_tasks - 1 at fixed multiples of ``cohort_size``."""
     missing = [task for task in range(num_tasks) if task not in done]
     jobs = tuple(
-        Job(first=run[0], last=run[-1], kind=kind, question=question) for run in _runs(missing, cohort_size)
+        Job(first=run[0], last=run[-1], kind=kind, request=request) for run in _runs(missing, cohort_size)
     )
     return Plan(jobs=jobs, num_done=num_tasks - len(missing))
 

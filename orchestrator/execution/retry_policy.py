@@ -26,7 +26,7 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FaultPolicy:
+class RetryPolicy:
     """Decides by what failed: the infrastructure, or the task itself.
 
     max_retries: attempts after the first, of a cohort and again of each of its tasks alone; so no task

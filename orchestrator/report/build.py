@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from core.errors import first_line
+from orchestrator.config.load import sweep_yaml
 from orchestrator.execution.progress import Display
 from orchestrator.report.data import report_data
 from orchestrator.report.draw import save
@@ -14,11 +15,11 @@ from orchestrator.report.mask_sizes import MaskSizes
 from orchestrator.report.page import Shown, report_page
 from orchestrator.report.text import what_words
 from orchestrator.runs.lock import locked
-from orchestrator.runs.results import read_summary, sweep_yaml
+from orchestrator.runs.results import read_summary
 from orchestrator.runs.run import Run, open_run
 from storage.files import commit_text
-from storage.locations import AnyPath
-from storage.mask_info import MaskFacts
+from storage.locations import Location
+from storage.mask_info import MaskInfo
 from storage.run_file import RunRecord
 
 
@@ -26,11 +27,11 @@ from storage.run_file import RunRecord
 class Report:
     """What was made: figures, then the page; and the bytes of a task, None where there are no masks."""
 
-    files: tuple[AnyPath, ...]
+    files: tuple[Location, ...]
     sizes: MaskSizes | None
 
 
-def make_report(root: AnyPath) -> Report:
+def make_report(root: Location) -> Report:
     """Make the report of a run folder. Raises RunLockedError."""
     run, record = open_run(root)
     with locked(run.layout):
@@ -55,7 +56,7 @@ def draw_report(run: Run, record: RunRecord) -> Report:
         figures=shown,
         facts=data.facts,
         sizes=data.sizes,
-        config=sweep_yaml(run),
+        config=sweep_yaml(run.config),
     )
     commit_text(folder / "tasks.csv", _csv(data.facts))
     commit_text(folder / "report.html", page)
@@ -74,9 +75,9 @@ def draw_or_say(run: Run, record: RunRecord, display: Display) -> None:
         display.message(f"the report was not drawn ({first_line(error)[:200]}); {again}")
 
 
-def _csv(facts: Sequence[MaskFacts]) -> str:
+def _csv(facts: Sequence[MaskInfo]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(MaskFacts.__dataclass_fields__), lineterminator="\n")
+    writer = csv.DictWriter(text, fieldnames=list(MaskInfo.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(one) for one in facts)
     return text.getvalue()

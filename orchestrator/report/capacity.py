@@ -20,13 +20,13 @@ from orchestrator.report.text import percent, say
 from orchestrator.runs.run import Run, open_run
 from storage.bank_file import num_leading
 from storage.files import commit
-from storage.locations import AnyPath
+from storage.locations import Location
 
 DEFAULT_COUNTS = (5, 10, 20, 50, 100, 150, 200, 300, 400, 500, 600)
 Rows = list[dict[str, Any]]
 
 
-def study_capacity(console: Console, root: AnyPath, counts: Sequence[int]) -> None:
+def study_capacity(console: Console, root: Location, counts: Sequence[int]) -> None:
     """Measure, print, and write ``report/capacity.parquet`` and ``capacity.png``. Raises InputError."""
     run, _ = open_run(root)
     if not run.config.network.masks_outputs:

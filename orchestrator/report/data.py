@@ -14,8 +14,9 @@ from orchestrator.report.mask_sizes import MaskSizes, mask_sizes
 from orchestrator.runs.results import own_batches, read_summary, test_batches
 from orchestrator.runs.run import Run
 from storage.files import parquet_source
+from storage.layout import TableKey
 from storage.locations import listed
-from storage.mask_info import MaskFacts, mask_facts
+from storage.mask_info import MaskInfo, mask_info
 from storage.tables import read_evaluation
 
 MAX_CELLS = 100  # rows and columns of a confusion; more tasks share a cell
@@ -38,7 +39,7 @@ class Confusion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaps:
+class Margins:
     """How much better the true task ranked than the best wrong one, float32, where it is known.
 
     share_wrong: of all inferences, those that a wrong task won.
@@ -70,16 +71,16 @@ class TimeLine:
 class ReportData:
     """All that is drawn; what a run does not have is empty or None.
 
-    by_k: scenario -> k -> metrics, with the run's own way of inference. gaps: by k. densities: float [tasks, layers]. overlap: the share of
+    by_k: scenario -> k -> metrics, with the run's own way of inference. margins: by k. densities: float [tasks, layers]. overlap: the share of
     weights kept by both of two tasks among those kept by either, float [tasks, tasks], of ``compared``.
     chance_overlap: that share for independent masks of the same densities, layer by layer.
     """
 
     name: str
-    facts: Sequence[MaskFacts]
+    facts: Sequence[MaskInfo]
     by_k: dict[str, dict[int, dict[str, float]]]
     confusion: Confusion | None
-    gaps: dict[int, Gaps]
+    margins: dict[int, Margins]
     objective: str
     layer_names: tuple[str, ...]
     densities: NDArray[np.float64]
@@ -93,18 +94,18 @@ class ReportData:
 
 def report_data(run: Run) -> ReportData:
     """Gather what there is."""
-    facts = mask_facts(run.store)
+    facts = mask_info(run.store)
     tasks = [one.task for one in facts]
     compared = spread(tasks, MAX_COMPARED)
-    way = run.config.evaluation.way
+    method = run.config.evaluation.method
     densities = layer_densities(run, spread(tasks, MAX_COUNTED))
     return ReportData(
         name=run.name,
         facts=facts,
         by_k=_by_k(run),
         confusion=_confusion(run),
-        gaps=_gaps(run),
-        objective=getattr(way, "objective", ""),
+        margins=_margins(run),
+        objective=getattr(method, "objective", ""),
         layer_names=run.identity.names,
         densities=densities,
         compared=tuple(compared),
@@ -158,9 +159,9 @@ def chance_overlap(shapes: Sequence[tuple[int, ...]], densities: NDArray[np.floa
     return float(both / either) if either else 0.0
 
 
-def time_line(facts: Sequence[MaskFacts]) -> TimeLine:
+def time_line(facts: Sequence[MaskInfo]) -> TimeLine:
     """Return who trained which cohort when; long pauses of all workers are cut out."""
-    cohorts: dict[tuple[str, str, float], list[MaskFacts]] = {}
+    cohorts: dict[tuple[str, str, float], list[MaskInfo]] = {}
     for one in facts:
         cohorts.setdefault((one.worker, one.file, one.started_s), []).append(one)
     spans = sorted(
@@ -183,7 +184,7 @@ def time_line(facts: Sequence[MaskFacts]) -> TimeLine:
 
 def _by_k(run: Run) -> dict[str, dict[int, dict[str, float]]]:
     found: dict[str, dict[int, dict[str, float]]] = {}
-    own, label = own_batches(run.config), run.config.evaluation.way.label
+    own, label = own_batches(run.config), run.config.evaluation.method.label
     for key, by_label in read_summary(run).items():
         scenario, _, batches = key.partition("-")
         by_k: dict[str, Any] = by_label if scenario == "GG" else by_label.get(label, {})
@@ -196,9 +197,9 @@ def _by_k(run: Run) -> dict[str, dict[int, dict[str, float]]]:
 
 def _confusion(run: Run) -> Confusion | None:
     """Return the confusion of the largest k with the run's own way of inference."""
-    label, num_batches = run.config.evaluation.way.label, test_batches(run)
-    for k in reversed(_points(run)):
-        path = run.layout.confusion(label, k, num_batches)
+    label, num_batches = run.config.evaluation.method.label, test_batches(run)
+    for k in reversed(_stored_ks(run)):
+        path = run.layout.confusion(TableKey(label, k, num_batches))
         if path.exists():
             table = pq.read_table(parquet_source(path))
             true, inferred = table["task"].to_numpy(), table["inferred_task"].to_numpy()
@@ -212,27 +213,24 @@ def _confusion(run: Run) -> Confusion | None:
     return None
 
 
-def _gaps(run: Run) -> dict[int, Gaps]:
-    label, num_batches, gaps = run.config.evaluation.way.label, test_batches(run), {}
+def _margins(run: Run) -> dict[int, Margins]:
+    label, num_batches, margins = run.config.evaluation.method.label, test_batches(run), {}
     scenarios = run.config.evaluation.inferred_scenarios
-    for k in _points(run) if scenarios else ():
+    for k in _stored_ks(run) if scenarios else ():
         try:
             table = read_evaluation(
-                run.layout.evaluation(f"{scenarios[0]}-{label}", k, num_batches), run.fingerprint
+                run.layout.evaluation(TableKey(label, k, num_batches).of(scenarios[0])), run.fingerprint
             )
         except DamagedFileError:
             continue
         if "gap" in table.column_names and table["gap"].null_count < len(table):
             num_right = pc.sum(pc.equal(table["rank"], 1)).as_py() or 0
             values = table["gap"].drop_null().to_numpy()
-            gaps[k] = Gaps(values=values, share_wrong=1 - num_right / len(table))
-    return gaps
+            margins[k] = Margins(values=values, share_wrong=1 - num_right / len(table))
+    return margins
 
 
-def _points(run: Run) -> list[int]:
+def _stored_ks(run: Run) -> list[int]:
     """Return every k of which there is a table."""
-    names = [
-        path.stem.removesuffix(f"-b{run.config.evaluation.batches}")
-        for path in listed(run.layout.evaluations)
-    ]
-    return sorted({int(k) for name in names if (k := name.rpartition("-")[2]).isdigit()})
+    keys = [TableKey.parse(path.stem) for path in listed(run.layout.evaluations)]
+    return sorted({key.k for key in keys if key is not None and key.num_batches in (None, test_batches(run))})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage.files import commit_bytes
-from storage.locations import AnyPath
+from storage.locations import Location
 
 # Okabe and Ito's palette, which people with any colour vision can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
@@ -63,7 +63,7 @@ class Panel:
     names: tuple[str, ...] = ()
 
 
-def draw_panels(path: AnyPath, panels: Sequence[Panel], *, title: str) -> None:
+def draw_panels(path: Location, panels: Sequence[Panel], *, title: str) -> None:
     """Draw one panel beside the other, as PNG and SVG."""
     figure, axes = new_figure(len(panels))
     for axis, panel in zip(axes, panels, strict=True):
@@ -79,7 +79,7 @@ def draw_panels(path: AnyPath, panels: Sequence[Panel], *, title: str) -> None:
     save(figure, path)
 
 
-def save(figure: Any, path: AnyPath) -> str:
+def save(figure: Any, path: Location) -> str:
     """Commit a figure as PNG at ``path``, and as SVG beside it; return the SVG."""
     png, svg = io.BytesIO(), io.StringIO()
     with _style():

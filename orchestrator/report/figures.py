@@ -103,17 +103,17 @@ def draw_confusion(data: ReportData) -> Any:
 
 def draw_gap(data: ReportData) -> Any:
     """Draw how far the true task stands from the best wrong one, for each k: below 0 a wrong one won."""
-    if not data.gaps:
+    if not data.margins:
         return None
     figure, (axis,) = new_figure(1, WIDE)
-    points = sorted(data.gaps)
-    cuts = np.array([np.percentile(data.gaps[k].values, [1, 25, 50, 75, 99]) for k in points])
+    points = sorted(data.margins)
+    cuts = np.array([np.percentile(data.margins[k].values, [1, 25, 50, 75, 99]) for k in points])
     x = np.arange(len(points))
     axis.vlines(x, cuts[:, 0], cuts[:, 4], color=COLOURS[5], linewidth=3, label="98 % of inferences")
     axis.vlines(x, cuts[:, 1], cuts[:, 3], color=COLOURS[0], linewidth=9, label="half of them")
     axis.plot(x, cuts[:, 2], "D", color=COLOURS[4], markersize=5, label="median")
     for place, k in zip(x, points, strict=True):
-        wrong = 100 * data.gaps[k].share_wrong
+        wrong = 100 * data.margins[k].share_wrong
         words = "none wrong" if wrong == 0 else f"{wrong:.2g} % wrong"
         axis.annotate(
             words, (place, cuts[place, 4]), (0, 5), textcoords="offset points", ha="center", fontsize=8
@@ -222,15 +222,15 @@ def draw_bytes(data: ReportData) -> Any:
 
     figure, (axis,) = new_figure(1, WIDE)
     density = float(np.mean([one.density for one in data.facts]))
-    ways = data.sizes.ways
-    shades = [COLOURS[0] if size.is_stored else COLOURS[6] for size in ways[:-1]] + [COLOURS[1]]
-    names, sizes = [size.way for size in ways], [size.num_bytes for size in ways]
-    axis.barh(range(len(ways)), sizes, color=shades, height=0.7)
+    encodings = data.sizes.encodings
+    shades = [COLOURS[0] if size.is_stored else COLOURS[6] for size in encodings[:-1]] + [COLOURS[1]]
+    names, sizes = [size.encoding for size in encodings], [size.num_bytes for size in encodings]
+    axis.barh(range(len(encodings)), sizes, color=shades, height=0.7)
     for row, size in enumerate(sizes):
         axis.annotate(
             byte_words(size), (size, row), (4, 0), textcoords="offset points", va="center", fontsize=9
         )
-    axis.set_yticks(range(len(ways)), names)
+    axis.set_yticks(range(len(encodings)), names)
     if max(sizes) > 50 * min(sizes):  # sparse masks
         axis.set_xscale("log")
         axis.set_xlim(min(sizes) / 4, 20 * max(sizes))

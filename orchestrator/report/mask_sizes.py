@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from core.masks.bits import to_gaps, unpack
 from orchestrator.runs.run import Run
 from storage.files import GAPS_ZSTD_LEVEL
-from storage.mask_info import MaskFacts
+from storage.mask_info import MaskInfo
 
 MAX_SAMPLED = 3  # tasks whose masks are coded in every way, at every run's end: up to a second each
 HEADS = ("a task", "bytes", "bits a weight", "x entropy")
@@ -40,7 +40,7 @@ PAPER_CAVEAT = (
 class Size:
     """One way to keep a task: the mean over tasks. is_stored: it is the one that is used."""
 
-    way: str
+    encoding: str
     num_bytes: float
     is_stored: bool = False
 
@@ -49,29 +49,29 @@ class Size:
 class MaskSizes:
     """All ways; the last is the entropy. num_norm_bytes: running statistics beside each mask, stored."""
 
-    ways: tuple[Size, ...]
+    encodings: tuple[Size, ...]
     num_weights: int
     num_norm_bytes: float
 
     @property
     def entropy_bytes(self) -> float:
         """The limit."""
-        return self.ways[-1].num_bytes
+        return self.encodings[-1].num_bytes
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Return the cells below ``HEADS``."""
         return [
             (
-                size.way,
+                size.encoding,
                 f"{size.num_bytes:,.0f}",
                 f"{8 * size.num_bytes / self.num_weights:.4f}",
                 f"{size.num_bytes / self.entropy_bytes:.3f}" if self.entropy_bytes else "-",
             )
-            for size in self.ways
+            for size in self.encodings
         ]
 
 
-def mask_sizes(run: Run, facts: Sequence[MaskFacts], sampled: Sequence[int]) -> MaskSizes | None:
+def mask_sizes(run: Run, facts: Sequence[MaskInfo], sampled: Sequence[int]) -> MaskSizes | None:
     """Return the sizes of a run's masks; other encodings are made of the masks of ``sampled``."""
     if not facts or not sampled:
         return None
@@ -80,22 +80,27 @@ def mask_sizes(run: Run, facts: Sequence[MaskFacts], sampled: Sequence[int]) -> 
     num_weights = sum(int(np.prod(shape)) for shape in shapes)
     encoding = max({one.encoding for one in facts}, key=[one.encoding for one in facts].count)
     codec = pa.Codec("zstd", compression_level=GAPS_ZSTD_LEVEL)
-    ways = (
-        Size(way="float32 weights", num_bytes=4 * num_weights),
-        Size(way="csc, 16-bit integers", num_bytes=_mean([csc_bytes(mask, shapes) for mask in masks])),
-        Size(way="packed bits", num_bytes=len(masks[0])),
+    encodings = (
+        Size(encoding="float32 weights", num_bytes=4 * num_weights),
+        Size(encoding="csc, 16-bit integers", num_bytes=_mean([csc_bytes(mask, shapes) for mask in masks])),
+        Size(encoding="packed bits", num_bytes=len(masks[0])),
         Size(
-            way="packed bits, zstd", num_bytes=_mean([len(codec.compress(mask.tobytes())) for mask in masks])
+            encoding="packed bits, zstd",
+            num_bytes=_mean([len(codec.compress(mask.tobytes())) for mask in masks]),
         ),
         Size(
-            way="gaps, zstd",
+            encoding="gaps, zstd",
             num_bytes=_mean([len(codec.compress(to_gaps(mask, 1).tobytes())) for mask in masks]),
         ),
-        Size(way=f"stored ({encoding})", num_bytes=_mean([one.num_bytes for one in facts]), is_stored=True),
-        Size(way="entropy of the mask", num_bytes=_mean([_entropy_bytes(mask, shapes) for mask in masks])),
+        Size(
+            encoding=f"stored ({encoding})", num_bytes=_mean([one.num_bytes for one in facts]), is_stored=True
+        ),
+        Size(
+            encoding="entropy of the mask", num_bytes=_mean([_entropy_bytes(mask, shapes) for mask in masks])
+        ),
     )
     norm_bytes = _mean([one.num_norm_bytes for one in facts]) if run.identity.network.get("norms") else 0.0
-    return MaskSizes(ways=ways, num_weights=num_weights, num_norm_bytes=norm_bytes)
+    return MaskSizes(encodings=encodings, num_weights=num_weights, num_norm_bytes=norm_bytes)
 
 
 def csc_bytes(packed_P: NDArray[np.uint8], shapes: Sequence[tuple[int, ...]]) -> int:

@@ -8,7 +8,7 @@ from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAP
 from orchestrator.report.tables import MEASURED_HEADS, measured_rows
 from orchestrator.report.text import percent
 from orchestrator.runs.results import Measured
-from storage.mask_info import MaskFacts
+from storage.mask_info import MaskInfo
 
 MAX_ROWS = 50  # tasks in the table; the rest is in tasks.csv
 
@@ -44,7 +44,7 @@ def report_page(
     *,
     summary: Measured,
     figures: Sequence[Shown],
-    facts: Sequence[MaskFacts],
+    facts: Sequence[MaskInfo],
     sizes: MaskSizes | None,
     config: str,
 ) -> str:
@@ -83,7 +83,7 @@ def _bytes(sizes: MaskSizes | None) -> str:
     )
 
 
-def _tasks(facts: Sequence[MaskFacts]) -> str:
+def _tasks(facts: Sequence[MaskInfo]) -> str:
     if not facts:
         return ""
     worst = sorted(facts, key=lambda one: (one.test_accuracy, one.task))[:MAX_ROWS]

@@ -108,7 +108,7 @@ def allocation_words(metrics: Measured) -> str:
 
 
 def _say_skipped(console: Console, run: Run, scenario: str, found: Measured) -> None:
-    by_k = found if scenario == "GG" else found.get(run.config.evaluation.way.label, {})
+    by_k = found if scenario == "GG" else found.get(run.config.evaluation.method.label, {})
     missing = sorted(set(run.config.evaluation.at or ()) - {int(k) for k in by_k})
     if missing:
         points = ", ".join(map(str, missing))

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import Run
-from storage.locations import AnyPath, ObjectPath
+from storage.locations import Location, ObjectPath
 from storage.run_file import RunRecord
 
 
@@ -35,7 +35,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def short(path: AnyPath) -> str:
+def short(path: Location) -> str:
     """Return a path as people type it: from here where it is below."""
     if isinstance(path, ObjectPath):
         return str(path)

@@ -20,11 +20,12 @@ from orchestrator.report.draw import (
     save,
     whole_numbers,
 )
-from orchestrator.reproduce.measure import Point, TargetFolders, points_table
+from orchestrator.reproduce.measure import Measurement, TargetFolders, measurements_table
 from orchestrator.runs.results import test_batches
 from orchestrator.runs.run import Run
 from storage.files import commit_bytes, parquet_source
-from storage.locations import AnyPath, listed
+from storage.layout import TableKey
+from storage.locations import Location, listed
 from storage.tables import read_evaluation, read_table
 
 POINTS, CONFUSION, STEPS = "points", "confusion", "steps"
@@ -44,7 +45,7 @@ Row = dict[str, Any]
 Tables = Mapping[str, pa.Table]
 
 
-def draw_target(folder: AnyPath, target: str, tables: Tables) -> list[AnyPath]:
+def draw_target(folder: Location, target: str, tables: Tables) -> list[Location]:
     """Draw what a target's tables allow, as PNG and SVG in ``folder``; return the PNG files."""
     drawn = []
     for name, draw in _figures(tables):
@@ -70,15 +71,15 @@ def _figures(tables: Tables) -> Iterable[tuple[str, Callable[[Tables], Any]]]:
 def draw_accuracy(tables: Tables) -> Any:
     """Draw accuracy, with the task given and inferred, and task inference, against the tasks learned."""
     rows = _few_batches(tables[POINTS].to_pylist())
-    curves = list(dict.fromkeys((row["run"], row["scenario"], row["way"]) for row in rows))
+    curves = list(dict.fromkeys((row["run"], row["scenario"], row["method"]) for row in rows))
     if not any(row["metric"] == FOUND for row in rows) or len({row["k"] for row in rows}) < 2:
         return None
     runs = {run for run, _, _ in curves}
     figure, (left, right) = new_figure(2, PANEL)
-    for number, (run, scenario, way) in enumerate(sorted(curves, key=lambda c: (c[1] != "GG", c))):
-        name = " ".join(filter(None, (scenario, WORDS.get(way, way) or "task given")))
+    for number, (run, scenario, method) in enumerate(sorted(curves, key=lambda c: (c[1] != "GG", c))):
+        name = " ".join(filter(None, (scenario, WORDS.get(method, method) or "task given")))
         name = f"{run}, {name}" if len(runs) > 1 else name
-        own = [row for row in rows if (row["run"], row["scenario"], row["way"]) == (run, scenario, way)]
+        own = [row for row in rows if (row["run"], row["scenario"], row["method"]) == (run, scenario, method)]
         draw_curve(left, _by_tasks_learned(own, "accuracy", name), number, is_wide=scenario == "GG")
         if scenario != "GG":
             draw_curve(right, _by_tasks_learned(own, FOUND, name), number)
@@ -91,16 +92,16 @@ def draw_accuracy(tables: Tables) -> Any:
 def draw_runs(tables: Tables) -> Any:
     """Draw accuracy without task ids against the tasks learned, a panel each way, a curve each run."""
     rows = [row for row in _few_batches(tables[POINTS].to_pylist()) if row["scenario"] != "GG"]
-    ways = sorted({row["way"] for row in rows}, reverse=True)
+    methods = sorted({row["method"] for row in rows}, reverse=True)
     runs = list(dict.fromkeys(row["run"] for row in rows))
-    figure, axes = new_figure(len(ways), PANEL)
-    for axis, way in zip(axes, ways, strict=True):
+    figure, axes = new_figure(len(methods), PANEL)
+    for axis, method in zip(axes, methods, strict=True):
         for number, run in enumerate(runs):
-            own = [row for row in rows if (row["run"], row["way"]) == (run, way)]
+            own = [row for row in rows if (row["run"], row["method"]) == (run, method)]
             curve = _by_tasks_learned(own, "accuracy", run)
             if curve.values:
                 draw_curve(axis, curve, number)
-        axis.set_title(WORDS.get(way, way))
+        axis.set_title(WORDS.get(method, method))
         name_axes(axis, "tasks learned, k", "task and class right (GNu), %", legend=True)
     _by_tasks(axes, rows)
     low = min(axis.get_ylim()[0] for axis in axes)
@@ -134,10 +135,10 @@ def draw_recovery(tables: Tables) -> Any:
     """Draw how the bits that are wrong vanish, and how many masks are found exactly, step by step."""
     rows = tables[STEPS].to_pylist()
     figure, (left, right) = new_figure(2, PANEL)
-    for number, way in enumerate(sorted({row["way"] for row in rows})):
-        own = [row for row in rows if row["way"] == way]
+    for number, method in enumerate(sorted({row["method"] for row in rows})):
+        own = [row for row in rows if row["method"] == method]
         for axis, key in ((left, "share_wrong"), (right, "share_exact")):
-            draw_curve(axis, _curve(own, "step", key, WORDS.get(way, way)), number, has_marks=False)
+            draw_curve(axis, _curve(own, "step", key, WORDS.get(method, method)), number, has_marks=False)
     name_axes(left, "gradient step", "bits that are wrong, %", legend=True)
     name_axes(right, "gradient step", "masks found exactly, %")
     return figure
@@ -165,13 +166,13 @@ def _grouped(rows: Sequence[Row], x: str, y: str) -> dict[int, list[float]]:
 
 def _by_tasks(axes: Sequence[Any], rows: Sequence[Row]) -> None:
     """Give percentages an axis that ends at 100 and starts at 90, or below what was measured."""
-    points = sorted({row["k"] for row in rows})
+    measurements = sorted({row["k"] for row in rows})
     for axis in axes:
         low = min((min(line.get_ydata()) for line in axis.get_lines()), default=90.0)
         axis.set_ylim(min(90.0, 5 * np.floor(low / 5)), 100.5)
         axis.axhline(100, color=INK, alpha=0.2, linewidth=0.8)
-        if len(points) <= MAX_TICKS:
-            axis.set_xticks(points, [f"{k:,}" for k in points])
+        if len(measurements) <= MAX_TICKS:
+            axis.set_xticks(measurements, [f"{k:,}" for k in measurements])
         else:
             whole_numbers(axis)
 
@@ -182,19 +183,19 @@ def _few_batches(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if str(row["batches"]) in (inferred or {"all"})]
 
 
-def points_of(table: pa.Table, scenario: str, way: str, metric: str) -> dict[int, float]:
+def values_by_k(table: pa.Table, scenario: str, method: str, metric: str) -> dict[int, float]:
     """Return k -> mean over seeds of a metric, on the test batches that task inference used."""
     rows = [
         row
         for row in _few_batches(table.to_pylist())
-        if (row["scenario"], row["way"] or "", row["metric"]) == (scenario, way, metric)
+        if (row["scenario"], row["method"] or "", row["metric"]) == (scenario, method, metric)
     ]
     return {k: float(np.mean(values)) for k, values in sorted(_grouped(rows, "k", "value").items())}
 
 
-def target_tables(folders: TargetFolders, points: Sequence[Point]) -> dict[str, pa.Table]:
+def target_tables(folders: TargetFolders, measurements: Sequence[Measurement]) -> dict[str, pa.Table]:
     """Return the tables by name: points; confusion at the largest k; steps of recoveries."""
-    tables = {POINTS: points_table(points)} if points else {}
+    tables = {POINTS: measurements_table(measurements)} if measurements else {}
     found = [(seed, run) for _, seed, run in folders if run.layout.run_file.exists()]
     for name, rows in ((CONFUSION, _confusions(found)), (STEPS, _steps(found))):
         if rows:
@@ -202,7 +203,7 @@ def target_tables(folders: TargetFolders, points: Sequence[Point]) -> dict[str, 
     return tables
 
 
-def write_tables(folder: AnyPath, target: str, tables: Tables) -> None:
+def write_tables(folder: Location, target: str, tables: Tables) -> None:
     """Commit ``<target>-<name>.csv`` of each table."""
     for name, table in tables.items():
         text = io.BytesIO()
@@ -210,7 +211,7 @@ def write_tables(folder: AnyPath, target: str, tables: Tables) -> None:
         commit_bytes(folder / f"{target}-{name}.csv", text.getvalue())
 
 
-def read_tables(folder: AnyPath, target: str) -> dict[str, pa.Table]:
+def read_tables(folder: Location, target: str) -> dict[str, pa.Table]:
     """Return what ``write_tables`` wrote of a target."""
     return {
         path.stem.removeprefix(f"{target}-"): pa_csv.read_csv(parquet_source(path))
@@ -225,8 +226,8 @@ def _confusions(runs: Sequence[tuple[int, Run]]) -> list[pa.Table]:
         evaluation = run.config.evaluation
         if run.config.benchmark.kind != "rotated":
             continue
-        k = evaluation.points(run.config.benchmark.num_tasks)[-1]
-        path = run.layout.confusion(evaluation.way.label, k, test_batches(run))
+        k = evaluation.ks(run.config.benchmark.num_tasks)[-1]
+        path = run.layout.confusion(TableKey(evaluation.method.label, k, test_batches(run)))
         if path.exists():
             found.append(_with(read_table(path), seed=seed, k=k))
     return found
@@ -244,7 +245,7 @@ def _steps(runs: Sequence[tuple[int, Run]]) -> list[pa.Table]:
                 continue
             if table["hamming"].null_count:  # the masks are gone
                 continue
-            found.append(_with(_mean_steps(table, bits), seed=seed, way=_way(path)))
+            found.append(_with(_mean_steps(table, bits), seed=seed, method=_method(path)))
     return found
 
 
@@ -263,9 +264,10 @@ def _mean_steps(table: pa.Table, bits: int) -> pa.Table:
     )
 
 
-def _way(path: AnyPath) -> str:
-    """Return the way of recovery that a table's name says."""
-    return path.stem.removeprefix("recovery-").rpartition("-")[0]
+def _method(path: Location) -> str:
+    """Return the method of recovery that a table's name gives."""
+    key = TableKey.parse(path.stem.removeprefix("recovery-"))
+    return "" if key is None else key.label
 
 
 def _with(table: pa.Table, **constants: int | str) -> pa.Table:

@@ -15,15 +15,15 @@ from orchestrator.reproduce.targets import Target, TargetRun, sweeps_folder
 from orchestrator.runs.history import Session, read_sessions
 from orchestrator.runs.results import read_summary
 from orchestrator.runs.run import Run, locate_run, open_run
-from storage.mask_info import MaskFacts, mask_facts
+from storage.mask_info import MaskInfo, mask_info
 
 GIVEN = "GG"
 TargetFolders = Sequence[tuple[TargetRun, int, Run]]  # run of the target, seed, its run folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
-    """One measured value. run: its name in the target. way: of inference, empty in GG.
+class Measurement:
+    """One measured value. run: its name in the target. method: of inference, empty in GG.
 
     batches: test batches of each task that count, ``all`` or their number. Accuracies are fractions.
     """
@@ -31,7 +31,7 @@ class Point:
     run: str
     seed: int
     scenario: str
-    way: str
+    method: str
     batches: str
     k: int
     metric: str
@@ -77,35 +77,35 @@ def target_folders(target: Target, settings: Sequence[str]) -> TargetFolders:
     ]
 
 
-def measured(folders: TargetFolders) -> tuple[list[RunFacts], list[Point]]:
+def measured(folders: TargetFolders) -> tuple[list[RunFacts], list[Measurement]]:
     """Read what is stored of a target; runs that are not there are left out."""
-    facts, points = [], []
+    facts, measurements = [], []
     for one, seed, located in folders:
         try:
             run, record = open_run(located.layout.root)
         except RunFolderError:
             continue
-        masks = mask_facts(run.store)
+        masks = mask_info(run.store)
         facts.append(_facts(one.name, seed, located, masks, record.provenance))
-        points += _points(one.name, seed, located, masks)
-    return facts, points
+        measurements += _measurements(one.name, seed, located, masks)
+    return facts, measurements
 
 
-def points_table(points: Sequence[Point]) -> pa.Table:
+def measurements_table(measurements: Sequence[Measurement]) -> pa.Table:
     """Return points as a table, a row each."""
-    return pa.Table.from_pylist([asdict(point) for point in points])
+    return pa.Table.from_pylist([asdict(measurement) for measurement in measurements])
 
 
-def values_at(points: Sequence[Point], run: str, metric: str, k: int) -> list[float]:
+def values_at(measurements: Sequence[Measurement], run: str, metric: str, k: int) -> list[float]:
     """Return a metric's values, one a seed. metric: ``scenario[/way]/metric``.
 
     Where it was measured on several numbers of test batches, those on the most count.
     """
-    scenario, *way, name = metric.split("/")
+    scenario, *method, name = metric.split("/")
     found = [
         p
-        for p in points
-        if (p.run, p.scenario, p.way, p.metric, p.k) == (run, scenario, "/".join(way), name, k)
+        for p in measurements
+        if (p.run, p.scenario, p.method, p.metric, p.k) == (run, scenario, "/".join(method), name, k)
     ]
     if not found:
         return []
@@ -113,9 +113,7 @@ def values_at(points: Sequence[Point], run: str, metric: str, k: int) -> list[fl
     return [p.value for p in sorted(found, key=lambda p: p.seed) if p.batches == most]
 
 
-def _facts(
-    name: str, seed: int, run: Run, masks: Sequence[MaskFacts], provenance: dict[str, Any]
-) -> RunFacts:
+def _facts(name: str, seed: int, run: Run, masks: Sequence[MaskInfo], provenance: dict[str, Any]) -> RunFacts:
     sessions = read_sessions(run.layout)
     finished_s = [one.finished_s for one in masks]
     spans = [
@@ -141,7 +139,7 @@ def _facts(
     )
 
 
-def _train_wall_s(spans: Sequence[tuple[float, float]], masks: Sequence[MaskFacts]) -> float:
+def _train_wall_s(spans: Sequence[tuple[float, float]], masks: Sequence[MaskInfo]) -> float:
     """Return the seconds from the first start to the last end of a mask, added up over sessions."""
     total_s = 0.0
     for start, end in spans:
@@ -159,30 +157,32 @@ def session_ends(sessions: Sequence[Session], finished_s: Sequence[float]) -> li
     return [one.ended_s or end for one, end in zip(sessions, last, strict=True)]
 
 
-def _points(name: str, seed: int, run: Run, masks: Sequence[MaskFacts]) -> list[Point]:
-    points = []
+def _measurements(name: str, seed: int, run: Run, masks: Sequence[MaskInfo]) -> list[Measurement]:
+    measurements = []
     for key, by_label in read_summary(run).items():
         scenario, _, batches = key.partition("-b")
-        for way, by_k in ({"": by_label} if scenario == GIVEN else by_label).items():
+        for method, by_k in ({"": by_label} if scenario == GIVEN else by_label).items():
             for k, metrics in by_k.items():
                 at: dict[str, Any] = {
                     "run": name,
                     "seed": seed,
                     "scenario": scenario,
-                    "way": way,
+                    "method": method,
                     "k": int(k),
                 }
-                points += [
-                    Point(**at, batches=batches or "all", metric=m, value=v) for m, v in metrics.items()
+                measurements += [
+                    Measurement(**at, batches=batches or "all", metric=m, value=v) for m, v in metrics.items()
                 ]
-    known = {p.k for p in points if p.scenario == GIVEN and p.batches == "all"}
-    asked = {p.k for p in points if p.k <= len(masks)} - known if run.config.training.is_given else set()
-    return points + [_given_by_masks(name, seed, masks, k) for k in sorted(asked)]
+    known = {p.k for p in measurements if p.scenario == GIVEN and p.batches == "all"}
+    asked = (
+        {p.k for p in measurements if p.k <= len(masks)} - known if run.config.training.is_given else set()
+    )
+    return measurements + [_given_by_masks(name, seed, masks, k) for k in sorted(asked)]
 
 
-def _given_by_masks(name: str, seed: int, masks: Sequence[MaskFacts], k: int) -> Point:
+def _given_by_masks(name: str, seed: int, masks: Sequence[MaskInfo], k: int) -> Measurement:
     """Return GG over all test images, which the mask files keep, where the tables have a part of them."""
     value = mean(one.test_accuracy for one in masks[:k])
-    return Point(
-        run=name, seed=seed, scenario=GIVEN, way="", batches="all", k=k, metric="accuracy", value=value
+    return Measurement(
+        run=name, seed=seed, scenario=GIVEN, method="", batches="all", k=k, metric="accuracy", value=value
     )

@@ -10,28 +10,28 @@ from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import SECTIONS, evaluate_run
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.progress import Display
-from orchestrator.reproduce.measure import Point, RunFacts, TargetFolders, measured, target_folders
+from orchestrator.reproduce.measure import Measurement, RunFacts, TargetFolders, measured, target_folders
 from orchestrator.reproduce.targets import Target, TargetRun, departures
 from orchestrator.reproduce.verdict import Verdict, judge
 from orchestrator.runs.run import Run
 from orchestrator.search.points import Point as SearchPoint
 from orchestrator.search.points import stored_metrics
 from orchestrator.sweep import run_sweep
-from storage.locations import AnyPath
+from storage.locations import Location
 from storage.verify import verify_masks
 
 FOLDER = "reproduce"  # beside the run folders
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class TargetResult:
     """What a target came to, and from which runs. settings: of the command, on top of the target's."""
 
     target: Target
     settings: tuple[str, ...]
     verdict: Verdict
     facts: tuple[RunFacts, ...]
-    points: tuple[Point, ...]
+    measurements: tuple[Measurement, ...]
 
 
 def check_targets(targets: Sequence[Target], settings: Sequence[str], data_folder: Path | None) -> None:
@@ -57,19 +57,19 @@ def run_target(
     return failures
 
 
-def read_outcome(target: Target, settings: Sequence[str], folders: TargetFolders) -> Outcome:
+def read_target(target: Target, settings: Sequence[str], folders: TargetFolders) -> TargetResult:
     """Judge a target by what is stored; runs nothing."""
-    facts, points = measured(folders)
-    return Outcome(
+    facts, measurements = measured(folders)
+    return TargetResult(
         target=target,
         settings=tuple(settings),
-        verdict=judge(target, points, departures(settings)),
+        verdict=judge(target, measurements, departures(settings)),
         facts=tuple(facts),
-        points=tuple(points),
+        measurements=tuple(measurements),
     )
 
 
-def reproduce_folder(folders: TargetFolders) -> AnyPath:
+def reproduce_folder(folders: TargetFolders) -> Location:
     """Return where the verdicts of a target go by default."""
     return folders[0][2].layout.root.parent / FOLDER
 

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pyarrow.parquet as pq
-from omegaconf import OmegaConf
 
-from orchestrator.config.load import config_values
+from orchestrator.config.load import sweep_yaml
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import Run
+from storage.decisions import Rows, read_decisions, score_rows
 from storage.files import commit, commit_json, commit_text
 
 # summary.json: scenario -> k -> metrics for GG, scenario -> way of inference -> k -> metrics else.
@@ -19,15 +19,10 @@ def write_report(run: Run, measured: Measured) -> None:
     """Write summary.json (keeping what was there), tasks.parquet and config.yaml."""
     layout = run.layout
     commit_json(layout.summary, _merged(read_summary(run), measured))
-    facts = run.store.facts()
+    facts = run.store.info_table()
     if len(facts) or not layout.tasks.exists():  # masks may have been thrown away; what was known stays
         commit(layout.tasks, lambda path: pq.write_table(facts, path, compression="zstd"))
-    commit_text(layout.config, sweep_yaml(run))
-
-
-def sweep_yaml(run: Run) -> str:
-    """Return the resolved sweep file."""
-    return OmegaConf.to_yaml(OmegaConf.create(config_values(run.config)))
+    commit_text(layout.config, sweep_yaml(run.config))
 
 
 def scenario_key(run: Run, scenario: str) -> str:
@@ -46,7 +41,7 @@ def metrics_by_k(measured: Measured, own: SweepConfig) -> tuple[tuple[str, int, 
         scenario, _, batches = key.partition("-")
         name = scenario if batches == own_batches(own) else f"{scenario}-{batches or 'all'}"
         for label, by_k in ({"": by_label} if scenario == "GG" else by_label).items():
-            prefix = name if label in ("", own.evaluation.way.label) else f"{name}/{label}"
+            prefix = name if label in ("", own.evaluation.method.label) else f"{name}/{label}"
             found += [(f"{prefix}/{m}", int(k), v) for k, values in by_k.items() for m, v in values.items()]
     return tuple(found)
 
@@ -78,3 +73,19 @@ def test_batches(run: Run) -> int | None:
     """Return how many test batches of each task count, None for all."""
     batches = run.config.evaluation.batches
     return None if batches == "all" else batches
+
+
+def finished_log(run: Run) -> Rows | None:
+    """Return the log of a stream that has ended, None before that. Raises DamagedFileError."""
+    rows, is_complete = read_decisions(run.layout, run.fingerprint)
+    return rows if is_complete else None
+
+
+def num_expected_masks(run: Run, num_tasks: int) -> int:
+    """Return how many masks the run has when it is whole; 0 for a baseline, or a stream that has not ended."""
+    if run.config.baseline is not None:
+        return 0
+    if run.config.training.is_given:
+        return num_tasks
+    rows = finished_log(run)
+    return len(score_rows(rows).homes) if rows else 0

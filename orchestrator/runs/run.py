@@ -9,7 +9,7 @@ from core.networks.user_code import code_digest
 from orchestrator.config.load import build_sweep
 from orchestrator.config.sweep import RECIPE, RECIPES, SweepConfig, fingerprint
 from storage.layout import RunLayout, run_folder_name
-from storage.locations import AnyPath, to_place
+from storage.locations import Location, to_location
 from storage.mask_store import MaskStore, StoreIdentity
 from storage.run_file import RunRecord, read_run
 
@@ -61,11 +61,11 @@ def locate_run(config: SweepConfig, recipe: int = RECIPE) -> Run:
 
 
 def _run(config: SweepConfig, identity: StoreIdentity, weight_layers: tuple[Layer, ...]) -> Run:
-    root = to_place(config.storage.uri) / run_folder_name(config.name, identity.fingerprint)
+    root = to_location(config.storage.uri) / run_folder_name(config.name, identity.fingerprint)
     return Run(config, RunLayout(root), identity.fingerprint, weight_layers, identity)
 
 
-def open_run(root: AnyPath) -> tuple[Run, RunRecord]:
+def open_run(root: Location) -> tuple[Run, RunRecord]:
     """Return the run in an existing folder. Raises RunFolderError when it is none, or changed.
 
     A network of the user's own is not imported: its layers are those that were recorded.

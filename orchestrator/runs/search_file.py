@@ -5,14 +5,14 @@ from typing import Any
 
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import Run
-from storage.locations import AnyPath, to_place
+from storage.locations import Location, to_location
 
 SEARCH_FILE = "search.json"
 
 
-def search_folder(config: SweepConfig) -> AnyPath:
+def search_folder(config: SweepConfig) -> Location:
     """Return where tables and figures over all points go."""
-    return to_place(config.storage.uri) / f"{config.name}-search"
+    return to_location(config.storage.uri) / f"{config.name}-search"
 
 
 def search_of(run: Run) -> str | None:
@@ -21,7 +21,7 @@ def search_of(run: Run) -> str | None:
     return folder.name if run.name in _read_file(folder).get("runs", []) else None
 
 
-def _read_file(folder: AnyPath) -> dict[str, Any]:
+def _read_file(folder: Location) -> dict[str, Any]:
     try:
         content = json.loads((folder / SEARCH_FILE).read_text())
     except (OSError, ValueError):

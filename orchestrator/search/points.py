@@ -12,14 +12,13 @@ from orchestrator.config.load import config_values, set_keys
 from orchestrator.config.search import DRAWN, SearchConfig, Settings, Value
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.history import read_failures
-from orchestrator.runs.results import Measured, metrics_by_k, read_summary, scenario_key
+from orchestrator.runs.results import Measured, metrics_by_k, num_expected_masks, read_summary, scenario_key
 from orchestrator.runs.run import Run, locate_run
 from orchestrator.runs.search_file import SEARCH_FILE, _read_file, search_folder
-from orchestrator.stages.stream import num_expected_masks
 from storage.baseline_state import num_learned
 from storage.files import commit_json
 from storage.layout import RunLayout
-from storage.locations import AnyPath
+from storage.locations import Location
 
 State = Literal["done", "stopped", "failed"]
 
@@ -75,7 +74,7 @@ def plan_points(config: SweepConfig) -> list[Point]:
     """
     search = _search(config)
     points: list[Point] = []
-    seen: dict[tuple[AnyPath, str], Point] = {}
+    seen: dict[tuple[Location, str], Point] = {}
     for settings in _combinations(search, config.seed):
         point = _point(config, settings)
         other = seen.setdefault((point.layout.root, point.digest), point)
@@ -146,14 +145,14 @@ def _is_whole(point: Point) -> bool:
 def asked(run: Run, measured: Measured) -> Measured:
     """Return what the sweep asks for of a summary. Raises KeyError where that is not all there."""
     evaluation = run.config.evaluation
-    points = [str(k) for k in evaluation.points(run.config.benchmark.num_tasks)]
+    points = [str(k) for k in evaluation.ks(run.config.benchmark.num_tasks)]
     found: Measured = {}
     for scenario in evaluation.asked:
         key = scenario_key(run, scenario)
         if scenario == "GG":
             found[key] = {k: measured[key][k] for k in points}
         else:
-            label = evaluation.way.label
+            label = evaluation.method.label
             found[key] = {label: {k: measured[key][label][k] for k in points}}
     return found
 

@@ -16,7 +16,7 @@ from orchestrator.report.text import say
 from orchestrator.runs.search_file import SEARCH_FILE, search_folder
 from orchestrator.search.points import PointResult, plan_points, settings_words, settled
 from orchestrator.tracking.messages import TrackedSearch, absolute_uri
-from storage.locations import AnyPath
+from storage.locations import Location
 
 # What is shown of a run, by the end of its MLflow name: what stands above its column and beside its axis.
 SHOWN = {
@@ -29,7 +29,7 @@ SHOWN = {
 }
 
 
-def print_search(console: Console, config: SweepConfig, results: Sequence[PointResult]) -> Sequence[AnyPath]:
+def print_search(console: Console, config: SweepConfig, results: Sequence[PointResult]) -> Sequence[Location]:
     """Print one row per point, the best one, mean and spread over seeds; return the figures, drawn here."""
     assert config.search is not None, "a search has a space"
     dimensions = config.search.dimensions
@@ -111,7 +111,7 @@ def over_seeds(config: SweepConfig, results: Sequence[PointResult]) -> list[str]
     ]
 
 
-def draw_search(config: SweepConfig, results: Sequence[PointResult]) -> list[AnyPath]:
+def draw_search(config: SweepConfig, results: Sequence[PointResult]) -> list[Location]:
     """Draw what there is to draw; return the figures."""
     assert config.search is not None, "a search has a space"
     drawn = []
@@ -217,7 +217,7 @@ def _cell(name: str, value: float | None) -> str:
 
 
 def track_search(
-    config: SweepConfig, results: Sequence[PointResult], figures: Sequence[AnyPath], display: Display
+    config: SweepConfig, results: Sequence[PointResult], figures: Sequence[Location], display: Display
 ) -> None:
     """Send what a search came to; trouble with MLflow is said, never raised."""
     if config.tracking.uri is None:
@@ -234,7 +234,7 @@ def track_search(
 
 
 def _tracked_search(
-    config: SweepConfig, results: Sequence[PointResult], figures: Sequence[AnyPath]
+    config: SweepConfig, results: Sequence[PointResult], figures: Sequence[Location]
 ) -> TrackedSearch:
     assert config.search is not None, "a search has a space"
     best, folder = best_point(config, results), search_folder(config)

@@ -78,7 +78,7 @@ class _Progress:
         """Begin a phase; before training, take what is known of the tasks that are there."""
         del num_total, num_done, unit, num_jobs
         if verb == "training":
-            self._accuracies = self._store.facts()["test_accuracy"].to_pylist()
+            self._accuracies = self._store.info_table()["test_accuracy"].to_pylist()
 
     def advance(self, job: Job, result: JobResult) -> None:
         """Report after a cohort."""

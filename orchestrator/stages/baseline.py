@@ -7,28 +7,29 @@ import numpy as np
 from core.errors import DamagedFileError
 from core.specs.inference import InferenceSpec
 from orchestrator.execution.controller import Failure
-from orchestrator.execution.jobs import Job, Question
+from orchestrator.execution.jobs import InferenceRequest, Job
 from orchestrator.runs.results import Measured, scenario_key, test_batches
 from orchestrator.runs.run import Run
-from orchestrator.session import Phases
-from orchestrator.stages.inferred import merge_parts, question_metrics
+from orchestrator.session import RunSession
+from orchestrator.stages.inferred import merge_parts, request_metrics
 from storage.baseline_state import num_learned
+from storage.layout import TableKey
 from storage.tables import read_evaluation, task_accuracies
 
 
-def train_baseline(phases: Phases) -> tuple[int, tuple[Failure, ...]]:
+def train_baseline(session: RunSession) -> tuple[int, tuple[Failure, ...]]:
     """Learn the tasks that are left; return how many were, and the failure."""
-    run = phases.run
+    run = session.run
     num_tasks, num_done = run.config.benchmark.num_tasks, num_learned(run.layout)
     if num_done >= num_tasks:
-        phases.display.message(f"all {num_tasks} tasks are learned; nothing to train")
+        session.display.message(f"all {num_tasks} tasks are learned; nothing to train")
         return 0, ()
-    points = run.config.evaluation.points(num_tasks)
+    ks = run.config.evaluation.ks(num_tasks)
     jobs = [
-        Job(first=t, last=t, kind="baseline", question=_question(run, t + 1) if t + 1 in points else None)
+        Job(first=t, last=t, kind="baseline", request=_request(run, t + 1) if t + 1 in ks else None)
         for t in range(num_done, num_tasks)
     ]
-    failures = phases.work_in_order("training", jobs, num_done=num_done, unit="tasks")
+    failures = session.work_in_order("training", jobs, num_done=num_done, unit="tasks")
     return num_learned(run.layout) - num_done, failures
 
 
@@ -36,22 +37,24 @@ def measure_baseline(run: Run) -> Measured:
     """Return what the tables of a baseline say, at each k that was measured."""
     measured: Measured = {}
     scenarios = run.config.evaluation.inferred_scenarios
-    for k in run.config.evaluation.points(run.config.benchmark.num_tasks):
-        question = _question(run, k)
+    for k in run.config.evaluation.ks(run.config.benchmark.num_tasks):
+        request = _request(run, k)
         try:
-            table = read_evaluation(run.layout.evaluation("GG", k, question.num_batches), run.fingerprint)
+            table = read_evaluation(
+                run.layout.evaluation(TableKey("GG", k, request.num_batches)), run.fingerprint
+            )
         except DamagedFileError:
             continue  # not measured: the run went on past k before k was asked for
         mean = float(np.mean(list(task_accuracies(table).values())))
         measured.setdefault(scenario_key(run, "GG"), {})[str(k)] = {"accuracy": mean}
         if scenarios:
-            merge_parts(run, question)
-            for scenario, metrics in question_metrics(run, question).items():
+            merge_parts(run, request)
+            for scenario, metrics in request_metrics(run, request).items():
                 by_label = measured.setdefault(scenario_key(run, scenario), {})
-                by_label.setdefault(question.label, {})[str(k)] = metrics
+                by_label.setdefault(request.label, {})[str(k)] = metrics
     return measured
 
 
-def _question(run: Run, k: int) -> Question:
+def _request(run: Run, k: int) -> InferenceRequest:
     inference = run.config.evaluation.inference or InferenceSpec(objective="H")
-    return Question(inference=inference, k=k, num_batches=test_batches(run), bank=Path())
+    return InferenceRequest(inference=inference, k=k, num_batches=test_batches(run), bank=Path())

@@ -11,8 +11,9 @@ from orchestrator.execution.controller import Failure
 from orchestrator.execution.plan import plan_jobs
 from orchestrator.runs.results import Measured, scenario_key, test_batches
 from orchestrator.runs.run import Run
-from orchestrator.session import Phases
-from storage.locations import AnyPath, listed
+from orchestrator.session import RunSession
+from storage.layout import TableKey
+from storage.locations import Location, listed
 from storage.tables import (
     Counts,
     given_metadata,
@@ -23,22 +24,22 @@ from storage.tables import (
 )
 
 
-def _given(phases: Phases) -> tuple[Measured, tuple[Failure, ...]]:
-    run, correct = phases.run, phases.correct
+def _given(session: RunSession) -> tuple[Measured, tuple[Failure, ...]]:
+    run, correct = session.run, session.correct
     correct.update(stored_counts(run))
-    most = max(run.config.evaluation.points(run.config.benchmark.num_tasks))
+    most = max(run.config.evaluation.ks(run.config.benchmark.num_tasks))
     places = run.store.locate()
     untrained = {task for task in range(most) if task not in places}
 
-    plan = plan_jobs(most, phases.record.cohort_size, correct.keys() | untrained, "evaluate")
-    _, failures = phases.work("evaluating GG", plan, most)
-    accuracies = write_evaluations(run, correct, _num_test_images(phases, most))
-    points = {str(k): {"accuracy": accuracy} for k, accuracy in accuracies.items()}
-    return {scenario_key(run, "GG"): points} if points else {}, failures
+    plan = plan_jobs(most, session.record.cohort_size, correct.keys() | untrained, "evaluate")
+    _, failures = session.work("evaluating GG", plan, most)
+    accuracies = write_evaluations(run, correct, _num_test_images(session, most))
+    ks = {str(k): {"accuracy": accuracy} for k, accuracy in accuracies.items()}
+    return {scenario_key(run, "GG"): ks} if ks else {}, failures
 
 
-def _num_test_images(phases: Phases, num_tasks: int) -> dict[int, int]:
-    run, dataset = phases.run, phases.dataset
+def _num_test_images(session: RunSession, num_tasks: int) -> dict[int, int]:
+    run, dataset = session.run, session.dataset
     if run.config.benchmark.kind != "split":
         return dict.fromkeys(range(num_tasks), len(dataset.test_labels))
     benchmark, seed = run.config.benchmark, run.config.seed
@@ -49,7 +50,8 @@ def stored_counts(run: Run) -> dict[int, tuple[int, ...]]:
     """Collect what the evaluation files already say of scenario GG."""
     counts: dict[int, tuple[int, ...]] = {}
     for path in listed(run.layout.evaluations, "GG-*.parquet"):
-        if run.layout.evaluation("GG", _k_of(path), test_batches(run)) != path:
+        key = TableKey.parse(path.stem)
+        if key is None or key.num_batches != test_batches(run):
             continue
         try:
             counts |= _counts_by_task(read_evaluation(path, run.fingerprint))
@@ -64,11 +66,11 @@ def write_evaluations(run: Run, counts: Counts, num_test_images: Mapping[int, in
     num_test_images: images in each task's test set.
     """
     accuracies = {}
-    for k in run.config.evaluation.points(run.config.benchmark.num_tasks):
+    for k in run.config.evaluation.ks(run.config.benchmark.num_tasks):
         if any(task not in counts for task in range(k)):
             continue
         table = given_table(k, counts, num_test_images)
-        path = run.layout.evaluation("GG", k, test_batches(run))
+        path = run.layout.evaluation(TableKey("GG", k, test_batches(run)))
         if not _is_current(path, run.fingerprint, table):
             write_evaluation(path, table, given_metadata(k, run.fingerprint, run.config.evaluation.batches))
         accuracies[k] = float(np.mean(list(task_accuracies(table).values())))
@@ -82,14 +84,9 @@ def _counts_by_task(table: pa.Table) -> dict[int, tuple[int, ...]]:
     return {task: tuple(values) for task, values in counts.items()}
 
 
-def _is_current(path: AnyPath, fingerprint: str, table: pa.Table) -> bool:
+def _is_current(path: Location, fingerprint: str, table: pa.Table) -> bool:
     try:
         stored = read_evaluation(path, fingerprint)
     except DamagedFileError:
         return False
     return bool(stored["num_correct"].to_pylist() == table["num_correct"].to_pylist())
-
-
-def _k_of(path: AnyPath) -> int:
-    digits = path.name.removesuffix(".parquet").split("-")[1]
-    return int(digits) if digits.isdigit() else 0

@@ -14,31 +14,30 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError
-from orchestrator.execution.jobs import Question, RecoveryQuestion
+from orchestrator.execution.jobs import InferenceRequest, RecoveryRequest
 from orchestrator.runs.run import Run
 from storage.files import commit
-from storage.locations import AnyPath, listed, remove_tree
-from storage.parts import place
+from storage.locations import Location, listed, remove_tree
 from storage.tables import INFERENCE_SCHEMA, read_evaluation, task_accuracies, task_shares, write_evaluation
 
 ORDER = [("task", "ascending"), ("batch", "ascending"), ("first_image", "ascending")]
 Metrics = dict[str, float]
-AnyQuestion = Question | RecoveryQuestion
+AnyRequest = InferenceRequest | RecoveryRequest
 
 
-def inferred_tasks(run: Run, question: AnyQuestion) -> set[int]:
+def inferred_tasks(run: Run, request: AnyRequest) -> set[int]:
     """Return the tasks that readable parts hold."""
-    return {task for part in _parts(run, question) for task in pc.unique(part["task"]).to_pylist()}
+    return {task for part in _parts(run, request) for task in pc.unique(part["task"]).to_pylist()}
 
 
-def is_answered(run: Run, question: AnyQuestion) -> bool:
+def is_answered(run: Run, request: AnyRequest) -> bool:
     """Tell whether the table of every scenario asked for is there and readable."""
-    return all(stored_table(run, question, name) for name in run.config.evaluation.inferred_scenarios)
+    return all(stored_table(run, request, name) for name in run.config.evaluation.inferred_scenarios)
 
 
-def merge_parts(run: Run, question: Question) -> None:
+def merge_parts(run: Run, request: InferenceRequest) -> None:
     """Write the table of each scenario when every task is inferred, and drop the parts."""
-    whole = whole_parts(run, question)
+    whole = whole_parts(run, request)
     if whole is None:
         return
     table = whole.sort_by(ORDER).combine_chunks()
@@ -47,32 +46,32 @@ def merge_parts(run: Run, question: Question) -> None:
         counted = _where(is_counted, table["num_correct"])
         position = table.column_names.index("num_correct")
         scored = table.set_column(position, INFERENCE_SCHEMA.field("num_correct"), counted)
-        write_evaluation(table_path(run, question, scenario), scored, _metadata(run, question, scenario))
-    drop_parts(run, question)
+        write_evaluation(table_path(run, request, scenario), scored, _metadata(run, request, scenario))
+    drop_parts(run, request)
 
 
-def whole_parts(run: Run, question: AnyQuestion, kind: str = "tasks") -> pa.Table | None:
+def whole_parts(run: Run, request: AnyRequest, kind: str = "tasks") -> pa.Table | None:
     """Return all readable parts together, each task once, or None while tasks are missing."""
     seen: set[int] = set()
     kept = []
-    for part in _parts(run, question, kind):
+    for part in _parts(run, request, kind):
         fresh = set(pc.unique(part["task"]).to_pylist()) - seen
         kept.append(part.filter(pc.is_in(part["task"], pa.array(sorted(fresh), pa.int32()))))
         seen |= fresh
     # Parts of older versions lack a column.
-    return pa.concat_tables(kept, promote_options="default") if seen.issuperset(range(question.k)) else None
+    return pa.concat_tables(kept, promote_options="default") if seen.issuperset(range(request.k)) else None
 
 
-def drop_parts(run: Run, question: AnyQuestion) -> None:
+def drop_parts(run: Run, request: AnyRequest) -> None:
     """Remove the parts of a question whose tables are written."""
-    parts = run.layout.evaluation_parts(*place(question))
+    parts = run.layout.evaluation_parts(request.key)
     remove_tree(parts)
     if isinstance(parts, Path):
         with contextlib.suppress(OSError):  # other questions' parts are still there
             parts.parent.rmdir()
 
 
-def question_metrics(run: Run, question: Question) -> dict[str, Metrics]:
+def request_metrics(run: Run, request: InferenceRequest) -> dict[str, Metrics]:
     """Return, by scenario, what the tables say; scenarios without a table are left out.
 
     Means over tasks, fractions: ``accuracy``; ``task_inference_accuracy`` of inferences;
@@ -80,10 +79,10 @@ def question_metrics(run: Run, question: Question) -> dict[str, Metrics]:
     ``top_5_task_inference_accuracy``; ``shortlist_agreement`` with exact one-shot, where checked.
     Writes the confusion table beside.
     """
-    stored = {name: stored_table(run, question, name) for name in run.config.evaluation.inferred_scenarios}
+    stored = {name: stored_table(run, request, name) for name in run.config.evaluation.inferred_scenarios}
     tables = {scenario: table for scenario, table in stored.items() if table is not None}
     if tables:  # the inferred tasks are the same in every scenario
-        _write_confusion(run, question, next(iter(tables.values())))
+        _write_confusion(run, request, next(iter(tables.values())))
     return {scenario: _metrics(table) for scenario, table in tables.items()}
 
 
@@ -109,11 +108,11 @@ def _task_means(table: pa.Table, condition: pa.ChunkedArray) -> dict[int, float]
     return dict(zip(means["task"].to_pylist(), means["holds_mean"].to_pylist(), strict=True))
 
 
-def _write_confusion(run: Run, question: Question, table: pa.Table) -> None:
+def _write_confusion(run: Run, request: InferenceRequest, table: pa.Table) -> None:
     counted = table.group_by(["task", "inferred_task"]).aggregate([("batch", "count"), ("num_images", "sum")])
     names = ["task", "inferred_task", "num_inferences", "num_images"]
     confusion = counted.rename_columns(names).sort_by([("task", "ascending"), ("inferred_task", "ascending")])
-    path = run.layout.confusion(*place(question))
+    path = run.layout.confusion(request.key)
     commit(path, lambda temporary: pq.write_table(confusion, temporary, compression="zstd"))
 
 
@@ -122,37 +121,36 @@ def _is_right(table: pa.Table) -> pa.ChunkedArray:
     return pc.fill_null(pc.equal(table["rank"], 1), fill_value=False)
 
 
-def _parts(run: Run, question: AnyQuestion, kind: str = "tasks") -> Iterator[pa.Table]:
-    for path in listed(run.layout.evaluation_parts(*place(question)), f"{kind}-*.parquet"):
+def _parts(run: Run, request: AnyRequest, kind: str = "tasks") -> Iterator[pa.Table]:
+    for path in listed(run.layout.evaluation_parts(request.key), f"{kind}-*.parquet"):
         try:
             yield read_evaluation(path, run.fingerprint)
         except DamagedFileError:
             continue  # inferred again from the masks
 
 
-def stored_table(run: Run, question: AnyQuestion, scenario: str) -> pa.Table | None:
+def stored_table(run: Run, request: AnyRequest, scenario: str) -> pa.Table | None:
     """Return the table of a scenario, None where there is none that can be read."""
     try:
-        return read_evaluation(table_path(run, question, scenario), run.fingerprint)
+        return read_evaluation(table_path(run, request, scenario), run.fingerprint)
     except DamagedFileError:
         return None
 
 
-def table_path(run: Run, question: AnyQuestion, scenario: str) -> AnyPath:
+def table_path(run: Run, request: AnyRequest, scenario: str) -> Location:
     """Return where the evaluation table of a scenario is, or will be."""
-    label = f"{scenario}-{question.label}"
-    return run.layout.evaluation(label, question.k, question.num_batches)
+    return run.layout.evaluation(request.key.of(scenario))
 
 
-def _metadata(run: Run, question: Question, scenario: str) -> dict[str, str]:
-    inference = question.inference
+def _metadata(run: Run, request: InferenceRequest, scenario: str) -> dict[str, str]:
+    inference = request.inference
     return {
         "scenario": scenario,
         "algorithm": inference.algorithm,
         "objective": inference.objective,
         "images": str(inference.images),
-        "batches": "all" if question.num_batches is None else str(question.num_batches),
-        "k": str(question.k),
+        "batches": "all" if request.num_batches is None else str(request.num_batches),
+        "k": str(request.k),
         "fingerprint": run.fingerprint,
     }
 

@@ -105,3 +105,6 @@ def milliseconds(unix_s: float) -> int:
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+PATH_TAG = "supsup.path"  # what our view is sorted by: each sweep, then its tasks

@@ -5,16 +5,15 @@ from collections.abc import Collection, Sequence
 from core.masks.bits import joint_digest
 from orchestrator.config.load import build_sweep, dotted_keys
 from orchestrator.runs.history import Session, Status, read_failures, read_sessions, reason
-from orchestrator.runs.results import metrics_by_k, read_summary
+from orchestrator.runs.results import finished_log, metrics_by_k, num_expected_masks, read_summary
 from orchestrator.runs.run import Run
 from orchestrator.runs.search_file import search_of
-from orchestrator.stages.stream import finished_log, num_expected_masks
 from orchestrator.tracking.messages import FailedTask, TrackedEnd, TrackedRun, TrackedTask
-from orchestrator.tracking.note import run_note
+from orchestrator.tracking.note import note
 from storage.baseline_state import num_learned
 from storage.decisions import Rows
 from storage.locations import listed
-from storage.mask_info import MaskFacts, mask_facts
+from storage.mask_info import MaskInfo, mask_info
 from storage.run_file import RunRecord
 from storage.tables import read_table
 
@@ -56,10 +55,10 @@ def _tags(run: Run, record: RunRecord) -> dict[str, str]:
 
 def tracked_tasks(run: Run, tasks: Collection[int] | None = None) -> list[TrackedTask]:
     """Return the trained tasks among ``tasks``, of all by default."""
-    return [_tracked_task(facts) for facts in mask_facts(run.store, tasks)]
+    return [_tracked_task(facts) for facts in mask_info(run.store, tasks)]
 
 
-def _tracked_task(facts: MaskFacts) -> TrackedTask:
+def _tracked_task(facts: MaskInfo) -> TrackedTask:
     return TrackedTask(
         task=facts.task,
         metrics={key: round(getattr(facts, key), DECIMALS) for key in TASK_METRICS}
@@ -76,7 +75,7 @@ def _tracked_task(facts: MaskFacts) -> TrackedTask:
 
 def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
     """Return what is told at the end: how the last session ended, and all that was measured."""
-    facts, sessions, layout = mask_facts(run.store), read_sessions(run.layout), run.layout
+    facts, sessions, layout = mask_info(run.store), read_sessions(run.layout), run.layout
     own = build_sweep(record.config, str(layout.run_file))
     summary = read_summary(run)
     failed = _failed(run, record)
@@ -99,9 +98,7 @@ def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
         masks_digest=joint_digest([one.digest for one in facts]) if facts and is_whole else None,
         num_masks=len(facts),
         masks_folder=str(layout.masks),
-        note=run_note(
-            run, record, facts=facts, summary=summary, failed=failed, sessions=sessions, status=status
-        ),
+        note=note(run, record, facts=facts, summary=summary, failed=failed, sessions=sessions, status=status),
     )
 
 
@@ -118,14 +115,14 @@ def is_trained(run: Run, record: RunRecord) -> bool:
     return located.keys() >= set(range(num_masks))
 
 
-def _ended_s(facts: Sequence[MaskFacts], sessions: Sequence[Session], record: RunRecord) -> float:
+def _ended_s(facts: Sequence[MaskInfo], sessions: Sequence[Session], record: RunRecord) -> float:
     if sessions and sessions[-1].ended_s is not None:
         return sessions[-1].ended_s
     begun_s = sessions[-1].started_s if sessions else record.created_s
     return max([begun_s, *(one.finished_s for one in facts)])
 
 
-def _totals(facts: Sequence[MaskFacts]) -> tuple[tuple[str, int, float], ...]:
+def _totals(facts: Sequence[MaskInfo]) -> tuple[tuple[str, int, float], ...]:
     """Return sums over the masks, with their number as the step: a run may grow."""
     if not facts:
         return ()

@@ -7,7 +7,7 @@ from typing import Any
 from core.errors import ConfigError
 from orchestrator.config.sections import TaskRuns
 from orchestrator.runs.history import Status
-from storage.locations import AnyPath
+from storage.locations import Location
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class TrackedEnd:
     status: Status
     ended_s: float
     metrics: tuple[tuple[str, int, float], ...] = ()
-    artifacts: tuple[tuple[AnyPath, str | None], ...] = ()
+    artifacts: tuple[tuple[Location, str | None], ...] = ()
     failed: tuple[FailedTask, ...] = ()
     masks_digest: str | None = None
     num_masks: int = 0
@@ -77,7 +77,7 @@ class TrackedSearch:
     name: str
     tags: dict[str, str]
     metrics: dict[str, float]
-    artifacts: tuple[AnyPath, ...]
+    artifacts: tuple[Location, ...]
     note: str
     status: Status
 

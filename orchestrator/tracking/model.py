@@ -24,7 +24,7 @@ from orchestrator.tracking.client import connect, find_sweep, mlflow_version
 from orchestrator.tracking.messages import chosen_store
 from storage.bank_file import num_leading
 from storage.layout import RunLayout
-from storage.locations import AnyPath
+from storage.locations import Location
 
 CODE = Path(__file__).parents[2]
 ROOMS = ("core", "storage", "orchestrator")
@@ -45,7 +45,7 @@ class ExportedModel:
     version: str | None = None
 
 
-def export_model(root: AnyPath, uri: str | None, name: str | None, alias: str | None) -> ExportedModel:
+def export_model(root: Location, uri: str | None, name: str | None, alias: str | None) -> ExportedModel:
     """Log a run's masks as a model of its MLflow run, registered as ``name`` where there is one.
 
     uri: MLflow's store, None for the run's. alias: of this version, such as champion. The same again

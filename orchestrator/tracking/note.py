@@ -10,18 +10,18 @@ from orchestrator.runs.results import Measured
 from orchestrator.runs.run import Run
 from orchestrator.tracking.messages import FailedTask
 from storage.baseline_state import num_learned
-from storage.mask_info import MaskFacts
+from storage.mask_info import MaskInfo
 from storage.run_file import RunRecord
 
 ENDED = {"FINISHED": "finished", "FAILED": "finished with failures", "KILLED": "stopped before its end"}
 NUM_WORST = 5
 
 
-def run_note(
+def note(
     run: Run,
     record: RunRecord,
     *,
-    facts: Sequence[MaskFacts],
+    facts: Sequence[MaskInfo],
     summary: Measured,
     failed: Sequence[FailedTask],
     sessions: Sequence[Session],
@@ -43,7 +43,7 @@ def run_note(
 def _verdict(
     run: Run,
     record: RunRecord,
-    facts: Sequence[MaskFacts],
+    facts: Sequence[MaskInfo],
     failed: Sequence[FailedTask],
     status: Status,
 ) -> str:
@@ -61,7 +61,7 @@ def _measured_table(summary: Measured) -> list[str]:
     return ["\n".join(head + rows)] if rows else []
 
 
-def _worst(facts: Sequence[MaskFacts]) -> list[str]:
+def _worst(facts: Sequence[MaskInfo]) -> list[str]:
     if len(facts) <= NUM_WORST:
         return []
     worst = sorted(facts, key=lambda one: one.test_accuracy)[:NUM_WORST]

@@ -8,6 +8,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 
 from orchestrator.tracking.client import (
     MAX_TAG_CHARS,
+    PATH_TAG,
     connect,
     experiment_id,
     find_runs,
@@ -25,7 +26,6 @@ from storage.locations import local_copy
 MAX_DIGEST_CHARS = 36
 FIRST_METRIC = "test_accuracy"  # a task that has it on the run has all
 ERROR_TAG = "supsup.error"
-PATH_TAG = "supsup.path"  # what our view is sorted by: each sweep, then its tasks
 
 
 @dataclass

@@ -7,6 +7,7 @@ from mlflow.entities import Metric, RunTag
 
 from orchestrator.tracking.client import (
     MAX_TAG_CHARS,
+    PATH_TAG,
     connect,
     experiment_id,
     find_runs,
@@ -14,7 +15,6 @@ from orchestrator.tracking.client import (
     milliseconds,
 )
 from orchestrator.tracking.messages import TrackedSearch
-from orchestrator.tracking.runs import PATH_TAG
 from storage.locations import local_copy
 
 

@@ -17,7 +17,7 @@ from core.errors import ConfigError, SupSupError
 from orchestrator.report.text import say
 from orchestrator.runs.run import open_run
 from orchestrator.tracking.messages import absolute_uri, sqlite_path
-from storage.locations import AnyPath
+from storage.locations import Location
 
 START_LIMIT_S = 90.0
 DEFAULT_URI = "sqlite:///runs/mlflow.db"
@@ -133,7 +133,7 @@ def _links_or_address(address: str, *names: str) -> Links:
 
 
 def serve_ui(
-    console: Console, root: AnyPath | None, uri: str | None, port: int | None, *, show: bool
+    console: Console, root: Location | None, uri: str | None, port: int | None, *, show: bool
 ) -> None:
     """Start the server, print the links, wait for Ctrl-C. show: open the first in a browser."""
     run = None if root is None else open_run(root)[0]

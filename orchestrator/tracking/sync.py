@@ -8,10 +8,10 @@ from orchestrator.runs.lock import locked
 from orchestrator.runs.run import open_run
 from orchestrator.tracking.messages import chosen_store
 from orchestrator.tracking.tracker import Sender
-from storage.locations import AnyPath
+from storage.locations import Location
 
 
-def sync_run(root: AnyPath, uri: str | None, display: Display) -> tuple[str, int]:
+def sync_run(root: Location, uri: str | None, display: Display) -> tuple[str, int]:
     """Send a run to MLflow; return the store's URI and how many tasks got or ended their own run.
 
     uri: of the store, None for the run's. Raises ConfigError where neither names one, RunLockedError

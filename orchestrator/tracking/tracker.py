@@ -178,7 +178,7 @@ class MlflowTracker:
         self._is_sent = True
 
     def _steps(self) -> Iterator[Step]:
-        sender, sampled_s, pace = self._sender, time.monotonic(), Pace()
+        sender, sampled_s, throttle = self._sender, time.monotonic(), Throttle()
         yield self._start_sampler
         yield sender.open
         yield partial(sender.add, None)
@@ -188,7 +188,7 @@ class MlflowTracker:
             elif sender.waiting:
                 started_s = time.monotonic()
                 yield sender.next_task
-                self._rest_s = pace.rest_s(time.monotonic() - started_s)
+                self._rest_s = throttle.rest_s(time.monotonic() - started_s)
             if time.monotonic() - sampled_s > SAMPLES_EVERY_S:
                 sampled_s = time.monotonic()
                 yield sender.samples
@@ -236,7 +236,7 @@ def make_tracker(run: Run, record: RunRecord, warn: Callable[[str], None]) -> Tr
     return NullTracker() if uri is None else MlflowTracker(Sender(run, record, absolute_uri(uri)), warn)
 
 
-class Pace:
+class Throttle:
     """Looks at how busy the processors were since it last looked."""
 
     def __init__(self) -> None:

@@ -6,8 +6,9 @@ from core.baselines.batch_ensemble import BatchEnsemble, infer_rank_one
 from core.baselines.make import make_method
 from core.baselines.method import Method, Setting, Values, correct_images, learn_task
 from core.data.test_rows import InferredRows, batch_counts
-from orchestrator.execution.jobs import Job, JobResult, Question, TaskReport, WorkerSetup
+from orchestrator.execution.jobs import InferenceRequest, Job, JobResult, TaskReport, WorkerSetup
 from storage.baseline_state import read_baseline, write_baseline
+from storage.layout import TableKey
 from storage.parts import write_part
 from storage.tables import given_metadata, given_table, write_evaluation
 
@@ -31,8 +32,8 @@ class BaselineWork:
         learn_task(self._setting, self._method, self._values, job.first)
         correct = correct_images(self._setting, self._method, self._values, job.first)
         self._num_done = job.first + 1
-        if isinstance(job.question, Question):
-            self._measure(job.question)
+        if isinstance(job.request, InferenceRequest):
+            self._measure(job.request)
         arrays = {name: value.detach().cpu().numpy() for name, value in self._values.items()}
         write_baseline(self._setup.layout, self._num_done, arrays, self._setup.identity.fingerprint)
         return JobResult(reports=(TaskReport(task=job.first, test_accuracy=float(correct.mean())),))
@@ -46,19 +47,19 @@ class BaselineWork:
         for missing in range(self._num_done, task):
             learn_task(self._setting, self._method, self._values, missing)
 
-    def _measure(self, question: Question) -> None:
+    def _measure(self, request: InferenceRequest) -> None:
         """Write GG's table over the first k tasks, all tested now, and for BatchE the inferred tasks."""
-        k, most, layout = question.k, question.num_batches, self._setup.layout
+        k, most, layout = request.k, request.num_batches, self._setup.layout
         correct = [correct_images(self._setting, self._method, self._values, task) for task in range(k)]
         counts = {task: batch_counts(one)[:most].tolist() for task, one in enumerate(correct)}
         table = given_table(k, counts, {task: len(one) for task, one in enumerate(correct)})
         fingerprint = self._setup.identity.fingerprint
         metadata = given_metadata(k, fingerprint, "all" if most is None else most)
-        write_evaluation(layout.evaluation("GG", k, most), table, metadata)
+        write_evaluation(layout.evaluation(TableKey("GG", k, most)), table, metadata)
         if isinstance(self._method, BatchEnsemble):
-            write_part(layout, fingerprint, question, self._inferred(self._method, question))
+            write_part(layout, fingerprint, request.key, self._inferred(self._method, request))
 
-    def _inferred(self, method: BatchEnsemble, question: Question) -> list[tuple[int, InferredRows]]:
+    def _inferred(self, method: BatchEnsemble, request: InferenceRequest) -> list[tuple[int, InferredRows]]:
         return [
             (
                 task,
@@ -66,11 +67,11 @@ class BaselineWork:
                     self._setting,
                     method,
                     self._values,
-                    question.inference,
+                    request.inference,
                     task=task,
-                    num_tasks=question.k,
-                    num_batches=question.num_batches,
+                    num_tasks=request.k,
+                    num_batches=request.num_batches,
                 ),
             )
-            for task in range(question.k)
+            for task in range(request.k)
         ]

@@ -13,7 +13,7 @@ from core.inference.search import TaskSearch, search_first
 from core.inference.superposition import Bank, MaskBank
 from core.masks.bits import packed_num_bytes
 from core.masks.packed_sums import Tiles, from_tiles
-from orchestrator.execution.jobs import Job, JobResult, Question, WorkerSetup
+from orchestrator.execution.jobs import InferenceRequest, Job, JobResult, WorkerSetup
 from orchestrator.worker.modules import ModuleWork
 from storage.bank_file import make_bank, map_bank
 from storage.mask_store import MaskStore
@@ -35,48 +35,48 @@ class InferenceWork:
     ) -> None:
         self._setup, self._dataset, self._base, self._pixels = setup, dataset, base, pixels
         self._store, self._modules = store, modules
-        self._last_search: tuple[Question, TaskSearch] | None = None
+        self._last_search: tuple[InferenceRequest, TaskSearch] | None = None
 
     def infer(self, job: Job) -> JobResult:
         """Infer the tasks of the test images that ``job`` asks for, and commit the part."""
-        question = job.question
-        assert isinstance(question, Question), "a job of kind infer asks something"
-        search, spec = self._search(question), self._setup.spec
+        request = job.request
+        assert isinstance(request, InferenceRequest), "a job of kind infer asks something"
+        search, spec = self._search(request), self._setup.spec
         rows = [
             (
                 task,
                 infer_test_images(
                     search,
-                    own=question.own_masks(task),
+                    own=request.own_masks(task),
                     view=task_view(spec.benchmark, self._dataset, task, seed=spec.seed),
                     pixels=self._pixels,
-                    num_batches=question.num_batches,
+                    num_batches=request.num_batches,
                 ),
             )
             for task in job.tasks
         ]
-        write_part(self._setup.layout, self._setup.identity.fingerprint, question, rows)
+        write_part(self._setup.layout, self._setup.identity.fingerprint, request.key, rows)
         return JobResult()
 
-    def _search(self, question: Question) -> TaskSearch:
+    def _search(self, request: InferenceRequest) -> TaskSearch:
         """Build what searches among the first k tasks; the last one is kept for the next job."""
-        if self._last_search is None or self._last_search[0] != question:
-            tiles = map_bank(self._bank_file(question), packed_num_bytes(self._setup.identity.shapes))
+        if self._last_search is None or self._last_search[0] != request:
+            tiles = map_bank(self._bank_file(request), packed_num_bytes(self._setup.identity.shapes))
             bank = self._bank(tiles)
-            spec, num = self._setup.spec, question.num_masks
-            passes = None if self._modules is None else self._modules.passes(self._store, num)
+            spec, num = self._setup.spec, request.num_masks
+            model = None if self._modules is None else self._modules.model(self._store, num)
             search = search_first(
-                question.inference, bank, num, num_classes=spec.benchmark.real_classes, passes=passes
+                request.inference, bank, num, num_classes=spec.benchmark.real_classes, model=model
             )
-            self._last_search = question, search
+            self._last_search = request, search
         return self._last_search[1]
 
-    def _bank_file(self, question: Question) -> Path:
+    def _bank_file(self, request: InferenceRequest) -> Path:
         """Return the bank on this machine; made here where runs are in an object store."""
         layout = self._setup.layout
         if isinstance(layout.root, Path):
-            return question.bank
-        path = layout.banks / question.bank.name
+            return request.bank
+        path = layout.banks / request.bank.name
         make_bank(self._store, path)
         return path
 

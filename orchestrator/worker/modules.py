@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from core.batches.inputs import Pixels
 from core.data.benchmarks import task_view
 from core.data.datasets import Dataset
-from core.inference.modules import ModulePasses
+from core.inference.modules import ModuleSearchModel
 from core.masks.bits import pack
 from core.networks.module import ModuleNetwork, make_network
 from core.specs.run import RunSpec
 from core.training.cohort import CohortResult
-from core.training.loop import Saver
+from core.training.loop import Checkpointer
 from core.training.modules import train_modules
 from core.training.transfer import Earlier
 from storage.mask_store import MaskStore, TaskMask
@@ -31,7 +31,9 @@ class ModuleWork:
     base: tuple[torch.Tensor, ...]
     pixels: tuple[Pixels, Pixels]
 
-    def train(self, tasks: Sequence[int], saver: Saver, earlier: Earlier | None) -> CohortResult:
+    def train(
+        self, tasks: Sequence[int], checkpointer: Checkpointer, earlier: Earlier | None
+    ) -> CohortResult:
         """Train the masks of ``tasks``."""
         return train_modules(
             self.spec,
@@ -40,7 +42,7 @@ class ModuleWork:
             pixels=self.pixels[0],
             base=self.base,
             network=self.network,
-            saver=saver,
+            checkpointer=checkpointer,
             earlier=earlier,
         )
 
@@ -55,32 +57,32 @@ class ModuleWork:
         packed = [np.frombuffer(mask.bits, dtype=np.uint8) for mask in masks]
         return self._correct([mask.task for mask in masks], packed, _statistics(masks))
 
-    def passes(self, store: MaskStore, num_tasks: int) -> ModulePasses:
+    def model(self, store: MaskStore, num_tasks: int) -> ModuleSearchModel:
         """Return what task inference among the first tasks asks of the network."""
-        return make_passes(self.spec, self.network, self.base, store, num_tasks)
+        return make_search_model(self.spec, self.network, self.base, store, num_tasks)
 
     def _correct(
         self, tasks: Sequence[int], packed: Sequence[NDArray[np.uint8]], statistics_KS: NDArray[np.float32]
     ) -> list[NDArray[np.bool_]]:
         on_device = torch.from_numpy(statistics_KS).to(self.base[0].device)
-        passes = ModulePasses(self.network, self.spec.benchmark, self.base, on_device)
+        model = ModuleSearchModel(self.network, self.spec.benchmark, self.base, on_device)
         views = [task_view(self.spec.benchmark, self.dataset, task, seed=self.spec.seed) for task in tasks]
         return [
-            passes.correct(view, self.pixels[1], view.test_rows, packed_P, k)
+            model.correct(view, self.pixels[1], view.test_rows, packed_P, k)
             for k, (view, packed_P) in enumerate(zip(views, packed, strict=True))
         ]
 
 
-def make_passes(
+def make_search_model(
     spec: RunSpec,
     network: ModuleNetwork,
     base: Sequence[torch.Tensor],
     store: MaskStore,
     num_tasks: int,
-) -> ModulePasses:
+) -> ModuleSearchModel:
     """Return how images pass through ``network``, with the statistics of the first tasks of a store."""
     statistics = torch.from_numpy(_statistics(list(store.iterate(range(num_tasks)))))
-    return ModulePasses(network, spec.benchmark, tuple(base), statistics.to(base[0].device))
+    return ModuleSearchModel(network, spec.benchmark, tuple(base), statistics.to(base[0].device))
 
 
 def built_network(spec: RunSpec, device: torch.device) -> ModuleNetwork:

@@ -18,18 +18,17 @@ from core.hopfield.network import correct_with_masks, task_images
 from core.hopfield.recovery import Recovery, adapting_order, recover, split_images
 from core.masks.bits import unpack
 from core.specs.inference import TEST_BATCH_SIZE
-from orchestrator.execution.jobs import RecoveryQuestion, WorkerSetup
+from orchestrator.execution.jobs import RecoveryRequest, WorkerSetup
 from storage.hopfield_file import read_memory
 from storage.layout import RunLayout
-from storage.locations import AnyPath
+from storage.locations import Location
 from storage.mask_store import MaskStore
-from storage.parts import place
 from storage.tables import write_evaluation
 
 
 def recover_task(
     setup: WorkerSetup,
-    question: RecoveryQuestion,
+    request: RecoveryRequest,
     task: int,
     dataset: Dataset,
     *,
@@ -41,23 +40,23 @@ def recover_task(
 
     The task's own mask, where it is still stored, is only compared with.
     """
-    memory = _memory(question.memory, setup.identity.fingerprint, setup.identity.names)
+    memory = _memory(request.memory, setup.identity.fingerprint, setup.identity.names)
     true_mask = _true_mask(store, task)
     view = task_view(setup.spec.benchmark, dataset, task, seed=setup.spec.seed)
-    adapted, scored = split_images(question.hopfield, np.arange(len(view.test_rows)))
-    adapted = adapting_order(question.hopfield, adapted, seed=setup.spec.seed, task=task)
+    adapted, scored = split_images(request.hopfield, np.arange(len(view.test_rows)))
+    adapted = adapting_order(request.hopfield, adapted, seed=setup.spec.seed, task=task)
     x_NI, _ = task_images(setup.spec, task, dataset, pixels, view.test_rows[adapted])
-    recovery = recover(question.hopfield, memory, x_NI, base, true_mask)
+    recovery = recover(request.hopfield, memory, x_NI, base, true_mask)
 
-    if question.num_batches is not None:
-        scored = scored[: question.num_batches * TEST_BATCH_SIZE]
+    if request.num_batches is not None:
+        scored = scored[: request.num_batches * TEST_BATCH_SIZE]
     x_NI, labels_N = task_images(setup.spec, task, dataset, pixels, view.test_rows[scored])
     found = correct_with_masks(x_NI, labels_N, base, recovery.mask)
     given = None if true_mask is None else correct_with_masks(x_NI, labels_N, base, true_mask)
     _write_part(
         setup.layout,
         setup.identity.fingerprint,
-        question,
+        request,
         task=task,
         recovery=recovery,
         counts={
@@ -72,7 +71,7 @@ def recover_task(
 def _write_part(
     layout: RunLayout,
     fingerprint: str,
-    question: RecoveryQuestion,
+    request: RecoveryRequest,
     *,
     task: int,
     recovery: Recovery,
@@ -83,10 +82,10 @@ def _write_part(
     counts: int32 columns ``first_image`` (index in the task's test set), ``num_images``,
     ``num_correct`` and ``num_correct_given`` (or None), a row a batch of scored images.
     """
-    metadata = {"fingerprint": fingerprint, "k": str(question.k)}
-    steps = layout.recovery_part(*place(question), task, task)
+    metadata = {"fingerprint": fingerprint, "k": str(request.k)}
+    steps = layout.recovery_part(request.key, task, task)
     write_evaluation(steps, _steps_table(task, recovery), metadata)
-    scored = layout.evaluation_part(*place(question), task, task)
+    scored = layout.evaluation_part(request.key, task, task)
     write_evaluation(scored, _scored_table(task, counts), metadata)
 
 
@@ -101,7 +100,7 @@ def _true_mask(store: MaskStore, task: int) -> tuple[Pattern, ...] | None:
 
 
 @lru_cache(maxsize=1)
-def _memory(path: AnyPath, fingerprint: str, names: tuple[str, ...]) -> HopfieldMemory:
+def _memory(path: Location, fingerprint: str, names: tuple[str, ...]) -> HopfieldMemory:
     """Keep the memory last read: tens of megabytes, the same for every task of a question."""
     return read_memory(path, fingerprint, names)
 

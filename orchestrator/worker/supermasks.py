@@ -17,8 +17,8 @@ from storage.mask_store import MaskStore
 from storage.score_sum import read_score_sum, write_score_sum
 
 
-class CohortSaver:
-    """A ``core.training.loop.Saver`` of one job, in the run folder; ``note`` says what of it was ignored."""
+class CohortCheckpointer:
+    """A ``core.training.loop.Checkpointer`` of one job, in the run folder; ``note`` says what of it was ignored."""
 
     def __init__(self, setup: WorkerSetup, job: Job, machine: dict[str, Any]) -> None:
         self._setup, self._job = setup, job

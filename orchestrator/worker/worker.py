@@ -30,13 +30,13 @@ from core.specs.training import Engine
 from core.training.choose_engine import without_compiler
 from core.training.cohort import CohortResult, Step, train_cohort
 from core.training.engine import is_missing, make_step
-from orchestrator.execution.jobs import Job, JobResult, RecoveryQuestion, WorkerSetup, task_reports
+from orchestrator.execution.jobs import Job, JobResult, RecoveryRequest, WorkerSetup, task_reports
 from orchestrator.worker.baseline import BaselineWork
 from orchestrator.worker.inferred import InferenceWork
 from orchestrator.worker.modules import ModuleWork, built_network
 from orchestrator.worker.recovered import recover_task
 from orchestrator.worker.stream import StreamWork
-from orchestrator.worker.supermasks import CohortSaver, earlier_tasks, keep_scores
+from orchestrator.worker.supermasks import CohortCheckpointer, earlier_tasks, keep_scores
 from storage.layout import host_name
 from storage.mask_store import MaskStore, TaskMask
 
@@ -130,16 +130,16 @@ class Worker:
 
     def _train(self, job: Job) -> JobResult:
         started_s = time.time()
-        saver = CohortSaver(self._setup, job, self._machine())
-        result = self._train_cohort(job, saver)
+        checkpointer = CohortCheckpointer(self._setup, job, self._machine())
+        result = self._train_cohort(job, checkpointer)
         finished_s = time.time()
         correct = self._correct_trained(result)
         masks = [_task_mask(result, k, float(correct[k].mean())) for k in range(len(result.tasks))]
         digest = self._checked_digest()
         keep_scores(self._setup, result)
         self._store.write_cohort(masks, self._provenance(finished_s) | {"started_s": started_s})
-        saver.end()
-        note = "\n".join(words for words in (saver.note, self._note) if words) or None
+        checkpointer.end()
+        note = "\n".join(words for words in (checkpointer.note, self._note) if words) or None
         return JobResult(
             reports=task_reports(masks),
             correct=self._counts(result.tasks, correct),
@@ -147,10 +147,10 @@ class Worker:
             network_digest=digest,
         )
 
-    def _train_cohort(self, job: Job, saver: CohortSaver) -> CohortResult:
+    def _train_cohort(self, job: Job, checkpointer: CohortCheckpointer) -> CohortResult:
         earlier = earlier_tasks(self._setup, self._store, job.first)
         if self._setup.spec.network.is_module:
-            return self._modules.train(job.tasks, saver, earlier)
+            return self._modules.train(job.tasks, checkpointer, earlier)
         if self._setup.spec.network.masks_outputs:
             return train_outputs(
                 self._setup.spec, job.tasks, self._dataset, pixels=self._pixels[0], base=self._base
@@ -164,7 +164,7 @@ class Worker:
             self._dataset,
             pixels=self._pixels[0],
             base=self._base,
-            saver=saver,
+            checkpointer=checkpointer,
             earlier=earlier,
         )
         while True:
@@ -238,12 +238,12 @@ class Worker:
         return self._inference.infer(job)
 
     def _recover(self, job: Job) -> JobResult:
-        question, setup = job.question, self._setup
-        assert isinstance(question, RecoveryQuestion), "a job of kind recover asks something"
+        request, setup = job.request, self._setup
+        assert isinstance(request, RecoveryRequest), "a job of kind recover asks something"
         for task in job.tasks:
             recover_task(
                 setup,
-                question,
+                request,
                 task,
                 self._dataset,
                 pixels=self._pixels[1],

@@ -14,7 +14,7 @@ from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from orchestrator.tracking.server import find_links, start_server, stop_server
-from storage.mask_info import mask_facts
+from storage.mask_info import mask_info
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
 
@@ -122,7 +122,7 @@ def test_the_sweep_with_its_tasks_and_metric_columns(page, links, run):
 
 def test_the_worst_tasks_come_first(page, links, run):
     page.goto(links.views["Tasks, worst first"])
-    accuracy = {f"task-{one.task:04d}": one.test_accuracy for one in mask_facts(run.store)}
+    accuracy = {f"task-{one.task:04d}": one.test_accuracy for one in mask_info(run.store)}
     shown = [accuracy[name] for name in rows(page)]
     assert shown[0] == min(accuracy.values()) < max(accuracy.values())
     assert shown == sorted(shown)

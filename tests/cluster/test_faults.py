@@ -57,6 +57,6 @@ def test_forty_tasks_survive_a_late_node_a_killed_worker_and_a_killed_node(two_h
     assert hosts() == {"alpha", "beta"}
     inline = load_sweep(path, [*INLINE, f"storage.uri={tmp_path}/inline"])
     run_sweep(inline, None, Recorder())
-    expected = locate_run(inline).store.facts()["digest"].to_pylist()
-    found = store.facts()["digest"].to_pylist()
+    expected = locate_run(inline).store.info_table()["digest"].to_pylist()
+    found = store.info_table()["digest"].to_pylist()
     assert (len(found), found[: len(expected)]) == (40, expected)

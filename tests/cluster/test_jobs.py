@@ -31,7 +31,7 @@ def as_cluster_file(path):
 
 
 def digests(config):
-    return locate_run(config).store.facts()["digest"].to_pylist()
+    return locate_run(config).store.info_table()["digest"].to_pylist()
 
 
 def inline_digests(path, folder):

@@ -17,7 +17,7 @@ def test_a_run_folder_of_format_1_opens_and_verifies(tmp_path, capsys):
     assert call(app, ["verify", str(root)]) == 0, capsys.readouterr().out
     run, record = open_run(root)
     assert record.num_tasks == 4
-    assert [digest[:16] for digest in run.store.facts()["digest"].to_pylist()] == DIGESTS
+    assert [digest[:16] for digest in run.store.info_table()["digest"].to_pylist()] == DIGESTS
 
 
 def test_its_bytes_are_plain_parquet():

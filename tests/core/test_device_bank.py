@@ -30,17 +30,21 @@ def test_every_answer_is_that_of_the_mask_bank(banks, objective):
     tasks = np.flatnonzero(np.arange(150) % 3)
     assert np.array_equal(mask_bank.counts(tasks), device_bank.counts(tasks))
     assert np.array_equal(mask_bank.packed(tasks), device_bank.packed(tasks))
-    flow = pass_through(images(7), superpose(device_bank, tasks).weights, objective, CLASSES)
-    planes = gradient_planes(flow, mask_bank.base)
+    activations = pass_through(images(7), superpose(device_bank, tasks).weights, objective, CLASSES)
+    planes = gradient_planes(activations, mask_bank.base)
     chosen = np.arange(len(planes))
     np.testing.assert_allclose(
         device_bank.sums(planes, tasks, chosen), mask_bank.sums(planes, tasks, chosen), rtol=1e-9
     )
     assert np.array_equal(
-        device_bank.lowest(planes, tasks, chosen, 5)[1], mask_bank.lowest(planes, tasks, chosen, 5)[1]
+        device_bank.top_k_lowest(planes, tasks, chosen, 5)[1],
+        mask_bank.top_k_lowest(planes, tasks, chosen, 5)[1],
     )
     np.testing.assert_allclose(
-        device_bank.products(flow, tasks), mask_bank.products(flow, tasks), rtol=1e-9, atol=1e-15
+        device_bank.products(activations, tasks),
+        mask_bank.products(activations, tasks),
+        rtol=1e-9,
+        atol=1e-15,
     )
 
 

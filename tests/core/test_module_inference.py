@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from core.errors import InferenceError
-from core.inference.modules import ModulePasses
+from core.inference.modules import ModuleSearchModel
 from core.inference.objectives import entropy
 from core.inference.search import infer_tasks, search_first
 from core.inference.superposition import MaskBank
@@ -31,9 +31,9 @@ X_GND = torch.from_numpy(DRAW.normal(size=(3, 5, 3 * 8 * 8)).astype(np.float32))
 def search(algorithm, objective="H", norms="batch"):
     bank = MaskBank(to_tiles(np.stack([pack(mask) for mask in MASKS])), BASE)
     benchmark = BenchmarkSpec(kind="split", dataset="cifar100", num_tasks=NUM_TASKS)
-    passes = ModulePasses(NETWORK, benchmark, BASE, STATISTICS)
+    model = ModuleSearchModel(NETWORK, benchmark, BASE, STATISTICS)
     spec = InferenceSpec(algorithm=algorithm, objective=objective, images=5, norms=norms)
-    return search_first(spec, bank, NUM_TASKS, num_classes=5, passes=passes)
+    return search_first(spec, bank, NUM_TASKS, num_classes=5, model=model)
 
 
 def alpha_gradient(x_ND, objective, norms):

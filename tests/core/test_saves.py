@@ -16,7 +16,7 @@ from core.specs.network import MaskSpec, NetworkSpec
 from core.specs.training import OptimizerSpec, ScheduleSpec, TrainingSpec
 from core.training.cohort import train_cohort
 from core.training.engine import make_step
-from core.training.loop import NoSaver, Parts
+from core.training.loop import Chunks, NoCheckpoints
 from core.training.modules import _train_together, train_modules
 from tests.conftest import tiny_spec
 
@@ -60,20 +60,24 @@ class Memory:
             raise CutError
 
 
-def train_perceptrons(saver, engine="eager", **changes):
+def train_perceptrons(checkpointer, engine="eager", **changes):
     spec = tiny_spec(**changes)
     base = [torch.from_numpy(w) for w in base_weights(spec.network, 36, seed=spec.seed)]
     step = make_step(spec.training, engine, spec.mask)
     pixels = to_device(DATASET, "train", CPU)
-    return train_cohort(spec, [0, 1, 2], DATASET, pixels=pixels, base=base, step=step, saver=saver)
+    return train_cohort(
+        spec, [0, 1, 2], DATASET, pixels=pixels, base=base, step=step, checkpointer=checkpointer
+    )
 
 
-def train_conv(saver):
+def train_conv(checkpointer):
     spec = tiny_spec(**CONV)
     network = make_network(spec.network, (1, 6, 6))
     base = [torch.from_numpy(w) for w in draw_weights(network.shapes, seed=spec.seed)]
     pixels = to_device(DATASET, "train", CPU)
-    return train_modules(spec, [0, 1], DATASET, pixels=pixels, base=base, network=network, saver=saver)
+    return train_modules(
+        spec, [0, 1], DATASET, pixels=pixels, base=base, network=network, checkpointer=checkpointer
+    )
 
 
 def bits(result):
@@ -88,10 +92,10 @@ NARROW = TrainingSpec(
 )
 WAYS = {
     "eager": train_perceptrons,
-    "fused": lambda saver: train_perceptrons(saver, "fused"),
-    "adam": lambda saver: train_perceptrons(saver, "fused", training=ADAM),
-    "bfloat16": lambda saver: train_perceptrons(saver, training=NARROW),
-    "top_k": lambda saver: train_perceptrons(saver, mask=MaskSpec(rule="top_k", density=0.3)),
+    "fused": lambda checkpointer: train_perceptrons(checkpointer, "fused"),
+    "adam": lambda checkpointer: train_perceptrons(checkpointer, "fused", training=ADAM),
+    "bfloat16": lambda checkpointer: train_perceptrons(checkpointer, training=NARROW),
+    "top_k": lambda checkpointer: train_perceptrons(checkpointer, mask=MaskSpec(rule="top_k", density=0.3)),
     "conv4": train_conv,
 }
 
@@ -126,9 +130,9 @@ def test_a_cohort_trained_at_once_as_on_a_gpu_gives_nearly_the_same_masks():
     views = [task_view(spec.benchmark, DATASET, task, seed=spec.seed) for task in (0, 1)]
     views = [replace(view, train_rows=view.train_rows[:224]) for view in views]  # courses of one length
     pixels = to_device(DATASET, "train", CPU)
-    together = _train_together(spec, [0, 1], views, pixels, base, network, Parts(NoSaver()), None)
+    together = _train_together(spec, [0, 1], views, pixels, base, network, Chunks(NoCheckpoints()), None)
     single = [
-        _train_together(spec, [k], views[k : k + 1], pixels, base, network, Parts(NoSaver()), None)
+        _train_together(spec, [k], views[k : k + 1], pixels, base, network, Chunks(NoCheckpoints()), None)
         for k in (0, 1)
     ]
     differ = total = 0

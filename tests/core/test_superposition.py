@@ -10,10 +10,10 @@ from core.inference.superposition import (
     MaskBank,
     first_tasks,
     gradient_planes,
-    lowest,
     mask_weights,
     pass_through,
     superpose,
+    top_k_lowest,
 )
 from core.masks.bits import pack
 from core.masks.packed_sums import to_tiles
@@ -59,21 +59,21 @@ def test_the_gradient_from_packed_bits_is_that_of_autograd(objective, num_layers
     x_BD = images(num_images)
     for tasks in (first_tasks(bank, 9), first_tasks(bank, 4), np.array([1, 3, 8])):
         superposed = superpose(bank, tasks)
-        flow = pass_through(x_BD, superposed.weights, objective, CLASSES)
-        planes = gradient_planes(flow, bank.base)
+        activations = pass_through(x_BD, superposed.weights, objective, CLASSES)
+        planes = gradient_planes(activations, bank.base)
         sums = bank.sums(planes, tasks, np.arange(len(planes)))
         expected = by_autograd(bank, masks, x_BD, tasks, objective)
         np.testing.assert_allclose(sums, expected, rtol=1e-6)
         one_by_one = np.stack([by_autograd(bank, masks, x, tasks, objective) for x in x_BD[:, None]])
-        np.testing.assert_allclose(bank.products(flow, tasks), one_by_one, rtol=1e-6)
+        np.testing.assert_allclose(bank.products(activations, tasks), one_by_one, rtol=1e-6)
 
 
 def test_float32_is_close_enough_to_rank_by():
     bank, masks = random_bank(3, 9)
     single = MaskBank(bank.tiles, tuple(weight.float() for weight in bank.base))
     tasks = first_tasks(bank, 9)
-    flow = pass_through(images(1).float(), superpose(single, tasks).weights, "H", CLASSES)
-    planes = gradient_planes(flow, single.base)
+    activations = pass_through(images(1).float(), superpose(single, tasks).weights, "H", CLASSES)
+    planes = gradient_planes(activations, single.base)
     expected = by_autograd(bank, masks, images(1), tasks, "H")
     found = single.sums(planes, tasks, np.arange(len(planes)))
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
@@ -107,7 +107,7 @@ def test_objective_g_repeats_the_training_gradient_where_no_label_is_needed():
 
 
 def test_ties_go_to_the_lower_task():
-    values, tasks = lowest(np.array([2.0, 1.0, 1.0, 1.0]), np.array([0, 4, 5, 9]), 2)
+    values, tasks = top_k_lowest(np.array([2.0, 1.0, 1.0, 1.0]), np.array([0, 4, 5, 9]), 2)
     assert (values.tolist(), tasks.tolist()) == ([1.0, 1.0], [4, 5])
 
 

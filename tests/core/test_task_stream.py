@@ -8,7 +8,7 @@ import pytest
 from core.errors import ConfigError
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.training import AllocationSpec, StreamSpec, TrainingSpec
-from core.stream.schedule import num_decisions, parts, plan_visits
+from core.stream.schedule import num_decisions, plan_visits, segments
 from tests.conftest import tiny_spec
 
 
@@ -52,12 +52,12 @@ def test_random_boundaries_are_anywhere_and_aligned_ones_where_decisions_fall():
 
 def test_parts_cut_a_stretch_of_the_stream_by_visits():
     visits = plan_visits(stream_spec())
-    stretch = list(parts(visits, visits[0].end - 3, visits[1].first + 2))
+    stretch = list(segments(visits, visits[0].end - 3, visits[1].first + 2))
     assert [(visit.task, stop - start) for visit, start, stop in stretch] == [
         (visits[0].task, 3),
         (visits[1].task, 2),
     ]
-    whole = [batch for _, start, stop in parts(visits, 0, visits[-1].end) for batch in range(start, stop)]
+    whole = [batch for _, start, stop in segments(visits, 0, visits[-1].end) for batch in range(start, stop)]
     assert whole == list(range(visits[-1].end))
 
 

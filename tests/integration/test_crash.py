@@ -52,7 +52,7 @@ def inline_digests() -> list[str]:
 
 
 def digests(config) -> list[str]:
-    return locate_run(config).store.facts()["digest"].to_pylist()
+    return locate_run(config).store.info_table()["digest"].to_pylist()
 
 
 def start(path: Path) -> subprocess.Popen:

@@ -20,6 +20,7 @@ from core.data.datasets import load_dataset
 from orchestrator.config.load import load_sweep
 from orchestrator.predict import load_predictor
 from orchestrator.runs.run import locate_run
+from storage.layout import TableKey
 from tests.conftest import supsup, sweep_text
 
 SUPSUP = Path(sys.executable).with_name("supsup")
@@ -92,7 +93,7 @@ def test_the_summary_is_what_the_tables_say(run):
 
 
 def test_the_confusion_table_counts_every_inference(run):
-    confusion = pq.read_table(run.layout.confusion("one_shot-H-1", 4, None)).to_pandas()
+    confusion = pq.read_table(run.layout.confusion(TableKey("one_shot-H-1", 4))).to_pandas()
     assert confusion["num_inferences"].sum() == 4 * 2
     assert confusion["num_images"].sum() == 4 * 200
     right = confusion[confusion["task"] == confusion["inferred_task"]]["num_inferences"].sum()
@@ -224,16 +225,16 @@ def _num_tasks(part: Path) -> int:
 
 
 def test_a_damaged_part_is_inferred_again(run):
-    from orchestrator.evaluate import _questions
+    from orchestrator.evaluate import _requests
     from orchestrator.stages.inferred import inferred_tasks
 
     before = tables(run)
     (run.layout.evaluations / "GNu-one_shot-H-1-4.parquet").unlink()
-    (question,) = [question for question in _questions(run) if question.k == 4]
-    part = run.layout.evaluation_part("one_shot-H-1", 4, None, 0, 3)
+    (request,) = [request for request in _requests(run) if request.k == 4]
+    part = run.layout.evaluation_part(TableKey("one_shot-H-1", 4), 0, 3)
     part.parent.mkdir(parents=True)
     part.write_bytes(b"half")
-    assert inferred_tasks(run, question) == set()
+    assert inferred_tasks(run, request) == set()
     assert supsup("evaluate", run.layout.root) == 0
     assert tables(run) == before
 

@@ -50,7 +50,7 @@ def run(tmp_path):
 
 
 def test_a_run_reports_recovery_beside_the_true_masks(run):
-    label = run.config.evaluation.way.label
+    label = run.config.evaluation.method.label
     found = measured(run)["GNs"][label]["5"]
     assert found["given_accuracy"] > 0.9
     assert 0.5 < found["accuracy"] <= found["given_accuracy"] + 0.02
@@ -70,7 +70,7 @@ def test_a_run_reports_recovery_beside_the_true_masks(run):
 
 
 def test_with_the_masks_thrown_away_recovery_gives_the_same_answers(run, capsys):
-    label = run.config.evaluation.way.label
+    label = run.config.evaluation.method.label
     with_masks = measured(run)["GNs"][label]["5"]["accuracy"]
     shutil.rmtree(run.layout.masks)
     shutil.rmtree(run.layout.evaluations)
@@ -169,7 +169,7 @@ def test_stopped_while_training_or_recovering_it_ends_with_the_same_bytes(tmp_pa
         run_sweep(config, None, display)
     run_sweep(config, None, Recorder())
     run = locate_run(config)
-    assert run.store.facts()["digest"] == expected.store.facts()["digest"]
+    assert run.store.info_table()["digest"] == expected.store.info_table()["digest"]
     for path in expected.layout.evaluations.glob("*.parquet"):
         assert (run.layout.evaluations / path.name).read_bytes() == path.read_bytes()
     memory = run.layout.memory("storkey", 5)

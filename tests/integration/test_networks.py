@@ -53,14 +53,14 @@ def write(tmp_path, file="tiny.yaml", **changes):
 
 
 def digests(sweep, *settings):
-    return locate_run(load_sweep(sweep, settings)).store.facts()["digest"].to_pylist()
+    return locate_run(load_sweep(sweep, settings)).store.info_table()["digest"].to_pylist()
 
 
 def test_a_users_own_network_trains_stores_and_infers(own_code, capsys):
     sweep = write(own_code, evaluation="{scenarios: [GG, GNu], at: [4]}")
     assert supsup("run", sweep) == 0
     run = locate_run(load_sweep(sweep))
-    facts = run.store.facts()
+    facts = run.store.info_table()
     assert np.allclose(facts["density"].to_numpy(), 0.1, atol=2e-3)
     assert facts["test_accuracy"].to_numpy().mean() > 0.4
     assert supsup("export", run.layout.root, "--out", own_code / "out", "--test-images", 1) == 0
@@ -173,7 +173,7 @@ def test_a_save_that_cannot_be_used_is_ignored_and_said(own_code, monkeypatch, c
             supsup("run", sweep)
         if harm == "foreign":
             other = write(own_code, "other.yaml", name="other", seed="4")
-            context.setattr("orchestrator.worker.supermasks.CohortSaver.is_due", lambda saver: True)
+            context.setattr("orchestrator.worker.supermasks.CohortSaver.is_due", lambda checkpointer: True)
             with pytest.raises(Killed):
                 supsup("run", other)
     (save,) = (locate_root(own_code) / "saves").iterdir()
@@ -254,7 +254,7 @@ def test_a_folder_of_images_streams_through_a_whole_run(image_folder, tmp_path, 
     again = write(tmp_path, "again.yaml", name="again", **FOLDER)
     assert supsup("run", again, "training.cohort_size=1") == 0
     assert digests(again) == first
-    assert locate_run(load_sweep(sweep)).store.facts()["test_accuracy"].to_numpy().mean() > 0.6
+    assert locate_run(load_sweep(sweep)).store.info_table()["test_accuracy"].to_numpy().mean() > 0.6
     image = image_folder / "made" / "val" / "class0" / "1.png"
     assert supsup("infer", locate_root(tmp_path), image) == 2  # of another size than the network takes
     assert "the network takes 16 x 16" in capsys.readouterr().err
@@ -287,7 +287,7 @@ def test_validation_images_train_nothing_and_stand_in_for_the_test(own_code):
     num_test, num_held = (sum(pq.read_table(path)["num_images"].to_pylist()) for path in (on_test, held))
     assert num_held == sum(round(0.25 * n) for n in class_pairs())
     assert num_test == 200
-    first = locate_run(load_sweep(sweep)).store.facts()["digest"].to_pylist()
+    first = locate_run(load_sweep(sweep)).store.info_table()["digest"].to_pylist()
     assert digests(sweep, "name=held", "benchmark.test_on=validation") == first
 
 

@@ -16,7 +16,7 @@ from orchestrator.runs.lock import is_locked, locked
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from storage.layout import RunLayout
-from storage.locations import ObjectPath, to_place
+from storage.locations import ObjectPath, to_location
 from tests.conftest import sweep_text
 from tests.integration.test_crash import digests, inline_digests, start, wait_for_masks, write_sweep
 from tests.orchestrator.fakes import Recorder
@@ -65,7 +65,7 @@ def test_a_damaged_object_is_found_and_made_again(stored, capsys):
 
 
 def test_one_controller_at_a_time(s3_storage):
-    layout = RunLayout(to_place(s3_storage) / "run")
+    layout = RunLayout(to_location(s3_storage) / "run")
     assert not is_locked(layout)
     with locked(layout):
         assert is_locked(layout)
@@ -78,7 +78,7 @@ def test_one_controller_at_a_time(s3_storage):
 
 def test_a_lease_of_another_machine_is_free_when_nobody_renews_it(s3_storage, monkeypatch):
     monkeypatch.setattr("orchestrator.runs.lock.LEASE_S", 2.0)
-    layout = RunLayout(to_place(s3_storage) / "run")
+    layout = RunLayout(to_location(s3_storage) / "run")
     foreign = '{"host": "elsewhere", "process_id": 1, "renewed_s": %f}'
     layout.lock.write_bytes((foreign % time.time()).encode())
     start_s = time.monotonic()

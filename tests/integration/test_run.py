@@ -14,12 +14,13 @@ import pytest
 from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
+from storage.layout import TableKey
 from tests.conftest import supsup, sweep_text
 from tests.orchestrator.fakes import Recorder
 
 
 def digests(run) -> list[str]:
-    return run.store.facts()["digest"].to_pylist()
+    return run.store.info_table()["digest"].to_pylist()
 
 
 def masks(run) -> dict[str, tuple[int, bytes]]:
@@ -55,7 +56,7 @@ def test_evaluation_summary_and_mask_files_agree(run):
     assert table["first_image"].to_pylist() == [0, 128] * 4
     assert table["num_images"].to_pylist() == [128, 72] * 4
     assert table["inferred_task"].null_count == 8
-    stored = np.array(run.store.facts()["test_accuracy"].to_pylist())
+    stored = np.array(run.store.info_table()["test_accuracy"].to_pylist())
     counted = np.array(table["num_correct"].to_pylist()).reshape(4, 2).sum(axis=1) / 200
     np.testing.assert_allclose(stored, counted, atol=1e-6)
     summary = json.loads(run.layout.summary.read_text())
@@ -210,17 +211,17 @@ def test_a_failed_task_is_reported_and_the_rest_is_kept(sweep, monkeypatch, caps
 
     honest = Worker._train_cohort
 
-    def failing(self, job, saver):
+    def failing(self, job, checkpointer):
         if 2 in job.tasks:
             raise TrainingError("the loss of task 2 is not finite")
-        return honest(self, job, saver)
+        return honest(self, job, checkpointer)
 
     monkeypatch.setattr(Worker, "_train_cohort", failing)
     assert supsup("run", sweep) == 1
     shown = capsys.readouterr().out
     assert "the loss of task 2 is not finite" in shown
     run = locate_run(load_sweep(sweep))
-    assert run.store.facts()["task"].to_pylist() == [0, 1, 3]
+    assert run.store.info_table()["task"].to_pylist() == [0, 1, 3]
     assert [row["task"] for row in json.loads(run.layout.failures.read_text())] == [2]
     assert set(json.loads(run.layout.summary.read_text())["GG"]) == {"2"}  # k = 4 is not complete
     monkeypatch.setattr(Worker, "_train_cohort", honest)
@@ -236,10 +237,10 @@ def test_only_failed_trains_what_failed_and_leaves_other_gaps_alone(sweep, monke
 
     honest = Worker._train_cohort
 
-    def failing(self, job, saver):
+    def failing(self, job, checkpointer):
         if job.first in (0, 1, 2):
             raise TrainingError(f"the loss of task {job.first} is not finite")
-        return honest(self, job, saver)
+        return honest(self, job, checkpointer)
 
     monkeypatch.setattr(Worker, "_train_cohort", failing)
     assert supsup("run", sweep, "benchmark.num_tasks=6") == 1
@@ -252,12 +253,12 @@ def test_only_failed_trains_what_failed_and_leaves_other_gaps_alone(sweep, monke
     assert "TrainingError: the loss of task 2 is not finite" in capsys.readouterr().out
     monkeypatch.setattr(Worker, "_train_cohort", honest)
     assert supsup("run", sweep, "benchmark.num_tasks=6", "--only-failed") == 0
-    assert run.store.facts()["task"].to_pylist() == [0, 1, 2, 3]
+    assert run.store.info_table()["task"].to_pylist() == [0, 1, 2, 3]
     assert "trained 3 tasks" in capsys.readouterr().out
     assert supsup("run", sweep, "benchmark.num_tasks=6", "--only-failed") == 0
     assert "no task failed in the last run" in capsys.readouterr().out
     assert supsup("run", sweep, "benchmark.num_tasks=6") == 0
-    assert run.store.facts()["task"].to_pylist() == list(range(6))
+    assert run.store.info_table()["task"].to_pylist() == list(range(6))
 
 
 def test_a_worker_whose_network_was_overwritten_stores_nothing_and_is_replaced(sweep, monkeypatch, capsys):
@@ -266,8 +267,8 @@ def test_a_worker_whose_network_was_overwritten_stores_nothing_and_is_replaced(s
 
     honest, damaged = Worker._train_cohort, []
 
-    def overwriting(self, job, saver):
-        result = honest(self, job, saver)
+    def overwriting(self, job, checkpointer):
+        result = honest(self, job, checkpointer)
         if job.first == 2 and not damaged:
             damaged.append(self)
             self._base[0][0, 0] += 1
@@ -308,7 +309,7 @@ def test_a_second_controller_is_turned_away_with_host_and_process(run, sweep, ca
 def test_only_the_first_batches_are_evaluated_when_asked(sweep, batches):
     assert supsup("run", sweep, f"evaluation.batches={batches}") == 0
     run = locate_run(load_sweep(sweep))
-    table = pq.read_table(run.layout.evaluation("GG", 4, batches))
+    table = pq.read_table(run.layout.evaluation(TableKey("GG", 4, batches)))
     assert table.num_rows == 4 * min(batches, 2)
     assert set(json.loads(run.layout.summary.read_text())) == {f"GG-b{batches}"}
 

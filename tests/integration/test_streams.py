@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.config.load import load_sweep
+from orchestrator.runs.results import finished_log
 from orchestrator.runs.run import locate_run
-from orchestrator.stages.stream import finished_log
 from orchestrator.sweep import run_sweep
 from storage.decisions import score_rows
 from storage.files import temporaries
@@ -36,7 +36,7 @@ def write_sweep(folder: Path, name: str = "stream", **changes) -> Path:
 
 
 def digests(config) -> list[str]:
-    return locate_run(config).store.facts()["digest"].to_pylist()
+    return locate_run(config).store.info_table()["digest"].to_pylist()
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def run(tmp_path):
 def test_a_stream_ends_with_masks_a_log_and_a_table(run):
     rows = finished_log(run)
     score = score_rows(rows)
-    facts = run.store.facts().to_pylist()
+    facts = run.store.info_table().to_pylist()
     assert [fact["task"] for fact in facts] == list(range(score.num_masks))
     assert 1 < score.num_masks <= len(rows)
     assert [path.name for path in run.layout.stream.iterdir()] == ["decisions.parquet"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import TrainingError
-from orchestrator.execution.jobs import Job, JobResult, Outcome, TaskReport
+from orchestrator.execution.jobs import Attempt, Job, JobResult, TaskReport
 
 
 def report(task: int) -> TaskReport:
@@ -47,8 +47,8 @@ class ScriptedExecutor:
         answers = self.script.get((job.first, job.last), [])
         error = answers.pop(0) if answers else None
         if error is not None:
-            return [Outcome(job=job, worker="w", error=error)]
-        return [Outcome(job=job, worker="w", result=done(job))]
+            return [Attempt(job=job, worker="w", error=error)]
+        return [Attempt(job=job, worker="w", result=done(job))]
 
     def close(self):
         self._out.clear()

@@ -7,7 +7,7 @@ import pytest
 from core.errors import ForeignWorkerError, LostWorkerError, TrainingError
 from orchestrator.execution.controller import WAITING_NOTICE_S, run_jobs
 from orchestrator.execution.jobs import Job
-from orchestrator.execution.retry_policy import FaultPolicy
+from orchestrator.execution.retry_policy import RetryPolicy
 from tests.orchestrator.fakes import Clock, Recorder, ScriptedExecutor
 
 LOST, BAD = LostWorkerError("lost"), TrainingError("bad")
@@ -15,7 +15,7 @@ LOST, BAD = LostWorkerError("lost"), TrainingError("bad")
 
 def drive(script, jobs, *, max_retries=2, num_slots=2, executor=None, clock=None):
     executor, watcher, clock = executor or ScriptedExecutor(script, num_slots), Recorder(), clock or Clock()
-    policy = FaultPolicy(max_retries=max_retries)
+    policy = RetryPolicy(max_retries=max_retries)
     failures = run_jobs(jobs, executor, policy, watcher, network_digest="d", clock=clock, sleep=clock.sleep)
     return executor, watcher, clock, failures
 

@@ -80,7 +80,7 @@ def test_the_pace_counts_from_the_first_worker_to_the_last_job(monkeypatch):
     monkeypatch.setattr("orchestrator.execution.progress.time.monotonic", clock)
     tally = Tally(num_total=12)
     clock.sleep(60)
-    tally.staff_is(1, 1)
+    tally.set_workers(1, 1)
     clock.sleep(30)
     tally.count(3)
     clock.sleep(10)

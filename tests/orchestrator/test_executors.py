@@ -41,42 +41,42 @@ def make(request):
 
 def collect_all(executor, jobs):
     """Keep every slot filled and return each job's outcome."""
-    waiting, outcomes, num_out = list(jobs), {}, 0
+    waiting, attempts, num_out = list(jobs), {}, 0
     while waiting or num_out:
         while waiting and num_out < executor.num_slots:
             executor.submit(waiting.pop(0))
             num_out += 1
-        for outcome in executor.collect(30.0):
-            assert outcome.job.first not in outcomes, "came back twice"
-            outcomes[outcome.job.first] = outcome
+        for attempt in executor.collect(30.0):
+            assert attempt.job.first not in attempts, "came back twice"
+            attempts[attempt.job.first] = attempt
             num_out -= 1
-    return outcomes
+    return attempts
 
 
 def test_each_job_comes_back_exactly_once_with_its_own_result(make, tmp_path):
     jobs = [Job(first=i, last=i + 1) for i in range(10, 30, 2)]
-    outcomes = collect_all(make(Misbehaving, tmp_path), jobs)
-    assert sorted(outcomes) == list(range(10, 30, 2))
-    for first, outcome in outcomes.items():
-        assert outcome.error is None
-        assert [report.task for report in outcome.result.reports] == [first, first + 1]
+    attempts = collect_all(make(Misbehaving, tmp_path), jobs)
+    assert sorted(attempts) == list(range(10, 30, 2))
+    for first, attempt in attempts.items():
+        assert attempt.error is None
+        assert [report.task for report in attempt.result.reports] == [first, first + 1]
 
 
 def test_a_workers_own_error_comes_back_as_it_is_and_the_executor_goes_on(make, tmp_path):
     executor = make(Misbehaving, tmp_path)
-    outcomes = collect_all(executor, [Job(first=i, last=i) for i in (0, 1, 2)])
-    assert outcomes[0].error is None
-    assert type(outcomes[1].error) is OSError
-    assert type(outcomes[2].error) is TrainingError
-    assert str(outcomes[2].error) == "the loss of task 2 is not finite"
+    attempts = collect_all(executor, [Job(first=i, last=i) for i in (0, 1, 2)])
+    assert attempts[0].error is None
+    assert type(attempts[1].error) is OSError
+    assert type(attempts[2].error) is TrainingError
+    assert str(attempts[2].error) == "the loss of task 2 is not finite"
     assert collect_all(executor, [Job(first=1, last=1)])[1].error is None
 
 
 def test_a_worker_that_cannot_be_made_fails_its_job(make):
     executor = make(Unbuildable, None)
-    outcomes = collect_all(executor, [Job(first=0, last=0)])
-    assert type(outcomes[0].error) is ValueError
-    assert "no such device" in str(outcomes[0].error)
+    attempts = collect_all(executor, [Job(first=0, last=0)])
+    assert type(attempts[0].error) is ValueError
+    assert "no such device" in str(attempts[0].error)
 
 
 def test_collecting_nothing_returns_nothing(make, tmp_path):
@@ -95,15 +95,15 @@ def test_close_does_not_wait_and_may_be_called_twice(make, tmp_path):
 @pytest.mark.ray
 def test_a_worker_that_dies_fails_its_job_and_is_replaced(local_ray, tmp_path):
     executor = make_ray(Misbehaving, tmp_path)
-    outcome = collect_all(executor, [Job(first=3, last=3)])[3]
-    assert type(outcome.error) is LostWorkerError
-    assert outcome.worker in str(outcome.error)
+    attempt = collect_all(executor, [Job(first=3, last=3)])[3]
+    assert type(attempt.error) is LostWorkerError
+    assert attempt.worker in str(attempt.error)
     left, until_s = {3, 40, 41, 42}, time.monotonic() + 60
     while left and time.monotonic() < until_s:
         again = collect_all(executor, [Job(first=i, last=i) for i in sorted(left)])
         # While the actor starts again, its job is lost once more; the controller waits and retries.
         assert all(type(o.error) in (type(None), LostWorkerError) for o in again.values())
-        left = {task for task, outcome in again.items() if outcome.error is not None}
+        left = {task for task, attempt in again.items() if attempt.error is not None}
     assert not left
     executor.close()
 
@@ -148,8 +148,8 @@ def test_a_worker_that_is_dismissed_is_replaced_and_a_shortage_is_told(local_ray
     first = collect_until_done(executor, Job(first=10, last=10))
     executor.dismiss(first.worker)
     again = [collect_until_done(executor, Job(first=i, last=i)) for i in range(11, 15)]
-    assert {outcome.error for outcome in again} == {None}
-    assert first.worker not in {outcome.worker for outcome in again}
+    assert {attempt.error for attempt in again} == {None}
+    assert first.worker not in {attempt.worker for attempt in again}
     executor.close()
 
 
@@ -160,6 +160,6 @@ def collect_until_done(executor, job):
         executor.collect(1.0)
     executor.submit(job)
     while time.monotonic() < until_s:
-        for outcome in executor.collect(0.2):
-            return outcome
+        for attempt in executor.collect(0.2):
+            return attempt
     raise AssertionError("the job never came back")

@@ -4,10 +4,10 @@ import pytest
 
 from core.errors import ConfigError, ForeignWorkerError, LostWorkerError, TrainingError
 from orchestrator.execution.jobs import Job
-from orchestrator.execution.retry_policy import Decision, FaultPolicy
+from orchestrator.execution.retry_policy import Decision, RetryPolicy
 
 ONE, MANY, STREAM = Job(first=4, last=4), Job(first=0, last=3), Job(first=0, last=9, kind="stream")
-POLICY = FaultPolicy(max_retries=2)
+POLICY = RetryPolicy(max_retries=2)
 
 
 @pytest.mark.parametrize("error", [LostWorkerError("gone"), OSError("disk full"), ConnectionError("reset")])
@@ -36,7 +36,7 @@ def test_a_foreign_worker_is_dismissed_and_too_many_of_them_end_the_run():
 
 
 def test_delays_grow_and_stop_growing():
-    policy = FaultPolicy(max_retries=20)
+    policy = RetryPolicy(max_retries=20)
     delays = [policy.decide(ONE, LostWorkerError("gone"), attempt).delay_s for attempt in range(1, 12)]
     assert delays[:4] == [0.5, 1.0, 2.0, 4.0]
     assert max(delays) == 30.0

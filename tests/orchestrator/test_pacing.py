@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 
 import orchestrator.tracking.tracker
-from orchestrator.tracking.tracker import Pace
+from orchestrator.tracking.tracker import Throttle
 
 
 class Times(NamedTuple):
@@ -22,4 +22,4 @@ def test_it_works_a_twentieth_of_the_time_where_no_processor_is_free(monkeypatch
     times = iter([Times(100.0, 50.0), Times(100.0 + user_s, 50.0 + idle_s)])
     monkeypatch.setattr(orchestrator.tracking.tracker.psutil, "cpu_times", lambda: next(times))
     monkeypatch.setattr(orchestrator.tracking.tracker.psutil, "cpu_count", lambda: 2)
-    assert Pace().rest_s(0.1) == pytest.approx(rest_s)
+    assert Throttle().rest_s(0.1) == pytest.approx(rest_s)

@@ -7,7 +7,7 @@ import pytest
 
 from core.errors import ConfigError
 from orchestrator.config.load import load_sweep
-from orchestrator.reproduce.measure import Point, session_ends, target_folders, values_at
+from orchestrator.reproduce.measure import Measurement, session_ends, target_folders, values_at
 from orchestrator.reproduce.targets import (
     Above,
     AtLeast,
@@ -27,9 +27,16 @@ from tests.conftest import supsup, sweep_text
 WAY = "GNu/one_shot-G-1/accuracy"
 
 
-def point(value: float, k: int = 5, **changes) -> Point:
-    fields = {"run": "ours", "seed": 0, "scenario": "GG", "way": "", "batches": "all", "metric": "accuracy"}
-    return Point(**(fields | changes), k=k, value=value)
+def measurement(value: float, k: int = 5, **changes) -> Measurement:
+    fields = {
+        "run": "ours",
+        "seed": 0,
+        "scenario": "GG",
+        "method": "",
+        "batches": "all",
+        "metric": "accuracy",
+    }
+    return Measurement(**(fields | changes), k=k, value=value)
 
 
 def target(*criteria, number: float | None = None) -> Target:
@@ -44,11 +51,11 @@ def near(percent: float = 92.4) -> Near:
 
 
 def test_a_number_is_claimed_only_within_its_tolerance_and_the_distance_is_that_of_the_mean_over_seeds():
-    points = [point(0.925), point(0.929, seed=1)]
-    verdict = judge(target(near(), number=92.4), points)
+    measurements = [measurement(0.925), measurement(0.929, seed=1)]
+    verdict = judge(target(near(), number=92.4), measurements)
     assert verdict.words == "within 0.30 points of the paper's 92.4 %"
     assert verdict.figure.startswith("92.70 ± 0.28 %")
-    far = judge(target(near(93.5), number=93.5), points)
+    far = judge(target(near(93.5), number=93.5), measurements)
     assert far.words == "not reproduced"
     assert "92.70" in far.judged[0].words
 
@@ -56,26 +63,27 @@ def test_a_number_is_claimed_only_within_its_tolerance_and_the_distance_is_that_
 def test_a_figure_alone_is_never_called_a_number():
     rule = AtLeast(kind="at_least", run="ours", metric="GG/accuracy", k=5, percent=90.0)
     assert (
-        judge(target(rule), [point(0.91)]).words == "matches the claim; the paper gives this as a figure only"
+        judge(target(rule), [measurement(0.91)]).words
+        == "matches the claim; the paper gives this as a figure only"
     )
-    assert judge(target(rule), [point(0.89)]).words == "not reproduced"
+    assert judge(target(rule), [measurement(0.89)]).words == "not reproduced"
 
 
 def test_what_was_not_measured_is_not_judged():
-    verdict = judge(target(near(), number=92.4), [point(0.924, k=2)])
+    verdict = judge(target(near(), number=92.4), [measurement(0.924, k=2)])
     assert verdict.words == "not judged: ours: GG/accuracy was not measured at k = 5"
     assert judge(target(near(), number=92.4), []).words == "not run"
 
 
 def test_less_than_the_target_is_said_in_the_verdict():
-    verdict = judge(target(near(), number=92.4), [point(0.924)], ["benchmark.num_tasks=50"])
+    verdict = judge(target(near(), number=92.4), [measurement(0.924)], ["benchmark.num_tasks=50"])
     assert verdict.words.endswith("(with benchmark.num_tasks=50)")
 
 
 def test_seeds_that_are_missing_are_said_in_the_verdict():
     asked = target(near(), number=92.4)
     asked = replace(asked, runs=(replace(asked.runs[0], seeds=(0, 1, 2)),))
-    two, third = [point(0.925), point(0.929, seed=1)], point(0.924, seed=2)
+    two, third = [measurement(0.925), measurement(0.929, seed=1)], measurement(0.924, seed=2)
     assert judge(asked, two).words.endswith("(with 2 of 3 seeds of ours)")
     assert judge(asked, [*two, replace(third, metric="loss")]).words.endswith("(with 2 of 3 seeds of ours)")
     assert "seeds" not in judge(asked, [*two, third]).words
@@ -84,21 +92,26 @@ def test_seeds_that_are_missing_are_said_in_the_verdict():
 @pytest.mark.parametrize(("late", "holds"), [(0.921, True), (0.919, False), (0.95, True)])
 def test_no_drop_looks_at_falls_alone(late, holds):
     rule = NoDrop(kind="no_drop", run="ours", metric=WAY, first=10, last=250, within_points=1.0)
-    way = {"scenario": "GNu", "way": "one_shot-G-1"}
-    assert judge(target(rule), [point(0.931, 10, **way), point(late, 250, **way)]).judged[0].holds is holds
+    method = {"scenario": "GNu", "method": "one_shot-G-1"}
+    assert (
+        judge(target(rule), [measurement(0.931, 10, **method), measurement(late, 250, **method)])
+        .judged[0]
+        .holds
+        is holds
+    )
 
 
 @pytest.mark.parametrize(("other", "holds"), [(0.80, True), (0.85, False), (0.95, False)])
 def test_above_compares_two_runs(other, holds):
     rule = Above(kind="above", run="ours", metric="GG/accuracy", than="theirs", k=5, by_points=10.0)
-    points = [point(0.91), point(other, run="theirs")]
-    assert judge(target(rule), points).judged[0].holds is holds
+    measurements = [measurement(0.91), measurement(other, run="theirs")]
+    assert judge(target(rule), measurements).judged[0].holds is holds
 
 
 def test_the_most_test_batches_count():
-    points = [point(0.5, batches="9"), point(0.6, batches="10")]
-    assert values_at(points, "ours", "GG/accuracy", 5) == [0.6]
-    assert values_at([*points, point(0.7)], "ours", "GG/accuracy", 5) == [0.7]
+    measurements = [measurement(0.5, batches="9"), measurement(0.6, batches="10")]
+    assert values_at(measurements, "ours", "GG/accuracy", 5) == [0.6]
+    assert values_at([*measurements, measurement(0.7)], "ours", "GG/accuracy", 5) == [0.7]
 
 
 def test_a_killed_session_ends_with_its_last_mask():
@@ -120,7 +133,7 @@ def test_every_target_is_a_valid_sweep_whose_criteria_it_measures():
             (runs,) = [[run for of, _, run in folders if of.name == criterion.run][:1]]
             config = runs[0].config
             k = criterion.last if isinstance(criterion, NoDrop) else criterion.k
-            assert k in config.evaluation.points(config.benchmark.num_tasks)
+            assert k in config.evaluation.ks(config.benchmark.num_tasks)
 
 
 def test_what_would_make_another_experiment_is_refused():

@@ -16,11 +16,11 @@ from orchestrator.report.figures import FIGURES
 from orchestrator.report.mask_sizes import entropy_bits
 from orchestrator.runs.run import locate_run, open_run
 from orchestrator.sweep import run_sweep
-from storage.mask_info import MaskFacts, mask_facts
+from storage.mask_info import MaskInfo, mask_info
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
 
-FACTS = MaskFacts(
+FACTS = MaskInfo(
     task=0, digest="d", density=0.5, test_accuracy=0.9, train_loss=0.1, train_seconds=1.0,
     num_bytes=10, encoding="bits", num_norm_bytes=0, file="cohort-00000-00001.parquet", worker="a-1", started_s=100.0, finished_s=110.0,
 )  # fmt: skip
@@ -71,7 +71,7 @@ def test_drawn_again_it_is_the_same_bytes(run):
 
 def test_the_table_of_tasks_is_what_the_mask_files_say(run):
     rows = list(csv.DictReader((run.layout.report / "tasks.csv").read_text().splitlines()))
-    facts = mask_facts(run.store)
+    facts = mask_info(run.store)
     assert [int(row["task"]) for row in rows] == [0, 1, 2, 3]
     assert [row["digest"] for row in rows] == [one.digest for one in facts]
     assert [float(row["test_accuracy"]) for row in rows] == [one.test_accuracy for one in facts]
@@ -86,7 +86,7 @@ def test_what_is_drawn_is_what_the_masks_are(run):
     sizes = np.array([np.prod(shape) for shape in run.identity.shapes])
     assert data.densities @ sizes / sizes.sum() == pytest.approx([one.density for one in data.facts])
     assert data.confusion.counts.sum() == 4 * 2  # two test batches of each task
-    assert set(data.gaps) == {2, 4}
+    assert set(data.margins) == {2, 4}
     assert set(data.by_k) == {"GG", "GNu"}
 
 

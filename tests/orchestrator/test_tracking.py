@@ -125,7 +125,7 @@ def check_lineage(run, config) -> None:
 
 
 def check_children(children, config) -> None:
-    stored = {row["task"]: row for row in locate_run(config).store.facts().to_pylist()}
+    stored = {row["task"]: row for row in locate_run(config).store.info_table().to_pylist()}
     for child in children:
         row = stored[int(child.data.params["task"])]
         assert child.data.metrics["test_accuracy"] == pytest.approx(row["test_accuracy"], abs=1e-6)

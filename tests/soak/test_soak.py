@@ -182,7 +182,7 @@ def test_a_hundred_kills_lose_nothing_and_change_no_bit(tmp_path):
         write_sweep(tmp_path, tmp_path / "undisturbed", "{kind: inline}", "{uri: null, figures: false}")
     )
     run_sweep(inline, None, Recorder())
-    expected = locate_run(inline).store.facts()["digest"].to_pylist()
+    expected = locate_run(inline).store.info_table()["digest"].to_pylist()
     undisturbed_s, start_s = time.monotonic() - start_s, time.monotonic()
 
     server = Server(tmp_path, free_port())
@@ -213,7 +213,7 @@ def test_a_hundred_kills_lose_nothing_and_change_no_bit(tmp_path):
         server.kill()
 
     found = dict(
-        zip((facts := run.store.facts())["task"].to_pylist(), facts["digest"].to_pylist(), strict=True)
+        zip((facts := run.store.info_table())["task"].to_pylist(), facts["digest"].to_pylist(), strict=True)
     )
     record = {
         "kills": dict(kills),

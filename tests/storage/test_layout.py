@@ -7,6 +7,7 @@ import pytest
 
 from storage.layout import (
     RunLayout,
+    TableKey,
     cohort_range,
     host_name,
     run_folder_name,
@@ -19,8 +20,8 @@ def test_names_are_those_of_the_contract():
     layout = RunLayout(Path("r"))
     assert run_folder_name("permuted", "0123456789abcdef") == "permuted-01234567"
     assert layout.cohort(0, 31) == Path("r/masks/cohort-00000-00031.parquet")
-    assert layout.evaluation("GG", 10, None) == Path("r/evaluations/GG-10.parquet")
-    assert layout.evaluation("GG", 10, 5) == Path("r/evaluations/GG-10-b5.parquet")
+    assert layout.evaluation(TableKey("GG", 10)) == Path("r/evaluations/GG-10.parquet")
+    assert layout.evaluation(TableKey("GG", 10, 5)) == Path("r/evaluations/GG-10-b5.parquet")
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 0), (32, 63), (99_999, 100_000), (999_000, 999_999)])

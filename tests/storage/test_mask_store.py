@@ -40,8 +40,8 @@ def test_masks_read_back_as_written(store):
     assert [store.read(t) for t in range(5)] == [
         replace(task_mask(t), test_accuracy=float(np.float32(0.9))) for t in range(5)
     ]
-    assert store.facts()["task"].to_pylist() == list(range(5))
-    assert "bits" not in store.facts().column_names
+    assert store.info_table()["task"].to_pylist() == list(range(5))
+    assert "bits" not in store.info_table().column_names
 
 
 def test_reading_one_mask_reads_little_else(tmp_path):
@@ -75,7 +75,7 @@ def test_a_task_in_two_files_counts_once_from_the_first_name(store):
     store.write_cohort([late, task_mask(3)], PROVENANCE)
     assert store.read(2).test_accuracy == pytest.approx(0.9)  # cohort-00000-00002 sorts first
     assert store.locate()[3].name == "cohort-00002-00003.parquet"
-    assert store.facts()["task"].to_pylist() == list(range(5))
+    assert store.info_table()["task"].to_pylist() == list(range(5))
 
 
 def test_a_missing_task_is_an_error_that_says_so(store):

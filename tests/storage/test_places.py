@@ -15,24 +15,24 @@ from storage.files import commit_bytes, commit_json, temporaries
 from storage.layout import RunLayout
 from storage.locations import (
     ObjectPath,
-    is_place,
+    is_location,
     listed,
     local_copy,
     move,
     remove_tree,
-    to_place,
+    to_location,
 )
 
 
 @pytest.fixture
 def root(s3_storage) -> ObjectPath:
-    place = to_place(s3_storage)
+    place = to_location(s3_storage)
     assert isinstance(place, ObjectPath)
     return place
 
 
 def test_names_are_those_of_paths():
-    place = to_place("s3://bucket/runs/tiny-1/?region=eu-west-1")
+    place = to_location("s3://bucket/runs/tiny-1/?region=eu-west-1")
     assert str(place) == "s3://bucket/runs/tiny-1"
     assert copy.deepcopy(place) == place
     file = place / "masks" / "cohort-00000-00001.parquet"
@@ -44,9 +44,11 @@ def test_names_are_those_of_paths():
 
 
 def test_a_place_is_a_path_or_a_bucket_without_credentials():
-    assert all(is_place(uri) for uri in ("runs", "/a/b", "~/x", "s3://b", "s3://b/a/c", "gs://b/c?x=1"))
-    assert not any(is_place(uri) for uri in ("", " ", "s3://", "s3:///x", "s3://key:word@b/c", "ftp://a/b"))
-    assert to_place("runs") == Path("runs").absolute()
+    assert all(is_location(uri) for uri in ("runs", "/a/b", "~/x", "s3://b", "s3://b/a/c", "gs://b/c?x=1"))
+    assert not any(
+        is_location(uri) for uri in ("", " ", "s3://", "s3:///x", "s3://key:word@b/c", "ftp://a/b")
+    )
+    assert to_location("runs") == Path("runs").absolute()
 
 
 def test_an_object_is_written_read_listed_moved_and_removed(root):

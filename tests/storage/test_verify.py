@@ -6,11 +6,11 @@ from storage.verify import quarantine, verify_masks
 
 
 def test_a_clean_store(store):
-    verdict = verify_masks(store)
-    assert verdict.tasks == set(range(5))
-    assert verdict.problems == ()
-    assert verdict.provenances == (("eager", "cpu", "2.13.0"),)
-    assert [problem.message for problem in verdict.missing(7)] == ["task 5: missing", "task 6: missing"]
+    findings = verify_masks(store)
+    assert findings.tasks == set(range(5))
+    assert findings.problems == ()
+    assert findings.provenances == (("eager", "cpu", "2.13.0"),)
+    assert [problem.message for problem in findings.missing(7)] == ["task 5: missing", "task 6: missing"]
 
 
 def test_each_bad_thing_is_named_with_its_kind(store):
@@ -22,19 +22,19 @@ def test_each_bad_thing_is_named_with_its_kind(store):
     stray = store.layout.masks / "notes.txt"
     stray.write_text("hello")
     wrong_name = shutil.copyfile(store.files()[0], store.layout.cohort(7, 9))
-    verdict = verify_masks(store)
-    found = {(problem.kind, problem.path) for problem in verdict.problems}
+    findings = verify_masks(store)
+    found = {(problem.kind, problem.path) for problem in findings.problems}
     assert found == {("damaged", first), ("damaged", second), ("foreign", stray), ("damaged", wrong_name)}
-    assert all(problem.path.name in problem.message for problem in verdict.problems)
-    assert verdict.tasks == set()
+    assert all(problem.path.name in problem.message for problem in findings.problems)
+    assert findings.tasks == set()
 
 
 def test_a_good_file_under_another_tasks_name_is_damaged(store):
     moved = store.layout.cohort(7, 9)
     store.files()[0].rename(moved)
-    verdict = verify_masks(store)
-    assert [p.path for p in verdict.problems] == [moved]
-    assert "its name says 7 to 9" in verdict.problems[0].message
+    findings = verify_masks(store)
+    assert [p.path for p in findings.problems] == [moved]
+    assert "its name says 7 to 9" in findings.problems[0].message
 
 
 def test_quarantine_keeps_every_bad_file_even_of_the_same_name(store):

@@ -10,9 +10,9 @@ from orchestrator.cli.common import Plain, Quiet, consoles, data_folder
 
 if TYPE_CHECKING:
     from orchestrator.reproduce.measure import TargetFolders
-    from orchestrator.reproduce.reproduce import Outcome
+    from orchestrator.reproduce.reproduce import TargetResult
     from orchestrator.reproduce.targets import Target
-    from storage.locations import AnyPath
+    from storage.locations import Location
 
 papers = typer.Typer()
 
@@ -32,7 +32,7 @@ def reproduce(
     """Measure the paper's numbers: run or resume each target's sweeps, then a verdict each."""
     from orchestrator.cli.display import make_display
     from orchestrator.reproduce.measure import target_folders
-    from orchestrator.reproduce.reproduce import check_targets, read_outcome, reproduce_folder, run_target
+    from orchestrator.reproduce.reproduce import check_targets, read_target, reproduce_folder, run_target
     from orchestrator.reproduce.targets import check_settings, load_targets
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -50,29 +50,29 @@ def reproduce(
         if not only_read:
             display.message(f"{target.name}: {target.title}")
             failures += len(run_target(folders, settings, data_folder(None), display))
-        outcome = read_outcome(target, settings, folders)
+        result = read_target(target, settings, folders)
         folder = out or reproduce_folder(folders)
-        _write(folder, outcome, folders)
-        console.print(f"{target.name}: {outcome.verdict.words}", highlight=False, soft_wrap=True)
+        _write(folder, result, folders)
+        console.print(f"{target.name}: {result.verdict.words}", highlight=False, soft_wrap=True)
     console.print(_write_page(folder, chosen), highlight=False, soft_wrap=True)
     raise typer.Exit(1 if failures else 0)
 
 
-def _write(folder: "AnyPath", outcome: "Outcome", folders: "TargetFolders") -> None:
+def _write(folder: "Location", result: "TargetResult", folders: "TargetFolders") -> None:
     """Write verdict, tables and figures of one target."""
     from orchestrator.reproduce.figures import draw_target, read_tables, target_tables, write_tables
-    from orchestrator.reproduce.verdict import write_outcome
+    from orchestrator.reproduce.page import write_outcome
 
-    name = outcome.target.name
-    write_outcome(folder, outcome)
-    write_tables(folder, name, target_tables(folders, outcome.points))
+    name = result.target.name
+    write_outcome(folder, result)
+    write_tables(folder, name, target_tables(folders, result.measurements))
     draw_target(folder, name, read_tables(folder, name))
 
 
-def _write_page(folder: "AnyPath", chosen: list["Target"]) -> str:
+def _write_page(folder: "Location", chosen: list["Target"]) -> str:
     from orchestrator.report.text import short
+    from orchestrator.reproduce.page import read_outcomes, verdict_table, write_page
     from orchestrator.reproduce.targets import load_targets
-    from orchestrator.reproduce.verdict import read_outcomes, verdict_table, write_page
 
     write_page(folder, read_outcomes(folder, [target.name for target in load_targets([])]))
     values = read_outcomes(folder, [target.name for target in chosen])

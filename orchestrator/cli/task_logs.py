@@ -1,0 +1,37 @@
+"""The logs of a run's jobs: attempts of tasks that failed at least once."""
+
+import re
+
+from rich.console import Console
+
+from core.errors import RunFolderError
+from orchestrator.report.text import say
+from orchestrator.status import resolve_run
+from storage.layout import RunLayout
+from storage.locations import Location, listed
+
+_NAME = re.compile(r"[a-z]+-(\d+)-(\d+)\.log")
+
+
+def find_run(target: str, storage: str) -> Location | None:
+    """Return the run folder that ``target`` names, None where it names none."""
+    try:
+        return resolve_run(target, storage)
+    except RunFolderError:
+        return None
+
+
+def print_task_logs(console: Console, root: Location, task: int | None) -> None:
+    """Print each log of a run, or of one task of it."""
+    layout = RunLayout(root)
+    found = [path for path in listed(layout.logs) if task is None or _is_about(path.name, task)]
+    for path in found:
+        say(console, path.read_text().rstrip())
+    if not found:
+        whom = "no task ever" if task is None else f"task {task} never"
+        say(console, f"{whom} failed in {root}")
+
+
+def _is_about(name: str, task: int) -> bool:
+    match = _NAME.fullmatch(name)
+    return match is not None and int(match[1]) <= task <= int(match[2])

@@ -1,0 +1,122 @@
+"""Verdicts as JSON and Markdown: what was measured, from which runs, and how to make them again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from orchestrator.report.text import duration
+from orchestrator.reproduce.reproduce import TargetResult
+from storage.files import commit_json, commit_text
+from storage.locations import Location
+
+HEADS = ("target", "experiment", "published", "measured", "verdict", "seeds", "wall time", "command")
+
+VERSIONS = ("supsup", "torch", "numpy", "pyarrow", "ray", "mlflow", "python")
+
+
+def write_outcome(folder: Location, result: TargetResult) -> None:
+    """Commit ``<target>.json``."""
+    commit_json(folder / f"{result.target.name}.json", outcome_values(result))
+
+
+def write_page(folder: Location, values: Sequence[dict[str, Any]]) -> None:
+    """Commit ``verdicts.md`` of some targets. values: as of ``outcome_values``."""
+    parts = ["# Verdicts", verdict_table(values), *(target_section(one) for one in values)]
+    commit_text(folder / "verdicts.md", "\n\n".join(parts) + "\n")
+
+
+def read_outcomes(folder: Location, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the values that ``write_outcome`` wrote; targets that are not there are left out."""
+    found = []
+    for name in names:
+        path = folder / f"{name}.json"
+        if path.exists():
+            found.append(json.loads(path.read_text()))
+    return found
+
+
+def outcome_values(result: TargetResult) -> dict[str, Any]:
+    """Return an outcome as plain values: claim, verdict, configs, seeds, spread, versions, times."""
+    target = result.target
+    return {
+        "target": target.name,
+        "title": target.title,
+        "claim": target.claim,
+        "place": target.place,
+        "published_percent": target.number.percent if target.number else None,
+        "differs": target.differs,
+        "criteria": [asdict(one) for one in target.criteria],
+        "settings": list(result.settings),
+        "verdict": result.verdict.words,
+        "measured": result.verdict.figure,
+        "judged": [asdict(one) for one in result.verdict.judged],
+        "runs": [asdict(one) for one in result.facts],
+        "wall_s": sum(one.wall_s for one in result.facts),
+        "command": " ".join(["supsup reproduce", target.name, *result.settings]),
+    }
+
+
+def verdict_table(values: Sequence[dict[str, Any]]) -> str:
+    """Return the verdicts as a Markdown table."""
+    rows = [_row(one) for one in values]
+    lines = ["| " + " | ".join(HEADS) + " |", "| " + " | ".join("---" for _ in HEADS) + " |"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def target_section(one: dict[str, Any]) -> str:
+    """Return what is to be said of one target, as Markdown."""
+    lines = [f"## {one['target']}: {one['title']}", "", f"Published: {one['claim']} ({one['place']})."]
+    lines += ["", f"**{_sentence(one['verdict'])}**", ""]
+    marks = {True: "yes", False: "no", None: "not measured"}
+    lines += [f"- {judged['words']}: {marks[judged['holds']]}" for judged in one["judged"]]
+    lines += ["", f"Other than in the original: {one['differs']}"]
+    if one["runs"]:
+        lines += ["", *_run_lines(one["runs"])]
+    return "\n".join(lines)
+
+
+def _row(one: dict[str, Any]) -> tuple[str, ...]:
+    seeds = {run["seed"] for run in one["runs"]}
+    published = "figure only" if one["published_percent"] is None else f"{one['published_percent']} %"
+    return (
+        one["target"],
+        one["title"],
+        published,
+        one["measured"],
+        one["verdict"],
+        str(len(seeds)) if seeds else "-",
+        duration(one["wall_s"]) if one["runs"] else "-",
+        f"`{one['command']}`",
+    )
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def _run_lines(runs: Sequence[dict[str, Any]]) -> list[str]:
+    lines = ["| run | tasks | wall time | tasks an hour | sessions | cut short | masks, sha256 |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- |")
+    lines += [
+        f"| {run['run']}, seed {run['seed']} (`{run['folder']}`) | {run['num_tasks']} | {duration(run['wall_s'])} "
+        f"| {_rate(run)} | {run['num_sessions'] or '-'} | {run['num_cut_short']} "
+        f"| {run['masks_sha256'][:12] or '-'} |"
+        for run in runs
+    ]
+    made = dict.fromkeys(_made(run) for run in runs)
+    return [*lines, "", *(f"Made with {words}." for words in made)]
+
+
+def _rate(run: dict[str, Any]) -> str:
+    """Return how many tasks were trained in an hour of training, their tests included."""
+    return f"{3600 * run['num_tasks'] / run['train_wall_s']:,.0f}" if run.get("train_wall_s") else "-"
+
+
+def _made(run: dict[str, Any]) -> str:
+    known = run["provenance"]
+    day = datetime.fromtimestamp(run["last_s"], UTC).date().isoformat()
+    versions = ", ".join(f"{name} {known[name]}" for name in VERSIONS if known.get(name))
+    cores = f", {known['cores']} cores" if "cores" in known else ""  # not noted by older versions
+    return f"{versions}, on {known.get('processor')}{cores}, {day}"
