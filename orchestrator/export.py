@@ -24,9 +24,8 @@ from core.masks.bits import unpack
 from core.networks.base import draw_weights
 from core.networks.module import statistics_slices
 from orchestrator.images import write_png
-from orchestrator.runs.results import finished_log
 from orchestrator.runs.run import Run
-from storage.decisions import score_rows
+from orchestrator.stages import training_stage
 from storage.files import commit
 from storage.mask_store import TaskMask
 
@@ -42,7 +41,7 @@ def export_run(run: Run, folder: Path, tasks: Iterable[int]) -> int:
             f"{run.layout.root} has no mask of task {missing[0]} ({len(missing)} missing); run the sweep first"
         )
     _save_network(run, folder / "network.safetensors")
-    homes = None if run.config.training.is_given else score_rows(finished_log(run) or []).homes
+    homes = training_stage(run.config).homes(run)
     for stored in run.store.iterate(wanted):
         task = stored.task if homes is None else homes[stored.task]
         _save_task(

@@ -1,12 +1,11 @@
 """RunSession of a run: jobs of one kind, handed to workers that are started when there is a job."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 from core.data.datasets import Dataset
 from core.errors import SupSupError
-from core.stream.schedule import num_decisions
 from orchestrator.cluster.launch import make_executor
 from orchestrator.execution.controller import Failure, run_jobs
 from orchestrator.execution.executor import Executor
@@ -15,15 +14,14 @@ from orchestrator.execution.plan import Plan
 from orchestrator.execution.progress import Display
 from orchestrator.execution.retry_policy import RetryPolicy
 from orchestrator.runs.history import begin_session, end_session
-from orchestrator.runs.results import num_expected_masks
+from orchestrator.runs.results import Measured
 from orchestrator.runs.run import Run
 from orchestrator.runs.sizing import Resources
-from orchestrator.tracking.content import is_trained
+from orchestrator.stages import training_stage
+from orchestrator.stages.base import RunContext, Stage
 from orchestrator.tracking.tracker import Tracker, make_tracker
 from orchestrator.watcher import RunWatcher
-from storage.baseline_state import num_learned
 from storage.run_file import RunRecord
-from storage.stream_state import read_position
 
 
 class StoppedError(SupSupError):
@@ -32,73 +30,70 @@ class StoppedError(SupSupError):
     exit_code = 130
 
 
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What running a stage gave. num_trained: masks, or tasks of a baseline, in this session."""
+
+    measured: Measured
+    failures: tuple[Failure, ...]
+    num_trained: int
+
+
 @dataclass
 class RunSession:
-    """Runs one phase after another in a run folder, on the same workers.
+    """Runs one stage after another in a run folder, on the same workers."""
 
-    correct: by task, correct images of each test batch with the task given, as workers counted.
-    """
-
-    run: Run
-    record: RunRecord
-    dataset: Dataset
+    context: RunContext
     resources: Resources
     display: Display
     tracker: Tracker
-    correct: dict[int, tuple[int, ...]] = field(default_factory=dict)
     _executor: Executor | None = None
 
-    def work(self, verb: str, plan: Plan, num_total: int) -> tuple[int, tuple[Failure, ...]]:
-        """Run the jobs of ``plan``; return how many tasks ended well, and the failures.
+    def run(self, stage: Stage, only: Collection[int] | None = None) -> StageResult:
+        """Do what is left of ``stage``; return all that was measured, and what failed now.
 
-        verb, num_total: what the display says, and of how many tasks.
+        only: do nothing but these tasks (or decisions).
         """
-        if not plan.jobs:
-            return 0, ()
-        watcher = self._begin(verb, num_total, plan.num_done, "tasks", plan.jobs)
-        failures = self._run(plan.jobs, watcher)
-        self._end_phase(watcher)
-        return watcher.num_done, failures
+        stage.prepare(self.context)
+        plan = stage.plan(self.context, only)
+        failures, num_trained = self._work(stage, plan) if plan.jobs else ((), 0)
+        if not plan.jobs and plan.note is not None and only is None:
+            self.display.message(plan.note)
+        return StageResult(measured=stage.collect(self.context), failures=failures, num_trained=num_trained)
 
-    def work_in_order(
-        self, verb: str, jobs: Sequence[Job], *, num_done: int, unit: str
-    ) -> tuple[Failure, ...]:
-        """Run jobs one after another, each only after the one before; end with the first failure.
-
-        num_done: of ``unit``, before the first job.
-        """
-        watcher = self._begin(verb, jobs[-1].last + 1, num_done, unit, jobs)
-        failures: tuple[Failure, ...] = ()
-        for job in jobs:
-            failures = failures or self._run([job], watcher)
-        self._end_phase(watcher)
-        return failures
-
-    def _begin(self, verb: str, num_total: int, num_done: int, unit: str, jobs: Sequence[Job]) -> RunWatcher:
+    def _work(self, stage: Stage, plan: Plan) -> tuple[tuple[Failure, ...], int]:
+        """Run the jobs of ``plan``; those in order end with the first failure."""
         self._workers()
-        self.display.start(verb, num_total, num_done, unit, num_jobs=len(jobs))
-        return RunWatcher(self.display, self.tracker, self.run.layout, self.correct)
-
-    def _run(self, jobs: Sequence[Job], watcher: RunWatcher) -> tuple[Failure, ...]:
-        policy = RetryPolicy(max_retries=self.run.config.executor.retries)
-        digest = str(self.run.identity.network["digest"])
-        return run_jobs(jobs, self._workers(), policy, watcher, network_digest=digest)
-
-    def _end_phase(self, watcher: RunWatcher) -> None:
+        self.display.start(
+            stage.verb, plan.num_total, plan.num_done, plan.jobs[0].unit, num_jobs=len(plan.jobs)
+        )
+        context = self.context
+        watcher = RunWatcher(self.display, self.tracker, context.run.layout, context.counts)
+        failures: tuple[Failure, ...] = ()
+        for jobs in [[job] for job in plan.jobs] if stage.in_order else [plan.jobs]:
+            failures = failures or self._run_jobs(jobs, watcher)
         watcher.end()
         self.display.stop()
+        return failures, watcher.num_trained
+
+    def _run_jobs(self, jobs: Sequence[Job], watcher: RunWatcher) -> tuple[Failure, ...]:
+        policy = RetryPolicy(max_retries=self.context.run.config.executor.retries)
+        digest = str(self.context.run.identity.network["digest"])
+        return run_jobs(jobs, self._workers(), policy, watcher, network_digest=digest)
 
     def _workers(self) -> Executor:
         if self._executor is None:
-            self._executor = make_executor(self.run, self.record, self.dataset, self.resources)
+            self._executor = make_executor(
+                self.context.run, self.context.record, self.context.dataset, self.resources
+            )
         return self._executor
 
     def end(self, failures: Sequence[Failure]) -> None:
         """End the workers, then the MLflow run, of which the run folder now says all."""
         self.close()
-        run, layout = self.run, self.run.layout
+        run, layout = self.context.run, self.context.run.layout
         # Evaluating what is there does not finish a run that was stopped.
-        is_whole = is_trained(run, replace(self.record, num_tasks=run.config.benchmark.num_tasks))
+        is_whole = training_stage(run.config).progress(run).is_complete
         end_session(layout, "FAILED" if failures else "FINISHED" if is_whole else "KILLED")
         if not self.tracker.close():
             self.display.message(
@@ -124,7 +119,8 @@ def open_session(
     begin_session(run.layout)
     tracker = make_tracker(run, record, display.message)
     tracker.open()
-    session = RunSession(run, record, dataset, resources, display, tracker)
+    context = RunContext(run=run, record=record, dataset=dataset, message=display.message)
+    session = RunSession(context, resources, display, tracker)
     try:
         yield session
     except BaseException as error:
@@ -139,11 +135,8 @@ def open_session(
 
 
 def _stopped_message(run: Run) -> str:
-    num_total = run.config.benchmark.num_tasks
-    done = f"{sum(task < num_total for task in run.store.locate())} of {num_total} tasks are finished and"
-    if run.config.baseline is not None:
-        done = f"{num_learned(run.layout)} of {num_total} tasks are learned and"
-    elif not num_expected_masks(run, num_total):
-        position = read_position(run.layout, run.fingerprint)
-        done = f"{position.num_decisions if position else 0} of {num_decisions(run.config.run_spec())} decisions are"
+    stage = training_stage(run.config)
+    progress = stage.progress(run)
+    ended = "finished" if stage.has_masks else "learned"
+    done = f"{progress} are" if progress.unit == "decisions" else f"{progress} are {ended} and"
     return f"stopped: {done} kept in {run.layout.root}; the same command goes on from there"

@@ -5,16 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.errors import RunFolderError, first_line
-from core.stream.schedule import num_decisions
-from orchestrator.runs.history import read_failures, reason
 from orchestrator.runs.lock import is_locked, lock_holder
-from orchestrator.runs.results import num_expected_masks
 from orchestrator.runs.run import Run, open_run
-from storage.baseline_state import num_learned
+from orchestrator.stages import training_stage
+from orchestrator.stages.base import Progress
 from storage.layout import RunLayout
 from storage.locations import Location, listed, to_location
 from storage.mask_info import MaskInfo, mask_info
-from storage.stream_state import read_position
 
 RATE_WINDOW_S = 600.0
 NUM_LAST = 4
@@ -22,42 +19,43 @@ NUM_LAST = 4
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """Counts of tasks (of decisions, while a stream goes on), and the pace of the last ten minutes.
+    """How far a run is, and the pace of the last ten minutes.
 
-    tasks_per_min, eta_s: None unless a controller is at work and something finished lately.
-    mean_accuracy: over the tasks done, task given; None with none done. last: (task, accuracy) of
-    the tasks that ended last, the latest first. num_workers: that stored something lately. error: the
-    first line of the first failure. is_stream: whether a stream goes on.
+    progress: counts tasks, or of a stream decisions and then masks. tasks_per_min, eta_s: None unless
+    a controller is at work and something finished lately. mean_accuracy: over the tasks done, task
+    given; None with none done. last: (task, accuracy) of the tasks that ended last, the latest first.
+    num_workers: that stored something lately.
     """
 
     run: Run
-    num_tasks: int
-    num_done: int
-    num_failed: int
+    progress: Progress
     holder: str | None
     tasks_per_min: float | None
     mean_accuracy: float | None
     last: tuple[tuple[int, float], ...] = ()
     num_workers: int = 0
-    error: str | None = None
-    is_stream: bool = False
 
     @property
-    def unit(self) -> str:
-        """What is counted, where it is not tasks."""
-        return "" if self.run.config.training.is_given else " decisions" if self.is_stream else " masks"
+    def num_failed(self) -> int:
+        """Tasks (or decisions) that the last run gave up on."""
+        return len(self.progress.failed)
+
+    @property
+    def error(self) -> str | None:
+        """The first line of the first failure, None without any."""
+        return next(iter(self.progress.failed.values()), None)
 
     @property
     def state(self) -> str:
-        """Whether a controller is at work, and else how it stands."""
+        """Whether a controller is at work, and otherwise whether the run is complete."""
         if self.holder:
             return "running"
-        return "finished" if self.num_done == self.num_tasks else "stopped"
+        return "finished" if self.progress.is_complete else "stopped"
 
     @property
     def num_left(self) -> int:
         """Tasks neither done nor failed."""
-        return self.num_tasks - self.num_done - self.num_failed
+        return self.progress.num_total - self.progress.num_done - self.num_failed
 
     @property
     def eta_s(self) -> float | None:
@@ -67,46 +65,20 @@ class RunStatus:
 
 def run_status(root: Location) -> RunStatus:
     """Read a run folder's status. Raises RunFolderError."""
-    run, record = open_run(root)
-    num_tasks = num_expected_masks(run, record.num_tasks)
-    if run.config.baseline is not None:
-        return _ordered_status(run, record.num_tasks, num_learned(run.layout))
-    if not num_tasks:
-        position = read_position(run.layout, run.fingerprint)
-        num_done = position.num_decisions if position else 0
-        return _ordered_status(run, num_decisions(run.config.run_spec()), num_done, is_stream=True)
-    facts = mask_info(run.store)
-    done = {one.task for one in facts}
-    failures = [row for row in read_failures(run) if "task" in row and row["task"] not in done]
+    run, _ = open_run(root)
+    infos = mask_info(run.store)
     holder = lock_holder(run.layout) if is_locked(run.layout) else None
     now_s = time.time()
-    recent = [one for one in facts if now_s - one.finished_s < RATE_WINDOW_S]
-    latest = sorted(facts, key=lambda one: (one.finished_s, one.task), reverse=True)[:NUM_LAST]
+    recent = [one for one in infos if now_s - one.finished_s < RATE_WINDOW_S]
+    latest = sorted(infos, key=lambda one: (one.finished_s, one.task), reverse=True)[:NUM_LAST]
     return RunStatus(
         run=run,
-        num_tasks=num_tasks,
-        num_done=len(done),
-        num_failed=len({row["task"] for row in failures}),
+        progress=training_stage(run.config).progress(run),
         holder=holder,
         tasks_per_min=_tasks_per_min(recent, now_s) if holder else None,
-        mean_accuracy=sum(one.test_accuracy for one in facts) / len(facts) if facts else None,
+        mean_accuracy=sum(one.test_accuracy for one in infos) / len(infos) if infos else None,
         last=tuple((one.task, one.test_accuracy) for one in latest),
         num_workers=len({one.worker for one in recent}),
-        error=reason(failures[0]) if failures else None,
-    )
-
-
-def _ordered_status(run: Run, num_tasks: int, num_done: int, *, is_stream: bool = False) -> RunStatus:
-    """Return the status of a baseline, or of a stream that has not ended, which counts decisions."""
-    return RunStatus(
-        run=run,
-        num_tasks=num_tasks,
-        num_done=num_done,
-        num_failed=0,
-        holder=lock_holder(run.layout) if is_locked(run.layout) else None,
-        tasks_per_min=None,
-        mean_accuracy=None,
-        is_stream=is_stream,
     )
 
 

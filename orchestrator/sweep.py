@@ -11,15 +11,16 @@ from orchestrator.evaluate import evaluate
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_say
+from orchestrator.runs.history import write_failures
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import clean_temporaries, ensure_record
 from orchestrator.runs.results import Measured, write_report
 from orchestrator.runs.run import Run, locate_run
 from orchestrator.runs.sizing import Resources
-from orchestrator.session import open_session
-from orchestrator.stages.supermasks import _train
+from orchestrator.session import RunSession, StageResult, open_session
+from orchestrator.stages import training_stage
 from storage.mask_info import MaskInfo, mask_info
-from storage.verify import Findings, quarantine, verify_masks
+from storage.verify import quarantine, verify_masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +53,19 @@ def run_sweep(
         display.message(_begin_words(run, resources))
         clean_temporaries(run.layout)
         record = ensure_record(run, resources, dataset)
-        findings = _set_bad_files_aside(run, display)
+        _set_bad_files_aside(run, display)
         with open_session(run, record, dataset, resources, display) as session:
-            num_trained, failures = _train(session, findings, only_failed=only_failed)
-            measured, evaluation_failures = evaluate(session)
+            trained = _train(session, only_failed=only_failed)
+            evaluated, evaluation_failures = evaluate(session)
+            measured, failures = trained.measured | evaluated, trained.failures + evaluation_failures
             write_report(run, measured)
             draw_or_say(run, record, display)
             clean_temporaries(run.layout)
-            session.end(failures + evaluation_failures)
+            session.end(failures)
         return SweepResult(
             run=run,
-            num_trained=num_trained,
-            failures=failures + evaluation_failures,
+            num_trained=trained.num_trained,
+            failures=failures,
             measured=measured,
             facts=mask_info(run.store),
             elapsed_s=time.monotonic() - start_s,
@@ -78,12 +80,24 @@ def _begin_words(run: Run, resources: Resources) -> str:
     return f"{run.name}: {run.config.benchmark.num_tasks} tasks, {where}"
 
 
-def _set_bad_files_aside(run: Run, display: Display) -> Findings:
-    """Verify all masks and memories; move what is bad among their files out of the way and say so."""
+def _train(session: RunSession, *, only_failed: bool) -> StageResult:
+    """Train what is missing, or only what failed in the last run; keep the failures."""
+    run = session.context.run
+    stage, only = training_stage(run.config), None
+    if only_failed:
+        only = stage.progress(run).failed.keys()
+        if not only:
+            session.display.message("no task failed in the last run; nothing to train again")
+    result = session.run(stage, only)
+    write_failures(run, result.failures)
+    return result
+
+
+def _set_bad_files_aside(run: Run, display: Display) -> None:
+    """Verify all masks and memories; move what is bad among their files out of the way and report it."""
     findings = verify_masks(run.store)
     mask_files, memories = set(run.store.files()), run.layout.memories
     bad = [p for p in findings.problems if p.path and (p.path in mask_files or p.path.parent == memories)]
-    for problem, place in zip(bad, quarantine(run.store, bad), strict=True):
+    for problem, path in zip(bad, quarantine(run.store, bad), strict=True):
         again = "its tasks are trained again" if problem.path in mask_files else "it is made again"
-        display.message(f"{problem.message}\n  moved to {place}; {again}")
-    return findings
+        display.message(f"{problem.message}\n  moved to {path}; {again}")

@@ -24,14 +24,14 @@ class RunWatcher:
     tracker: Tracker
     layout: RunLayout
     correct: dict[int, tuple[int, ...]]
-    num_done: int = 0
+    num_trained: int = 0
     _said: set[str] = field(default_factory=set)
     _unsaid: dict[tuple[str, str], list[Job]] = field(default_factory=dict)
     _logs: dict[Job, str] = field(default_factory=dict)
 
     def job_done(self, job: Job, result: JobResult) -> None:
         """Count, show and send; end the job's log, if failed attempts began one."""
-        self.num_done += len(job.tasks)
+        self.num_trained += len(result.reports)
         if result.note is not None:
             self._say_once(result.note)
         self.correct.update(result.correct)
@@ -109,5 +109,5 @@ def task_list(jobs: list[Job]) -> str:
             runs.append([task, task])
     words = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
     shown = ", ".join(words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
-    what = "decisions" if jobs[0].kind == "stream" else "tasks" if len(tasks) > 1 else "task"
+    what = "decisions" if jobs[0].unit == "decisions" else "tasks" if len(tasks) > 1 else "task"
     return f"{what} {shown}"

@@ -5,7 +5,7 @@ like a mask file (FORMAT.md).
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,8 @@ from core.errors import DamagedFileError, ForeignFileError, first_line
 from core.hopfield.memory import HopfieldLayer, HopfieldMemory
 from core.specs.inference import HopfieldRule
 from storage.files import KEY, check_seal, commit_bytes, decoded, parquet_source, sealed_parquet
-from storage.locations import Location
+from storage.layout import RunLayout
+from storage.locations import Location, listed
 
 MEMORY_FORMAT_VERSION = 1
 SCHEMA = pa.schema(
@@ -66,11 +67,29 @@ def read_memory(path: Location, fingerprint: str, names: Sequence[str]) -> Hopfi
 
 
 def stored_masks_digest(path: Location) -> str | None:
-    """Return what sums up the masks in a memory file; None where none can be read."""
+    """Return the joint digest of the masks in a memory file; None where none can be read."""
+    return _metadata(path).get("supsup.masks_digest")
+
+
+def num_remembered(layout: RunLayout, fingerprint: str, bad: Collection[Location] = ()) -> int:
+    """Return how many masks, the first ones, the largest memory of a run holds; 0 without any.
+
+    bad: files known to be damaged. Reads the headers of the others only.
+    """
+    most = 0
+    for path in listed(layout.memories, "*.parquet"):
+        metadata = {} if path in bad else _metadata(path)
+        if metadata.get("supsup.fingerprint") == fingerprint:
+            most = max(most, int(metadata["supsup.num_masks"]))
+    return most
+
+
+def _metadata(path: Location) -> dict[str, str]:
+    """Return the metadata of a memory file, empty where it cannot be read."""
     try:
-        return decoded(pq.ParquetFile(parquet_source(path)).schema_arrow.metadata).get("supsup.masks_digest")
+        return decoded(pq.ParquetFile(parquet_source(path)).schema_arrow.metadata)
     except (pa.ArrowException, OSError):
-        return None
+        return {}
 
 
 def _row(name: str, layer: HopfieldLayer) -> dict[str, object]:

@@ -1,11 +1,22 @@
-"""Parts of a table of task inference: what workers have finished of one that is not whole yet."""
+"""Parts of an evaluation table: what workers have finished of one that is not whole yet.
+
+A part, like a mask file, is a fact: what is on disk and readable is done. The merged table is
+the same for any number of workers, any order and after any crash.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from core.data.test_rows import InferredRows
+from core.errors import DamagedFileError
 from storage.layout import RunLayout, TableKey
-from storage.tables import INFERENCE_SCHEMA, write_evaluation
+from storage.locations import listed, remove_tree
+from storage.tables import INFERENCE_SCHEMA, read_evaluation, write_evaluation
 
 
 def write_part(
@@ -15,6 +26,41 @@ def write_part(
     table = pa.concat_tables([_rows_table(task, inferred) for task, inferred in rows])
     path = layout.evaluation_part(key, rows[0][0], rows[-1][0])
     write_evaluation(path, table, {"fingerprint": fingerprint, "k": str(key.k)})
+
+
+def stored_tasks(layout: RunLayout, fingerprint: str, key: TableKey) -> set[int]:
+    """Return the tasks that readable parts hold."""
+    parts = _parts(layout, fingerprint, key, "tasks")
+    return {task for part in parts for task in pc.unique(part["task"]).to_pylist()}
+
+
+def whole_table(layout: RunLayout, fingerprint: str, key: TableKey, kind: str = "tasks") -> pa.Table | None:
+    """Return all readable parts together, each task once, or None while tasks are missing."""
+    seen: set[int] = set()
+    kept = []
+    for part in _parts(layout, fingerprint, key, kind):
+        fresh = set(pc.unique(part["task"]).to_pylist()) - seen
+        kept.append(part.filter(pc.is_in(part["task"], pa.array(sorted(fresh), pa.int32()))))
+        seen |= fresh
+    # Parts of older versions lack a column.
+    return pa.concat_tables(kept, promote_options="default") if seen.issuperset(range(key.k)) else None
+
+
+def drop_parts(layout: RunLayout, key: TableKey) -> None:
+    """Remove the parts of a table that is written."""
+    parts = layout.evaluation_parts(key)
+    remove_tree(parts)
+    if isinstance(parts, Path):
+        with contextlib.suppress(OSError):  # parts of other tables are still there
+            parts.parent.rmdir()
+
+
+def _parts(layout: RunLayout, fingerprint: str, key: TableKey, kind: str) -> Iterator[pa.Table]:
+    for path in listed(layout.evaluation_parts(key), f"{kind}-*.parquet"):
+        try:
+            yield read_evaluation(path, fingerprint)
+        except DamagedFileError:
+            continue  # made again from the masks
 
 
 def _rows_table(task: int, rows: InferredRows) -> pa.Table:

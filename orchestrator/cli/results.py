@@ -1,7 +1,6 @@
 """What commands print when they are done: tables and the next thing to do."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from statistics import mean
 
@@ -9,21 +8,18 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from core.errors import first_line
-from core.stream.schedule import num_decisions, plan_visits
 from orchestrator.cluster.resources import find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import EvaluationResult
 from orchestrator.execution.controller import Failure
-from orchestrator.execution.plan import plan_jobs
 from orchestrator.report.tables import print_measured
 from orchestrator.report.text import byte_words, duration, percent, say, short
 from orchestrator.runs.lock import locked
-from orchestrator.runs.results import num_expected_masks
 from orchestrator.runs.run import Run, locate_run, open_run
 from orchestrator.runs.sizing import cohort_size, peak_bytes
+from orchestrator.stages import training_stage
 from orchestrator.sweep import SweepResult
 from orchestrator.watcher import error_key, task_list
-from storage.baseline_state import num_learned, read_baseline
 from storage.locations import Location
 from storage.mask_info import MaskInfo
 from storage.run_file import read_run
@@ -60,14 +56,14 @@ def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
     resources = find_resources(config.executor, connect=False)
     exists = run.layout.run_file.exists()
     size = read_run(run.layout).cohort_size if exists else cohort_size(run, resources)
-    done = verify_masks(run.store).tasks if exists else frozenset()
+    findings = verify_masks(run.store) if exists else None
     weights = sum(layer.num_weights for layer in run.layers)
     table = Table("", Column(overflow="fold"), show_header=False, box=None)
     for key, value in (
         ("run folder", f"{run.layout.root} ({'exists' if exists else 'new'})"),
         ("fingerprint", run.fingerprint),
         ("sweep", identity),
-        *(_stream_rows(run) if not config.training.is_given else _task_rows(run, size, done)),
+        *training_stage(config).describe(run, size, findings),
         ("network", f"{config.network.kind}, {weights:,} weights, {config.network.outputs} outputs"),
         ("workers", f"{resources.num_workers} ({config.executor.kind})"),
         ("memory", f"{peak_bytes(run, size) / 1e6:,.0f} MB a worker, besides the data set"),
@@ -78,77 +74,42 @@ def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
     console.print(table)
 
 
-def _task_rows(run: Run, size: int, done: frozenset[int]) -> list[tuple[str, str]]:
-    num_tasks = run.config.benchmark.num_tasks
-    jobs = plan_jobs(num_tasks, size, done)
-    return [
-        ("tasks", f"{num_tasks}: {jobs.num_done} done, {jobs.num_left} to train"),
-        ("cohorts to train", f"{len(jobs.jobs)} of up to {size} tasks"),
-    ]
-
-
-def _stream_rows(run: Run) -> list[tuple[str, str]]:
-    spec = run.config.run_spec()
-    visits, rules = plan_visits(spec), spec.training.stream
-    assert rules is not None, "a spec without task identity has a stream"
-    again = Counter(visit.kind for visit in visits)
-    where = "where decisions fall, which leaks them" if rules.boundaries == "aligned" else "at random places"
-    return [
-        ("true tasks", f"{run.config.benchmark.num_tasks}, not told to the model"),
-        ("visits", f"{len(visits)}: {again['return']} come back, {again['repeat']} twice in a row"),
-        ("batches", f"{visits[-1].end:,}, boundaries {where}"),
-        ("decisions", f"{num_decisions(spec):,}"),
-    ]
-
-
 def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
-    """Verify a run, name each problem, put bad files aside if asked; tell whether all is well."""
-    run, record = open_run(root)
-    if run.config.baseline is not None:
-        return _verify_baseline(console, run, record.num_tasks)
-    if repair:
+    """Verify a run, name each problem, put bad files aside if asked; return whether all is well."""
+    run, _ = open_run(root)
+    stage = training_stage(run.config)
+    if repair and stage.has_masks:
         with locked(run.layout):
             findings = verify_masks(run.store)
             moved = quarantine(run.store, findings.problems)
     else:
         findings, moved = verify_masks(run.store), []
-    num_expected = num_expected_masks(run, record.num_tasks)
-    missing = findings.missing(num_expected)
-    for problem in (*findings.problems, *missing):
+    verification = stage.verify(run, findings)
+    for problem in (*findings.problems, *verification.problems):
         say(console, f"{problem.kind}: {problem.message}" if problem.path else problem.message)
     if len(findings.provenances) > 1:
         made = "; ".join(", ".join(words) for words in findings.provenances)
         say(console, f"note: masks of several makes (engine, device, torch): {made}")
-    say(console, f"{len(findings.tasks)} of {num_expected} masks are good")
-    if not num_expected:
-        say(console, "the stream has not ended yet; its masks are stored when it does")
-    if repair:
+    for line in verification.summary:
+        say(console, line)
+    if repair and stage.has_masks:
         say(
             console,
             f"moved {len(moved)} bad files to {run.layout.quarantine}" if moved else "nothing to move",
         )
-    if missing:
-        say(console, f"`supsup run` of its sweep trains the {len(missing)} missing tasks")
-    return repair or not (findings.problems or missing or not num_expected)
-
-
-def _verify_baseline(console: Console, run: Run, num_tasks: int) -> bool:
-    """Read the state of a baseline; a run learns again what cannot be read."""
-    num_good, num_named = read_baseline(run.layout, run.fingerprint)[0], num_learned(run.layout)
-    if num_good < num_named:
-        say(console, f"damaged: the state after {num_named} tasks in {run.layout.baseline}")
-    say(console, f"{num_good} of {num_tasks} tasks are learned, and their state is good")
-    return num_good == num_named == num_tasks
+    if verification.advice is not None:
+        say(console, verification.advice)
+    return (repair and stage.has_masks) or (verification.is_whole and not findings.problems)
 
 
 def _task_table(result: SweepResult) -> Table:
     rows = result.facts
-    is_given = result.run.config.training.is_given
-    title = f"{result.run.name}: {len(rows)} {'tasks' if is_given else 'masks'}"
+    noun = training_stage(result.run.config).noun
+    title = f"{result.run.name}: {len(rows)} {noun}"
     if len(rows) > MAX_TASK_ROWS:
         rows = sorted(rows, key=lambda one: one.test_accuracy)[:NUM_WORST]
         title += f", the {NUM_WORST} worst"
-    named = ("task", "accuracy (GG)") if is_given else ("mask", "accuracy on its task")
+    named = ("task", "accuracy (GG)") if noun == "tasks" else ("mask", "accuracy on its task")
     table = Table(*named, "train loss", "density", "train seconds", title=title)
     for one in rows:
         table.add_row(
@@ -188,9 +149,10 @@ def print_overview(console: Console, result: SweepResult) -> None:
 
 def _rows(result: SweepResult) -> list[tuple[str, str]]:
     run, facts, num_trained, failures = result.run, result.facts, result.num_trained, result.failures
-    what = "tasks" if run.config.training.is_given else "masks"
+    stage = training_stage(run.config)
+    what, progress = stage.noun, stage.progress(run)
     now = f"trained {num_trained} {what}" if num_trained else "trained nothing"
-    num_there = len(facts) if run.config.baseline is None else num_learned(run.layout)
+    num_there = 0 if progress.unit == "decisions" else progress.num_done
     done = f"{num_there} {what} are there; {now} in {duration(result.elapsed_s)}"
     rows = [("done", f"{done}, {len(failures)} jobs failed" if failures else done)]
     if facts:
@@ -226,9 +188,9 @@ def next_commands(run: Run, failures: Sequence[Failure]) -> list[tuple[str, str]
         commands.append((f"supsup logs {name}", "why tasks failed; the same run command tries them again"))
     if config.tracking.uri:
         commands.append((f"supsup ui {name}", "browse it: every task, its curves, the figures"))
-    if config.baseline is not None:
+    if not training_stage(config).has_masks:
         return [*commands, (f"supsup report {name}", "its figures")]
-    if config.training.is_given and not config.network.masks_outputs:
+    if config.can_answer:
         if config.evaluation.inferred_scenarios:
             commands += [
                 (

@@ -68,7 +68,7 @@ def _table(roots: Sequence[Location]) -> Table:
         accuracy, rate, eta_s = found.mean_accuracy, found.tasks_per_min, found.eta_s
         table.add_row(
             root.name,
-            f"{found.num_done}/{found.num_tasks}{found.unit}",
+            _done_words(found),
             str(found.num_failed),
             str(found.num_left),
             "-" if accuracy is None else percent(accuracy),
@@ -79,10 +79,16 @@ def _table(roots: Sequence[Location]) -> Table:
     return table
 
 
+def _done_words(found: RunStatus) -> str:
+    progress = found.progress
+    unit = "" if progress.unit == "tasks" else f" {progress.unit}"
+    return f"{progress.num_done}/{progress.num_total}{unit}"
+
+
 def _details(found: RunStatus) -> Iterator[RenderableType]:
-    if found.num_tasks and found.holder:
+    if found.progress.num_total and found.holder:
         line = Table.grid(expand=True)
-        line.add_row(ProgressBar(total=found.num_tasks, completed=found.num_done))
+        line.add_row(ProgressBar(total=found.progress.num_total, completed=found.progress.num_done))
         yield line
     if found.holder:
         yield Text(
@@ -101,9 +107,9 @@ def status_json(found: Sequence[RunStatus]) -> str:
             "run": one.run.name,
             "folder": str(one.run.layout.root),
             "state": one.state,
-            "unit": one.unit.strip() or "tasks",
-            "num_tasks": one.num_tasks,
-            "num_done": one.num_done,
+            "unit": one.progress.unit,
+            "num_tasks": one.progress.num_total,
+            "num_done": one.progress.num_done,
             "num_failed": one.num_failed,
             "num_left": one.num_left,
             "mean_accuracy": one.mean_accuracy,

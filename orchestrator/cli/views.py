@@ -108,11 +108,14 @@ def ui(
 
 def _export_files(console: Console, root: "Location", out: Path, tasks: str, num_images: int) -> None:
     from orchestrator.export import export_run, export_test_images
-    from orchestrator.runs.results import num_expected_masks
     from orchestrator.runs.run import open_run
+    from orchestrator.stages import training_stage
 
-    run, record = open_run(root)
-    chosen = parse_tasks(tasks, num_expected_masks(run, record.num_tasks))
+    run, _ = open_run(root)
+    stage = training_stage(run.config)
+    progress = stage.progress(run)
+    is_trained = stage.has_masks and progress.unit != "decisions"
+    chosen = parse_tasks(tasks, progress.num_total if is_trained else 0)
     console.print(f"wrote network.safetensors and {export_run(run, out, chosen)} masks to {out}")
     if num_images:
         folder = data_folder(run.config.data_dir)

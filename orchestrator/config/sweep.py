@@ -117,6 +117,11 @@ class SweepConfig(Spec):
             expected = f"'H', or more network.outputs than the {classes} classes: G needs superfluous neurons"
             require(outputs > classes, "evaluation.inference.objective", "G", expected)
 
+    @property
+    def can_answer(self) -> bool:
+        """Whether single images can be answered: there is a mask on weights for each task."""
+        return self.baseline is None and self.training.is_given and self.evaluation.hopfield is None
+
     def run_spec(self) -> RunSpec:
         """Return what decides the masks."""
         return RunSpec(

@@ -12,7 +12,7 @@ from storage.layout import RunLayout, TableKey
 from storage.locations import Location
 from storage.mask_store import StoreIdentity, TaskMask
 
-JobKind = Literal["train", "evaluate", "infer", "recover", "stream", "baseline"]
+Unit = Literal["tasks", "decisions", "masks"]  # what is counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,31 +80,41 @@ class RecoveryRequest:
         return f"{self.label} at k = {self.k}"
 
 
+Request = InferenceRequest | RecoveryRequest
+
+
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Contiguous tasks that one worker trains, evaluates or infers, as one unit.
+    """Contiguous tasks (of a stream, decisions) that one worker goes through as one unit.
 
-    request: for ``infer`` and ``recover`` only. ``stream`` goes through a stream without task
-    ids: first and last are decisions, not tasks.
+    kind: which handler of the worker does it. request: the table that it is part of, if any.
+    in_order: it goes on from what the job before it left.
     """
 
     first: int
     last: int
-    kind: JobKind = "train"
-    request: InferenceRequest | RecoveryRequest | None = None
+    kind: str = "train"
+    request: Request | None = None
+    unit: Unit = "tasks"
+    in_order: bool = False
 
     @property
     def is_divisible(self) -> bool:
         """Whether its tasks may go on one by one after a failure."""
-        return self.kind not in ("stream", "baseline") and self.first < self.last
+        return not self.in_order and self.first < self.last
+
+    @property
+    def numbers(self) -> range:
+        """The tasks or decisions, ascending."""
+        return range(self.first, self.last + 1)
 
     @property
     def tasks(self) -> range:
         """The tasks, ascending."""
-        return range(self.first, self.last + 1)
+        return self.numbers
 
     def __str__(self) -> str:
-        if self.kind == "stream":
+        if self.unit == "decisions":
             return f"decisions {self.first}-{self.last}"
         what = self.kind if self.request is None else f"{self.kind} {self.request},"
         if self.first == self.last:

@@ -3,42 +3,54 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from orchestrator.execution.jobs import InferenceRequest, Job, JobKind, RecoveryRequest
+from orchestrator.execution.jobs import Job, Request
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The jobs to run, in order, and the tasks that need none."""
+    """The jobs to run, in order.
+
+    num_done, num_total: tasks (in a stream decisions) that need no job, and all there are. note: for
+    the user, where there is no job.
+    """
 
     jobs: tuple[Job, ...]
     num_done: int
+    num_total: int
+    note: str | None = None
 
     @property
     def num_left(self) -> int:
         """Tasks that the jobs cover."""
-        return sum(len(job.tasks) for job in self.jobs)
+        return sum(len(job.numbers) for job in self.jobs)
 
 
 def plan_jobs(
     num_tasks: int,
     cohort_size: int,
     done: Collection[int],
-    kind: JobKind = "train",
-    request: InferenceRequest | RecoveryRequest | None = None,
+    *,
+    kind: str = "train",
+    request: Request | None = None,
+    in_order: bool = False,
+    note: str | None = None,
 ) -> Plan:
     """Cut what is missing of tasks 0 .. num_tasks - 1 at fixed multiples of ``cohort_size``."""
     missing = [task for task in range(num_tasks) if task not in done]
     jobs = tuple(
-        Job(first=run[0], last=run[-1], kind=kind, request=request) for run in _runs(missing, cohort_size)
+        Job(first=run[0], last=run[-1], kind=kind, request=request, in_order=in_order)
+        for run in _runs(missing, cohort_size)
     )
-    return Plan(jobs=jobs, num_done=num_tasks - len(missing))
+    return Plan(jobs=jobs, num_done=num_tasks - len(missing), num_total=num_tasks, note=note)
 
 
 def join_plans(plans: Iterable[Plan]) -> Plan:
     """Return one plan with the jobs of all, in order."""
     plans = list(plans)
     return Plan(
-        jobs=tuple(job for plan in plans for job in plan.jobs), num_done=sum(plan.num_done for plan in plans)
+        jobs=tuple(job for plan in plans for job in plan.jobs),
+        num_done=sum(plan.num_done for plan in plans),
+        num_total=sum(plan.num_total for plan in plans),
     )
 
 

@@ -13,6 +13,7 @@ from orchestrator.report.draw import save
 from orchestrator.report.figures import FIGURES
 from orchestrator.report.mask_sizes import MaskSizes
 from orchestrator.report.page import Shown, report_page
+from orchestrator.report.stream_figures import draw_recoveries, draw_stream
 from orchestrator.report.text import what_words
 from orchestrator.runs.lock import locked
 from orchestrator.runs.results import read_summary
@@ -48,6 +49,7 @@ def draw_report(run: Run, record: RunRecord) -> Report:
             path = folder / f"{name}.png"
             shown.append(Shown(heading=heading, caption=caption, svg=save(figure, path)))
             written.append(path)
+    written += draw_stream(run) + draw_recoveries(run)
     lead = what_words(run, record).replace("`", "")
     page = report_page(
         run.name,

@@ -1,19 +1,55 @@
 """Figures of one run: how a stream without task ids went, how masks were recovered."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
+from core.errors import DamagedFileError
 from orchestrator.report.draw import COLOURS, INK, name_axes, new_figure, save
+from orchestrator.runs.results import finished_log, test_batches
 from orchestrator.runs.run import Run
 from storage.decisions import Rows
-from storage.tables import task_accuracies
+from storage.layout import TableKey
+from storage.locations import Location, listed
+from storage.tables import read_evaluation, task_accuracies
 
 
-def draw_stream(run: Run, rows: Rows, scored: pa.Table) -> None:
-    """Draw ``report/stream.png``: how sure each decision was, who was chosen, accuracy by true task.
+def draw_stream(run: Run) -> list[Location]:
+    """Draw ``report/stream.png`` where a stream has ended and is evaluated; return what was drawn."""
+    rows, scored = finished_log(run), _scored(run)
+    if rows is None or scored is None:
+        return []
+    path = run.layout.report / "stream.png"
+    save(_stream_figure(run, rows, scored), path)
+    return [path]
 
-    scored: the NNs table of all true tasks.
-    """
+
+def draw_recoveries(run: Run) -> list[Location]:
+    """Draw ``report/recovery-<label>-<k>.png`` for each table of recoveries; return what was drawn."""
+    written = []
+    for table in listed(run.layout.evaluations, "recovery-*.parquet"):
+        key = TableKey.parse(table.stem.removeprefix("recovery-"))
+        if key is None:
+            continue
+        path = run.layout.report / f"recovery-{key.label}-{key.k}.png"
+        save(_recovery_figure(run, read_evaluation(table, run.fingerprint), key), path)
+        written.append(path)
+    return written
+
+
+def _scored(run: Run) -> pa.Table | None:
+    """Return the NNs table of all true tasks, None without one that can be read."""
+    evaluation = run.config.evaluation
+    key = TableKey(evaluation.method.label, run.config.benchmark.num_tasks, test_batches(run))
+    try:
+        return read_evaluation(run.layout.evaluation(key.of("NNs")), run.fingerprint)
+    except DamagedFileError:
+        return None
+
+
+def _stream_figure(run: Run, rows: Rows, scored: pa.Table) -> Any:
+    """Return how sure each decision was, who was chosen, and the accuracy by true task."""
     rules = run.config.training.allocation
     assert rules is not None, "a run without task identity allocates"
     figure, (sure, chosen, accuracy) = new_figure(3)
@@ -38,11 +74,11 @@ def draw_stream(run: Run, rows: Rows, scored: pa.Table) -> None:
     )
     name_axes(accuracy, "true task, in order of appearance", "NNs accuracy, %")
     figure.suptitle(run.name, fontsize=10)
-    save(figure, run.layout.report / "stream.png")
+    return figure
 
 
-def draw_recovery(run: Run, steps: pa.Table, label: str, k: int) -> None:
-    """Draw ``report/recovery-<label>-<k>.png``: distance, energy and entropy at each step, by task."""
+def _recovery_figure(run: Run, steps: pa.Table, key: TableKey) -> Any:
+    """Return distance, energy and entropy at each step, by task."""
     figure, axes = new_figure(3)
     names = {"hamming": "bits wrong", "energy": "energy", "entropy": "entropy, nats"}
     for axis, (column, name) in zip(axes, names.items(), strict=True):
@@ -52,7 +88,7 @@ def draw_recovery(run: Run, steps: pa.Table, label: str, k: int) -> None:
             x, y = [row["step"] for row in of_task], [row[column] for row in of_task]
             axis.plot(x, y, color=colour, marker=".", markersize=3, label=f"task {task}")
         name_axes(axis, "gradient step", name)
-    if k <= len(COLOURS):
+    if key.k <= len(COLOURS):
         axes[-1].legend(fontsize=7, frameon=False, labelcolor=INK)
-    figure.suptitle(f"{run.name}, {label}, k = {k}", fontsize=10)
-    save(figure, run.layout.report / f"recovery-{label}-{k}.png")
+    figure.suptitle(f"{run.name}, {key.label}, k = {key.k}", fontsize=10)
+    return figure

@@ -62,7 +62,7 @@ def write_failures(run: Run, failures: Sequence[Failure]) -> None:
             "failed_s": f.failed_s,
         }
         for f in failures
-        for what in ([{"decision": f.job.first}] if f.job.kind == "stream" else _each_task(f))
+        for what in ([{"decision": f.job.first}] if f.job.unit == "decisions" else _each_task(f))
     ]
     commit_json(run.layout.failures, rows)
 
@@ -85,3 +85,8 @@ def read_failures(run: Run) -> list[dict[str, Any]]:
         return []
     rows: list[dict[str, Any]] = json.loads(run.layout.failures.read_text())
     return rows
+
+
+def failed_tasks(run: Run) -> dict[int, str]:
+    """Return the tasks that failed in the last run, each with the first line of the reason."""
+    return {row["task"]: reason(row) for row in read_failures(run) if "task" in row}

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from orchestrator.config.load import sweep_yaml
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import Run
-from storage.decisions import Rows, read_decisions, score_rows
+from storage.decisions import Rows, read_decisions
 from storage.files import commit, commit_json, commit_text
 
 # summary.json: scenario -> k -> metrics for GG, scenario -> way of inference -> k -> metrics else.
@@ -79,13 +79,3 @@ def finished_log(run: Run) -> Rows | None:
     """Return the log of a stream that has ended, None before that. Raises DamagedFileError."""
     rows, is_complete = read_decisions(run.layout, run.fingerprint)
     return rows if is_complete else None
-
-
-def num_expected_masks(run: Run, num_tasks: int) -> int:
-    """Return how many masks the run has when it is whole; 0 for a baseline, or a stream that has not ended."""
-    if run.config.baseline is not None:
-        return 0
-    if run.config.training.is_given:
-        return num_tasks
-    rows = finished_log(run)
-    return len(score_rows(rows).homes) if rows else 0

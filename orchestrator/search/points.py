@@ -12,10 +12,10 @@ from orchestrator.config.load import config_values, set_keys
 from orchestrator.config.search import DRAWN, SearchConfig, Settings, Value
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.history import read_failures
-from orchestrator.runs.results import Measured, metrics_by_k, num_expected_masks, read_summary, scenario_key
+from orchestrator.runs.results import Measured, metrics_by_k, read_summary, scenario_key
 from orchestrator.runs.run import Run, locate_run
 from orchestrator.runs.search_file import SEARCH_FILE, _read_file, search_folder
-from storage.baseline_state import num_learned
+from orchestrator.stages import training_stage
 from storage.files import commit_json
 from storage.layout import RunLayout
 from storage.locations import Location
@@ -126,20 +126,11 @@ def stored_metrics(point: Point) -> dict[str, float] | None:
     if not run.layout.run_file.exists():
         return None
     try:
-        if read_failures(run) or not _is_whole(point):
+        if read_failures(run) or not training_stage(point.config).progress(run).is_complete:
             return None
         return metrics_at_last_k(point.config, asked(run, read_summary(run)))
     except (KeyError, DamagedFileError, RunFolderError):
         return None
-
-
-def _is_whole(point: Point) -> bool:
-    """Tell whether everything of a point is trained."""
-    run, num_tasks = point.run, point.config.benchmark.num_tasks
-    if point.config.baseline is not None:
-        return num_learned(run.layout) >= num_tasks
-    num_masks = num_expected_masks(run, num_tasks)
-    return num_masks > 0 and run.store.locate().keys() >= set(range(num_masks))
 
 
 def asked(run: Run, measured: Measured) -> Measured:

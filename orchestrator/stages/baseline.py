@@ -1,58 +1,112 @@
-"""Running a baseline: one task after another by one worker at a time, measured at each k on the way."""
+"""A method to compare with: one task after another by one worker at a time, measured at each k on the way."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from core.errors import DamagedFileError
 from core.specs.inference import InferenceSpec
-from orchestrator.execution.controller import Failure
 from orchestrator.execution.jobs import InferenceRequest, Job
+from orchestrator.execution.plan import Plan
+from orchestrator.runs.history import failed_tasks
 from orchestrator.runs.results import Measured, scenario_key, test_batches
 from orchestrator.runs.run import Run
-from orchestrator.session import RunSession
-from orchestrator.stages.inferred import merge_parts, request_metrics
-from storage.baseline_state import num_learned
+from orchestrator.stages.base import Progress, RunContext, Verification
+from orchestrator.stages.tables import merge_inferred, request_metrics
+from storage.baseline_state import num_learned, read_baseline
 from storage.layout import TableKey
 from storage.tables import read_evaluation, task_accuracies
+from storage.verify import Findings, Problem
 
 
-def train_baseline(session: RunSession) -> tuple[int, tuple[Failure, ...]]:
-    """Learn the tasks that are left; return how many were, and the failure."""
-    run = session.run
-    num_tasks, num_done = run.config.benchmark.num_tasks, num_learned(run.layout)
-    if num_done >= num_tasks:
-        session.display.message(f"all {num_tasks} tasks are learned; nothing to train")
-        return 0, ()
-    ks = run.config.evaluation.ks(num_tasks)
-    jobs = [
-        Job(first=t, last=t, kind="baseline", request=_request(run, t + 1) if t + 1 in ks else None)
-        for t in range(num_done, num_tasks)
-    ]
-    failures = session.work_in_order("training", jobs, num_done=num_done, unit="tasks")
-    return num_learned(run.layout) - num_done, failures
+@dataclass(frozen=True)
+class Baseline:
+    """Learns tasks in order and is measured while it does; it has no masks."""
 
+    kind: ClassVar[str] = "baseline"
+    verb: ClassVar[str] = "training"
+    in_order: ClassVar[bool] = True
+    noun: ClassVar[str] = "tasks"
+    has_masks: ClassVar[bool] = False
 
-def measure_baseline(run: Run) -> Measured:
-    """Return what the tables of a baseline say, at each k that was measured."""
-    measured: Measured = {}
-    scenarios = run.config.evaluation.inferred_scenarios
-    for k in run.config.evaluation.ks(run.config.benchmark.num_tasks):
-        request = _request(run, k)
-        try:
-            table = read_evaluation(
-                run.layout.evaluation(TableKey("GG", k, request.num_batches)), run.fingerprint
+    def progress(self, run: Run, findings: Findings | None = None) -> Progress:
+        """See ``TrainingStage``."""
+        del findings
+        num_tasks = run.config.benchmark.num_tasks
+        done = frozenset(range(min(num_learned(run.layout), num_tasks)))
+        failed = {task: why for task, why in failed_tasks(run).items() if task not in done}
+        return Progress(num_total=num_tasks, done=done, failed=failed)
+
+    def prepare(self, context: RunContext) -> None:
+        """Nothing is needed."""
+
+    def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
+        """See ``Stage``."""
+        run = context.run
+        num_tasks, num_done = run.config.benchmark.num_tasks, self.progress(run).num_done
+        ks = run.config.evaluation.ks(num_tasks)
+        jobs = [
+            Job(
+                first=t,
+                last=t,
+                kind=self.kind,
+                request=_request(run, t + 1) if t + 1 in ks else None,
+                in_order=True,
             )
-        except DamagedFileError:
-            continue  # not measured: the run went on past k before k was asked for
-        mean = float(np.mean(list(task_accuracies(table).values())))
-        measured.setdefault(scenario_key(run, "GG"), {})[str(k)] = {"accuracy": mean}
-        if scenarios:
-            merge_parts(run, request)
-            for scenario, metrics in request_metrics(run, request).items():
-                by_label = measured.setdefault(scenario_key(run, scenario), {})
-                by_label.setdefault(request.label, {})[str(k)] = metrics
-    return measured
+            for t in range(num_done, num_tasks)
+        ]
+        chosen = tuple(job for job in jobs if only is None or job.first in only)
+        note = f"all {num_tasks} tasks are learned; nothing to train"
+        return Plan(jobs=chosen, num_done=num_done, num_total=num_tasks, note=note)
+
+    def collect(self, context: RunContext) -> Measured:
+        """Return what the tables say, at each k that was measured."""
+        run = context.run
+        measured: Measured = {}
+        scenarios = run.config.evaluation.inferred_scenarios
+        for k in run.config.evaluation.ks(run.config.benchmark.num_tasks):
+            request = _request(run, k)
+            try:
+                table = read_evaluation(
+                    run.layout.evaluation(TableKey("GG", k, request.num_batches)), run.fingerprint
+                )
+            except DamagedFileError:
+                continue  # not measured: the run went on past k before k was asked for
+            mean = float(np.mean(list(task_accuracies(table).values())))
+            measured.setdefault(scenario_key(run, "GG"), {})[str(k)] = {"accuracy": mean}
+            if scenarios:
+                merge_inferred(run, request)
+                for scenario, metrics in request_metrics(run, request).items():
+                    by_label = measured.setdefault(scenario_key(run, scenario), {})
+                    by_label.setdefault(request.label, {})[str(k)] = metrics
+        return measured
+
+    def verify(self, run: Run, findings: Findings) -> Verification:
+        """Read the state; a run learns again what cannot be read."""
+        del findings
+        num_tasks, num_named = run.config.benchmark.num_tasks, num_learned(run.layout)
+        num_good = read_baseline(run.layout, run.fingerprint)[0]
+        path = run.layout.baseline
+        what = f"the state after {num_named} tasks in {path}"
+        return Verification(
+            problems=(Problem(kind="damaged", path=path, message=what),) if num_good < num_named else (),
+            summary=(f"{num_good} of {num_tasks} tasks are learned, and their state is good",),
+            is_whole=num_good == num_named == num_tasks,
+        )
+
+    def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
+        """See ``TrainingStage``."""
+        del cohort_size, findings
+        progress = self.progress(run)
+        left = progress.num_total - progress.num_done
+        return [("tasks", f"{progress.num_total}: {progress.num_done} done, {left} to train")]
+
+    def homes(self, run: Run) -> None:
+        """There are no masks."""
+        del run
 
 
 def _request(run: Run, k: int) -> InferenceRequest:

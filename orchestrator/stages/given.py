@@ -1,17 +1,18 @@
 """Evaluation with the task given, scenario GG."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from core.data.benchmarks import task_view
 from core.errors import DamagedFileError
-from orchestrator.execution.controller import Failure
-from orchestrator.execution.plan import plan_jobs
+from orchestrator.execution.plan import Plan, plan_jobs
 from orchestrator.runs.results import Measured, scenario_key, test_batches
 from orchestrator.runs.run import Run
-from orchestrator.session import RunSession
+from orchestrator.stages.base import RunContext
 from storage.layout import TableKey
 from storage.locations import Location, listed
 from storage.tables import (
@@ -24,26 +25,44 @@ from storage.tables import (
 )
 
 
-def _given(session: RunSession) -> tuple[Measured, tuple[Failure, ...]]:
-    run, correct = session.run, session.correct
-    correct.update(stored_counts(run))
-    most = max(run.config.evaluation.ks(run.config.benchmark.num_tasks))
-    places = run.store.locate()
-    untrained = {task for task in range(most) if task not in places}
+@dataclass(frozen=True)
+class Given:
+    """Tests each task's own mask on the test images of its task."""
 
-    plan = plan_jobs(most, session.record.cohort_size, correct.keys() | untrained, "evaluate")
-    _, failures = session.work("evaluating GG", plan, most)
-    accuracies = write_evaluations(run, correct, _num_test_images(session, most))
-    ks = {str(k): {"accuracy": accuracy} for k, accuracy in accuracies.items()}
-    return {scenario_key(run, "GG"): ks} if ks else {}, failures
+    kind: ClassVar[str] = "evaluate"
+    verb: ClassVar[str] = "evaluating GG"
+    in_order: ClassVar[bool] = False
+
+    def prepare(self, context: RunContext) -> None:
+        """Count what the tables already hold."""
+        context.counts.update(stored_counts(context.run))
+
+    def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
+        """See ``Stage``. Tasks that workers counted right after training need no job."""
+        del only
+        run, most = context.run, _largest_k(context.run)
+        untrained = set(range(most)) - run.store.locate().keys()
+        return plan_jobs(most, context.record.cohort_size, context.counts.keys() | untrained, kind=self.kind)
+
+    def collect(self, context: RunContext) -> Measured:
+        """Write the table of each k whose tasks are all counted; return their accuracies."""
+        run = context.run
+        accuracies = write_evaluations(run, context.counts, _num_test_images(context))
+        by_k = {str(k): {"accuracy": accuracy} for k, accuracy in accuracies.items()}
+        return {scenario_key(run, "GG"): by_k} if by_k else {}
 
 
-def _num_test_images(session: RunSession, num_tasks: int) -> dict[int, int]:
-    run, dataset = session.run, session.dataset
+def _largest_k(run: Run) -> int:
+    return max(run.config.evaluation.ks(run.config.benchmark.num_tasks))
+
+
+def _num_test_images(context: RunContext) -> dict[int, int]:
+    """Return how many test images each task has."""
+    run, dataset, tasks = context.run, context.dataset, range(_largest_k(context.run))
     if run.config.benchmark.kind != "split":
-        return dict.fromkeys(range(num_tasks), len(dataset.test_labels))
+        return dict.fromkeys(tasks, len(dataset.test_labels))
     benchmark, seed = run.config.benchmark, run.config.seed
-    return {t: len(task_view(benchmark, dataset, t, seed=seed).test_rows) for t in range(num_tasks)}
+    return {t: len(task_view(benchmark, dataset, t, seed=seed).test_rows) for t in tasks}
 
 
 def stored_counts(run: Run) -> dict[int, tuple[int, ...]]:

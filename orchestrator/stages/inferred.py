@@ -1,165 +1,111 @@
-"""Tables of task inference: parts as workers finish them, merged when the last one is there.
+"""Evaluation with the task inferred: scenarios GNs, GNu, and NNs at the end of a stream."""
 
-A part, like a mask file, is a fact: what is on disk and readable is done. The merged table is
-the same for any number of workers, any order and after any crash.
-"""
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from typing import ClassVar
 
-import contextlib
-from collections.abc import Iterator
-from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
-from core.errors import DamagedFileError
-from orchestrator.execution.jobs import InferenceRequest, RecoveryRequest
+from core.specs.inference import InferenceSpec
+from orchestrator.execution.jobs import InferenceRequest
+from orchestrator.execution.plan import Plan, join_plans, plan_jobs
+from orchestrator.runs.results import Measured, finished_log, scenario_key, test_batches
 from orchestrator.runs.run import Run
-from storage.files import commit
-from storage.locations import Location, listed, remove_tree
-from storage.tables import INFERENCE_SCHEMA, read_evaluation, task_accuracies, task_shares, write_evaluation
+from orchestrator.stages.base import RunContext
+from orchestrator.stages.tables import is_answered, merge_inferred, request_metrics
+from storage.bank_file import bank_path, make_bank, num_leading
+from storage.decisions import score_rows
+from storage.parts import stored_tasks
 
-ORDER = [("task", "ascending"), ("batch", "ascending"), ("first_image", "ascending")]
-Metrics = dict[str, float]
-AnyRequest = InferenceRequest | RecoveryRequest
-
-
-def inferred_tasks(run: Run, request: AnyRequest) -> set[int]:
-    """Return the tasks that readable parts hold."""
-    return {task for part in _parts(run, request) for task in pc.unique(part["task"]).to_pylist()}
+BLOCK_TASKS = 8  # tasks of one job: seconds at 2500 tasks, so a crash loses little
 
 
-def is_answered(run: Run, request: AnyRequest) -> bool:
-    """Tell whether the table of every scenario asked for is there and readable."""
-    return all(stored_table(run, request, name) for name in run.config.evaluation.inferred_scenarios)
+@dataclass(frozen=True)
+class Inferred:
+    """Searches the stored masks for the task of test images. method: its label, for the display."""
+
+    method: str
+    kind: ClassVar[str] = "infer"
+    in_order: ClassVar[bool] = False
+
+    @property
+    def verb(self) -> str:
+        """What the display shows."""
+        return f"inferring tasks ({self.method})"
+
+    def prepare(self, context: RunContext) -> None:
+        """Make the bank of masks that workers search, where a table is missing."""
+        requests = _open_requests(context.run)
+        if requests:
+            make_bank(context.run.store, requests[0].bank)
+
+    def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
+        """See ``Stage``."""
+        del only
+        run = context.run
+        return join_plans(
+            plan_jobs(
+                request.k,
+                BLOCK_TASKS,
+                stored_tasks(run.layout, run.fingerprint, request.key),
+                kind=self.kind,
+                request=request,
+            )
+            for request in _open_requests(run)
+        )
+
+    def collect(self, context: RunContext) -> Measured:
+        """Merge the parts of each table that is whole; return the metrics of all tables asked for."""
+        run, measured = context.run, dict[str, dict[str, dict[str, dict[str, float]]]]()
+        for request in _open_requests(run):
+            merge_inferred(run, request)
+        for request in inference_requests(run):
+            for scenario, metrics in request_metrics(run, request).items():
+                by_label = measured.setdefault(scenario_key(run, scenario), {})
+                by_k = by_label.setdefault(request.label, {})
+                by_k[str(request.k)] = metrics | _stream_metrics(run, request)
+        return measured
 
 
-def merge_parts(run: Run, request: InferenceRequest) -> None:
-    """Write the table of each scenario when every task is inferred, and drop the parts."""
-    whole = whole_parts(run, request)
-    if whole is None:
-        return
-    table = whole.sort_by(ORDER).combine_chunks()
-    for scenario in run.config.evaluation.inferred_scenarios:
-        is_counted = pc.or_(_is_right(table), scenario != "GNu")
-        counted = _where(is_counted, table["num_correct"])
-        position = table.column_names.index("num_correct")
-        scored = table.set_column(position, INFERENCE_SCHEMA.field("num_correct"), counted)
-        write_evaluation(table_path(run, request, scenario), scored, _metadata(run, request, scenario))
-    drop_parts(run, request)
+def inference_requests(run: Run) -> list[InferenceRequest]:
+    """Return one request for each k whose tasks are trained; one at the end of a stream."""
+    evaluation = run.config.evaluation
+    assert evaluation.inference is not None, "masks on weights are searched by inference"
+    if not run.config.training.is_given:
+        return _stream_requests(run, evaluation.inference)
+    most = num_leading(run.store)
+    ks = [k for k in evaluation.ks(run.config.benchmark.num_tasks) if k <= most]
+    if not ks:
+        return []
+    bank = bank_path(run.store)
+    return [
+        InferenceRequest(inference=evaluation.inference, k=k, num_batches=test_batches(run), bank=bank)
+        for k in ks
+    ]
 
 
-def whole_parts(run: Run, request: AnyRequest, kind: str = "tasks") -> pa.Table | None:
-    """Return all readable parts together, each task once, or None while tasks are missing."""
-    seen: set[int] = set()
-    kept = []
-    for part in _parts(run, request, kind):
-        fresh = set(pc.unique(part["task"]).to_pylist()) - seen
-        kept.append(part.filter(pc.is_in(part["task"], pa.array(sorted(fresh), pa.int32()))))
-        seen |= fresh
-    # Parts of older versions lack a column.
-    return pa.concat_tables(kept, promote_options="default") if seen.issuperset(range(request.k)) else None
+def _stream_requests(run: Run, inference: InferenceSpec) -> list[InferenceRequest]:
+    """Return the request at the end of a stream without task ids; none before that."""
+    rows = finished_log(run)
+    homes = score_rows(rows).homes if rows else ()
+    if not homes or num_leading(run.store) < len(homes):
+        return []
+    return [
+        InferenceRequest(
+            inference=inference,
+            k=run.config.benchmark.num_tasks,
+            num_batches=test_batches(run),
+            bank=bank_path(run.store),
+            homes=homes,
+        )
+    ]
 
 
-def drop_parts(run: Run, request: AnyRequest) -> None:
-    """Remove the parts of a question whose tables are written."""
-    parts = run.layout.evaluation_parts(request.key)
-    remove_tree(parts)
-    if isinstance(parts, Path):
-        with contextlib.suppress(OSError):  # other questions' parts are still there
-            parts.parent.rmdir()
+def _open_requests(run: Run) -> list[InferenceRequest]:
+    return [request for request in inference_requests(run) if not is_answered(run, request)]
 
 
-def request_metrics(run: Run, request: InferenceRequest) -> dict[str, Metrics]:
-    """Return, by scenario, what the tables say; scenarios without a table are left out.
-
-    Means over tasks, fractions: ``accuracy``; ``task_inference_accuracy`` of inferences;
-    ``image_task_inference_accuracy``, each inference weighted by the images it answers for;
-    ``top_5_task_inference_accuracy``; ``shortlist_agreement`` with exact one-shot, where checked.
-    Writes the confusion table beside.
-    """
-    stored = {name: stored_table(run, request, name) for name in run.config.evaluation.inferred_scenarios}
-    tables = {scenario: table for scenario, table in stored.items() if table is not None}
-    if tables:  # the inferred tasks are the same in every scenario
-        _write_confusion(run, request, next(iter(tables.values())))
-    return {scenario: _metrics(table) for scenario, table in tables.items()}
-
-
-def _metrics(table: pa.Table) -> Metrics:
-    is_right = _is_right(table)
-    metrics = {
-        "accuracy": mean(task_accuracies(table)),
-        "task_inference_accuracy": mean(_task_means(table, is_right)),
-        "image_task_inference_accuracy": mean(task_shares(table, _where(is_right, table["num_images"]))),
-        "top_5_task_inference_accuracy": mean(_task_means(table, pc.is_valid(table["rank"]))),
-    }
-    checked = table.filter(pc.is_valid(table["exact_task"]))
-    if len(checked):
-        agreement = pc.equal(checked["exact_task"], checked["inferred_task"])
-        metrics["shortlist_agreement"] = float(pc.mean(agreement).as_py())
-    return metrics
-
-
-def _task_means(table: pa.Table, condition: pa.ChunkedArray) -> dict[int, float]:
-    """Return, by task, the fraction of inferences for which ``condition`` holds."""
-    marked = pa.table({"task": table["task"], "holds": pc.cast(condition, pa.float64())})
-    means = marked.group_by("task").aggregate([("holds", "mean")])
-    return dict(zip(means["task"].to_pylist(), means["holds_mean"].to_pylist(), strict=True))
-
-
-def _write_confusion(run: Run, request: InferenceRequest, table: pa.Table) -> None:
-    counted = table.group_by(["task", "inferred_task"]).aggregate([("batch", "count"), ("num_images", "sum")])
-    names = ["task", "inferred_task", "num_inferences", "num_images"]
-    confusion = counted.rename_columns(names).sort_by([("task", "ascending"), ("inferred_task", "ascending")])
-    path = run.layout.confusion(request.key)
-    commit(path, lambda temporary: pq.write_table(confusion, temporary, compression="zstd"))
-
-
-def _is_right(table: pa.Table) -> pa.ChunkedArray:
-    """Tell of each inference whether it found the task, or in NNs a mask that belongs to it."""
-    return pc.fill_null(pc.equal(table["rank"], 1), fill_value=False)
-
-
-def _parts(run: Run, request: AnyRequest, kind: str = "tasks") -> Iterator[pa.Table]:
-    for path in listed(run.layout.evaluation_parts(request.key), f"{kind}-*.parquet"):
-        try:
-            yield read_evaluation(path, run.fingerprint)
-        except DamagedFileError:
-            continue  # inferred again from the masks
-
-
-def stored_table(run: Run, request: AnyRequest, scenario: str) -> pa.Table | None:
-    """Return the table of a scenario, None where there is none that can be read."""
-    try:
-        return read_evaluation(table_path(run, request, scenario), run.fingerprint)
-    except DamagedFileError:
-        return None
-
-
-def table_path(run: Run, request: AnyRequest, scenario: str) -> Location:
-    """Return where the evaluation table of a scenario is, or will be."""
-    return run.layout.evaluation(request.key.of(scenario))
-
-
-def _metadata(run: Run, request: InferenceRequest, scenario: str) -> dict[str, str]:
-    inference = request.inference
-    return {
-        "scenario": scenario,
-        "algorithm": inference.algorithm,
-        "objective": inference.objective,
-        "images": str(inference.images),
-        "batches": "all" if request.num_batches is None else str(request.num_batches),
-        "k": str(request.k),
-        "fingerprint": run.fingerprint,
-    }
-
-
-def _where(condition: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return ``values`` where ``condition`` holds, else 0."""
-    return pc.if_else(condition, values, pa.scalar(0, pa.int32()))
-
-
-def mean(by_task: dict[int, float]) -> float:
-    """Return the mean over tasks."""
-    return float(np.mean(list(by_task.values())))
+def _stream_metrics(run: Run, request: InferenceRequest) -> dict[str, float]:
+    """Return the counts of ``AllocationScore`` for a stream without task ids, else nothing."""
+    rows = None if request.homes is None else finished_log(run)
+    if rows is None:
+        return {}
+    return {key: float(value) for key, value in asdict(score_rows(rows)).items() if key.startswith("num_")}

@@ -1,5 +1,9 @@
 """HopSupSup's evaluation: the memory from the masks, then a recovery and its score for each task."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -7,59 +11,70 @@ import pyarrow.compute as pc
 from core.errors import DamagedFileError
 from core.hopfield.memory import memorise, memory_num_bytes, steps_to_exact
 from core.masks.bits import joint_digest, packed_num_bytes, unpack
-from orchestrator.execution.controller import Failure
 from orchestrator.execution.jobs import RecoveryRequest
-from orchestrator.execution.plan import join_plans, plan_jobs
-from orchestrator.report.stream_figures import draw_recovery
+from orchestrator.execution.plan import Plan, join_plans, plan_jobs
 from orchestrator.runs.results import Measured, scenario_key, test_batches
 from orchestrator.runs.run import Run
-from orchestrator.session import RunSession
-from orchestrator.stages.inferred import (
-    Metrics,
-    drop_parts,
-    inferred_tasks,
-    is_answered,
-    mean,
-    stored_table,
-    table_path,
-    whole_parts,
-)
+from orchestrator.stages.base import RunContext
+from orchestrator.stages.tables import Metrics, is_answered, mean, stored_table, table_path
 from storage.bank_file import leading_digests
 from storage.hopfield_file import stored_masks_digest, write_memory
+from storage.parts import drop_parts, stored_tasks, whole_table
 from storage.tables import read_evaluation, task_accuracies, task_shares, write_evaluation
 
 SCENARIO = "GNs"
 
 
-def evaluate_recovery(session: RunSession) -> tuple[Measured, tuple[Failure, ...]]:
-    """Recover and score at every k whose masks are there, or are in a memory that is."""
-    run = session.run
-    requests = [request for request in _requests(run) if _ensure_memory(session, request)]
-    open_requests = [request for request in requests if not is_answered(run, request)]
-    plan = join_plans(plan_jobs(q.k, 1, inferred_tasks(run, q), "recover", q) for q in open_requests)
-    label = run.config.evaluation.method.label
-    _, failures = session.work(f"recovering masks ({label})", plan, sum(q.k for q in open_requests))
-    for request in open_requests:
-        merge_recovery(run, request)
-    by_k = {}
-    for request in requests:
-        metrics = recovery_metrics(run, request)
-        if metrics is not None:
-            draw_recovery(run, recovery_steps(run, request), request.label, request.k)
-            by_k[str(request.k)] = metrics
-    return ({scenario_key(run, SCENARIO): {label: by_k}} if by_k else {}), failures
+@dataclass(frozen=True)
+class Recovered:
+    """Recovers masks from a Hopfield memory and scores them. method: its label, for the display."""
 
+    method: str
+    kind: ClassVar[str] = "recover"
+    in_order: ClassVar[bool] = False
 
-def has_memory(run: Run) -> bool:
-    """Tell whether masks can be recovered without their files."""
-    return run.config.network.masks_outputs and any(q.memory.exists() for q in _requests(run))
+    @property
+    def verb(self) -> str:
+        """What the display shows."""
+        return f"recovering masks ({self.method})"
+
+    def prepare(self, context: RunContext) -> None:
+        """Make the memory of each k whose masks are stored; one whose masks are gone is good as it is."""
+        for request in _requests(context.run):
+            _ensure_memory(context, request)
+
+    def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
+        """See ``Stage``."""
+        del only
+        run = context.run
+        return join_plans(
+            plan_jobs(
+                request.k,
+                1,
+                stored_tasks(run.layout, run.fingerprint, request.key),
+                kind=self.kind,
+                request=request,
+            )
+            for request in _usable_requests(run)
+            if not is_answered(run, request)
+        )
+
+    def collect(self, context: RunContext) -> Measured:
+        """Merge the parts of each table that is whole; return the metrics of all tables asked for."""
+        run, by_k = context.run, dict[str, Metrics]()
+        for request in _usable_requests(run):
+            if not is_answered(run, request):
+                merge_recovery(run, request)
+            metrics = recovery_metrics(run, request)
+            if metrics is not None:
+                by_k[str(request.k)] = metrics
+        return {scenario_key(run, SCENARIO): {self.method: by_k}} if by_k else {}
 
 
 def _requests(run: Run) -> list[RecoveryRequest]:
     evaluation = run.config.evaluation
     spec = evaluation.hopfield
-    if spec is None:
-        return []
+    assert spec is not None, "SweepConfig fills it for masks on outputs"
     return [
         RecoveryRequest(
             hopfield=spec, k=k, num_batches=test_batches(run), memory=run.layout.memory(spec.rule, k)
@@ -68,31 +83,33 @@ def _requests(run: Run) -> list[RecoveryRequest]:
     ]
 
 
-def _ensure_memory(session: RunSession, request: RecoveryRequest) -> bool:
-    """Make the memory of the first k masks, unless it is there; tell whether it is now.
+def _usable_requests(run: Run) -> list[RecoveryRequest]:
+    """Return the requests whose memory is there."""
+    return [request for request in _requests(run) if request.memory.exists()]
 
-    Where the masks themselves are gone, a memory that is there is good.
-    """
-    run, path = session.run, request.memory
+
+def _ensure_memory(context: RunContext, request: RecoveryRequest) -> None:
+    """Make the memory of the first k masks where it is missing or of other masks."""
+    run, path = context.run, request.memory
     try:
         digests = leading_digests(run.store)[: request.k]
     except DamagedFileError:
         digests = []
     if len(digests) < request.k:
-        return path.exists()
+        return
     wanted = joint_digest(digests)
-    if stored_masks_digest(path) != wanted:
-        session.display.message(f"storing {request.k} masks in Psi ({request.hopfield.rule})")
-        shapes = run.identity.shapes
-        masks = [unpack(mask.bits, shapes) for mask in run.store.iterate(range(request.k))]
-        memory = memorise(request.hopfield.rule, masks)
-        write_memory(path, memory, run.identity.names, fingerprint=run.fingerprint, masks_digest=wanted)
-    return True
+    if stored_masks_digest(path) == wanted:
+        return
+    context.message(f"storing {request.k} masks in Psi ({request.hopfield.rule})")
+    masks = [unpack(mask.bits, run.identity.shapes) for mask in run.store.iterate(range(request.k))]
+    memory = memorise(request.hopfield.rule, masks)
+    write_memory(path, memory, run.identity.names, fingerprint=run.fingerprint, masks_digest=wanted)
 
 
 def merge_recovery(run: Run, request: RecoveryRequest) -> None:
     """Write both tables when every task is there, and drop the parts."""
-    scored, steps = whole_parts(run, request), whole_parts(run, request, "steps")
+    scored = whole_table(run.layout, run.fingerprint, request.key)
+    steps = whole_table(run.layout, run.fingerprint, request.key, "steps")
     if scored is None or steps is None:
         return
     by_task = [("task", "ascending")]
@@ -109,7 +126,7 @@ def merge_recovery(run: Run, request: RecoveryRequest) -> None:
     write_evaluation(run.layout.recovery(request.key), steps, metadata)
     scored = scored.sort_by([*by_task, ("batch", "ascending")]).combine_chunks()
     write_evaluation(table_path(run, request, SCENARIO), scored, metadata)
-    drop_parts(run, request)
+    drop_parts(run.layout, request.key)
 
 
 def recovery_metrics(run: Run, request: RecoveryRequest) -> Metrics | None:

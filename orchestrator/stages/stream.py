@@ -1,11 +1,18 @@
 """Training without task identity: one stream, gone through in order, by one worker at a time."""
 
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar
+
 from core.errors import DamagedFileError
-from core.stream.schedule import num_decisions
-from orchestrator.execution.controller import Failure
+from core.stream.schedule import num_decisions, plan_visits
 from orchestrator.execution.jobs import Job
-from orchestrator.runs.results import finished_log
-from orchestrator.session import RunSession
+from orchestrator.execution.plan import Plan
+from orchestrator.runs.history import read_failures, reason
+from orchestrator.runs.results import Measured, finished_log
+from orchestrator.runs.run import Run
+from orchestrator.stages.base import Progress, RunContext, Verification
 from storage.decisions import score_rows
 from storage.stream_state import read_position, restart_stream
 from storage.verify import Findings
@@ -13,49 +20,120 @@ from storage.verify import Findings
 DECISIONS_PER_JOB = 10  # a visit of the paper's length, some seconds: how often progress is seen
 
 
-def train_stream(session: RunSession, findings: Findings) -> tuple[int, tuple[Failure, ...]]:
-    """Go through what is left of the stream; return how many masks it gave, and the failure."""
-    run, display = session.run, session.display
-    if _is_whole(session, findings):
-        display.message(
-            f"the stream has ended and its {len(findings.tasks)} masks are here; nothing to train"
+@dataclass(frozen=True)
+class Stream:
+    """Decides batch by batch which mask to train; counts decisions until it ends, and then masks."""
+
+    kind: ClassVar[str] = "stream"
+    verb: ClassVar[str] = "following the stream"
+    in_order: ClassVar[bool] = True
+    noun: ClassVar[str] = "masks"
+    has_masks: ClassVar[bool] = True
+
+    def progress(self, run: Run, findings: Findings | None = None) -> Progress:
+        """See ``TrainingStage``."""
+        homes = self.homes(run)
+        if homes:
+            stored = run.store.locate().keys() if findings is None else findings.tasks
+            return Progress(
+                num_total=len(homes), done=frozenset(stored) & frozenset(range(len(homes))), unit="masks"
+            )
+        num_done = _num_decided(run)
+        return Progress(
+            num_total=num_decisions(run.config.run_spec()),
+            done=frozenset(range(num_done)),
+            failed=_failed(run, num_done),
+            unit="decisions",
         )
-        return 0, ()
-    total = num_decisions(run.config.run_spec())
-    num_done = _num_done(session)
-    jobs = [
-        Job(first=first, last=min(first + DECISIONS_PER_JOB, total) - 1, kind="stream")
-        for first in range(num_done - num_done % DECISIONS_PER_JOB, total, DECISIONS_PER_JOB)
-    ]
-    failures = session.work_in_order("following the stream", jobs, num_done=num_done, unit="decisions")
-    rows = finished_log(run)
-    return (len(score_rows(rows).homes) if rows else 0), failures
 
+    def prepare(self, context: RunContext) -> None:
+        """Start the stream anew where its log cannot be read or masks of it are missing."""
+        try:
+            progress = self.progress(context.run)
+        except DamagedFileError as error:
+            context.message(f"{error}; the stream starts again from its beginning")
+            restart_stream(context.run.layout)
+            return
+        if progress.unit == "masks" and not progress.is_complete:
+            context.message(
+                f"{progress.num_total - progress.num_done} masks of the stream are missing; it starts again from "
+                "its beginning, since each mask depends on the others"
+            )
+            restart_stream(context.run.layout)
 
-def _is_whole(session: RunSession, findings: Findings) -> bool:
-    """Tell whether the stream has ended and all its masks are good; start it anew if they are not."""
-    run = session.run
-    try:
+    def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
+        """See ``Stage``."""
+        progress, total = self.progress(context.run), num_decisions(context.run.config.run_spec())
+        if progress.is_complete:
+            note = f"the stream has ended and its {progress.num_done} masks are here; nothing to train"
+            return Plan(jobs=(), num_done=total, num_total=total, note=note)
+        num_done = progress.num_done
+        jobs = [
+            Job(
+                first=first,
+                last=min(first + DECISIONS_PER_JOB, total) - 1,
+                kind=self.kind,
+                unit="decisions",
+                in_order=True,
+            )
+            for first in range(num_done - num_done % DECISIONS_PER_JOB, total, DECISIONS_PER_JOB)
+        ]
+        chosen = tuple(job for job in jobs if only is None or not set(job.numbers).isdisjoint(only))
+        return Plan(jobs=chosen, num_done=num_done, num_total=total)
+
+    def collect(self, context: RunContext) -> Measured:
+        """Return nothing: masks are evaluated when the stream has ended."""
+        del context
+        return {}
+
+    def verify(self, run: Run, findings: Findings) -> Verification:
+        """See ``TrainingStage``."""
+        progress = self.progress(run, findings)
+        if progress.unit == "decisions":
+            goes_on = "the stream has not ended yet; its masks are stored when it does"
+            return Verification(
+                summary=(f"{len(findings.tasks)} of 0 masks are good", goes_on), is_whole=False
+            )
+        missing = findings.missing(progress.num_total)
+        return Verification(
+            problems=missing,
+            summary=(f"{len(findings.tasks)} of {progress.num_total} masks are good",),
+            advice=f"`supsup run` of its sweep trains the {len(missing)} missing tasks" if missing else None,
+            is_whole=not missing,
+        )
+
+    def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
+        """See ``TrainingStage``."""
+        del cohort_size, findings
+        spec = run.config.run_spec()
+        visits, rules = plan_visits(spec), spec.training.stream
+        assert rules is not None, "a spec without task identity has a stream"
+        again = Counter(visit.kind for visit in visits)
+        where = (
+            "where decisions fall, which leaks them" if rules.boundaries == "aligned" else "at random places"
+        )
+        return [
+            ("true tasks", f"{run.config.benchmark.num_tasks}, not told to the model"),
+            ("visits", f"{len(visits)}: {again['return']} come back, {again['repeat']} twice in a row"),
+            ("batches", f"{visits[-1].end:,}, boundaries {where}"),
+            ("decisions", f"{num_decisions(spec):,}"),
+        ]
+
+    def homes(self, run: Run) -> tuple[int, ...]:
+        """Return the true task of each mask; empty until the stream has ended. Raises DamagedFileError."""
         rows = finished_log(run)
-    except DamagedFileError as error:
-        session.display.message(f"{error}; the stream starts again from its beginning")
-        restart_stream(run.layout)
-        return False
-    if rows is None:
-        return False
-    missing = set(range(len(score_rows(rows).homes))) - findings.tasks
-    if missing:
-        session.display.message(
-            f"{len(missing)} masks of the stream are missing; it starts again from its beginning, since "
-            "each mask depends on the others"
-        )
-        restart_stream(run.layout)
-    return not missing
+        return score_rows(rows).homes if rows else ()
 
 
-def _num_done(session: RunSession) -> int:
+def _num_decided(run: Run) -> int:
     try:
-        position = read_position(session.run.layout, session.run.fingerprint)
+        position = read_position(run.layout, run.fingerprint)
     except DamagedFileError:
-        return 0  # the worker says so and starts anew
+        return 0  # the worker reports it and starts anew
     return position.num_decisions if position else 0
+
+
+def _failed(run: Run, num_done: int) -> dict[int, str]:
+    """Return the decisions that the last run could not get past, each with the reason."""
+    rows = [row for row in read_failures(run) if row.get("decision", -1) + DECISIONS_PER_JOB > num_done]
+    return {max(row["decision"], num_done): reason(row) for row in rows if "decision" in row}

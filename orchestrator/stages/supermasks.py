@@ -1,59 +1,97 @@
 """Training supermasks with the task given: independent cohorts, or one after another with transfer."""
 
-from orchestrator.execution.controller import Failure
-from orchestrator.execution.plan import plan_jobs
-from orchestrator.runs.history import read_failures, write_failures
-from orchestrator.session import RunSession
-from orchestrator.stages.baseline import train_baseline
-from orchestrator.stages.stream import train_stream
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import ClassVar
+
+from orchestrator.execution.plan import Plan, plan_jobs
+from orchestrator.runs.history import failed_tasks
+from orchestrator.runs.results import Measured
+from orchestrator.runs.run import Run
+from orchestrator.stages.base import Progress, RunContext, Verification
+from storage.hopfield_file import num_remembered
 from storage.locations import remove_tree
 from storage.verify import Findings
 
 
-def _train(session: RunSession, findings: Findings, *, only_failed: bool) -> tuple[int, tuple[Failure, ...]]:
-    """Train what is missing; return how many masks were, and the failures."""
-    if not session.run.config.training.is_given:
-        num_trained, failures = train_stream(session, findings)
-        write_failures(session.run, failures)
-        return num_trained, failures
-    if session.run.config.baseline is not None:
-        num_trained, failures = train_baseline(session)
-        write_failures(session.run, failures)
-        return num_trained, failures
-    num_tasks, size = session.run.config.benchmark.num_tasks, _cohort_size(session)
-    _say_engine(session)
-    failed = {row["task"] for row in read_failures(session.run)} - findings.tasks
-    left_alone = set(range(num_tasks)) - failed if only_failed else set()
-    plan = plan_jobs(num_tasks, size, findings.tasks | left_alone)
-    if only_failed and not failed:
-        session.display.message("no task failed in the last run; nothing to train again")
-    elif not plan.jobs:
-        session.display.message(f"all {num_tasks} tasks are trained; nothing to train")
-    if session.run.config.training.transfer == "none":
-        num_trained, failures = session.work("training", plan, num_tasks)
-    else:
-        jobs = plan.jobs
-        failures = (
-            session.work_in_order("training", jobs, num_done=plan.num_done, unit="tasks") if jobs else ()
+@dataclass(frozen=True)
+class Supermasks:
+    """One mask a task. in_order: with transfer, since a task starts from those before it."""
+
+    in_order: bool
+    kind: ClassVar[str] = "train"
+    verb: ClassVar[str] = "training"
+    noun: ClassVar[str] = "tasks"
+    has_masks: ClassVar[bool] = True
+
+    def progress(self, run: Run, findings: Findings | None = None) -> Progress:
+        """See ``TrainingStage``. Masks that were deleted count where a Hopfield memory holds them."""
+        num_tasks = run.config.benchmark.num_tasks
+        stored = run.store.locate().keys() if findings is None else findings.tasks
+        if not stored:
+            bad = () if findings is None else [problem.path for problem in findings.problems if problem.path]
+            stored = frozenset(range(num_remembered(run.layout, run.fingerprint, bad)))
+        done = frozenset(stored) & frozenset(range(num_tasks))
+        failed = {task: why for task, why in failed_tasks(run).items() if task not in done}
+        return Progress(num_total=num_tasks, done=done, failed=failed)
+
+    def prepare(self, context: RunContext) -> None:
+        """Warn where the engine asked for is not the one that the run keeps."""
+        wanted, kept = context.run.config.executor.engine, context.record.engine
+        if wanted not in ("auto", kept):
+            context.message(f"executor.engine={wanted}: this run was made with {kept}, which it keeps")
+
+    def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
+        """See ``Stage``."""
+        run = context.run
+        num_tasks, done = run.config.benchmark.num_tasks, self.progress(run).done
+        skipped = frozenset[int]() if only is None else frozenset(range(num_tasks)) - set(only)
+        size = _cohort_size(context)
+        return plan_jobs(
+            num_tasks,
+            size,
+            done | skipped,
+            kind=self.kind,
+            in_order=self.in_order,
+            note=f"all {num_tasks} tasks are trained; nothing to train",
         )
-        num_trained = len(jobs) - sum(failure.job in jobs for failure in failures)
-    write_failures(session.run, failures)
-    if not failures:
-        remove_tree(session.run.layout.saves)  # of cohorts that were cut otherwise meanwhile
-    return num_trained, failures
+
+    def collect(self, context: RunContext) -> Measured:
+        """Remove checkpoints of cohorts that were cut in other ways; accuracies are evaluation's."""
+        if self.progress(context.run).is_complete:
+            remove_tree(context.run.layout.saves)
+        return {}
+
+    def verify(self, run: Run, findings: Findings) -> Verification:
+        """See ``TrainingStage``."""
+        progress = self.progress(run, findings)
+        num_good = f"{len(findings.tasks)} of {progress.num_total} masks are good"
+        if progress.done - findings.tasks:
+            held = f"{num_good}; the Hopfield memory holds the first {progress.num_done}"
+            return Verification(summary=(held,), is_whole=progress.is_complete)
+        missing = findings.missing(progress.num_total)
+        advice = f"`supsup run` of its sweep trains the {len(missing)} missing tasks" if missing else None
+        return Verification(problems=missing, summary=(num_good,), advice=advice, is_whole=not missing)
+
+    def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
+        """See ``TrainingStage``."""
+        done = frozenset[int]() if findings is None else self.progress(run, findings).done
+        plan = plan_jobs(run.config.benchmark.num_tasks, cohort_size, done, kind=self.kind)
+        return [
+            ("tasks", f"{plan.num_total}: {plan.num_done} done, {plan.num_left} to train"),
+            ("cohorts to train", f"{len(plan.jobs)} of up to {cohort_size} tasks"),
+        ]
+
+    def homes(self, run: Run) -> None:
+        """Mask i is that of task i."""
+        del run
 
 
-def _cohort_size(session: RunSession) -> int:
-    wanted, kept = session.run.config.training.cohort_size, session.record.cohort_size
+def _cohort_size(context: RunContext) -> int:
+    wanted, kept = context.run.config.training.cohort_size, context.record.cohort_size
     if wanted in ("auto", kept):
         return kept
-    session.display.message(
+    context.message(
         f"training.cohort_size={wanted}: this run was made with {kept}; missing tasks are cut by {wanted}"
     )
     return int(wanted)
-
-
-def _say_engine(session: RunSession) -> None:
-    wanted, kept = session.run.config.executor.engine, session.record.engine
-    if wanted not in ("auto", kept):
-        session.display.message(f"executor.engine={wanted}: this run was made with {kept}, which it keeps")

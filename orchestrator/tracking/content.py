@@ -1,21 +1,21 @@
 """What MLflow shows of a run, read from its folder alone: so it can be sent again, or anew."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from core.masks.bits import joint_digest
 from orchestrator.config.load import build_sweep, dotted_keys
 from orchestrator.runs.history import Session, Status, read_failures, read_sessions, reason
-from orchestrator.runs.results import finished_log, metrics_by_k, num_expected_masks, read_summary
+from orchestrator.runs.results import finished_log, metrics_by_k, read_summary
 from orchestrator.runs.run import Run
 from orchestrator.runs.search_file import search_of
+from orchestrator.stages import training_stage
 from orchestrator.tracking.messages import FailedTask, TrackedEnd, TrackedRun, TrackedTask
 from orchestrator.tracking.note import note
-from storage.baseline_state import num_learned
 from storage.decisions import Rows
 from storage.locations import listed
 from storage.mask_info import MaskInfo, mask_info
 from storage.run_file import RunRecord
-from storage.tables import read_table
 
 DECIMALS = 6  # of metrics: a table's columns are a dozen letters wide
 TASK_METRICS = ("test_accuracy", "train_loss", "train_seconds", "density")
@@ -79,7 +79,8 @@ def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
     own = build_sweep(record.config, str(layout.run_file))
     summary = read_summary(run)
     failed = _failed(run, record)
-    is_whole = is_trained(run, record)
+    progress = training_stage(own).progress(replace(run, config=own))
+    is_whole = progress.is_complete
     status: Status = "FINISHED" if is_whole else "KILLED"
     if sessions:
         status = sessions[-1].status or "KILLED"
@@ -98,21 +99,17 @@ def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
         masks_digest=joint_digest([one.digest for one in facts]) if facts and is_whole else None,
         num_masks=len(facts),
         masks_folder=str(layout.masks),
-        note=note(run, record, facts=facts, summary=summary, failed=failed, sessions=sessions, status=status),
+        note=note(
+            run,
+            record,
+            progress=progress,
+            facts=facts,
+            summary=summary,
+            failed=failed,
+            sessions=sessions,
+            status=status,
+        ),
     )
-
-
-def is_trained(run: Run, record: RunRecord) -> bool:
-    """Tell whether the run has, or before its masks were thrown away had, all that it was made for."""
-    if run.config.baseline is not None:
-        return num_learned(run.layout) >= record.num_tasks
-    num_masks = num_expected_masks(run, record.num_tasks)
-    if not num_masks:
-        return False
-    located = run.store.locate()
-    if not located and run.layout.tasks.exists():
-        return bool(read_table(run.layout.tasks).num_rows >= num_masks)
-    return located.keys() >= set(range(num_masks))
 
 
 def _ended_s(facts: Sequence[MaskInfo], sessions: Sequence[Session], record: RunRecord) -> float:
@@ -147,7 +144,7 @@ def _failed(run: Run, record: RunRecord) -> tuple[FailedTask, ...]:
 
 
 def _stream_curves(run: Run) -> tuple[tuple[str, int, float], ...]:
-    return () if run.config.training.is_given else curves(finished_log(run) or [])
+    return curves(finished_log(run) or [])
 
 
 def curves(rows: Rows) -> tuple[tuple[str, int, float], ...]:

@@ -71,7 +71,7 @@ def export_model(root: Location, uri: str | None, name: str | None, alias: str |
 
 
 def _check(run: Run) -> None:
-    if run.config.network.masks_outputs or not run.config.training.is_given:
+    if not run.config.can_answer:
         raise RunFolderError(
             f"{run.name}: found masks without a task each, expected masks on weights, task given"
         )

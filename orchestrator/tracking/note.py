@@ -8,8 +8,8 @@ from orchestrator.report.text import duration, percent, what_words
 from orchestrator.runs.history import Session, Status
 from orchestrator.runs.results import Measured
 from orchestrator.runs.run import Run
+from orchestrator.stages.base import Progress
 from orchestrator.tracking.messages import FailedTask
-from storage.baseline_state import num_learned
 from storage.mask_info import MaskInfo
 from storage.run_file import RunRecord
 
@@ -21,6 +21,7 @@ def note(
     run: Run,
     record: RunRecord,
     *,
+    progress: Progress,
     facts: Sequence[MaskInfo],
     summary: Measured,
     failed: Sequence[FailedTask],
@@ -30,7 +31,7 @@ def note(
     """Return the note."""
     return "\n\n".join(
         [
-            f"**{_verdict(run, record, facts, failed, status)}**",
+            f"**{_verdict(progress, facts, failed, status)}**",
             what_words(run, record),
             *_measured_table(summary),
             *_worst(facts),
@@ -41,14 +42,12 @@ def note(
 
 
 def _verdict(
-    run: Run,
-    record: RunRecord,
+    progress: Progress,
     facts: Sequence[MaskInfo],
     failed: Sequence[FailedTask],
     status: Status,
 ) -> str:
-    num_done = len(facts) if run.config.baseline is None else num_learned(run.layout)
-    what = f"{num_done} of {record.num_tasks} tasks" if run.config.training.is_given else f"{num_done} masks"
+    what = str(progress) if progress.unit == "tasks" else f"{len(facts)} masks"
     words = f"The run {ENDED[status]}: {what} trained"
     if facts:
         words += f", mean accuracy {percent(mean(one.test_accuracy for one in facts))} with the task given"

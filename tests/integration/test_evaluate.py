@@ -21,6 +21,7 @@ from orchestrator.config.load import load_sweep
 from orchestrator.predict import load_predictor
 from orchestrator.runs.run import locate_run
 from storage.layout import TableKey
+from storage.parts import stored_tasks
 from tests.conftest import supsup, sweep_text
 
 SUPSUP = Path(sys.executable).with_name("supsup")
@@ -225,16 +226,13 @@ def _num_tasks(part: Path) -> int:
 
 
 def test_a_damaged_part_is_inferred_again(run):
-    from orchestrator.evaluate import _requests
-    from orchestrator.stages.inferred import inferred_tasks
-
     before = tables(run)
     (run.layout.evaluations / "GNu-one_shot-H-1-4.parquet").unlink()
-    (request,) = [request for request in _requests(run) if request.k == 4]
-    part = run.layout.evaluation_part(TableKey("one_shot-H-1", 4), 0, 3)
+    key = TableKey("one_shot-H-1", 4)
+    part = run.layout.evaluation_part(key, 0, 3)
     part.parent.mkdir(parents=True)
     part.write_bytes(b"half")
-    assert inferred_tasks(run, request) == set()
+    assert stored_tasks(run.layout, run.fingerprint, key) == set()
     assert supsup("evaluate", run.layout.root) == 0
     assert tables(run) == before
 

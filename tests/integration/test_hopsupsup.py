@@ -13,7 +13,7 @@ from orchestrator.runs.history import read_sessions
 from orchestrator.runs.run import locate_run
 from orchestrator.session import StoppedError
 from orchestrator.sweep import run_sweep
-from orchestrator.worker.worker import recovered as recovery_work
+from orchestrator.worker import recovered as recovery_work
 from tests.conftest import supsup, sweep_text
 from tests.integration.test_streams import StopAfter
 from tests.orchestrator.fakes import Recorder
@@ -23,6 +23,7 @@ LINES = {
     "benchmark": "{kind: split, dataset: digits, num_tasks: 5}",
     "network": "{kind: bn_mlp, hidden: [512, 512], outputs: 10}",
     "training": "{epochs: 5, batch_size: 32, optimizer: {kind: sgd}, cohort_size: 2}",
+    "tracking": "{uri: null}",
     "evaluation": "{scenarios: [GG, GNs], hopfield: {batch_size: 16, lr: 200.0, gamma: 1.5e-2}}",
 }
 

@@ -197,7 +197,7 @@ def test_trouble_with_the_disk_is_one_line_and_exit_code_1(sweep, monkeypatch, c
     def no_space(*arguments):
         raise OSError(28, "No space left on device", "run.json")
 
-    monkeypatch.setattr("orchestrator.runs.run.write_run", no_space)
+    monkeypatch.setattr("orchestrator.runs.record.write_run", no_space)
     assert supsup("run", sweep) == 1
     words = capsys.readouterr().err
     assert "No space left on device (run.json)" in words

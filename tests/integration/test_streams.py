@@ -30,7 +30,12 @@ TRAINING = (
 
 def write_sweep(folder: Path, name: str = "stream", **changes) -> Path:
     path = folder / f"{name}.yaml"
-    lines = {"network": NETWORK, "training": TRAINING, "evaluation": "{scenarios: [NNs]}"}
+    lines = {
+        "network": NETWORK,
+        "training": TRAINING,
+        "evaluation": "{scenarios: [NNs]}",
+        "tracking": "{uri: null}",
+    }
     path.write_text(sweep_text(folder / name, **(lines | changes)))
     return path
 
@@ -149,13 +154,13 @@ def test_stopped_again_and_again_it_ends_with_the_bits_of_an_undisturbed_run(
 ):
     """With a checkpoint at every decision, and with none but the last before the end."""
     from orchestrator.session import StoppedError
-    from orchestrator.stages import stream as stream_phase
-    from orchestrator.stages import stream_work
+    from orchestrator.stages import stream as stream_stage
+    from orchestrator.worker import stream as stream_work
 
     expected = load_sweep(write_sweep(tmp_path, "undisturbed"))
     run_sweep(expected, None, Recorder())
     monkeypatch.setattr(stream_work, "CHECKPOINT_S", checkpoint_s)
-    monkeypatch.setattr(stream_phase, "DECISIONS_PER_JOB", 3)
+    monkeypatch.setattr(stream_stage, "DECISIONS_PER_JOB", 3)
     config = load_sweep(write_sweep(tmp_path, "stopped"))
     for num_jobs in (0, 1, 2):
         display = StopAfter()
@@ -170,11 +175,11 @@ def test_stopped_again_and_again_it_ends_with_the_bits_of_an_undisturbed_run(
 
 def test_a_damaged_checkpoint_is_said_and_the_stream_starts_again(tmp_path, monkeypatch):
     from orchestrator.session import StoppedError
-    from orchestrator.stages import stream as stream_phase
-    from orchestrator.stages import stream_work
+    from orchestrator.stages import stream as stream_stage
+    from orchestrator.worker import stream as stream_work
 
     monkeypatch.setattr(stream_work, "CHECKPOINT_S", 0.0)
-    monkeypatch.setattr(stream_phase, "DECISIONS_PER_JOB", 3)
+    monkeypatch.setattr(stream_stage, "DECISIONS_PER_JOB", 3)
     config = load_sweep(write_sweep(tmp_path))
     display = StopAfter()
     display.num_left = 1
@@ -195,7 +200,7 @@ def test_a_damaged_checkpoint_is_said_and_the_stream_starts_again(tmp_path, monk
 def test_an_error_in_the_middle_of_a_decision_changes_no_bit(tmp_path, monkeypatch, failing_call):
     """What is pending was settled by then: the retry must start from the checkpoint, not from memory."""
     from core.stream.training import StreamTrainer
-    from orchestrator.worker.worker import stream as stream_work
+    from orchestrator.worker import stream as stream_work
 
     expected = load_sweep(write_sweep(tmp_path, "undisturbed"))
     run_sweep(expected, None, Recorder())

@@ -1,0 +1,123 @@
+"""Evaluation tables of inferred tasks and recovered masks: merged from parts, and read as metrics."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from core.errors import DamagedFileError
+from orchestrator.execution.jobs import InferenceRequest, Request
+from orchestrator.runs.run import Run
+from storage.files import commit
+from storage.locations import Location
+from storage.parts import drop_parts, whole_table
+from storage.tables import INFERENCE_SCHEMA, read_evaluation, task_accuracies, task_shares, write_evaluation
+
+ORDER = [("task", "ascending"), ("batch", "ascending"), ("first_image", "ascending")]
+Metrics = dict[str, float]
+
+
+def is_answered(run: Run, request: Request) -> bool:
+    """Return whether the table of every scenario asked for is there and readable."""
+    return all(stored_table(run, request, name) for name in run.config.evaluation.inferred_scenarios)
+
+
+def stored_table(run: Run, request: Request, scenario: str) -> pa.Table | None:
+    """Return the table of a scenario, None where there is none that can be read."""
+    try:
+        return read_evaluation(table_path(run, request, scenario), run.fingerprint)
+    except DamagedFileError:
+        return None
+
+
+def table_path(run: Run, request: Request, scenario: str) -> Location:
+    """Return where the evaluation table of a scenario is, or will be."""
+    return run.layout.evaluation(request.key.of(scenario))
+
+
+def merge_inferred(run: Run, request: InferenceRequest) -> None:
+    """Write the table of each scenario when every task is inferred, and drop the parts."""
+    whole = whole_table(run.layout, run.fingerprint, request.key)
+    if whole is None:
+        return
+    table = whole.sort_by(ORDER).combine_chunks()
+    for scenario in run.config.evaluation.inferred_scenarios:
+        is_counted = pc.or_(_is_right(table), scenario != "GNu")
+        counted = _where(is_counted, table["num_correct"])
+        position = table.column_names.index("num_correct")
+        scored = table.set_column(position, INFERENCE_SCHEMA.field("num_correct"), counted)
+        write_evaluation(table_path(run, request, scenario), scored, _metadata(run, request, scenario))
+    drop_parts(run.layout, request.key)
+
+
+def request_metrics(run: Run, request: InferenceRequest) -> dict[str, Metrics]:
+    """Return, by scenario, the metrics of the tables; scenarios without a table are left out.
+
+    Means over tasks, fractions: ``accuracy``; ``task_inference_accuracy`` of inferences;
+    ``image_task_inference_accuracy``, each inference weighted by the images it answers for;
+    ``top_5_task_inference_accuracy``; ``shortlist_agreement`` with exact one-shot, where checked.
+    Writes the confusion table beside.
+    """
+    stored = {name: stored_table(run, request, name) for name in run.config.evaluation.inferred_scenarios}
+    tables = {scenario: table for scenario, table in stored.items() if table is not None}
+    if tables:  # the inferred tasks are the same in every scenario
+        _write_confusion(run, request, next(iter(tables.values())))
+    return {scenario: _metrics(table) for scenario, table in tables.items()}
+
+
+def mean(by_task: dict[int, float]) -> float:
+    """Return the mean over tasks."""
+    return float(np.mean(list(by_task.values())))
+
+
+def _metrics(table: pa.Table) -> Metrics:
+    is_right = _is_right(table)
+    metrics = {
+        "accuracy": mean(task_accuracies(table)),
+        "task_inference_accuracy": mean(_task_means(table, is_right)),
+        "image_task_inference_accuracy": mean(task_shares(table, _where(is_right, table["num_images"]))),
+        "top_5_task_inference_accuracy": mean(_task_means(table, pc.is_valid(table["rank"]))),
+    }
+    checked = table.filter(pc.is_valid(table["exact_task"]))
+    if len(checked):
+        agreement = pc.equal(checked["exact_task"], checked["inferred_task"])
+        metrics["shortlist_agreement"] = float(pc.mean(agreement).as_py())
+    return metrics
+
+
+def _task_means(table: pa.Table, condition: pa.ChunkedArray) -> dict[int, float]:
+    """Return, by task, the fraction of inferences for which ``condition`` holds."""
+    marked = pa.table({"task": table["task"], "holds": pc.cast(condition, pa.float64())})
+    means = marked.group_by("task").aggregate([("holds", "mean")])
+    return dict(zip(means["task"].to_pylist(), means["holds_mean"].to_pylist(), strict=True))
+
+
+def _write_confusion(run: Run, request: InferenceRequest, table: pa.Table) -> None:
+    counted = table.group_by(["task", "inferred_task"]).aggregate([("batch", "count"), ("num_images", "sum")])
+    names = ["task", "inferred_task", "num_inferences", "num_images"]
+    confusion = counted.rename_columns(names).sort_by([("task", "ascending"), ("inferred_task", "ascending")])
+    path = run.layout.confusion(request.key)
+    commit(path, lambda temporary: pq.write_table(confusion, temporary, compression="zstd"))
+
+
+def _is_right(table: pa.Table) -> pa.ChunkedArray:
+    """Return for each inference whether it found the task, or in NNs a mask that belongs to it."""
+    return pc.fill_null(pc.equal(table["rank"], 1), fill_value=False)
+
+
+def _metadata(run: Run, request: InferenceRequest, scenario: str) -> dict[str, str]:
+    inference = request.inference
+    return {
+        "scenario": scenario,
+        "algorithm": inference.algorithm,
+        "objective": inference.objective,
+        "images": str(inference.images),
+        "batches": "all" if request.num_batches is None else str(request.num_batches),
+        "k": str(request.k),
+        "fingerprint": run.fingerprint,
+    }
+
+
+def _where(condition: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return ``values`` where ``condition`` holds, else 0."""
+    return pc.if_else(condition, values, pa.scalar(0, pa.int32()))

@@ -1,0 +1,125 @@
+"""How far is this run? Every command gives the same answer, for every kind of work."""
+
+import json
+import shutil
+
+import pytest
+
+from orchestrator.config.load import load_sweep
+from orchestrator.runs.run import locate_run, open_run
+from orchestrator.search.points import plan_points, stored_metrics
+from orchestrator.stages import training_stage
+from orchestrator.status import run_status
+from orchestrator.tracking.content import tracked_end
+from orchestrator.worker import stream as stream_work
+from tests.conftest import supsup, sweep_text
+
+KINDS = {
+    "supermasks": {},
+    "transfer": {
+        "training": "{steps: 30, batch_size: 16, optimizer: {kind: rmsprop, lr: 1.0e-2}, transfer: masks}"
+    },
+    "baseline": {
+        "baseline": "{kind: psp}",
+        "training": "{steps: 30, batch_size: 16, optimizer: {kind: rmsprop, lr: 1.0e-2}}",
+    },
+    "stream": {
+        "network": "{kind: mlp, hidden: [48], outputs: 32}",
+        "training": "{task_identity: none, steps: 60, batch_size: 16, optimizer: {kind: rmsprop, lr: 3.0e-3}, "
+        "allocation: {decide_every: 5, epsilon: 0.35}, cohort_size: 2}",
+        "evaluation": "{scenarios: [NNs]}",
+    },
+}
+
+
+def write(folder, kind, **changes):
+    path = folder / f"{kind}.yaml"
+    path.write_text(
+        sweep_text(folder / "runs", **(KINDS[kind] | {"executor": "{kind: inline, retries: 0}"} | changes))
+    )
+    return path
+
+
+def break_at(monkeypatch, number):
+    """Let the job that holds this task (or decision) fail, whatever its kind."""
+    from orchestrator.worker.worker import Worker
+
+    run = Worker.run
+
+    def broken(self, job):
+        if number in job.numbers:
+            raise ValueError("a broken task")
+        return run(self, job)
+
+    monkeypatch.setattr(Worker, "run", broken)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_status_shows_what_failed_and_only_failed_trains_no_more_than_that(
+    tmp_path, monkeypatch, capsys, kind
+):
+    monkeypatch.setattr(stream_work, "CHECKPOINT_S", 0.0)
+    sweep = write(tmp_path, kind)
+    number = 12 if kind == "stream" else 2
+    with monkeypatch.context() as patch:
+        break_at(patch, number)
+        assert supsup("run", sweep) == 1
+    run = locate_run(load_sweep(sweep))
+    found = run_status(run.layout.root)
+    assert found.num_failed == 1
+    assert found.error == "a broken task"
+    assert found.state == "stopped"
+    capsys.readouterr()
+    assert supsup("status", run.layout.root, "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["num_failed"], row["error"]) == (1, "a broken task")
+
+    before = found.progress.done
+    assert supsup("run", sweep, "--only-failed") == 0
+    progress = run_status(run.layout.root).progress
+    new = {2} if kind != "stream" else set(range(10, 20))
+    assert progress.done == before | new
+    assert not progress.failed
+    assert supsup("run", sweep, "--only-failed") == 0
+    assert "no task failed in the last run" in capsys.readouterr().out
+    assert run_status(run.layout.root).progress == progress
+
+
+def test_a_memory_stands_for_masks_that_were_deleted_whoever_asks(tmp_path, capsys):
+    """HopSupSup: README invites people to delete ``masks/`` once they are in the memory."""
+    path = tmp_path / "hop.yaml"
+    lines = {
+        "name": "hop",
+        "benchmark": "{kind: split, dataset: digits, num_tasks: 3}",
+        "network": "{kind: bn_mlp, hidden: [64], outputs: 10}",
+        "training": "{epochs: 1, batch_size: 32, optimizer: {kind: sgd}, cohort_size: 2}",
+        "evaluation": "{scenarios: [GG, GNs], hopfield: {batch_size: 16}}",
+    }
+    path.write_text(sweep_text(tmp_path / "runs", **lines))
+    assert supsup("run", path) == 0
+    run, record = open_run(locate_run(load_sweep(path)).layout.root)
+    shutil.rmtree(run.layout.masks)
+    answers(path, run, record, capsys, is_whole=True)
+    shutil.rmtree(run.layout.memories)
+    answers(path, run, record, capsys, is_whole=False)
+    assert supsup("run", path) == 0
+    answers(path, run, record, capsys, is_whole=True)
+
+
+def answers(path, run, record, capsys, *, is_whole):
+    """Check what each command says of the run."""
+    num_done = 3 if is_whole else 0
+    assert training_stage(run.config).progress(run).num_done == num_done
+    found = run_status(run.layout.root)
+    assert (found.progress.num_done, found.num_left) == (num_done, 3 - num_done)
+    assert found.state == ("finished" if is_whole else "stopped")
+    capsys.readouterr()
+    assert supsup("verify", run.layout.root) == (0 if is_whole else 1)
+    assert ("trains the 3 missing tasks" in capsys.readouterr().out) == (not is_whole)
+    assert supsup("plan", path) == 0
+    assert f"{num_done} done, {3 - num_done} to train" in capsys.readouterr().out
+    assert f"{num_done} of 3 tasks trained" in tracked_end(run, record).note
+    (setting,) = plan_points(
+        load_sweep(path, ["search.space.seed=[3]"]),
+    )
+    assert (stored_metrics(setting) is not None) == is_whole
