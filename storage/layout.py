@@ -48,8 +48,8 @@ class TableKey:
     """The key of an evaluation table, which names all files that belong to it.
 
     label: ``GG``, or the scenario and method, such as ``GNu-one_shot-G-1``; the method alone for parts
-    and other files that serve several scenarios. k: number of tasks, the first ones. num_batches: the
-    first so many test batches of each task; None for all.
+    and other files that serve several scenarios. k: number of tasks, the first ones. num_batches: number
+    of test batches of each task, the first ones; None for all.
     """
 
     label: str

@@ -121,7 +121,7 @@ class TaskMask:
 
 @dataclass(frozen=True)
 class MaskStore:
-    """Reads and writes the mask files of one run; its only state is where they are and whose."""
+    """Reads and writes the mask files of one run; its only state is their location and identity."""
 
     layout: RunLayout
     identity: StoreIdentity

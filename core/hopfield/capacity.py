@@ -17,7 +17,7 @@ from core.specs.inference import HopfieldRule
 NUM_SAMPLED = 50  # stored masks to check, evenly spaced
 FLIPPED_SHARE = 0.1
 
-Masks = Sequence[NDArray[np.bool_]]  # [N, D] a layer
+Masks = Sequence[NDArray[np.bool_]]  # [N, D] per layer
 
 
 @dataclass(frozen=True, kw_only=True)

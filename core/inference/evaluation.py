@@ -53,8 +53,8 @@ def infer_test_images(
     """Infer the task of the test images in ``view`` and classify them with the inferred mask.
 
     own: the correct answers: the task itself, or in scenario NNs the masks that belong to it.
-    num_batches: the first so many test batches; None for all. A task's rows do not depend on
-    which other tasks the caller evaluates.
+    num_batches: number of test batches, the first ones; None for all. A task's rows do not depend
+    on which other tasks the caller evaluates.
     """
     rows = blank_rows(search.spec.images, len(view.test_rows), num_batches)
     tasks_GR, values_GR, exact_task = _rankings(search, rows, view, pixels)

@@ -22,8 +22,8 @@ class BaselineSpec(Spec):
 
     kind: one of the methods that the paper compares with.
     random_weights: never train the trunk (``batch_ensemble``: Rand W; ``separate_heads``).
-    first_lr: learning rate of the trunk, which is trained with the first task; None uses the rate of every
-        task.
+    first_lr: learning rate of the trunk, which is trained with the first task; None uses the same rate as
+        for every task.
     """
 
     kind: BaselineKind

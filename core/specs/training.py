@@ -97,7 +97,7 @@ class StreamSpec(Spec):
     New tasks come in order, each once.
 
     boundaries: ``random`` puts them anywhere, so that a visit lasts ``training.steps`` batches on average,
-        give or take ``length_jitter`` of that. ``aligned`` puts them where decisions fall, as the original
+        give or take up to ``length_jitter`` of that. ``aligned`` puts them where decisions fall, as the original
         code does, which leaks them to the model.
     length_jitter: largest deviation of a random visit length, as a fraction of ``training.steps``.
     return_share, repeat_share: number of visits to an earlier task, and of repeated visits to the same

@@ -216,7 +216,7 @@ class StreamTrainer:
         return scores
 
     def _batches(self, task: int, first: int, num: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return pixel gather [1, D] and image rows [1, num * B] of ``num`` batches of ``task`` from ``first``."""
+        """Return pixel gather [1, D] and image rows [1, num * B] of ``task``, from batch ``first`` on."""
         view, size = self._view(task), self._spec.training.batch_size
         if self._order is None or self._order[0] != task:
             most = max(visit.num_seen + visit.num_batches for visit in self._visits if visit.task == task)

@@ -25,7 +25,7 @@ from core.training.cohort import CohortState
 from core.training.optimizers import adam_scales
 
 Array = NDArray[Any]
-Arrays = tuple[Array, ...]  # one a layer
+Arrays = tuple[Array, ...]  # one per layer
 
 
 @dataclass(frozen=True)
