@@ -66,7 +66,7 @@ def read_memory(path: Location, fingerprint: str, names: Sequence[str]) -> Hopfi
 
 
 def stored_masks_digest(path: Location) -> str | None:
-    """Return the joint digest of the masks in a memory file, or None if it cannot be read."""
+    """Return what sums up the masks in a memory file; None where none can be read."""
     try:
         return decoded(pq.ParquetFile(parquet_source(path)).schema_arrow.metadata).get("supsup.masks_digest")
     except (pa.ArrowException, OSError):

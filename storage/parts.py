@@ -1,4 +1,4 @@
-"""Parts of a task-inference table, which workers write until the table is complete."""
+"""Parts of a table of task inference: what workers have finished of one that is not whole yet."""
 
 import numpy as np
 import pyarrow as pa

@@ -76,7 +76,7 @@ class ShardedBank:
     def top_k_lowest(
         self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64], num: int
     ) -> tuple[NDArray[np.float64], Tasks]:
-        """See ``Bank``; each shard sends only its own best."""
+        """See ``Bank``; each shard sends its own best only."""
         best = self.broadcast("top_k_lowest", planes, tasks, chosen, num)
         return top_k_lowest(np.concatenate([b[0] for b in best]), np.concatenate([b[1] for b in best]), num)
 
