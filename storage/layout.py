@@ -158,7 +158,7 @@ class RunLayout:
         return self.root / "saves"
 
     def cohort_save(self, first: int, last: int, digest: str) -> Location:
-        """Return the checkpoint of tasks ``first`` to ``last`` whose bytes have this digest."""
+        """Return the save of tasks ``first`` to ``last`` whose bytes have this digest."""
         return self.saves / f"cohort-{first:05d}-{last:05d}-{digest}.npz"
 
     @property
@@ -167,7 +167,7 @@ class RunLayout:
         return self.root / "baseline"
 
     def baseline_state(self, num_tasks: int, digest: str) -> Location:
-        """Return the state after ``num_tasks`` tasks whose bytes have this digest."""
+        """Return the state after ``num_tasks`` tasks, its bytes of this digest."""
         return self.baseline / f"state-{num_tasks:05d}-{digest}.npz"
 
     @property
@@ -176,7 +176,7 @@ class RunLayout:
         return self.root / "transfer"
 
     def score_sum(self, num_tasks: int, digest: str) -> Location:
-        """Return the score sum of the first ``num_tasks`` tasks whose bytes have this digest."""
+        """Return the sum of the scores of the first ``num_tasks`` tasks, its bytes of this digest."""
         return self.transfer / f"scores-{num_tasks:05d}-{digest}.npz"
 
     def evaluation(self, key: TableKey) -> Location:
