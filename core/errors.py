@@ -1,7 +1,7 @@
 """Every error that SupSup raises on purpose.
 
 SupSupError                    exit code 1
-├── InputError                 exit code 2: said before anything starts
+├── InputError                 exit code 2: reported before anything starts
 │   ├── ConfigError            the sweep file or a key=value
 │   ├── DataError              a data set that is missing or damaged
 │   ├── InferenceError         an image, or a number of tasks, that inference cannot use
@@ -9,24 +9,24 @@ SupSupError                    exit code 1
 │       ├── DamagedFileError   bytes that do not verify
 │       └── ForeignFileError   a file of another run or network
 ├── RunLockedError             exit code 3: another controller holds the run
-├── TrainingError              a task's own, repeatable failure: never retried
-└── WorkerError                the infrastructure's: another worker may do better
+├── TrainingError              a failure of the task itself, which would repeat: never retried
+└── WorkerError                a failure of the infrastructure: another worker may succeed
     ├── LostWorkerError        a worker died, or cannot be reached
-    └── ForeignWorkerError     a worker's base network is not the run's
+    └── ForeignWorkerError     a worker's base network differs from the run's
 
-Each carries one message for people (what was found, where, what was expected, what
-to do) as its only argument, so that it survives pickling between processes.
+Each takes one message for people (what was found, where, what was expected, what to do)
+as its only argument, so that it survives pickling between processes.
 """
 
 
 class SupSupError(Exception):
-    """Root of the tree; ``exit_code`` is what the command line ends with."""
+    """Root of the error tree; ``exit_code`` is the exit code of the command line."""
 
     exit_code = 1
 
 
 class InputError(SupSupError):
-    """What the user gave is wrong; nothing was started or written."""
+    """The user's input is invalid; nothing was started or written."""
 
     exit_code = 2
 
@@ -40,11 +40,11 @@ class DataError(InputError):
 
 
 class InferenceError(InputError):
-    """An image that no network here can see, or a k that the mask bank does not have."""
+    """An image that the network cannot take, or a k beyond the mask bank."""
 
 
 class RunFolderError(InputError):
-    """A run folder is missing, of an unknown format, or holds what it should not."""
+    """A run folder is missing, has an unknown format, or contains something it should not."""
 
 
 class DamagedFileError(RunFolderError):
@@ -66,7 +66,7 @@ class TrainingError(SupSupError):
 
 
 class WorkerError(SupSupError):
-    """A worker failed at a job that another one may do."""
+    """A worker failed at a job that another worker may complete."""
 
 
 class LostWorkerError(WorkerError):
@@ -74,9 +74,9 @@ class LostWorkerError(WorkerError):
 
 
 class ForeignWorkerError(WorkerError):
-    """A worker's base network is not that of the run: other versions, or memory that was overwritten."""
+    """A worker's base network differs from the run's: other library versions, or overwritten memory."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message; its class where the message is empty."""
+    """Return the first line of an error's message, or its class name if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

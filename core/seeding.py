@@ -1,8 +1,8 @@
-"""Named random streams: (seed, purpose, index) -> generator, never a global state.
+"""Named random streams: (seed, purpose, index) -> generator, without global state.
 
-Hashing the purpose into the stream keeps different uses apart. Drawing the signs of
-the base network and the first scores from one stream is not harmless: the start mask
-then keeps only the positive weights and accuracy drops by several points.
+Hashing the purpose into the stream keeps different uses independent. This matters: if the
+signs of the base network and the initial scores were drawn from one stream, the initial mask
+would keep only the positive weights and accuracy would drop by several points.
 """
 
 import hashlib
@@ -30,8 +30,8 @@ Purpose = Literal[
 def stream(seed: int, purpose: Purpose, *index: int) -> np.random.Generator:
     """Return the generator for ``purpose`` under ``seed``, at ``index`` (usually a task).
 
-    Equal arguments give equal draws in any process and order; different ones give
-    unrelated draws. The key is the first 128 bits of a SHA-256 over the arguments.
+    Equal arguments give equal draws in any process and in any order; different arguments
+    give unrelated draws. The key is the first 128 bits of a SHA-256 over the arguments.
     """
     text = "/".join(["supsup", str(seed), purpose, *map(str, index)])
     key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")

@@ -1,8 +1,8 @@
 """The bank file: the masks of a run laid out for task inference, to be mapped into memory.
 
-A numpy file, uint8 [T, K, 256] (``core.masks.packed_sums``). It is made from the mask files, of which
-it is a copy in another order, and its name sums up their digests: a run that grows, or a mask
-that is made anew with other bits, gives another file. Processes of one machine share its pages.
+A numpy file, uint8 [T, K, 256] (``core.masks.packed_sums``). It is a copy of the mask files in another
+order, named by their joint digest: when a run grows, or a mask is trained again with other bits, it
+becomes another file. Processes on one machine share its pages.
 """
 
 from pathlib import Path
@@ -16,13 +16,13 @@ from core.masks.packed_sums import TILE_BYTES, num_tiles, to_tiles
 from storage.files import commit
 from storage.mask_store import MaskStore
 
-CHUNK_MASKS = 512  # masks in memory while a file is made
+CHUNK_MASKS = 512  # masks in memory while a file is written
 
 
 def bank_path(store: MaskStore) -> Path:
-    """Return the bank file of all tasks before the first that has no mask, made or not.
+    """Return the path of the bank file of all tasks before the first without a mask.
 
-    Raises RunFolderError when task 0 has no mask.
+    The file need not exist. Raises RunFolderError if task 0 has no mask.
     """
     digests = leading_digests(store)
     if not digests:
@@ -31,14 +31,14 @@ def bank_path(store: MaskStore) -> Path:
 
 
 def ensure_bank(store: MaskStore) -> Path:
-    """Return ``bank_path``, the file made if it is missing or cut short."""
+    """Return ``bank_path`` after making the file if it is missing or truncated."""
     path = bank_path(store)
     make_bank(store, path)
     return path
 
 
 def make_bank(store: MaskStore, path: Path) -> None:
-    """Make the bank at ``path`` (from ``bank_path``) unless it is there; remove those it replaces."""
+    """Make the bank at ``path`` (from ``bank_path``) unless it exists; remove the banks it replaces."""
     if not _is_whole(path, packed_num_bytes(store.identity.shapes)):
         commit(path, lambda temporary: _write(store, temporary))
     for other in store.layout.banks.glob("masks-*.npy"):
@@ -47,7 +47,7 @@ def make_bank(store: MaskStore, path: Path) -> None:
 
 
 def num_leading(store: MaskStore) -> int:
-    """Count the tasks before the first that has no mask file."""
+    """Count the tasks before the first without a mask file."""
     locations = store.locate()
     return next((task for task in range(len(locations)) if task not in locations), len(locations))
 
@@ -61,8 +61,15 @@ def map_bank(path: Path, num_bytes: int) -> NDArray[np.uint8]:
         raise DamagedFileError(f"{path} cannot be read ({reason}); delete it, it is made again") from error
     if tiles.ndim != 3 or tiles.shape[::2] != (num_tiles(num_bytes), TILE_BYTES) or tiles.dtype != np.uint8:
         raise DamagedFileError(f"{path} is not a bank of masks of {num_bytes} bytes; delete it")
-    # A plain view: numpy's memmap class costs time at every slice and says nothing more.
+    # A plain view: numpy's memmap class costs time at every slice and adds nothing.
     return np.asarray(tiles)
+
+
+def leading_digests(store: MaskStore) -> list[str]:
+    """Return the digests of tasks 0, 1, 2 and so on, up to the first that is missing."""
+    infos = store.info_table()
+    tasks, digests = infos["task"].to_pylist(), infos["digest"].to_pylist()
+    return [digest for i, (task, digest) in enumerate(zip(tasks, digests, strict=True)) if task == i]
 
 
 def _is_whole(path: Path, num_bytes: int) -> bool:
@@ -71,13 +78,6 @@ def _is_whole(path: Path, num_bytes: int) -> bool:
     except DamagedFileError:
         return False
     return True
-
-
-def leading_digests(store: MaskStore) -> list[str]:
-    """Return the digests of tasks 0, 1, 2 and so on, up to the first that is missing."""
-    facts = store.info_table()
-    tasks, digests = facts["task"].to_pylist(), facts["digest"].to_pylist()
-    return [digest for i, (task, digest) in enumerate(zip(tasks, digests, strict=True)) if task == i]
 
 
 def _write(store: MaskStore, path: Path) -> None:

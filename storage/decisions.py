@@ -1,4 +1,4 @@
-"""The decision log of a stream without task ids: one row per decision, as Parquet."""
+"""The decision log of a stream without task ids: written, read and scored. One row per decision."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,14 +32,14 @@ Rows = list[dict[str, Any]]
 def write_decisions(
     layout: RunLayout, rows: Sequence[Mapping[str, Any]], fingerprint: str, *, is_complete: bool
 ) -> None:
-    """Commit the log; ``is_complete`` says that the stream has ended and its masks are stored."""
+    """Commit the log. is_complete: whether the stream has ended and its masks are stored."""
     metadata = {"supsup.fingerprint": fingerprint, "supsup.is_complete": str(is_complete).lower()}
     table = pa.Table.from_pylist(list(rows), schema=DECISION_SCHEMA).replace_schema_metadata(metadata)
     commit_table(layout.decisions, table)
 
 
 def read_decisions(layout: RunLayout, fingerprint: str) -> tuple[list[dict[str, Any]], bool]:
-    """Return the rows and whether the stream has ended; ([], False) without a log.
+    """Return the rows and whether the stream is complete; ([], False) without a log.
 
     Raises DamagedFileError.
     """

@@ -1,8 +1,13 @@
-"""Files that are there whole or not at all: temporary name, sync, rename, sync the folder.
+"""Commit files atomically, and seal Parquet files with a checksum over every byte.
 
-Holds on file systems where rename replaces atomically (local disks, NFS). A crash
-leaves at most a temporary file, which ``remove_temporaries`` takes away. In an object store
-the upload of all bytes stands in their place (``storage.locations``).
+A committed file exists whole or not at all: it is written under a temporary name, synced and
+renamed, then its folder is synced. This holds on file systems where rename replaces atomically
+(local disks, NFS). A crash leaves at most a temporary file, which ``remove_temporaries`` removes. In
+an object store a single upload of all bytes takes the place of these steps (``storage.locations``).
+
+Parquet checks its pages but not its footer, which holds names, metadata and offsets. A sealed file
+is first written with a placeholder as the value of ``supsup.checksum``; the sha256 (hex) of those
+bytes then replaces the placeholder, which has the same length.
 """
 
 import hashlib
@@ -24,12 +29,12 @@ KEY = "supsup.checksum"
 PLACEHOLDER = "sha256 of this file with these 64 characters where its hex stands".ljust(64, ".")[:64]
 # Bits at density 0.5 do not compress; a higher level only costs time.
 ZSTD_LEVEL = 3
-# Gaps are within 1.02 of the entropy, at level 3 within 1.12 (perf/results); 10 to 90 ms a million weights.
+# Gaps come within 1.02 of the entropy, at level 3 within 1.12 (perf/results); 10 to 90 ms per million weights.
 GAPS_ZSTD_LEVEL = 19
 
 
 def commit(target: Location, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file, then make it ``target``, replacing what was there."""
+    """Let ``write`` fill a temporary file, then rename it to ``target``, replacing any old file."""
     if isinstance(target, ObjectPath):
         with tempfile.TemporaryDirectory(prefix="supsup-") as folder:
             temporary = Path(folder) / target.name
@@ -49,7 +54,7 @@ def commit(target: Location, write: Callable[[Path], None]) -> None:
 
 
 def commit_bytes(target: Location, content: bytes) -> None:
-    """Commit a file of these bytes."""
+    """Commit a file with this content."""
     if isinstance(target, ObjectPath):
         target.write_bytes(content)
         return
@@ -71,7 +76,7 @@ def commit_json(target: Location, value: Any) -> None:
 
 
 def parquet_source(path: Location) -> Any:
-    """Return what pyarrow reads a Parquet file from; an object is fetched whole, once."""
+    """Return a source from which pyarrow reads a Parquet file; an object is fetched whole, once."""
     return pa.BufferReader(path.read_bytes()) if isinstance(path, ObjectPath) else path
 
 
@@ -83,8 +88,44 @@ def temporaries(root: Location) -> list[Path]:
 
 
 def remove_temporaries(root: Location, is_alive: Callable[[str, int, Path], bool]) -> list[Path]:
-    """Remove and return the temporaries whose writer ``is_alive(host, pid, path)`` denies."""
+    """Remove and return the temporaries whose writer is dead: ``is_alive(host, pid, path)`` is false."""
     return list(_remove_dead(temporaries(root), is_alive))
+
+
+def sealed_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes of a sealed Parquet file with one row group per row.
+
+    The Arrow schema is left out, as Parquet's own suffices.
+    """
+    sink = pa.BufferOutputStream()
+    levels = {name: GAPS_ZSTD_LEVEL if name == "gaps" else ZSTD_LEVEL for name in table.column_names}
+    options = {"compression_level": levels, "use_dictionary": False, "write_statistics": False}
+    with pq.ParquetWriter(
+        sink, table.schema, compression="zstd", write_page_checksum=True, store_schema=False, **options
+    ) as writer:
+        writer.write_table(table, row_group_size=1)
+        writer.add_key_value_metadata({**metadata, KEY: PLACEHOLDER})
+    return seal(sink.getvalue().to_pybytes())
+
+
+def decoded(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
+    """Decode metadata that may be damaged; damaged text then fails a comparison instead of raising."""
+    items = (metadata or {}).items()
+    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in items}
+
+
+def seal(content: bytes) -> bytes:
+    """Replace the placeholder, which occurs once, with the checksum."""
+    assert content.count(PLACEHOLDER.encode()) == 1, "the placeholder must occur once"
+    checksum = hashlib.sha256(content).hexdigest()
+    return content.replace(PLACEHOLDER.encode(), checksum.encode())
+
+
+def check_seal(content: bytes, checksum: str) -> None:
+    """Raise DamagedFileError unless ``content`` was sealed with ``checksum``."""
+    unsealed = content.replace(checksum.encode(), PLACEHOLDER.encode(), 1) if checksum else content
+    if hashlib.sha256(unsealed).hexdigest() != checksum:
+        raise DamagedFileError("its bytes do not match its checksum")
 
 
 def _remove_dead(paths: Iterable[Path], is_alive: Callable[[str, int, Path], bool]) -> Iterable[Path]:
@@ -101,39 +142,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def sealed_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
-    """Return the bytes of a sealed Parquet file, a row group a row.
-
-    The Arrow schema is left out, Parquet's own suffices.
-    """
-    sink = pa.BufferOutputStream()
-    levels = {name: GAPS_ZSTD_LEVEL if name == "gaps" else ZSTD_LEVEL for name in table.column_names}
-    options = {"compression_level": levels, "use_dictionary": False, "write_statistics": False}
-    with pq.ParquetWriter(
-        sink, table.schema, compression="zstd", write_page_checksum=True, store_schema=False, **options
-    ) as writer:
-        writer.write_table(table, row_group_size=1)
-        writer.add_key_value_metadata({**metadata, KEY: PLACEHOLDER})
-    return seal(sink.getvalue().to_pybytes())
-
-
-def decoded(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
-    """Decode what may be damaged; damaged text then fails a comparison instead of raising."""
-    items = (metadata or {}).items()
-    return {key.decode(errors="replace"): value.decode(errors="replace") for key, value in items}
-
-
-def seal(content: bytes) -> bytes:
-    """Put the checksum where the placeholder stands, once."""
-    assert content.count(PLACEHOLDER.encode()) == 1, "the placeholder must occur once"
-    checksum = hashlib.sha256(content).hexdigest()
-    return content.replace(PLACEHOLDER.encode(), checksum.encode())
-
-
-def check_seal(content: bytes, checksum: str) -> None:
-    """Raise DamagedFileError unless ``content`` was sealed with ``checksum``."""
-    unsealed = content.replace(checksum.encode(), PLACEHOLDER.encode(), 1) if checksum else content
-    if hashlib.sha256(unsealed).hexdigest() != checksum:
-        raise DamagedFileError("its bytes do not match its checksum")

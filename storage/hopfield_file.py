@@ -1,7 +1,7 @@
-"""A Hopfield memory on disk: Psi and the sums of the stored masks, and nothing of the masks.
+"""A Hopfield memory on disk: Psi and the sums of the stored masks, without the masks themselves.
 
-Parquet, one row per masked layer, zstd, page checksums, sealed with a checksum over every byte
-like a mask file (FORMAT.md).
+Parquet with one row per masked layer, zstd and page checksums, sealed like a mask file with a
+checksum over every byte (FORMAT.md).
 """
 
 import hashlib
@@ -33,7 +33,7 @@ SCHEMA = pa.schema(
 def write_memory(
     path: Location, memory: HopfieldMemory, names: Sequence[str], *, fingerprint: str, masks_digest: str
 ) -> None:
-    """Commit a memory. masks_digest: sums up the masks stored, as in a bank's name."""
+    """Commit a memory. masks_digest: joint digest of the stored masks, as in a bank's name."""
     rows = [_row(name, layer) for name, layer in zip(names, memory.layers, strict=True)]
     metadata = {
         "supsup.memory_format_version": str(MEMORY_FORMAT_VERSION),
@@ -46,7 +46,7 @@ def write_memory(
 
 
 def read_memory(path: Location, fingerprint: str, names: Sequence[str]) -> HopfieldMemory:
-    """Return a verified memory of the run. Raises DamagedFileError or ForeignFileError."""
+    """Return a memory of the run, verified. Raises DamagedFileError or ForeignFileError."""
     try:
         content = path.read_bytes()
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)

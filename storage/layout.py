@@ -1,25 +1,25 @@
-"""Names inside a run folder. No other file builds one.
+"""Names inside a run folder; no other module builds one.
 
     <name>-<first 8 of fingerprint>/
       run.json
-      .lock                                  held by the controller; says who holds it
+      .lock                                  held by the controller; names its holder
       failures.json                          tasks that failed, only while there are any
-      sessions.json                          when a controller worked here, and how each time ended
+      sessions.json                          when a controller worked here, and how each session ended
       system.json                            processor, memory and disk of the controller's machine
-      logs/train-00003-00003.log             attempts of jobs that failed at least once
+      logs/train-00003-00003.log             attempts at jobs that failed at least once
       masks/cohort-00000-00031.parquet
       evaluations/GG-10.parquet, GNu-one_shot-G-1-10.parquet
-      evaluations/parts/one_shot-G-1-10/tasks-00000-00007.parquet    until the table is whole
+      evaluations/parts/one_shot-G-1-10/tasks-00000-00007.parquet    until the table is complete
       evaluations/recovery-<label>-5.parquet       HopSupSup: each step of each recovery
-      bank/masks-00010-<8 of digest>.npy     masks laid out for task inference; made again if lost
-      saves/cohort-00000-00031-<16 of digest>.npz  a cohort in training, until it is stored
-      transfer/scores-00004-<16 of digest>.npz     sum of the scores of tasks 0 to 3, for those to come
+      bank/masks-00010-<8 of digest>.npy     masks laid out for task inference; rebuilt if lost
+      saves/cohort-00000-00031-<16 of digest>.npz  checkpoint of a cohort in training, until it is stored
+      transfer/scores-00004-<16 of digest>.npz     sum of the scores of tasks 0 to 3, for later tasks
       baseline/state-00004-<16 of digest>.npz      a baseline after four tasks, in place of masks
-      stream/decisions.parquet               scenario NNs: what was decided, and on which task
-      stream/state.json, mask-00003-000120.npz     where the stream stands, only until it ends
+      stream/decisions.parquet               scenario NNs: every decision, with the true task
+      stream/state.json, mask-00003-000120.npz     checkpoint of the stream, until it ends
       hopfield/storkey-00005.parquet         HopSupSup: Psi and the sums of the stored masks
       report/summary.json, tasks.parquet, config.yaml, confusion-one_shot-G-1-10.parquet
-      quarantine/                            what `verify --repair` took out of masks/
+      quarantine/                            files that `verify --repair` took out of masks/
 
 A temporary file is named .<target>.<host>.<process id>.<random>.tmp, beside its target.
 """
@@ -39,17 +39,17 @@ _TEMPORARY = re.compile(r"\..+\.([A-Za-z0-9-]+)\.(\d+)\.[0-9a-f]{8}\.tmp")
 
 
 def run_folder_name(name: str, fingerprint: str) -> str:
-    """Return the name of the folder of a run."""
+    """Return the name of a run's folder."""
     return f"{name}-{fingerprint[:8]}"
 
 
 @dataclass(frozen=True)
 class TableKey:
-    """What names an evaluation table, and all files that belong to it.
+    """The key of an evaluation table, which names all files that belong to it.
 
-    label: ``GG``, or the scenario and method, such as ``GNu-one_shot-G-1``; of parts and other files
-    that serve several scenarios the method alone. k: tasks, the first ones. num_batches: test batches
-    of each task, the first ones; None for all.
+    label: ``GG``, or the scenario and method, such as ``GNu-one_shot-G-1``; the method alone for parts
+    and other files that serve several scenarios. k: number of tasks, the first ones. num_batches: number
+    of test batches of each task, the first ones; None for all.
     """
 
     label: str
@@ -61,12 +61,12 @@ class TableKey:
         return name if self.num_batches is None else f"{name}-b{self.num_batches}"
 
     def of(self, scenario: str) -> "TableKey":
-        """Return the key of the table of one scenario."""
+        """Return the key of one scenario's table."""
         return replace(self, label=f"{scenario}-{self.label}")
 
     @classmethod
     def parse(cls, name: str) -> "TableKey | None":
-        """Return the key whose files have this name (without suffix), None for any other name."""
+        """Return the key whose files have this name (without suffix), or None for any other name."""
         match = _TABLE.fullmatch(name)
         if match is None:
             return None
@@ -75,23 +75,23 @@ class TableKey:
 
 @dataclass(frozen=True)
 class RunLayout:
-    """Paths inside the run folder ``root``; building one touches nothing."""
+    """Paths inside the run folder ``root``; building one does not access the disk."""
 
     root: Location
 
     @property
     def run_file(self) -> Location:
-        """What the run is (``run_file.RunRecord``)."""
+        """The run's record (``run_file.RunRecord``)."""
         return self.root / "run.json"
 
     @property
     def lock(self) -> Location:
-        """Held by the controller at work."""
+        """The lock file, held by the controller at work."""
         return self.root / ".lock"
 
     @property
     def failures(self) -> Location:
-        """Tasks that failed, with the reason."""
+        """Failed tasks, with the reason."""
         return self.root / "failures.json"
 
     @property
@@ -110,7 +110,7 @@ class RunLayout:
 
     @property
     def logs(self) -> Location:
-        """Folder of the logs of jobs."""
+        """Folder of job logs."""
         return self.root / "logs"
 
     @property
@@ -125,17 +125,17 @@ class RunLayout:
 
     @property
     def quarantine(self) -> Location:
-        """Folder of what ``verify --repair`` took out of ``masks``."""
+        """Folder of the files that ``verify --repair`` took out of ``masks``."""
         return self.root / "quarantine"
 
     @property
     def report(self) -> Location:
-        """Folder of what is made from the rest."""
+        """Folder of everything derived from the other files."""
         return self.root / "report"
 
     @property
     def summary(self) -> Location:
-        """Accuracies by scenario and k."""
+        """Accuracies, by scenario and k."""
         return self.report / "summary.json"
 
     @property
@@ -149,12 +149,12 @@ class RunLayout:
         return self.report / "config.yaml"
 
     def cohort(self, first: int, last: int) -> Location:
-        """Return the mask file of tasks ``first`` to ``last``, both included."""
+        """Return the mask file of tasks ``first`` to ``last``, inclusive."""
         return self.masks / f"cohort-{first:05d}-{last:05d}.parquet"
 
     @property
     def saves(self) -> Location:
-        """Folder of cohorts in training."""
+        """Folder of checkpoints of cohorts in training."""
         return self.root / "saves"
 
     def cohort_save(self, first: int, last: int, digest: str) -> Location:
@@ -163,7 +163,7 @@ class RunLayout:
 
     @property
     def baseline(self) -> Location:
-        """Folder of what a baseline has learned."""
+        """Folder of a baseline's state."""
         return self.root / "baseline"
 
     def baseline_state(self, num_tasks: int, digest: str) -> Location:
@@ -172,7 +172,7 @@ class RunLayout:
 
     @property
     def transfer(self) -> Location:
-        """Folder of what later tasks start from."""
+        """Folder of the scores that later tasks start from."""
         return self.root / "transfer"
 
     def score_sum(self, num_tasks: int, digest: str) -> Location:
@@ -184,23 +184,23 @@ class RunLayout:
         return self.evaluations / f"{key}.parquet"
 
     def evaluation_parts(self, key: TableKey) -> Location:
-        """Return the folder of what workers have inferred of a table that is not whole yet."""
+        """Return the folder of the parts that workers have written of an incomplete table."""
         return self.evaluations / "parts" / str(key)
 
     def evaluation_part(self, key: TableKey, first: int, last: int) -> Location:
-        """Return the part of tasks ``first`` to ``last``, both included."""
+        """Return the part of tasks ``first`` to ``last``, inclusive."""
         return self.evaluation_parts(key) / f"tasks-{first:05d}-{last:05d}.parquet"
 
     def confusion(self, key: TableKey) -> Location:
-        """Return the table of how often which task was taken for which."""
+        """Return the confusion table: how often each task was inferred as which."""
         return self.report / f"confusion-{key}.parquet"
 
     def recovery(self, key: TableKey) -> Location:
-        """Return the table of the steps of each recovery, beside its evaluation table."""
+        """Return the table of the steps of each recovery, next to its evaluation table."""
         return self.evaluations / f"recovery-{key}.parquet"
 
     def recovery_part(self, key: TableKey, first: int, last: int) -> Location:
-        """Return the steps of tasks ``first`` to ``last`` while the tables are not whole."""
+        """Return the recovery steps of tasks ``first`` to ``last`` while the tables are incomplete."""
         return self.evaluation_parts(key) / f"steps-{first:05d}-{last:05d}.parquet"
 
     @property
@@ -224,16 +224,16 @@ class RunLayout:
 
     @property
     def stream_state(self) -> Location:
-        """Where the stream stands; its commit is the commit of a checkpoint."""
+        """Position and state of the stream; committing it commits a checkpoint."""
         return self.stream / "state.json"
 
     def mask_state(self, mask: int, num_decisions: int) -> Location:
-        """Return the scores and optimizer state of ``mask`` after so many decisions."""
+        """Return the scores and optimizer state of ``mask`` after ``num_decisions`` decisions."""
         return self.stream / f"mask-{mask:05d}-{num_decisions:06d}.npz"
 
     @property
     def banks(self) -> Path:
-        """Folder of masks laid out for task inference; all of it can be made again.
+        """Folder of masks laid out for task inference, which can all be rebuilt.
 
         Processes map its files, so the bank of a run in an object store is cached on each machine.
         """
@@ -242,7 +242,7 @@ class RunLayout:
         return self.root / "bank"
 
     def bank(self, num_tasks: int, digest: str) -> Path:
-        """Return the bank of the first ``num_tasks`` masks, whose digests ``digest`` sums up."""
+        """Return the bank of the first ``num_tasks`` masks; ``digest`` is their joint digest."""
         return self.banks / f"masks-{num_tasks:05d}-{digest[:8]}.npy"
 
 
@@ -257,7 +257,7 @@ def cohort_range(name: str) -> tuple[int, int] | None:
 
 
 def temporary_path(target: Path) -> Path:
-    """Return a fresh name beside ``target`` that tells who writes it."""
+    """Return a fresh name beside ``target`` that identifies its writer."""
     return target.with_name(f".{target.name}.{host_name()}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
 
 
@@ -268,10 +268,10 @@ def temporary_writer(name: str) -> tuple[str, int] | None:
 
 
 def cache_folder() -> Path:
-    """Return where this machine keeps what can be made or fetched again."""
+    """Return the folder of this machine for files that can be rebuilt or fetched again."""
     return Path(os.environ.get("SUPSUP_CACHE") or Path.home() / ".cache" / "supsup")
 
 
 def host_name() -> str:
-    """Return this machine's name in the letters that file names here allow."""
+    """Return this machine's name, reduced to the characters allowed in file names here."""
     return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()) or "unknown"

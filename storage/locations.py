@@ -1,11 +1,12 @@
-"""Where run folders are: a folder of a file system, or a prefix of an object store.
+"""Locations of run folders: a folder of a file system, or a prefix of an object store.
 
-``ObjectPath`` has the part of ``pathlib.Path`` that this project uses, over pyarrow's file
-systems. It holds two strings, so it goes to workers as it is; each process connects by itself.
+``ObjectPath`` implements the part of ``pathlib.Path`` that this project uses, on top of pyarrow's
+file systems. It holds two strings, so it can be sent to workers as it is; each process connects on
+its own.
 
-What replaces rename: an object is written by one upload of bytes that are whole beforehand. A
-store shows it when the upload is completed, or not at all, and readers see the old one until
-then. Nothing temporary is left to clean: an upload that is cut short never becomes an object.
+What replaces rename: an object is written in one upload of bytes that are complete beforehand. A
+store shows it once the upload is complete, or not at all, and readers see the old object until
+then. No temporaries need cleaning up: an interrupted upload never becomes an object.
 """
 
 import fnmatch
@@ -28,7 +29,7 @@ SCHEMES = ("s3", "gs")
 class ObjectPath:
     """An object, or a prefix of objects. uri: ``s3://bucket/key``. query: options of the store.
 
-    Whatever asks the store raises OSError when it does not answer.
+    Methods that access the store raise OSError if it does not answer.
     """
 
     uri: str
@@ -38,7 +39,7 @@ class ObjectPath:
         return self.uri
 
     def __truediv__(self, name: str) -> "ObjectPath":
-        """Return what ``name`` is below this."""
+        """Return the path of ``name`` below this one."""
         return ObjectPath(f"{self.uri}/{name}", self.query)
 
     @property
@@ -58,7 +59,7 @@ class ObjectPath:
 
     @property
     def parent(self) -> "ObjectPath":
-        """What this is directly below."""
+        """The prefix directly above."""
         return ObjectPath(self.uri.rpartition("/")[0], self.query)
 
     def with_name(self, name: str) -> "ObjectPath":
@@ -70,23 +71,23 @@ class ObjectPath:
         return self.with_name(stem + self.suffix)
 
     def exists(self) -> bool:
-        """Tell whether there is an object here, or any below."""
+        """Return whether there is an object here, or any below."""
         return bool(self._info().type != pa_fs.FileType.NotFound)
 
     def is_file(self) -> bool:
-        """Tell whether there is an object here."""
+        """Return whether there is an object here."""
         return bool(self._info().type == pa_fs.FileType.File)
 
     def is_dir(self) -> bool:
-        """Tell whether there are objects below."""
+        """Return whether there are objects below."""
         return bool(self._info().type == pa_fs.FileType.Directory)
 
     def iterdir(self) -> Iterator["ObjectPath"]:
-        """Yield what is directly below; nothing where there is nothing."""
+        """Yield the objects and prefixes directly below, if there are any."""
         yield from self._below(recursive=False)
 
     def glob(self, pattern: str) -> Iterator["ObjectPath"]:
-        """Yield what matches below, such as ``GG-*.parquet`` or ``*/run.json``."""
+        """Yield the paths below that match, such as ``GG-*.parquet`` or ``*/run.json``."""
         depth = pattern.count("/")
         for path in self._below(recursive=depth > 0):
             relative = path.uri.removeprefix(f"{self.uri}/")
@@ -94,11 +95,11 @@ class ObjectPath:
                 yield path
 
     def read_bytes(self) -> bytes:
-        """Return the object as it was at one moment. Raises FileNotFoundError."""
+        """Return the object as it was at one point in time. Raises FileNotFoundError."""
         while True:
             with self._fs.open_input_file(self._key) as file:
                 version, content = file.metadata(), bytes(file.read_at(file.size(), 0))
-            # Written anew between asking for its size and reading: half of each could be here.
+            # If it was rewritten between asking for its size and reading, this could be half of each.
             with self._fs.open_input_file(self._key) as file:
                 if file.metadata() == version:
                     return content
@@ -108,9 +109,9 @@ class ObjectPath:
         return self.read_bytes().decode(encoding)
 
     def write_bytes(self, content: bytes) -> None:
-        """Make the object these bytes, whole or not at all."""
-        # One write of all bytes, and no `with`: a stream that is closed, or only let go, completes the
-        # upload of what it was given, which must never be a part.
+        """Write these bytes as the object, whole or not at all."""
+        # One write of all bytes, and no `with`: closing or dropping a stream completes the upload of
+        # what it was given so far, which must never be a part.
         stream = self._fs.open_output_stream(self._key, compression=None)
         stream.write(content)
         stream.close()
@@ -124,15 +125,15 @@ class ObjectPath:
         self._fs.delete_file(self._key)
 
     def rename(self, target: "ObjectPath") -> "ObjectPath":
-        """Copy to ``target``, then remove this: both may be there for a moment, never neither."""
+        """Copy to ``target``, then remove this: both may exist for a moment, never neither."""
         self._fs.move(self._key, target._key)  # noqa: SLF001  # of the same class
         return target
 
     def mkdir(self, *, parents: bool = False, exist_ok: bool = False) -> None:
-        """Do nothing: a prefix is there with its first object."""
+        """Do nothing: a prefix exists as soon as its first object does."""
 
     def absolute(self) -> "ObjectPath":
-        """Return this; a URI is absolute."""
+        """Return this path; a URI is absolute."""
         return self
 
     def remove_tree(self) -> None:
@@ -165,13 +166,8 @@ class ObjectPath:
 Location = Path | ObjectPath
 
 
-@lru_cache(maxsize=16)
-def _connect(bucket: str, query: str) -> Any:
-    return pa_fs.FileSystem.from_uri(f"{bucket}?{query}" if query else bucket)[0]
-
-
 def to_location(uri: str | Location) -> Location:
-    """Return the path that ``storage.uri`` means: absolute, or an object store's."""
+    """Return the location of a ``storage.uri``: an absolute path, or one in an object store."""
     if isinstance(uri, ObjectPath):
         return uri
     if isinstance(uri, Path) or "://" not in uri:
@@ -181,21 +177,21 @@ def to_location(uri: str | Location) -> Location:
 
 
 def is_location(uri: str) -> bool:
-    """Tell whether ``uri`` is a path, or an object store's URI without credentials in it."""
+    """Return whether ``uri`` is a path, or an object store's URI without credentials in it."""
     if "://" not in uri:
         return bool(uri.strip())
     return re.fullmatch(rf"({'|'.join(SCHEMES)})://[^/@?\s]+(/[^?@\s]*)?(\?\S*)?", uri) is not None
 
 
 def listed(folder: Location, pattern: str = "*") -> list[Location]:
-    """Return what matches in a folder, sorted; nothing where there is no folder."""
+    """Return the matching entries of a folder, sorted; none if there is no such folder."""
     if isinstance(folder, ObjectPath):
         return [*sorted(folder.glob(pattern))]
     return [*sorted(folder.glob(pattern))]
 
 
 def remove_tree(path: Location) -> None:
-    """Remove a folder with all that is in it, if it is there."""
+    """Remove a folder and everything in it, if it exists."""
     if isinstance(path, ObjectPath):
         path.remove_tree()
     else:
@@ -204,7 +200,7 @@ def remove_tree(path: Location) -> None:
 
 @contextmanager
 def local_copy(path: Location) -> Iterator[Path]:
-    """Give a file of this machine with the content and name of ``path``."""
+    """Yield a file on this machine with the content and name of ``path``."""
     if isinstance(path, Path):
         yield path
         return
@@ -217,3 +213,8 @@ def local_copy(path: Location) -> Iterator[Path]:
 def move(path: Location, target: Location) -> None:
     """Rename within one run folder; an object is copied first, then removed."""
     path.rename(target)  # type: ignore[arg-type]  # both are of one kind
+
+
+@lru_cache(maxsize=16)
+def _connect(bucket: str, query: str) -> Any:
+    return pa_fs.FileSystem.from_uri(f"{bucket}?{query}" if query else bucket)[0]

@@ -1,4 +1,4 @@
-"""What mask files say of their masks, without the bits: for tables, figures and trackers."""
+"""Information on stored masks, without their bits: for tables, figures and trackers."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from storage.mask_store import MaskStore
 class MaskInfo:
     """One stored mask. Fractions in [0, 1], loss in nats, Unix times in seconds.
 
-    num_bytes: of the mask as it is stored, compressed. encoding: bits or gaps. num_norm_bytes: of its
-    running statistics. file: its name. worker: host and
-    process that trained it. started_s, finished_s: of the training of its whole cohort.
+    num_bytes: size of the mask as stored, compressed. encoding: bits or gaps. num_norm_bytes: size of
+    its running statistics. file: the file's name. worker: host and process that trained the mask.
+    started_s, finished_s: start and end of the training of its whole cohort.
     """
 
     task: int
@@ -33,15 +33,15 @@ class MaskInfo:
 
 
 def mask_info(store: MaskStore, tasks: Collection[int] | None = None) -> list[MaskInfo]:
-    """Return the facts of ``tasks``, of all by default, by task; damaged and absent ones are left out."""
+    """Return the masks of ``tasks`` (default: all), by task, leaving out damaged and missing ones."""
     locations = {task: path for task, path in store.locate().items() if tasks is None or task in tasks}
     found: list[MaskInfo] = []
     for path in dict.fromkeys(locations.values()):
         try:
-            found += [facts for facts in _file_info(store, path) if locations.get(facts.task) == path]
+            found += [info for info in _file_info(store, path) if locations.get(info.task) == path]
         except (DamagedFileError, ForeignFileError):
-            continue  # `verify` tells of it
-    return sorted(found, key=lambda facts: facts.task)
+            continue  # `verify` reports it
+    return sorted(found, key=lambda info: info.task)
 
 
 def _file_info(store: MaskStore, path: Location) -> list[MaskInfo]:

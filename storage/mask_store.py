@@ -1,7 +1,7 @@
 """The mask store: one immutable Parquet file per cohort, one row and row group per task.
 
-A row group per task costs about 800 bytes a mask and lets a reader fetch one mask
-without the bytes of the others. FORMAT.md describes the bytes.
+A row group per task costs about 800 bytes per mask and lets a reader fetch one mask without
+the bytes of the others. FORMAT.md describes the format.
 """
 
 import json
@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
         pa.field("norm_stats", pa.binary(), nullable=True),
     ]
 )
-# A row has either bits or gaps, and then the bit that they lead to (``core.masks.bits``).
+# A row has either bits, or gaps and the rare bit that they lead to (``core.masks.bits``).
 GAPS_SCHEMA = pa.schema(
     [
         SCHEMA.field("task"),
@@ -54,12 +54,12 @@ GAPS_SCHEMA = pa.schema(
     ]
 )
 SCHEMAS = {FORMAT_VERSION: SCHEMA, GAPS_VERSION: GAPS_SCHEMA}
-FACTS = [name for name in SCHEMA.names if name not in ("bits", "norm_stats")]
+INFO_COLUMNS = [name for name in SCHEMA.names if name not in ("bits", "norm_stats")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreIdentity:
-    """What every mask file of a run carries, and what a reader compares.
+    """The identity that every mask file of a run carries and a reader compares.
 
     layers: (name, shape) in order. network: kind, seed, outputs and digest.
     """
@@ -92,7 +92,7 @@ class StoreIdentity:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskMask:
-    """One row: a packed mask and what is known of it. Fractions in [0, 1], loss in nats."""
+    """One row: a packed mask and its measurements. Fractions in [0, 1], loss in nats."""
 
     task: int
     bits: bytes
@@ -102,7 +102,7 @@ class TaskMask:
     norm_stats: bytes | None = None
 
     def row(self, num_weights: int) -> dict[str, Any]:
-        """Return the columns of the mask file, as gaps where those are smaller."""
+        """Return the columns of the mask file, with the mask as gaps if those are smaller."""
         packed = np.frombuffer(self.bits, dtype=np.uint8)
         rare = rare_bit(num_ones(packed), num_weights)
         return {
@@ -121,7 +121,7 @@ class TaskMask:
 
 @dataclass(frozen=True)
 class MaskStore:
-    """Reads and writes the mask files of one run; holds no state but where and whose."""
+    """Reads and writes the mask files of one run; its only state is their location and identity."""
 
     layout: RunLayout
     identity: StoreIdentity
@@ -140,7 +140,7 @@ class MaskStore:
         return target
 
     def files(self) -> list[Location]:
-        """List the files named as mask files, in the order of their names."""
+        """List the files with names of mask files, sorted by name."""
         return [path for path in listed(self.layout.masks) if cohort_range(path.name)]
 
     def locate(self) -> dict[int, Location]:
@@ -171,30 +171,31 @@ class MaskStore:
             yield self._read_row(opened, path, task)
 
     def info_table(self) -> pa.Table:
-        """Return all columns but the bits, one row per task, ascending; damaged files raise."""
+        """Return all columns but the masks and statistics, one row per task, ascending.
+
+        Raises DamagedFileError or ForeignFileError.
+        """
         locations = self.locate()
         tables = [
-            _owned(_guard(path, lambda p: self.open(p).read(columns=FACTS)), path, locations)
+            _owned(_guard(path, lambda p: self.open(p).read(columns=INFO_COLUMNS)), path, locations)
             for path in sorted(set(locations.values()))
         ]
-        schema = pa.schema([SCHEMA.field(name) for name in FACTS])
+        schema = pa.schema([SCHEMA.field(name) for name in INFO_COLUMNS])
         return pa.concat_tables(tables).sort_by("task") if tables else schema.empty_table()
 
     def provenance(self, path: Location) -> dict[str, Any]:
-        """Return what was recorded of the file's making: versions, device, engine, time."""
+        """Return what was recorded when the file was made: versions, device, engine, time."""
         return _provenance(self.open(path))
 
     def file_info(self, path: Location) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Return a file's rows without their masks, and its provenance.
 
-        Each row also has the bytes that are stored of it: ``num_bytes`` of the mask, ``num_norm_bytes``
-        of its statistics; and ``encoding``, bits or gaps.
-
-        Raises DamagedFileError or ForeignFileError.
+        Each row also has its stored sizes, ``num_bytes`` of the mask and ``num_norm_bytes`` of its
+        statistics, and ``encoding``, bits or gaps. Raises DamagedFileError or ForeignFileError.
         """
         file = self.open(path)
         names = file.schema_arrow.names
-        columns = [name for name in (*FACTS, "rare_bit") if name in names]
+        columns = [name for name in (*INFO_COLUMNS, "rare_bit") if name in names]
         rows: list[dict[str, Any]] = _guard(path, lambda _: file.read(columns=columns)).to_pylist()
         for number, row in enumerate(rows):
             group = file.metadata.row_group(number)
@@ -237,8 +238,8 @@ class MaskStore:
             raise DamagedFileError(f"{path}: found task {row['task']} where task {task} belongs")
         row = self._with_bits(path, row)
         self._check_row(path, row)
-        facts = ("task", "bits", "test_accuracy", "train_loss", "train_seconds", "norm_stats")
-        return TaskMask(**{key: row[key] for key in facts})
+        keys = ("task", "bits", "test_accuracy", "train_loss", "train_seconds", "norm_stats")
+        return TaskMask(**{key: row[key] for key in keys})
 
     def _with_bits(self, path: Location, row: dict[str, Any]) -> dict[str, Any]:
         """Return a row with its mask as bits. Raises DamagedFileError."""
@@ -273,12 +274,12 @@ def _provenance(file: pq.ParquetFile) -> dict[str, Any]:
 
 
 def _owned(table: pa.Table, path: Location, locations: dict[int, Location]) -> pa.Table:
-    """Keep the rows of the tasks that ``path`` is the place of."""
+    """Return the rows of the tasks whose location is ``path``."""
     return table.filter(pa.array([locations.get(task) == path for task in table["task"].to_pylist()]))
 
 
 def _guard(path: Location, read: Callable[[Location], T]) -> T:
-    """Turn whatever Parquet raises on damaged bytes into one error that names the file."""
+    """Turn any error that Parquet raises on damaged bytes into a DamagedFileError that names the file."""
     try:
         return read(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""``run.json``: what a run folder is. Written before its first mask."""
+"""``run.json``: the record of a run, written before its first mask."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,10 +12,10 @@ from storage.mask_store import FORMAT_VERSION, StoreIdentity
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """Facts fixed when the run folder is made, save ``num_tasks`` and ``config``, which grow.
+    """What is fixed when the run folder is made, except ``num_tasks`` and ``config``, which can grow.
 
     config: the resolved sweep file. cohort_size: tasks trained together.
-    engine: of ``core.training.engine``. created_s: Unix time, seconds.
+    engine: one of ``core.training.engine``. created_s: Unix time in seconds.
     layers, network: as in every mask file. provenance: git commit, versions, device.
     """
 
@@ -31,7 +31,7 @@ class RunRecord:
     format_version: int = FORMAT_VERSION
 
     def identity(self) -> StoreIdentity:
-        """Return what the mask files must carry."""
+        """Return the identity that the run's mask files must carry."""
         return StoreIdentity(
             fingerprint=self.fingerprint,
             layers=tuple((layer["name"], tuple(layer["shape"])) for layer in self.layers),
@@ -45,7 +45,7 @@ def write_run(layout: RunLayout, record: RunRecord) -> None:
 
 
 def read_run(layout: RunLayout) -> RunRecord:
-    """Return the run's record. Raises RunFolderError when there is none, or none readable."""
+    """Return the run's record. Raises RunFolderError if it is missing or unreadable."""
     path = layout.run_file
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

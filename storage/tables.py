@@ -1,4 +1,7 @@
-"""Evaluation tables: one row per inference, as a rule one per test batch of a task."""
+"""Evaluation tables: their columns, how they are written and read, and the table with the task given.
+
+A table has one row per inference, usually one per test batch of a task.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,15 +26,15 @@ EVALUATION_SCHEMA = pa.schema(
         pa.field("num_correct", pa.int32(), nullable=False),
     ]
 )
-# With the task not given. rank: of the true task, 1 the best, null when not among the five best.
-# exact_task: what exact one-shot answers, where it was asked beside a shortlist. gap: how much better
-# the true task ranks than the best wrong one (``core.data.test_rows.InferredRows``).
+# With the task inferred. rank: of the true task, 1 is best, null if it is not among the five best.
+# exact_task: the answer of exact one-shot, where it was run beside a shortlist. gap: the margin by which
+# the true task ranks above the best wrong one (``core.data.test_rows.InferredRows``).
 UNGAPPED_SCHEMA = EVALUATION_SCHEMA.append(pa.field("rank", pa.int32())).append(
     pa.field("exact_task", pa.int32())
 )  # tables of older versions
 INFERENCE_SCHEMA = UNGAPPED_SCHEMA.append(pa.field("gap", pa.float32()))
 # With masks recovered from a Hopfield memory. num_correct_given: images that the task's own mask
-# classifies, null where the masks are gone.
+# classifies correctly, null where the masks no longer exist.
 RECOVERED_SCHEMA = EVALUATION_SCHEMA.append(pa.field("num_correct_given", pa.int32()))
 RECOVERY_STEP_SCHEMA = pa.schema(
     [
@@ -52,12 +55,12 @@ Counts = Mapping[int, Sequence[int]]  # task -> correct images of each of its te
 
 
 def commit_table(path: Location, table: pa.Table) -> None:
-    """Commit a table with page checksums."""
+    """Commit a table, with page checksums."""
     commit(path, lambda p: pq.write_table(table, p, compression="zstd", write_page_checksum=True))
 
 
 def read_table(path: Location) -> pa.Table:
-    """Read a table whole, its checksums verified. Raises DamagedFileError."""
+    """Read a whole table and verify its checksums. Raises DamagedFileError."""
     try:
         return pq.ParquetFile(parquet_source(path), page_checksum_verification=True).read()
     except (pa.ArrowException, OSError) as error:
@@ -84,12 +87,12 @@ def read_evaluation(path: Location, fingerprint: str) -> pa.Table:
 
 
 def task_accuracies(table: pa.Table) -> dict[int, float]:
-    """Return each task's accuracy: correct images over images, a fraction."""
+    """Return each task's accuracy, the fraction of its images that are correct."""
     return task_shares(table, table["num_correct"])
 
 
 def task_shares(table: pa.Table, num_right: pa.ChunkedArray) -> dict[int, float]:
-    """Return, by task, ``num_right`` summed over its rows, as a fraction of its images."""
+    """Return, by task, ``num_right`` summed over its rows as a fraction of its images."""
     table = table.select(["task", "num_images"]).append_column("num_correct", num_right)
     sums = table.group_by("task").aggregate([("num_correct", "sum"), ("num_images", "sum")])
     accuracy = pc.divide(pc.cast(sums["num_correct_sum"], pa.float64()), sums["num_images_sum"])
@@ -97,7 +100,10 @@ def task_shares(table: pa.Table, num_right: pa.ChunkedArray) -> dict[int, float]
 
 
 def given_table(k: int, counts: Counts, num_test_images: Mapping[int, int]) -> pa.Table:
-    """Return the table of the first k tasks. num_test_images: in each task's test set."""
+    """Return the table of the first k tasks, with the task given (scenario GG).
+
+    num_test_images: size of each task's test set.
+    """
     columns: dict[str, list[Any]] = {"task": [], "batch": [], "first_image": [], "num_images": []}
     num_correct: list[int] = []
     for task in range(k):
@@ -112,7 +118,7 @@ def given_table(k: int, counts: Counts, num_test_images: Mapping[int, int]) -> p
 
 
 def given_metadata(k: int, fingerprint: str, batches: int | str) -> dict[str, str]:
-    """Return the metadata of the table; batches: ``all``, or how many of each task."""
+    """Return the metadata of ``given_table``. batches: ``all``, or the number per task."""
     return {
         "scenario": "GG",
         "algorithm": "",

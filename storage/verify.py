@@ -1,4 +1,4 @@
-"""Are masks and Hopfield memories what they should be? Found out, named, and put aside if asked."""
+"""Verify masks and Hopfield memories, report what is bad, and move it aside if asked."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from storage.mask_store import MaskStore
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One bad thing. ``path`` is None for a task that is missing."""
+    """One problem. ``path`` is None for a missing task."""
 
     kind: Literal["damaged", "foreign", "missing"]
     path: Location | None
@@ -22,10 +22,10 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What verifying found: the tasks whose masks are good, and the files that are bad.
+    """The results of verifying: the tasks whose masks are good, and the files that are bad.
 
-    provenances: the distinct (engine, device, torch) that made the good files; more
-    than one means a mixed run, whose bits need not be those of a single machine.
+    provenances: the distinct (engine, device, torch) that made the good files; more than one
+    means a mixed run, whose bits may differ from those of a single machine.
     """
 
     tasks: frozenset[int]
@@ -33,7 +33,7 @@ class Findings:
     provenances: tuple[tuple[str, str, str], ...]
 
     def missing(self, num_tasks: int) -> tuple[Problem, ...]:
-        """One problem per task below ``num_tasks`` that no good file has."""
+        """Return one problem per task below ``num_tasks`` that is in no good file."""
         return tuple(
             Problem(kind="missing", path=None, message=f"task {task}: missing")
             for task in range(num_tasks)
@@ -42,7 +42,7 @@ class Findings:
 
 
 def verify_masks(store: MaskStore) -> Findings:
-    """Read every file of ``masks/`` and ``hopfield/`` whole: checksums, digests, padding, whose it is."""
+    """Read every file of ``masks/`` and ``hopfield/`` and check checksums, digests, padding and identity."""
     tasks: set[int] = set()
     problems, provenances = [], set()
     for path in _entries(store.layout.masks):
@@ -62,7 +62,7 @@ def verify_masks(store: MaskStore) -> Findings:
 
 
 def quarantine(store: MaskStore, problems: Iterable[Problem]) -> list[Location]:
-    """Move bad files into ``quarantine/`` (nothing is deleted); return where they went."""
+    """Move bad files into ``quarantine/`` and return their new locations; nothing is deleted."""
     moved = []
     for problem in problems:
         if problem.path is None:
@@ -79,7 +79,7 @@ def quarantine(store: MaskStore, problems: Iterable[Problem]) -> list[Location]:
 
 
 def _memory_problems(store: MaskStore) -> Iterator[Problem]:
-    """Read every Hopfield memory whole; yield those that are not good."""
+    """Read every Hopfield memory and yield the problems found."""
     for path in _entries(store.layout.memories):
         try:
             read_memory(path, store.identity.fingerprint, store.identity.names)

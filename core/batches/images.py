@@ -1,8 +1,8 @@
-"""Batches of images for networks that see images: augmented for training, plain for testing.
+"""Batches of images for networks that take whole images: augmented for training, plain for testing.
 
-Images in memory are cropped and flipped on their device; a folder's are decoded by threads, ahead
-of the computation. What each image of a task's course looks like depends on (seed, task, place in
-the course) alone, so training goes on from anywhere.
+Images in memory are cropped and flipped on their device; those of a folder are decoded by threads,
+ahead of the computation. How an image is augmented depends on (seed, task, position in the task's
+order) alone, so training can resume anywhere.
 
 Letters: K tasks, B images of a batch, N images, C channels, H and W height and width, T steps.
 """
@@ -25,11 +25,11 @@ from core.seeding import stream
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.run import RunSpec
 
-PADDING = 4  # pixels on each side, of which a crop is taken
+PADDING = 4  # pixels on each side, before an image is cropped
 NUM_CROPS = (2 * PADDING + 1) ** 2
 CHUNK_IMAGES = 256  # in one forward pass
-AHEAD = 2  # batches of a folder that are decoded before they are asked for
-# Takes the number of a step; gives images [K, B, C, H, W] and labels int64 [K, B].
+AHEAD = 2  # batches of a folder to decode in advance
+# Maps a step's number to images [K, B, C, H, W] and labels int64 [K, B].
 Batches = Callable[[int], tuple[Tensor, Tensor]]
 
 
@@ -40,9 +40,9 @@ def train_batches(
     pixels: Pixels,
     orders: NDArray[np.int32],
 ) -> Batches:
-    """Return what gives each step its batch.
+    """Return the batches of training, by step.
 
-    orders: int32 [K, T * B], each task's course through its training images (``training.image_order``).
+    orders: int32 [K, T * B], the order of each task's training images (``training.cohort.image_order``).
     """
     if pixels.files:
         return _FolderBatches(spec, tasks, views, pixels, orders)
@@ -68,7 +68,10 @@ def classified(
     rows_N: NDArray[np.int64],
     logits: Callable[[Tensor], Tensor],
 ) -> NDArray[np.bool_]:
-    """Tell which test images of a task ``logits``, from [B, C, H, W] to [B, O], puts into their class, bool [N]."""
+    """Return which test images of a task are classified correctly by ``logits``, bool [N].
+
+    logits: a function from [B, C, H, W] to [B, O].
+    """
     found = []
     for rows in np.split(rows_N, range(CHUNK_IMAGES, len(rows_N), CHUNK_IMAGES)):
         with torch.no_grad():
@@ -79,7 +82,7 @@ def classified(
 
 
 def task_labels(view: TaskView, pixels: Pixels, rows: Tensor) -> Tensor:
-    """Return the labels of images of the task as it counts its classes, int64 of the shape of ``rows``."""
+    """Return the labels of images as the task numbers its classes, int64 of the shape of ``rows``."""
     labels = pixels.labels[rows]
     if view.classes is None:
         return labels
@@ -89,10 +92,10 @@ def task_labels(view: TaskView, pixels: Pixels, rows: Tensor) -> Tensor:
 
 
 def crop_and_flip(images_BCHW: Tensor, codes_B: Tensor) -> Tensor:
-    """Return each image shifted by up to 4 pixels, blank where it ends, and flipped or not.
+    """Return each image shifted by up to 4 pixels, blank beyond its edge, and flipped or not.
 
-    codes_B: 2 * (9 * rows + columns) + flip, rows and columns from 0 to 8, 4 for no shift. The
-    result lies in memory with the channels last, which convolutions on a CPU are fastest with.
+    codes_B: 2 * (9 * rows + columns) + flip, rows and columns from 0 to 8, 4 for no shift. The result
+    has its channels last in memory, which is fastest for convolutions on a CPU.
     """
     num_images, _, height, width = images_BCHW.shape
     crops = torch.div(codes_B.long(), 2, rounding_mode="floor")
@@ -134,7 +137,7 @@ def _memory_batches(
 
 
 def _codes(spec: RunSpec, tasks: Sequence[int], length: int) -> NDArray[np.uint8]:
-    """Draw how each image of each course is cropped and flipped, uint8 [K, T * B]; see ``crop_and_flip``."""
+    """Draw how each image is cropped and flipped, uint8 [K, T * B]; see ``crop_and_flip``."""
     if not spec.benchmark.augment:
         return np.zeros((len(tasks), 0), dtype=np.uint8)
     draws = [stream(spec.seed, "augmentation", task) for task in tasks]
@@ -142,7 +145,7 @@ def _codes(spec: RunSpec, tasks: Sequence[int], length: int) -> NDArray[np.uint8
 
 
 class _FolderBatches:
-    """Batches of a folder: threads decode the next ones meanwhile."""
+    """Batches of a folder; threads decode the next ones in the meantime."""
 
     def __init__(
         self,
@@ -171,32 +174,32 @@ class _FolderBatches:
     def _submit(self, step: int) -> list[Future[NDArray[np.uint8]]]:
         size = self._spec.training.batch_size
         return [
-            _threads().submit(self._decode, task, place, int(self._orders[k, place]))
+            _threads().submit(self._decode, task, position, int(self._orders[k, position]))
             for k, task in enumerate(self._tasks)
-            for place in range(step * size, (step + 1) * size)
+            for position in range(step * size, (step + 1) * size)
         ]
 
-    def _decode(self, task: int, place: int, row: int) -> NDArray[np.uint8]:
+    def _decode(self, task: int, position: int, row: int) -> NDArray[np.uint8]:
         file, side = self._pixels.files[row], self._spec.benchmark.image_shape[-1]
         if not self._spec.benchmark.augment:
             return decode_test(file, side)
-        return decode_train(file, side, stream(self._spec.seed, "augmentation", task, place))
+        return decode_train(file, side, stream(self._spec.seed, "augmentation", task, position))
 
 
 def _cohort_labels(views: Sequence[TaskView], pixels: Pixels, rows_KB: Tensor) -> Tensor:
-    """Return the labels of images as each task counts its classes, int64 [K, B]."""
+    """Return the labels of images as each task numbers its classes, int64 [K, B]."""
     by_task = [task_labels(view, pixels, rows_B) for view, rows_B in zip(views, rows_KB, strict=True)]
     return torch.stack(by_task)
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """Return the threads that decode; they let go of the interpreter while they do."""
+    """Return the threads that decode; decoding releases the GIL."""
     return ThreadPoolExecutor(max(2, min(16, len(os.sched_getaffinity(0)))), thread_name_prefix="decode")
 
 
 def _normalised(images_NCHW: NDArray[np.uint8], pixels: Pixels) -> Tensor:
-    """Return decoded images as a network sees them, on the device of the labels."""
+    """Return decoded images, normalised, on the device of the labels."""
     return _scaled(torch.from_numpy(images_NCHW).to(pixels.labels.device), pixels)
 
 

@@ -1,4 +1,4 @@
-"""Images on the device, and the batches that tasks see of them.
+"""Images on a device, and the batches of them that tasks see.
 
 Letters: K tasks, B images of a batch, D input pixels, N images.
 """
@@ -19,8 +19,8 @@ from core.data.datasets import Dataset, PerChannel
 class Pixels:
     """One part (train or test) of a data set, on a device.
 
-    images: uint8 [N, D]. labels: int64 [N]. A network sees pixel * gain + offset, floats, or float32
-    [D] for images in colour. files: in place of images, one an image.
+    images: uint8 [N, D]. labels: int64 [N]. A network sees pixel * gain + offset, which are floats, or
+    float32 [D] for images in colour. files: one per image, in place of ``images``.
     """
 
     images: Tensor
@@ -31,7 +31,7 @@ class Pixels:
 
 
 def to_device(dataset: Dataset, part: str, device: torch.device) -> Pixels:
-    """Put ``part`` ("train" or "test") on ``device``; on a CPU without a copy."""
+    """Put ``part`` ("train" or "test") on ``device``; on a CPU nothing is copied."""
     images = getattr(dataset, f"{part}_images")
     gain, offset = pixel_scale(dataset.scale, dataset.mean, dataset.std, dataset.image_shape)
     return Pixels(
@@ -46,7 +46,7 @@ def to_device(dataset: Dataset, part: str, device: torch.device) -> Pixels:
 def pixel_scale(
     scale: float, mean: PerChannel, std: PerChannel, image_shape: tuple[int, ...]
 ) -> tuple[float | Tensor, float | Tensor]:
-    """Return gain and offset with pixel * gain + offset = (pixel / scale - mean) / std."""
+    """Return gain and offset such that pixel * gain + offset = (pixel / scale - mean) / std."""
     if not isinstance(mean, tuple) or not isinstance(std, tuple):
         assert not isinstance(mean, tuple), "both are by channel or both are not"
         assert not isinstance(std, tuple), "both are by channel or both are not"
@@ -68,15 +68,15 @@ def gather_inputs(pixels: Pixels, gather_KD: Tensor, rows_KB: Tensor) -> Tensor:
 
 
 def pixel_table(pixels: Pixels) -> Tensor:
-    """Return what a network sees of each pixel value, float32 [256]."""
+    """Return the normalised value of each pixel value, float32 [256]."""
     return torch.arange(256, device=pixels.images.device).float() * pixels.gain + pixels.offset
 
 
 def _read_only_tensor(array: NDArray[np.generic]) -> Tensor:
-    """View ``array`` as a tensor that must never be written.
+    """View ``array`` as a tensor that must never be written to.
 
-    The array may be a page of Ray's object store, shared by every worker of the node;
-    torch cannot mark a tensor read-only and warns. Tensors from here are only indexed.
+    The array may be a page of Ray's object store, shared by all workers of the node; torch cannot
+    mark a tensor read-only, and warns. These tensors are only indexed.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

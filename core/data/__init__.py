@@ -1,1 +1,1 @@
-"""Data sets and benchmarks: files, labels, and the view that a task has of them. No torch."""
+"""Data sets and benchmarks: files, labels, and each task's view of them. No torch."""

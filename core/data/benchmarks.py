@@ -1,8 +1,7 @@
 """Benchmarks: a data set seen as a stream of tasks.
 
-A task on flat images is nothing but a choice of rows (images) and a choice of pixels,
-so that no transformed copy of the data is ever made. Task inputs are
-``image.flatten()[input_gather]``, normalised.
+A task on flat images only selects rows (images) and pixels, so no transformed copy of the
+data is ever made. Task inputs are ``image.flatten()[input_gather]``, normalised.
 """
 
 import math
@@ -21,9 +20,9 @@ class TaskView:
     """One task's view of a data set.
 
     input_gather: int64 [D], index into the D flat pixels; D itself means a blank (zero) pixel.
-    train_rows, test_rows: int64, indices of the images, test rows in file order. test_rows count
-    among the training images where ``test_on`` is ``validation``, which train_rows leave out.
-    classes: of the data set, in the order of the task's local labels; None: labels are global.
+    train_rows, test_rows: int64, indices of the images, test rows in file order. If ``test_on`` is
+    ``validation``, test_rows are training images that train_rows leave out.
+    classes: the data set's classes in the order of the task's local labels; None: labels are global.
     """
 
     input_gather: NDArray[np.int64]
@@ -33,7 +32,7 @@ class TaskView:
 
 
 def task_view(spec: BenchmarkSpec, dataset: Dataset, task: int, *, seed: int) -> TaskView:
-    """Return the view of ``task``; it depends on (spec, seed, task) and never on num_tasks."""
+    """Return the view of ``task``, which depends on (spec, seed, task) and never on num_tasks."""
     gather = input_gather(spec, dataset.image_shape, task, seed=seed)
     if spec.kind != "split":
         train_rows, test_rows = np.arange(len(dataset.train_labels)), np.arange(len(dataset.test_labels))
@@ -51,7 +50,7 @@ def task_view(spec: BenchmarkSpec, dataset: Dataset, task: int, *, seed: int) ->
 
 
 def task_classes(spec: BenchmarkSpec, task: int, *, seed: int) -> NDArray[np.int64]:
-    """Return the data set's classes of a ``split`` task, int64 [classes_per_task]."""
+    """Return the data set's classes that make up a ``split`` task, int64 [classes_per_task]."""
     assert spec.classes_per_task is not None, "split fills it"
     order = np.arange(spec.dataset_classes)
     if spec.class_order == "shuffled":
@@ -62,7 +61,7 @@ def task_classes(spec: BenchmarkSpec, task: int, *, seed: int) -> NDArray[np.int
 def _without_validation(
     spec: BenchmarkSpec, rows: NDArray[np.int64], task: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Cut a task's training images into those that train and those held out, both in file order."""
+    """Split a task's training images into those to train on and those held out, both in file order."""
     num_held_out = round((spec.validation or 0) * len(rows))
     drawn = stream(seed, "validation", task).permutation(rows) if num_held_out else rows
     return np.sort(drawn[num_held_out:]), np.sort(drawn[:num_held_out])
@@ -71,7 +70,7 @@ def _without_validation(
 def input_gather(
     spec: BenchmarkSpec, image_shape: tuple[int, ...], task: int, *, seed: int
 ) -> NDArray[np.int64]:
-    """Return the pixel index of ``task``, int64 [D] with D = height * width, times 3 in colour."""
+    """Return the pixel index of ``task``, int64 [D] with D = height * width, times 3 for colour."""
     num_pixels = math.prod(image_shape)
     if spec.kind == "rotated":
         assert spec.angle_step_deg is not None
@@ -86,9 +85,9 @@ def input_gather(
 
 
 def rotation_gather(image_shape: tuple[int, int], angle_deg: float) -> NDArray[np.int64]:
-    """Return the nearest-neighbour rotation, counter-clockwise about the centre, as an index.
+    """Return a nearest-neighbour rotation, counter-clockwise about the centre, as an index.
 
-    int64 [D]; pixels that come from outside the image get D (blank).
+    int64 [D]; pixels from outside the image get D (blank).
     """
     height, width = image_shape
     row, column = np.mgrid[:height, :width].astype(np.float64)
@@ -96,7 +95,7 @@ def rotation_gather(image_shape: tuple[int, int], angle_deg: float) -> NDArray[n
     angle = math.radians(angle_deg)
     source_x = math.cos(angle) * x + math.sin(angle) * y
     source_y = -math.sin(angle) * x + math.cos(angle) * y
-    # The small shift keeps exact halves on one side whatever the rounding of sin and cos.
+    # The small shift rounds exact halves the same way, whatever the rounding of sin and cos.
     source_row = np.floor((height - 1) / 2 - source_y + 0.5 + 1e-9).astype(np.int64)
     source_column = np.floor(source_x + (width - 1) / 2 + 0.5 + 1e-9).astype(np.int64)
     inside = (source_row >= 0) & (source_row < height) & (source_column >= 0) & (source_column < width)

@@ -1,8 +1,8 @@
-"""CIFAR-100 as its publisher's binary archive: found, fetched, checked, read.
+"""Find, download, check and read CIFAR-100, its publisher's binary archive.
 
 A record is a coarse label, a fine label, and the red, green and blue planes of 32 x 32 pixels. The
-archive's own checksum (gzip) tells damage; copies with the same records in another order exist,
-so the file itself is not held to one digest (``Dataset.digest`` names what a run was made on).
+archive's own checksum (gzip) detects damage. Copies with the same records in another order exist, so
+the file is not compared with one digest (``Dataset.digest`` identifies the data of a run).
 """
 
 import tarfile
@@ -45,10 +45,10 @@ def load_cifar100(folder: Path | None) -> tuple[Records, Records]:
 
 def _find(folder: Path | None) -> Path:
     check_data_folder(folder, "cifar100")
-    places = [] if folder is None else [folder / "cifar-100-binary", folder]
-    for place in [*places, cache_folder("cifar100")]:
-        if (place / ARCHIVE).is_file():
-            return place / ARCHIVE
+    locations = [] if folder is None else [folder / "cifar-100-binary", folder]
+    for location in [*locations, cache_folder("cifar100")]:
+        if (location / ARCHIVE).is_file():
+            return location / ARCHIVE
     return _download(folder)
 
 
@@ -64,7 +64,7 @@ def _download(folder: Path | None) -> Path:
             progressbar=True,
         )
         return Path(fetched)
-    # Whatever the mirror or the network does, the user is told where to put the file.
+    # Whatever goes wrong with the mirror or the network, tell the user where to put the file.
     except Exception as error:
         looked = folder / "cifar-100-binary" if folder else "SUPSUP_DATA (not set)"
         raise DataError(

@@ -1,8 +1,8 @@
 """Data sets, kept as the uint8 arrays their publishers released.
 
-digits comes with scikit-learn; MNIST and Fashion-MNIST are IDX files (see
-``idx_files``), CIFAR-100 a binary archive (``cifar_files``); synthetic is made from a fixed
-stream, for tests. A folder of images is a list of files, decoded when they are asked for.
+digits comes with scikit-learn; MNIST and Fashion-MNIST are IDX files (``data.idx``), CIFAR-100 is a
+binary archive (``data.cifar``); synthetic is generated from a fixed random stream, for tests. A folder
+of images is a list of files, decoded on demand (``data.image_folder``).
 """
 
 import hashlib
@@ -22,8 +22,8 @@ from core.seeding import stream
 from core.specs.benchmark import NUM_CLASSES, BenchmarkSpec
 
 PerChannel = float | tuple[float, ...]
-# (scale, mean, std) of each data set; those of MNIST, CIFAR-100 and folders of images as in the
-# paper's experiments, the others those of their training images, the synthetic one's round numbers.
+# (scale, mean, std) of each data set: for MNIST, CIFAR-100 and folders of images as in the paper's
+# experiments, for synthetic round numbers, for the others measured on their training images.
 NORMALISATION: dict[str, tuple[float, PerChannel, PerChannel]] = {
     "mnist": (255.0, 0.1307, 0.3081),
     "fashion_mnist": (255.0, 0.2860, 0.3530),
@@ -38,10 +38,10 @@ NORMALISATION: dict[str, tuple[float, PerChannel, PerChannel]] = {
 class Dataset:
     """Images and labels in file order, never shuffled.
 
-    train_images, test_images: uint8 [N, height, width] or [N, 3, height, width], 0 .. ``scale``; of a
-    folder [0, 3, height, width], and train_files, test_files name one file an image.
+    train_images, test_images: uint8 [N, height, width] or [N, 3, height, width], 0 .. ``scale``; for a
+    folder [0, 3, height, width], and train_files, test_files name one file per image.
     train_labels, test_labels: int64 [N].
-    A network sees (pixel / scale - mean) / std, mean and std by channel where there are three.
+    A network sees (pixel / scale - mean) / std, with mean and std per channel if there are three.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Height and width in pixels, after the channels where there are three."""
+        """Height and width in pixels, preceded by the channels if there are three."""
         return self.train_images.shape[1:]
 
     @property
     def num_inputs(self) -> int:
-        """Values of a flat image."""
+        """Number of values in a flat image."""
         return math.prod(self.image_shape)
 
     @property
@@ -74,9 +74,9 @@ class Dataset:
         return sum(array.nbytes for array in arrays)
 
     def digest(self) -> str:
-        """Return the sha256 of images and labels in the order of the fields, hex.
+        """Return the sha256 (hex) of images and labels, in the order of the fields.
 
-        Of a folder: of the names and sizes of its files, which are too many to read.
+        For a folder it covers the names and sizes of the files, which are too many to read.
         """
         if self.files_digest is not None:
             return self.files_digest
@@ -88,10 +88,10 @@ class Dataset:
 
 
 def load_dataset(benchmark: BenchmarkSpec | str, folder: Path | None = None) -> Dataset:
-    """Load the data set of a benchmark, or one by its name.
+    """Load the data set of a benchmark, or a data set by name.
 
     folder: where the user keeps data sets; None looks in the cache, then downloads.
-    Raises DataError when files are missing or damaged.
+    Raises DataError if files are missing or damaged.
     """
     name = benchmark if isinstance(benchmark, str) else benchmark.dataset
     if name == "digits":
@@ -108,7 +108,7 @@ def load_dataset(benchmark: BenchmarkSpec | str, folder: Path | None = None) -> 
 
 
 def _made(name: str, train: tuple[Any, Any], test: tuple[Any, Any]) -> Dataset:
-    """Return a data set of known name from images and labels of both parts."""
+    """Return the data set ``name`` from images and labels of both parts."""
     return Dataset(
         name=name,
         num_classes=NUM_CLASSES[name],
@@ -147,7 +147,7 @@ def _normalised(name: str) -> dict[str, Any]:
 
 
 def _digits() -> Dataset:
-    """8 x 8 digits, values 0 to 16: the first 1,437 images train, the last 360 test."""
+    """Return 8 x 8 digits, values 0 to 16: the first 1,437 images to train on, the last 360 to test."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -169,7 +169,7 @@ def _digits() -> Dataset:
 
 
 def _synthetic() -> Dataset:
-    """Four noisy prototypes of 6 x 6 pixels: 512 images train, 200 test; easy to learn."""
+    """Return four noisy prototypes of 6 x 6 pixels, easy to learn: 512 training and 200 test images."""
     draw = stream(0, "synthetic")
     prototypes = draw.integers(0, 192, size=(4, 6, 6))
     labels = draw.integers(0, 4, size=712)

@@ -1,7 +1,7 @@
-"""MNIST and Fashion-MNIST as their publishers' IDX files: found, fetched, checked, read.
+"""Find, download, check and read MNIST and Fashion-MNIST, their publishers' IDX files.
 
-A file may be gzipped or unpacked; the sha256 below is that of the unpacked bytes, so
-that a damaged or different file is told from the real one in both forms.
+A file may be gzipped or unpacked; it is checked by the sha256 of its unpacked bytes, which
+detects a damaged or different file in either form.
 """
 
 import gzip
@@ -72,10 +72,10 @@ MIRRORS = {
 
 
 def load_idx(name: str, folder: Path | None) -> Arrays:
-    """Return train images, train labels, test images, test labels, all uint8.
+    """Return train images, train labels, test images and test labels, all uint8.
 
-    Looks in ``folder`` (and its sub-folder named after the data set), then in the
-    user's cache, then downloads into the cache. Raises DataError.
+    Looks in ``folder`` (and its subfolder named after the data set), then in the user's
+    cache, then downloads into the cache. Raises DataError.
     """
     arrays = []
     for index, stem in enumerate(FILES):
@@ -85,14 +85,14 @@ def load_idx(name: str, folder: Path | None) -> Arrays:
 
 
 def cache_folder(name: str) -> Path:
-    """Return where downloads of this data set are kept for the current user."""
+    """Return the folder of the current user's downloads of this data set."""
     import pooch  # takes a while to import, and only MNIST needs it
 
     return Path(pooch.os_cache("supsup")) / name
 
 
 def check_data_folder(folder: Path | None, name: str) -> None:
-    """Raise DataError where the user named a folder that does not exist."""
+    """Raise DataError if the user named a folder that does not exist."""
     if folder is not None and not folder.is_dir():
         raise DataError(
             f"the data folder {folder} does not exist; name an existing one with SUPSUP_DATA "
@@ -102,18 +102,18 @@ def check_data_folder(folder: Path | None, name: str) -> None:
 
 def _find(name: str, index: int, folder: Path | None) -> Path:
     check_data_folder(folder, name)
-    places = [] if folder is None else [folder / name, folder / name.replace("_", "-"), folder]
-    # The cache last and late: a machine that has the files needs no pooch.
+    locations = [] if folder is None else [folder / name, folder / name.replace("_", "-"), folder]
+    # The cache is located last and only if needed: a machine that has the files needs no pooch.
     return (
-        _first_file(places, index)
+        _first_file(locations, index)
         or _first_file([cache_folder(name)], index)
         or _download(name, index, folder)
     )
 
 
-def _first_file(places: Sequence[Path], index: int) -> Path | None:
-    for place in places:
-        for file in (place / f"{FILES[index]}.gz", place / FILES[index]):
+def _first_file(locations: Sequence[Path], index: int) -> Path | None:
+    for location in locations:
+        for file in (location / f"{FILES[index]}.gz", location / FILES[index]):
             if file.is_file():
                 return file
     return None
@@ -133,7 +133,7 @@ def _download(name: str, index: int, folder: Path | None) -> Path:
                 progressbar=True,
             )
             return Path(fetched)
-        # Whatever a mirror or the network does, the next mirror is tried and all are told.
+        # Whatever goes wrong with a mirror or the network, try the next mirror and report them all.
         except Exception as error:
             problems.append(f"{mirror}: {first_line(error)[:120]}")
     wanted = ", ".join(f"{stem}.gz" for stem in FILES)
@@ -159,7 +159,7 @@ def _unpacked(path: Path, sha256: str) -> bytes:
 
 
 def _parse(path: Path, content: bytes, *, images: bool) -> NDArray[np.uint8]:
-    """Read one IDX file: big-endian magic and sizes, then one byte a value."""
+    """Read one IDX file: big-endian magic number and sizes, then one byte per value."""
     num_dims = 3 if images else 1
     header = np.frombuffer(content, dtype=">i4", count=1 + num_dims)
     if header[0] != 2048 + num_dims:

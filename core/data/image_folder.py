@@ -1,6 +1,6 @@
-"""Folders of images, ``<folder>/train/<class>/<image>`` and ``<folder>/val/<class>/<image>``: found, decoded.
+"""Find and decode folders of images, ``<folder>/{train,val}/<class>/<image>``.
 
-Nothing is kept in memory but names: threads decode a batch while the one before is computed.
+Only file names are kept in memory: threads decode a batch while the previous one is computed.
 """
 
 import hashlib
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from core.errors import DataError, first_line
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
-AREA = (0.08, 1.0)  # of the whole image, that a training crop has
+AREA = (0.08, 1.0)  # of a training crop, relative to the image
 RATIO = (3 / 4, 4 / 3)  # of its width to its height
-RESIZE = 256 / 224  # the short side at test, to the side of the centre crop
+RESIZE = 256 / 224  # short side at test, relative to the side of the centre crop
 MAX_TRIES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFiles:
-    """Files of both parts, by class and then by name; labels number the classes in their order.
+    """Files of both parts, sorted by class and then by name; labels number the classes in this order.
 
-    digest: sha256 (hex) of names and sizes.
+    digest: sha256 (hex) of file names and sizes.
     """
 
     train: tuple[str, ...]
@@ -82,7 +82,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 def decode_test(path: str, size: int) -> NDArray[np.uint8]:
-    """Return the centre of an image whose short side was made 256 / 224 * size, uint8 [3, size, size]."""
+    """Return the centre of an image resized to a short side of 256 / 224 * size, uint8 [3, size, size]."""
     with _opened(path) as image:
         short = round(size * RESIZE)
         factor = short / min(image.size)
@@ -93,9 +93,9 @@ def decode_test(path: str, size: int) -> NDArray[np.uint8]:
 
 
 def decode_train(path: str, size: int, draw: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a random crop of an image, made ``size`` a side and flipped at random, uint8 [3, size, size].
+    """Return a random crop of an image, resized and flipped at random, uint8 [3, size, size].
 
-    The crop has 8 to 100 % of the area and a side ratio of 3:4 to 4:3, as is usual for ImageNet.
+    The crop has 8 to 100 % of the area and an aspect ratio of 3:4 to 4:3, as is usual for ImageNet.
     """
     with _opened(path) as image:
         box = _random_box(image.width, image.height, draw)

@@ -1,4 +1,4 @@
-"""How a task's test images are cut into batches and inferences: 128 at a time, in file order."""
+"""Test batches of a task, 128 images each in file order, and the rows of its inferences."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,14 +11,15 @@ from core.specs.inference import TEST_BATCH_SIZE
 
 @dataclass(frozen=True, kw_only=True)
 class InferredRows:
-    """One row per inference of one task's test images, int32 [rows]; 0 or -1 stand for none.
+    """One row per inference on one task's test images, int32 [rows]; 0 or -1 means none.
 
-    batch: of 128 test images. first_image, num_images: what the inference answers for.
-    inferred_task: in scenario NNs, which knows no tasks, the mask. num_correct: images that its
-    mask classifies. rank: of the true task, 1 the best, 0 when not among the five best.
-    exact_task: of exact one-shot, -1 where not asked. gap: float32, how much better the true task
-    ranks than the best wrong one, in the units of ``task_inference.Ranking.values``; negative where
-    a wrong one won, NaN where the true one is not among the five best or nothing compares.
+    batch: number of the test batch. first_image, num_images: the images that the inference answers for.
+    inferred_task: in scenario NNs, which has no tasks, the mask. num_correct: images that its mask
+    classifies correctly. rank: of the true task, 1 is best, 0 if it is not among the five best.
+    exact_task: the answer of exact one-shot, -1 if it was not run. gap: float32, the margin by which the
+    true task ranks above the best wrong one, in the units of ``inference.search.Ranking.values``;
+    negative where a wrong one won, NaN where the true one is not among the five best or there is
+    nothing to compare.
     """
 
     batch: NDArray[np.int32]
@@ -32,21 +33,21 @@ class InferredRows:
 
 
 def batch_sizes(num_images: int) -> NDArray[np.int32]:
-    """Return the images of each test batch, int32; the last batch may be smaller."""
+    """Return the number of images in each test batch, int32; the last batch may be smaller."""
     starts = np.arange(0, num_images, TEST_BATCH_SIZE)
     return np.minimum(TEST_BATCH_SIZE, num_images - starts).astype(np.int32)
 
 
 def batch_counts(correct: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Count the correct images of each test batch, int32 [ceil(images / 128)]."""
+    """Count the correct images in each test batch, int32 [ceil(images / 128)]."""
     starts = np.arange(0, len(correct), TEST_BATCH_SIZE)
     return np.add.reduceat(correct.astype(np.int32), starts)
 
 
 def blank_rows(images: int | Literal["each"], num_images: int, num_batches: int | None) -> InferredRows:
-    """Return what each inference of a task answers for, a test batch or one image, still unanswered.
+    """Return the rows of a task before inference, one per test batch or one per image.
 
-    images: as in ``InferenceSpec``. num_images: of the task's test set.
+    images: as in ``InferenceSpec``. num_images: size of the task's test set.
     """
     sizes = batch_sizes(num_images)[:num_batches]
     batch = np.arange(len(sizes), dtype=np.int32)

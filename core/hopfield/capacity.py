@@ -1,7 +1,7 @@
-"""How many masks does a Hopfield memory hold? Measured, on trained masks and on random ones.
+"""Measure how many masks a Hopfield memory holds, trained or random ones.
 
-A mask is held where it is a fixed point of the memory, and found again where the dynamics, from
-the mask with a tenth of its bits flipped, end in it, in every layer.
+A mask is held if it is a fixed point of the memory, and found again if the dynamics lead back to
+it from the mask with a tenth of its bits flipped; both must be true in every layer.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,15 +14,15 @@ from core.hopfield.memory import HopfieldMemory, are_fixed_points, empty_memory,
 from core.seeding import stream
 from core.specs.inference import HopfieldRule
 
-NUM_SAMPLED = 50  # stored masks that are looked at, evenly spread
+NUM_SAMPLED = 50  # stored masks to check, evenly spaced
 FLIPPED_SHARE = 0.1
 
-Masks = Sequence[NDArray[np.bool_]]  # [N, D] a layer
+Masks = Sequence[NDArray[np.bool_]]  # [N, D] per layer
 
 
 @dataclass(frozen=True, kw_only=True)
 class CapacityPoint:
-    """Shares of the stored masks, in [0, 1], when ``num_masks`` are stored."""
+    """Fractions of the stored masks, in [0, 1], when ``num_masks`` are stored."""
 
     num_masks: int
     held: float
@@ -30,7 +30,7 @@ class CapacityPoint:
 
 
 def random_masks(seed: int, num: int, widths: Sequence[int]) -> list[NDArray[np.bool_]]:
-    """Return masks whose bits are fair coins, bool [num, D] a layer."""
+    """Return masks whose bits are fair coin flips, bool [num, D] per layer."""
     draw = stream(seed, "capacity", 0)
     return [draw.integers(0, 2, size=(num, width), dtype=np.uint8).astype(bool) for width in widths]
 
@@ -38,7 +38,7 @@ def random_masks(seed: int, num: int, widths: Sequence[int]) -> list[NDArray[np.
 def measure_capacity(
     rule: HopfieldRule, masks: Masks, counts: Sequence[int], *, seed: int
 ) -> Iterator[CapacityPoint]:
-    """Store masks one after another; yield a point at each of ``counts``, ascending."""
+    """Store masks one by one; yield a point at each of ``counts``, which ascend."""
     memory = empty_memory(rule, [layer.shape[1] for layer in masks])
     for count in counts:
         for number in range(memory.num_masks, count):

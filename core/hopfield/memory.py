@@ -1,14 +1,14 @@
-"""HopSupSup: masks as attractors of a Hopfield network of fixed size, one a masked layer.
+"""HopSupSup: masks as attractors of a Hopfield network of fixed size, one network per masked layer.
 
-A mask m in {0, 1}^d is kept as z = 2 m - 1 in {-1, +1}^d, in a matrix Psi [d, d] that starts at
-zero (paper, on HopSupSup). Two rules to store z, task after task:
+A mask m in {0, 1}^d is stored as z = 2 m - 1 in {-1, +1}^d, in a matrix Psi [d, d] that starts at
+zero (paper, on HopSupSup). There are two rules to store z, one task after another:
 
 - Hebbian: Psi <- Psi + (1/d) z z^T.
 - Storkey: h = Psi z; Psi <- Psi + (1/d) (z z^T - I - z h^T - h z^T).
 
-Psi and the mean of the stored z are all that ``recovery`` needs, which descends the energy
-E(z) = -0.5 z^T Psi z. What storing sums up runs in numpy in a fixed order, so that a memory is the
-same bits with any number of threads.
+Psi and the mean of the stored z are all that ``recovery`` needs to descend the energy
+E(z) = -0.5 z^T Psi z. Sums over Psi run in numpy in a fixed order, so that a memory has the same
+bits with any number of threads.
 
 Letters: D outputs of a masked layer, N masks.
 """
@@ -37,7 +37,7 @@ class HopfieldLayer:
 
 @dataclass(frozen=True)
 class HopfieldMemory:
-    """What is kept of ``num_masks`` masks: fixed bytes, however many there are."""
+    """The memory of ``num_masks`` masks; its size does not depend on their number."""
 
     rule: HopfieldRule
     layers: tuple[HopfieldLayer, ...]
@@ -45,24 +45,24 @@ class HopfieldMemory:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of Psi and of the sums."""
+        """Bytes of Psi and the sums, over all layers."""
         return sum(layer.psi.nbytes + layer.total.nbytes for layer in self.layers)
 
     def means(self) -> tuple[Array, ...]:
-        """Return the mean of the stored z, float32 [D] a layer; zeros for an empty memory."""
+        """Return the mean of the stored z, float32 [D] per layer; zeros for an empty memory."""
         num = np.float32(max(1, self.num_masks))
         return tuple(layer.total.astype(np.float32) / num for layer in self.layers)
 
 
 def memory_num_bytes(widths: Sequence[int]) -> int:
-    """Return the bytes of a memory of layers of D = ``widths``: float32 Psi and int32 sums."""
+    """Return the bytes of a memory with layers of D = ``widths``: float32 Psi and int32 sums."""
     return sum(4 * d * d + 4 * d for d in widths)
 
 
 def steps_to_exact(hamming: NDArray[np.integer[Any]]) -> int | None:
-    """Return after how many steps no bit was wrong any more, None where some were to the end.
+    """Return the number of steps after which no bit was wrong any more, None if some were at the end.
 
-    hamming: bits wrong before each step, and at the end.
+    hamming: number of wrong bits before each step, and at the end.
     """
     wrong = np.flatnonzero(hamming)
     needed = int(wrong[-1]) + 1 if len(wrong) else 0
@@ -70,13 +70,13 @@ def steps_to_exact(hamming: NDArray[np.integer[Any]]) -> int | None:
 
 
 def empty_memory(rule: HopfieldRule, widths: Sequence[int]) -> HopfieldMemory:
-    """Return a memory of layers of D = ``widths`` outputs that holds nothing."""
+    """Return an empty memory with layers of D = ``widths`` outputs."""
     layers = tuple(HopfieldLayer(np.zeros((d, d), np.float32), np.zeros(d, np.int32)) for d in widths)
     return HopfieldMemory(rule, layers, 0)
 
 
 def store(memory: HopfieldMemory, mask: Sequence[Pattern]) -> HopfieldMemory:
-    """Return ``memory`` with one more mask, bool [D] a layer."""
+    """Return ``memory`` with one more mask, bool [D] per layer."""
     layers = tuple(
         HopfieldLayer(
             _stored(memory.rule, layer.psi, signs(part)), layer.total + signs(part).astype(np.int32)
@@ -97,12 +97,12 @@ def signs(mask: Pattern) -> Array:
 
 
 def local_field(psi: Array, z: Array) -> Array:
-    """Return Psi z, float32 [D]; its sums do not depend on a matrix library or its threads."""
+    """Return Psi z, float32 [D]; the sums do not depend on a matrix library or its threads."""
     return np.asarray((psi * z).sum(axis=1))
 
 
 def are_fixed_points(psi: Array, masks_ND: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell of each mask, bool [N, D], whether no neuron wants to flip: its field has its own sign."""
+    """Return which masks, bool [N, D], are fixed points: the field of each neuron has its own sign."""
     z_ND = signs(masks_ND)
     return np.asarray((z_ND @ psi * z_ND > 0).all(axis=1))
 
@@ -110,7 +110,7 @@ def are_fixed_points(psi: Array, masks_ND: NDArray[np.bool_]) -> NDArray[np.bool
 def settle(psi: Array, masks_ND: NDArray[np.bool_], max_rounds: int = 50) -> NDArray[np.bool_]:
     """Return where masks, bool [N, D], end when all neurons follow their field, round after round.
 
-    A neuron whose field is exactly zero stays. Ends at fixed points or after ``max_rounds``.
+    A neuron whose field is exactly zero stays. Stops at fixed points or after ``max_rounds``.
     """
     z_ND = signs(masks_ND)
     for _ in range(max_rounds):
@@ -127,7 +127,7 @@ def _stored(rule: HopfieldRule, psi: Array, z: Array) -> Array:
     if rule == "hebbian":
         return psi + np.outer(z, z / size)
     field = local_field(psi, z)
-    # z z^T - z h^T - h z^T in one product: two would read Psi's megabytes twice.
+    # z z^T - z h^T in one outer product: two would read Psi's megabytes twice.
     change = np.outer(z, (z - field) / size)
     change -= np.outer(field / size, z)
     change[np.diag_indices_from(change)] -= 1 / size

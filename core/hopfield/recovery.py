@@ -1,8 +1,8 @@
-"""HopSupSup's search for the stored mask that suits unlabelled images.
+"""HopSupSup's recovery of the stored mask that fits unlabelled images.
 
 Gradient descent on scores that start at the mean of the stored z, straight-through from the
-binary mask: at step t of T the loss is (1 - t/T) H + gamma (t/T) sum over layers of E(z), H the
-mean entropy of the outputs. The entropy finds the neighbourhood, the energy the attractor.
+binary mask: at step t of T the loss is (1 - t/T) H + gamma (t/T) sum over layers of E(z), with H
+the mean entropy of the outputs. The entropy finds the neighbourhood, the energy the attractor.
 
 Letters: B images of a batch, D outputs of a masked layer, I input pixels.
 """
@@ -26,10 +26,10 @@ from core.training.optimizers import Optimizer
 
 @dataclass(frozen=True, kw_only=True)
 class Recovery:
-    """A recovered mask, bool [D] a layer, and the way to it, one value a step and one at the end.
+    """A recovered mask, bool [D] per layer, and its history, one value per step and one at the end.
 
-    hamming: bits that differ from the true mask, int64 [T + 1]; None where that is not known.
-    energy: sum over layers, float64 [T + 1]. entropy: nats, mean of the step's images, float64 [T].
+    hamming: bits that differ from the true mask, int64 [T + 1]; None if the true mask is unknown.
+    energy: sum over layers, float64 [T + 1]. entropy: nats, mean over the step's images, float64 [T].
     """
 
     mask: tuple[Pattern, ...]
@@ -39,12 +39,12 @@ class Recovery:
 
     @property
     def is_exact(self) -> bool | None:
-        """Whether the mask found is the true one; None where that is not known."""
+        """Whether the recovered mask is the true one; None if that is unknown."""
         return None if self.hamming is None else bool(self.hamming[-1] == 0)
 
     @property
     def num_steps(self) -> int | None:
-        """Steps after which the mask was the true one for good; None where it never was, or unknown."""
+        """Number of steps after which the mask stayed the true one; None if it never did, or is unknown."""
         return None if self.hamming is None else steps_to_exact(self.hamming)
 
 
@@ -55,7 +55,7 @@ def recover(
     base: Sequence[Tensor],
     true_mask: Sequence[Pattern] | None = None,
 ) -> Recovery:
-    """Recover a mask from images, float32 [N, I]; ``true_mask`` is for the report only."""
+    """Recover a mask from images, float32 [N, I]; ``true_mask`` only serves the report."""
     device = base[0].device
     psi = [torch.from_numpy(layer.psi).to(device) for layer in memory.layers]
     scores = [torch.from_numpy(mean).to(device) for mean in memory.means()]
@@ -63,7 +63,7 @@ def recover(
         OptimizerSpec(kind="sgd", lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
     )
     buffers, counter = [optimizer.buffers(layer) for layer in scores], torch.zeros((), dtype=torch.float64)
-    passed: list[tuple[int, float, float]] = []  # bits wrong, energy and entropy at each step
+    passed: list[tuple[int, float, float]] = []  # wrong bits, energy and entropy at each step
     batches = _cycle(spec, x_NI)
     for number, x_BI in enumerate(batches, start=1):
         masks = [mask.requires_grad_() for mask in _masks(scores)]
@@ -87,18 +87,18 @@ def recover(
 def split_images(spec: HopfieldSpec, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the images to adapt on and those to score, int64 [N].
 
-    Every other image: the order of a test set may mean something (MNIST's first images are harder).
+    They alternate, as the order of a test set may carry meaning (MNIST's first images are harder).
     """
     return (rows, rows) if spec.adapt_on == "same" else (rows[::2], rows[1::2])
 
 
 def adapting_order(spec: HopfieldSpec, rows: NDArray[np.int64], *, seed: int, task: int) -> NDArray[np.int64]:
-    """Return the images to adapt on, int64 [N], in the order in which batches take them."""
+    """Return the images to adapt on, int64 [N], in the order of the batches."""
     return rows if spec.order == "file" else stream(seed, "recovery", task).permutation(rows)
 
 
 def _cycle(spec: HopfieldSpec, x_NI: Tensor) -> list[Tensor]:
-    """Return the images of each step: passes in order, as many as the steps need."""
+    """Return the images of each step: as many passes over the images as the steps need."""
     one_pass = [batch for batch in torch.split(x_NI, spec.batch_size) if len(batch) > 1]
     num_steps = len(one_pass) if spec.steps == "one_pass" else spec.steps
     return [one_pass[step % len(one_pass)] for step in range(num_steps)]
@@ -114,7 +114,7 @@ def _masks(scores: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _distance(scores: Sequence[Tensor], true_mask: Sequence[Pattern] | None) -> int:
-    """Count the bits that differ; -1 where the true mask is not known."""
+    """Count the bits that differ; -1 if the true mask is unknown."""
     if true_mask is None:
         return -1
     found = [(layer >= 0).cpu().numpy() for layer in scores]

@@ -1,8 +1,8 @@
-"""A mask bank on a GPU: packed bits in its memory, unpacked a block of masks at a time.
+"""A mask bank on a GPU: packed bits in device memory, unpacked one block of masks at a time.
 
 Everything is torch, so the same code runs on a CPU, where ``superposition.MaskBank`` is faster.
-A block of masks is one matrix: the products of B images with all of it are one matrix product a
-layer, which is what a GPU is good at.
+A block of masks is one matrix: multiplying B images with all of it takes one matrix product per
+layer, which suits a GPU.
 
 Letters: K tasks, B images, P bytes of a packed mask, N bits of it, T tiles, V values of a tile,
 O and I a layer's outputs and inputs.
@@ -20,14 +20,14 @@ from core.errors import InferenceError
 from core.inference.superposition import Activations, Tasks, num_bits, top_k_lowest
 from core.masks.packed_sums import TILE_BYTES, Planes, from_planes, to_planes
 
-BLOCK_TASKS = 64  # unpacked at a time: 20 MB as bytes and 80 MB as float32 at LeNet's size
+BLOCK_TASKS = 64  # unpacked at a time: 20 MB as bytes and 80 MB as float32 for LeNet
 
 
 @dataclass(frozen=True)
 class DeviceBank:
     """A ``superposition.Bank`` on the device of ``bits``.
 
-    bits: packed, uint8 [K, P]. base: float32 [O, I] a layer, on the same device.
+    bits: packed, uint8 [K, P]. base: float32 [O, I] per layer, on the same device.
     """
 
     bits: Tensor
@@ -39,7 +39,7 @@ class DeviceBank:
 
     @property
     def num_tasks(self) -> int:
-        """How many masks there are."""
+        """Number of masks."""
         return len(self.bits)
 
     def counts(self, tasks: Tasks) -> Planes:
@@ -50,7 +50,7 @@ class DeviceBank:
         return to_planes(total.cpu().numpy())
 
     def sums(self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
-        """See ``Bank``. Within a tile float32, across tiles float64, as everywhere."""
+        """See ``Bank``. As everywhere, sums are float32 within a tile and float64 across tiles."""
         device, num_bytes = self.bits.device, self.bits.shape[1]
         tiles = torch.from_numpy(chosen).to(device)
         values_TV = torch.from_numpy(from_planes(planes, len(planes) * TILE_BYTES)).to(device)
@@ -106,7 +106,7 @@ def _unpack(packed_KP: Tensor) -> Tensor:
 
 
 def _block_weights(bits_KN: Tensor, base: Sequence[Tensor]) -> list[Tensor]:
-    """Return base * mask for a block of masks, float32 [K, O, I] a layer."""
+    """Return base * mask for a block of masks, float32 [K, O, I] per layer."""
     weights, start = [], 0
     for weight_OI in base:
         layer_KN = bits_KN[:, start : start + weight_OI.numel()]

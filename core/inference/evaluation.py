@@ -1,8 +1,8 @@
 """Accuracy of masks on test images: with the task given, and with the task inferred.
 
-A prediction is the argmax over all s outputs, so a superfluous neuron that wins is an
-error. With the task inferred, the mask of the inferred task predicts: a right class counts in
-scenario GNs, in GNu only when the task is right too.
+A prediction is the argmax over all s outputs, so a superfluous neuron that wins is an error.
+With the task inferred, the mask of the inferred task predicts: a correct class counts in
+scenario GNs, but in GNu only if the task is correct too.
 """
 
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ from core.inference.superposition import mask_weights
 from core.networks.perceptron import forward
 from core.specs.inference import TEST_BATCH_SIZE
 
-CHUNK_IMAGES = 1024  # of each task, in one forward pass
-GPU_TASKS_AT_ONCE = 64  # in one forward pass: 65,536 images and 80 MB of weights at LeNet's size
-CHECKED_INFERENCES = 8  # of each task, where a shortlist is compared with the exact answer
+CHUNK_IMAGES = 1024  # per task, in one forward pass
+GPU_TASKS_AT_ONCE = 64  # in one forward pass: 65,536 images and 80 MB of weights for LeNet
+CHECKED_INFERENCES = 8  # per task, for which a shortlist is compared with the exact answer
 
 
 def correct_images(
@@ -32,10 +32,10 @@ def correct_images(
     base: Sequence[Tensor],
     masks: Sequence[NDArray[np.bool_]],
 ) -> list[NDArray[np.bool_]]:
-    """Tell for each test image of each task whether the task's mask classifies it, bool [test rows].
+    """Return, for each task, which test images its mask classifies correctly, bool [test rows].
 
-    views: of K tasks. pixels: the test images. base: float32 [O, I] a layer. masks: bool
-    [K, O, I] a layer. On a GPU tasks go through in batches, on a CPU one at a time.
+    views: of K tasks. pixels: the test images. base: float32 [O, I] per layer. masks: bool
+    [K, O, I] per layer. On a GPU several tasks share a forward pass, on a CPU each has its own.
     """
     size = GPU_TASKS_AT_ONCE if base[0].is_cuda else 1
     found = []
@@ -52,9 +52,9 @@ def infer_test_images(
 ) -> InferredRows:
     """Infer the task of the test images in ``view`` and classify them with the inferred mask.
 
-    own: what is a right answer, the task itself; the masks that belong to it in scenario NNs.
-    num_batches: how many test batches, from the first; None for all. A task's rows do not
-    depend on which others the caller evaluates.
+    own: the correct answers: the task itself, or in scenario NNs the masks that belong to it.
+    num_batches: number of test batches, the first ones; None for all. A task's rows do not depend
+    on which other tasks the caller evaluates.
     """
     rows = blank_rows(search.spec.images, len(view.test_rows), num_batches)
     tasks_GR, values_GR, exact_task = _rankings(search, rows, view, pixels)
@@ -76,7 +76,7 @@ def _correct(
     weights: Sequence[Tensor],
     rows: Sequence[NDArray[np.int64]],
 ) -> list[NDArray[np.bool_]]:
-    """Tell whether ``weights``, [K, O, I] a layer, classify the images ``rows`` of each task."""
+    """Return which images ``rows`` of each task ``weights``, [K, O, I] per layer, classify correctly."""
     device, most = weights[0].device, max(len(row) for row in rows)
     padded = np.stack([np.pad(row, (0, most - len(row))) for row in rows])
     gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
@@ -98,7 +98,7 @@ def _inputs(search: TaskSearch, view: TaskView, pixels: Pixels, rows_B: NDArray[
 
 
 def _margins(values_GR: NDArray[np.float64], is_true: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the best wrong value less the best right one, NaN where one is not there, float32 [G]."""
+    """Return the best wrong value minus the best correct one, float32 [G]; NaN where either is missing."""
     best_wrong = np.where(is_true, np.inf, values_GR).min(axis=1)
     best_right = np.where(is_true, values_GR, np.inf).min(axis=1)
     is_known = np.isfinite(best_wrong) & np.isfinite(best_right)
@@ -110,7 +110,7 @@ def _margins(values_GR: NDArray[np.float64], is_true: NDArray[np.bool_]) -> NDAr
 def _rankings(
     search: TaskSearch, rows: InferredRows, view: TaskView, pixels: Pixels
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32]]:
-    """Return the best tasks of each inference [G, best], their values, and the exact answers, -1 where not asked."""
+    """Return the best tasks of each inference [G, best], their values, and the exact answers, -1 if not run."""
     images = search.spec.images
     num_deciding = rows.num_images if images == "each" else np.minimum(rows.num_images, images)
     ranked, values, exact_task = [], [], np.full(len(rows.batch), -1, dtype=np.int32)
@@ -129,14 +129,14 @@ def _rankings(
 
 
 def _equal_groups(num_deciding: NDArray[np.int32]) -> list[NDArray[np.int64]]:
-    """Cut the inferences, in order, into groups of up to 128 that use equally many images."""
+    """Split the inferences, in order, into groups of up to 128 that use the same number of images."""
     cuts = np.flatnonzero(np.diff(num_deciding)) + 1
     runs = np.split(np.arange(len(num_deciding)), cuts)
     return [part for run in runs for part in np.split(run, range(TEST_BATCH_SIZE, len(run), TEST_BATCH_SIZE))]
 
 
 def _num_correct(rows: InferredRows, search: TaskSearch, view: TaskView, pixels: Pixels) -> NDArray[np.int32]:
-    """Count the images of each row that the mask of its inferred task classifies, int32 [rows]."""
+    """Count the images of each row that its inferred task's mask classifies correctly, int32 [rows]."""
     num_correct = np.zeros_like(rows.inferred_task)
     for inferred in np.unique(rows.inferred_task):
         of_task = np.flatnonzero(rows.inferred_task == inferred)
@@ -150,7 +150,7 @@ def _num_correct(rows: InferredRows, search: TaskSearch, view: TaskView, pixels:
 def _correct_under(
     search: TaskSearch, task: int, view: TaskView, pixels: Pixels, rows: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Tell which images of ``view`` the mask of ``task`` classifies, bool [rows]."""
+    """Return which images of ``view`` the mask of ``task`` classifies correctly, bool [rows]."""
     packed_P = search.bank.packed(np.array([task]))[0]
     if search.model is not None:
         return search.model.correct(view, pixels, rows, packed_P, task)

@@ -1,8 +1,8 @@
-"""Task inference and evaluation over any module: what ``task_inference`` asks of a network.
+"""Task inference and evaluation over any module: the search model of ``inference.search``.
 
-Each mask alone is run with the running statistics of its task. A superposition has none of its own:
-it is normalised by the images that decide (``batch``), as the original code does, or by the mean of
-the running statistics of the tasks in it (``running``).
+A single mask runs with the running statistics of its task. A superposition has none of its own: it
+is normalised by the images that decide (``batch``), as in the original code, or by the mean of the
+running statistics of its tasks (``running``).
 
 Letters: B images, N images that decide together, D values of a flat image, P bytes of a packed mask,
 O outputs, S running statistics, K tasks.
@@ -30,7 +30,7 @@ from core.specs.inference import InferenceSpec
 
 @dataclass(frozen=True)
 class ModuleSearchModel:
-    """A ``task_inference.SearchModel`` over a module. statistics: float32 [K, S], by task."""
+    """An ``inference.search.SearchModel`` over a module. statistics: float32 [K, S], by task."""
 
     network: ModuleNetwork
     benchmark: BenchmarkSpec
@@ -45,7 +45,7 @@ class ModuleSearchModel:
     def planes(
         self, x_ND: Tensor, superposition: Superposition, spec: InferenceSpec, num_classes: int
     ) -> Planes:
-        """Return dObjective/dW * base at a superposition, the objective being the mean over the images."""
+        """Return dObjective/dW * base at a superposition, for the mean objective of the images."""
         weights = [weight.detach().requires_grad_() for weight in superposition.weights]
         x_NCHW = x_ND.view(-1, *self.network.image_shape)
         statistics_S = self.statistics[torch.from_numpy(superposition.tasks)].mean(dim=0)
@@ -56,7 +56,7 @@ class ModuleSearchModel:
         return to_planes(_bit_values(grads, self.base).cpu().numpy())
 
     def logits(self, x_BD: Tensor, packed_P: NDArray[np.uint8], task: int) -> Tensor:
-        """Return the logits [B, O] of one task's mask."""
+        """Return the logits [B, O] under one task's mask."""
         weights = mask_weights(packed_P, self.base)
         chunks = torch.split(x_BD.view(-1, *self.network.image_shape), CHUNK_IMAGES)
         with torch.no_grad():
@@ -74,14 +74,14 @@ class ModuleSearchModel:
         packed_P: NDArray[np.uint8],
         task: int,
     ) -> NDArray[np.bool_]:
-        """Tell which images of ``view`` the mask of ``task`` classifies, bool [N]."""
+        """Return which images of ``view`` the mask of ``task`` classifies correctly, bool [N]."""
         weights, statistics_S = mask_weights(packed_P, self.base), self.statistics[task]
         run = partial(self.network.logits, weights=weights, statistics_S=statistics_S)
         return classified(self.benchmark, view, pixels, rows_N, run)
 
 
 def _bit_values(grads: Sequence[Tensor], base: Sequence[Tensor]) -> Tensor:
-    """Return gradient times base weight at each bit of a packed mask, float32."""
+    """Return gradient times base weight for each bit of a packed mask, float32."""
     values = base[0].new_zeros(sum(num_bits(weight) for weight in base))
     start = 0
     for grad, weight in zip(grads, base, strict=True):

@@ -1,10 +1,10 @@
-"""Objectives of task inference: what a superposition is least sure about, as a gradient.
+"""Objectives of task inference: how unsure a superposition is about an image, and the gradient.
 
-H: the entropy of softmax(z) over all s outputs. G: logsumexp of the logits with those of the
-real classes held constant; its gradient is softmax(z) on the superfluous neurons and zero on
-the real ones (paper, section 4 and Lemma 1). E, which the paper does not have: the energy, minus
-logsumexp of the real logits, as in the detection of foreign images. The inferred task is the one whose coefficient
-lowers the objective most.
+H: the entropy of softmax(z) over all s outputs. G: logsumexp of the logits with those of the real
+classes held constant; its gradient is softmax(z) on the superfluous neurons and zero on the real
+ones (paper, section 4 and Lemma 1). E, which is not in the paper: the energy, minus logsumexp of
+the real logits, as used in out-of-distribution detection. The inferred task is the one whose
+coefficient lowers the objective most.
 
 Letters: B images, O outputs; the first l outputs are the real classes.
 """
@@ -29,13 +29,13 @@ def logit_gradient(logits_BO: Tensor, objective: Objective, num_classes: int) ->
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Return the entropy (nats) of softmax over the last axis, [...]."""
+    """Return the entropy (nats) of softmax over the last axis, [..., O] -> [...]."""
     log_p = torch.log_softmax(logits, dim=-1)
     return -(log_p.exp() * log_p).sum(dim=-1)
 
 
 def plain_score(logits: Tensor, objective: Objective, num_classes: int) -> Tensor:
-    """Return how ill one mask alone suits each image, [..., O] -> [...]; lower is better.
+    """Return the score of each image under a single mask, [..., O] -> [...]; lower is better.
 
     H: the entropy. G: minus the highest real logit. E: minus logsumexp of the real logits.
     """

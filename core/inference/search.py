@@ -1,9 +1,10 @@
-"""Which task is an image from? One-shot, binary, exhaustive, and one-shot by shortlist.
+"""Infer the task of an image: one-shot, binary, exhaustive, or one-shot with a shortlist.
 
 One-shot (paper, eq. 4): the task whose alpha has the lowest gradient at the uniform
-superposition. Binary: keep the better half of the candidates, ceil(alive / 2) of them, take
-the gradient at the superposition of those left, and so on to the last. Exhaustive: every mask
-alone. All search the given tasks only, and every tie goes to the lower task.
+superposition. Binary: keep the better half of the candidates, ceil(alive / 2) of them, take the
+gradient at the superposition of the rest, and repeat until one is left. Exhaustive: each mask on
+its own. Shortlist: one-shot on a part of the weights, then on all weights for the best candidates.
+All search only the given tasks, and ties go to the lower task.
 
 Letters: G inferences, N images of one inference, D input pixels.
 """
@@ -39,15 +40,15 @@ from core.masks.packed_sums import Planes, num_tiles
 from core.specs.inference import InferenceSpec
 
 NUM_BEST = 5
-# From so many separate images on, one unpacking of a mask for all is cheaper than a sum each.
+# From this many separate images on, unpacking a mask once for all is cheaper than a sum for each.
 SHARED_READ_IMAGES = 32
-SHORTLIST_SHARE = 0.1  # of the bytes of a mask that a shortlist reads
-SHORTLIST_TASKS = 32  # candidates that are compared exactly
+SHORTLIST_SHARE = 0.1  # of a mask's bytes that a shortlist reads
+SHORTLIST_TASKS = 32  # candidates to compare exactly
 Best = tuple[NDArray[np.float64], Tasks]  # values and tasks of one inference, best first
 
 
 class SearchModel(Protocol):
-    """How images pass through a network that is no multi-layer perceptron (``module_inference``)."""
+    """How images pass through a network other than a multi-layer perceptron (``inference.modules``)."""
 
     @property
     def num_inputs(self) -> int:
@@ -57,11 +58,11 @@ class SearchModel(Protocol):
     def planes(
         self, x_ND: Tensor, superposition: Superposition, spec: InferenceSpec, num_classes: int
     ) -> Planes:
-        """Return dObjective/dW * base at a superposition, the objective being the mean over the images."""
+        """Return dObjective/dW * base at a superposition, for the mean objective of the images."""
         ...
 
     def logits(self, x_BD: Tensor, packed_P: NDArray[np.uint8], task: int) -> Tensor:
-        """Return the logits [B, O] of one task's mask."""
+        """Return the logits [B, O] under one task's mask."""
         ...
 
     def inputs(self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
@@ -76,7 +77,7 @@ class SearchModel(Protocol):
         packed_P: NDArray[np.uint8],
         task: int,
     ) -> NDArray[np.bool_]:
-        """Tell which images of ``view`` the mask of ``task`` classifies, bool [N]."""
+        """Return which images of ``view`` the mask of ``task`` classifies correctly, bool [N]."""
         ...
 
 
@@ -84,8 +85,8 @@ class SearchModel(Protocol):
 class TaskSearch:
     """How to search, and among which tasks.
 
-    start: the uniform superposition of the tasks to search. num_classes: l, the real classes,
-    which are the first outputs. model: of a module; None: a multi-layer perceptron.
+    start: the uniform superposition of the tasks to search. num_classes: l, the number of real
+    classes, which are the first outputs. model: for a module; None for a multi-layer perceptron.
     """
 
     spec: InferenceSpec
@@ -95,7 +96,7 @@ class TaskSearch:
     model: SearchModel | None = None
 
     def planes(self, x_ND: Tensor, superposition: Superposition) -> Planes:
-        """Return the gradient of all weights, times the weights, for N images that decide together."""
+        """Return the gradient of all weights times the weights, for N images that decide together."""
         if self.model is not None:
             return self.model.planes(x_ND, superposition, self.spec, self.num_classes)
         return gradient_planes(self.activations(x_ND, superposition), self.bank.base)
@@ -105,7 +106,7 @@ class TaskSearch:
         return pass_through(x_BD, superposition.weights, self.spec.objective, self.num_classes)
 
     def logits(self, x_BD: Tensor, packed_P: NDArray[np.uint8], task: int) -> Tensor:
-        """Return the logits [B, O] of B images under the mask of ``task`` alone, which is ``packed_P``."""
+        """Return the logits [B, O] of B images under the mask of ``task`` alone, given as ``packed_P``."""
         if self.model is not None:
             return self.model.logits(x_BD, packed_P, task)
         return forward_plain(x_BD, mask_weights(packed_P, self.bank.base))[1]
@@ -116,8 +117,8 @@ class Ranking:
     """The best tasks of each inference, best first.
 
     tasks: int64 [G, best], best = min(5, tasks searched). values: float64 [G, best], lower is
-    better: the gradient (one-shot, shortlist), the entropy or minus the highest real logit
-    (exhaustive), the gradient in the round that decided (binary: compare within a round only).
+    better: the gradient (one-shot, shortlist), ``objectives.plain_score`` (exhaustive), or the
+    gradient in the deciding round (binary: comparable only within a round).
     """
 
     tasks: NDArray[np.int64]
@@ -129,8 +130,8 @@ def search_first(
 ) -> TaskSearch:
     """Return the search among tasks 0 .. k - 1.
 
-    Raises InferenceError when the bank has fewer, or for objective G when every output is a
-    real class.
+    Raises InferenceError if the bank has fewer tasks, or if the objective is G and every output
+    is a real class.
     """
     outputs = bank.base[-1].shape[0]
     if spec.objective == "G" and outputs <= num_classes:
@@ -146,7 +147,7 @@ def infer_tasks(search: TaskSearch, x_GND: Tensor) -> Ranking:
     """Infer one task for each of G groups of N images.
 
     x_GND: normalised inputs; the N images of a group decide together, by the mean of their
-    objectives. Raises InferenceError on pixels that are not finite, or too few or many of them.
+    objectives. Raises InferenceError on a wrong number of pixels, or pixels that are not finite.
     """
     _check(search, x_GND)
     algorithm, (num_groups, num_images, _) = search.spec.algorithm, x_GND.shape
@@ -166,10 +167,10 @@ def _one_shot(search: TaskSearch, x_ND: Tensor) -> Best:
 
 
 def _shortlist(search: TaskSearch, x_ND: Tensor) -> Best:
-    """Sum over the first layer's tiles of largest squared gradient, then compare the best exactly.
+    """Sum over the first layer's tiles with the largest squared gradients, then compare the best exactly.
 
-    The first layer alone sees the image itself; deeper ones see what the superposition makes
-    of it, which is nearly the same for every task and mostly noise in the comparison.
+    Only the first layer sees the image itself. Deeper layers see what the superposition makes of it,
+    which is nearly the same for all tasks and mostly adds noise to the comparison.
     """
     bank, planes = search.bank, search.planes(x_ND, search.start)
     first = planes[: num_tiles(packed_num_bytes([tuple(bank.base[0].shape)]))]
@@ -181,7 +182,7 @@ def _shortlist(search: TaskSearch, x_ND: Tensor) -> Best:
 
 
 def _binary(search: TaskSearch, x_ND: Tensor) -> Best:
-    """Halve the candidates, dropping those of higher gradient, until one is left."""
+    """Halve the candidates until one is left, dropping those with the higher gradients."""
     alive, dropped = search.start, []
     while True:
         planes = search.planes(x_ND, alive)
@@ -198,7 +199,7 @@ def _binary(search: TaskSearch, x_ND: Tensor) -> Best:
 
 
 def _plain_scores(search: TaskSearch, x_GND: Tensor) -> NDArray[np.float64]:
-    """Return how ill each mask alone suits each group, float64 [G, tasks]."""
+    """Return the score of each group under each single mask, float64 [G, tasks]; lower is better."""
     num_groups, num_images, num_pixels = x_GND.shape
     tasks = search.start.tasks
     x_BD = x_GND.reshape(num_groups * num_images, num_pixels)

@@ -1,9 +1,9 @@
-"""A bank cut into shards by task, each held by another process or machine.
+"""A bank split by task into shards, each held by another process or machine.
 
-The uniform superposition is the sum of the shards' counts; the gradient goes to all shards;
-each answers for its own masks, and one small reduction picks the best. A mask's sum depends on
-its own bits alone and ties go to the lower task, so the answer is that of one process, bit for
-bit, for any number of shards.
+The uniform superposition is the sum of the shards' counts; the gradient is sent to all shards, each
+answers for its own masks, and one small reduction picks the best. A mask's sum depends on its own
+bits alone and ties go to the lower task, so the answer is that of a single process, bit for bit, for
+any number of shards.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from torch import Tensor
 from core.inference.superposition import Activations, MaskBank, Tasks, top_k_lowest
 from core.masks.packed_sums import Planes
 
-# Calls a method of every shard with the same arguments; returns their results in order of task.
+# Calls a method of every shard with the same arguments; returns the results in order of task.
 Broadcast = Callable[..., list[Any]]
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Masks ``first`` and on. Takes tasks of the whole bank and answers for those it holds."""
+    """The masks from ``first`` on. Takes tasks of the whole bank and answers for those it holds."""
 
     bank: MaskBank
     first: int
@@ -59,7 +59,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class ShardedBank:
-    """A ``Bank`` over shards reached by ``broadcast``. base: the fixed weights, [O, I] a layer."""
+    """A ``Bank`` over shards reached through ``broadcast``. base: the fixed weights, [O, I] per layer."""
 
     base: tuple[Tensor, ...]
     num_tasks: int
@@ -90,13 +90,13 @@ class ShardedBank:
 
 
 def shard_ranges(num_tasks: int, num_shards: int) -> list[tuple[int, int]]:
-    """Cut 0 .. num_tasks - 1 into at most ``num_shards`` ranges (first, stop) of nearly equal size."""
+    """Split 0 .. num_tasks - 1 into at most ``num_shards`` ranges (first, stop) of nearly equal size."""
     edges = [num_tasks * number // num_shards for number in range(num_shards + 1)]
     return [(first, stop) for first, stop in pairwise(edges) if first < stop]
 
 
 def local_shards(bank: MaskBank, num_shards: int) -> ShardedBank:
-    """Return ``bank`` cut into shards of this process: what the processes of a cluster do."""
+    """Return ``bank`` split into shards within this process, which act as those of a cluster do."""
     shards = [
         Shard(MaskBank(np.ascontiguousarray(bank.tiles[:, first:stop]), bank.base, bank.num_threads), first)
         for first, stop in shard_ranges(bank.num_tasks, num_shards)

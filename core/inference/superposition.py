@@ -1,15 +1,15 @@
 """The superposition of supermasks, and its gradient with respect to alpha, from packed bits.
 
-The uniform superposition of k tasks is base * (number of their masks that keep a weight) / k:
-integer counts, no k x n floats (paper, eq. 2 at alpha = 1/k). The gradient of an objective
-with respect to alpha_i is the sum over layers of < dObjective/dW * base, mask i >, W being the
-superposed weights; it needs one pass through the superposition, and then each mask's bits:
+The uniform superposition of k tasks is base * (number of their masks that keep a weight) / k, which
+takes integer counts instead of k x n floats (paper, eq. 2 at alpha = 1/k). The gradient of an
+objective with respect to alpha_i is the sum over layers of < dObjective/dW * base, mask i >, where W
+are the superposed weights; it takes one pass through the superposition, and then each mask's bits:
 
-- ``sums``: one inference (of one image, or of several that decide together) forms the
-  gradient of all weights once and adds it up where a mask has a 1.
-- ``products``: many separate single-image inferences share the reading of a mask: with delta
-  the gradient at a layer's output and h its input, it is delta^T (base * mask) h, summed over
-  layers, and no image has a gradient of its own in memory.
+- ``sums``: one inference (of one image, or of several that decide together) computes the gradient of
+  all weights once, and sums it where a mask has a 1.
+- ``products``: many separate single-image inferences share the reading of a mask. With delta the
+  gradient at a layer's output and h its input, the gradient is delta^T (base * mask) h, summed over
+  layers, so no image needs its own weight gradient in memory.
 
 Letters: K tasks, B images, D input pixels, O and I a layer's outputs and inputs, P bytes of a
 packed mask.
@@ -36,10 +36,10 @@ Tasks = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Activations:
-    """What one pass through a superposition leaves of B images.
+    """Results of one pass of B images through a superposition.
 
-    inputs: h, each layer's input [B, I]. deltas: each image's own gradient of the objective at
-    each layer's output [B, O].
+    inputs: h, each layer's input [B, I]. deltas: the gradient of each image's own objective at each
+    layer's output [B, O].
     """
 
     inputs: tuple[Tensor, ...]
@@ -47,34 +47,34 @@ class Activations:
 
 
 class Bank(Protocol):
-    """The masks of tasks 0 .. num_tasks - 1 over one base network; ``tasks`` always ascend."""
+    """The masks of tasks 0 .. num_tasks - 1 over one base network; ``tasks`` are always ascending."""
 
     @property
     def base(self) -> tuple[Tensor, ...]:
-        """The fixed weights, [O, I] a layer."""
+        """The fixed weights, [O, I] per layer."""
         ...
 
     @property
     def num_tasks(self) -> int:
-        """How many masks there are."""
+        """Number of masks."""
         ...
 
     def counts(self, tasks: Tasks) -> Planes:
-        """Count in how many masks of ``tasks`` each bit is 1, int32 planes."""
+        """Count how many masks of ``tasks`` have a 1 at each bit, int32 planes."""
         ...
 
     def sums(self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Sum the values in ``planes`` that each mask keeps, over the tiles chosen, float64 [tasks]."""
+        """Sum the values in ``planes`` that each mask keeps, over the chosen tiles, float64 [tasks]."""
         ...
 
     def top_k_lowest(
         self, planes: Planes, tasks: Tasks, chosen: NDArray[np.int64], num: int
     ) -> tuple[NDArray[np.float64], Tasks]:
-        """Return the ``num`` lowest of ``sums`` and whose they are; ties go to the lower task."""
+        """Return the ``num`` lowest ``sums`` and their tasks, best first; ties go to the lower task."""
         ...
 
     def products(self, activations: Activations, tasks: Tasks) -> NDArray[np.float64]:
-        """Return each image's own gradient with respect to each alpha, float64 [B, tasks]."""
+        """Return the gradient of each image's objective with respect to each alpha, float64 [B, tasks]."""
         ...
 
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
@@ -87,7 +87,7 @@ class MaskBank:
     """A ``Bank`` in this process.
 
     tiles: uint8 [T, K, 256] (``packed_sums``), in memory or mapped from a file; a bank larger
-    than memory is read tile by tile. num_threads: of the loops over packed bits.
+    than memory is read tile by tile. num_threads: for the loops over packed bits.
     """
 
     tiles: Tiles
@@ -100,7 +100,7 @@ class MaskBank:
 
     @property
     def num_tasks(self) -> int:
-        """How many masks there are."""
+        """Number of masks."""
         return int(self.tiles.shape[1])
 
     @property
@@ -143,14 +143,14 @@ class MaskBank:
 
 @dataclass(frozen=True)
 class Superposition:
-    """The uniform superposition of ``tasks``: weights [O, I] a layer."""
+    """The uniform superposition of ``tasks``. weights: [O, I] per layer."""
 
     tasks: Tasks
     weights: tuple[Tensor, ...]
 
 
 def first_tasks(bank: Bank, k: int) -> Tasks:
-    """Return tasks 0 .. k - 1. Raises InferenceError when the bank has fewer, or k is below 1."""
+    """Return tasks 0 .. k - 1. Raises InferenceError if the bank has fewer, or k is below 1."""
     if not 1 <= k <= bank.num_tasks:
         raise InferenceError(
             f"k: found {k}, expected a number from 1 to {bank.num_tasks}, the tasks there are"
@@ -167,7 +167,7 @@ def superpose(bank: Bank, tasks: Tasks) -> Superposition:
 
 
 def forward_plain(x_BD: Tensor, weights: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
-    """Return each layer's input [B, I] and the logits [B, O] of one network, [O, I] a layer."""
+    """Return each layer's input [B, I] and the logits [B, O] of one network; weights [O, I] per layer."""
     inputs = [x_BD]
     for weight_OI in weights[:-1]:
         inputs.append((inputs[-1] @ weight_OI.T).relu())
@@ -186,7 +186,7 @@ def pass_through(
 
 
 def gradient_planes(activations: Activations, base: Sequence[Tensor]) -> Planes:
-    """Return dObjective/dW * base as planes, the objective being the mean over the images."""
+    """Return dObjective/dW * base as planes, for the mean objective of the images."""
     num_images = len(activations.inputs[0])
     bit_values = base[0].new_zeros(sum(num_bits(weight) for weight in base))
     start = 0
@@ -198,7 +198,7 @@ def gradient_planes(activations: Activations, base: Sequence[Tensor]) -> Planes:
 
 
 def mask_weights(packed_P: NDArray[np.uint8], base: Sequence[Tensor]) -> list[Tensor]:
-    """Return base * mask, [O, I] a layer."""
+    """Return base * mask, [O, I] per layer."""
     bits = _layer_values(np.unpackbits(packed_P, bitorder="little"), base)
     return [bit * weight for bit, weight in zip(bits, base, strict=True)]
 
@@ -209,16 +209,16 @@ def top_k_lowest(values: NDArray[np.float64], tasks: Tasks, num: int) -> tuple[N
     return values[order], tasks[order]
 
 
+def num_bits(weight: Tensor) -> int:
+    """Return the number of bits of a layer in a packed mask, padding included."""
+    return -(-weight.numel() // 8) * 8
+
+
 def _layer_values(bit_values: NDArray[np.generic], base: Sequence[Tensor]) -> list[Tensor]:
-    """Cut one value a mask bit into layers, [O, I] each, on the device of ``base``."""
+    """Split one value per mask bit into layers, [O, I] each, on the device of ``base``."""
     layers, start = [], 0
     for weight in base:
         flat = bit_values[start : start + weight.numel()]
         layers.append(torch.from_numpy(flat).reshape(weight.shape).to(weight.device))
         start += num_bits(weight)
     return layers
-
-
-def num_bits(weight: Tensor) -> int:
-    """Return the bits of a layer in a packed mask, padding included."""
-    return -(-weight.numel() // 8) * 8

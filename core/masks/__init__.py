@@ -1,1 +1,1 @@
-"""Masks as packed bits: codes, digests and sums over them. No torch."""
+"""Masks as packed bits: codes, digests, and sums over them. No torch."""

@@ -1,7 +1,12 @@
-"""Masks as bits: one bit a weight, 1 = kept.
+"""Masks as bits, one per weight, 1 = kept; sparse masks also as gaps between their rare bits.
 
-Packed form: each layer flattened in C order, packed least significant bit first, padded
-with zero bits to a whole byte; layers concatenated in order.
+Packed form: each layer flattened in C order, packed least significant bit first, padded with
+zero bits to a whole byte; layers concatenated in order.
+
+Gaps: the number of bits between one rare bit and the next, one byte each, over the bits of a
+packed mask, padding included. A gap of 255 or more is written as bytes of 255, each for 255 bits
+passed, and then the rest. Gaps of a random mask are geometric: an entropy coder (zstd's) brings
+such bytes close to the mask's entropy.
 """
 
 import hashlib
@@ -14,22 +19,22 @@ from numpy.typing import NDArray
 from core.errors import DamagedFileError
 
 Shapes = Sequence[tuple[int, ...]]
-LONGEST = 255  # so many bits passed, and no rare bit after them
-RARE = 0.2  # share of the rarer bit, below which gaps are smaller than bits
+LONGEST = 255  # bits passed with no rare bit after them
+RARE = 0.2  # share of the rarer bit below which gaps are smaller than bits
 
 
 def packed_num_bytes(shapes: Shapes) -> int:
-    """Return the bytes of one packed mask."""
+    """Return the size of one packed mask in bytes."""
     return sum(_layer_num_bytes(shape) for shape in shapes)
 
 
 def pack(mask: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
-    """Pack one task's mask, bool [out, in] a layer, into uint8 [packed_num_bytes]."""
+    """Pack one task's mask, bool [out, in] per layer, into uint8 [packed_num_bytes]."""
     return np.concatenate([np.packbits(layer, bitorder="little") for layer in mask])
 
 
 def unpack(bits: bytes | NDArray[np.uint8], shapes: Shapes) -> tuple[NDArray[np.bool_], ...]:
-    """Undo ``pack``. Raises DamagedFileError on a wrong length or a padding bit that is set."""
+    """Undo ``pack``. Raises DamagedFileError on a wrong length or a set padding bit."""
     packed = np.frombuffer(bits, dtype=np.uint8) if isinstance(bits, bytes) else bits
     check_padding(packed, shapes)
     mask, start = [], 0
@@ -42,7 +47,7 @@ def unpack(bits: bytes | NDArray[np.uint8], shapes: Shapes) -> tuple[NDArray[np.
 
 
 def check_padding(packed: NDArray[np.uint8], shapes: Shapes) -> None:
-    """Raise DamagedFileError unless length and zero padding are those of ``shapes``."""
+    """Raise DamagedFileError unless the length fits ``shapes`` and all padding bits are zero."""
     expected = packed_num_bytes(shapes)
     if packed.size != expected:
         raise DamagedFileError(f"a mask of {packed.size} bytes, expected {expected}")
@@ -60,7 +65,7 @@ def bits_digest(bits: bytes) -> str:
 
 
 def joint_digest(digests: Iterable[str]) -> str:
-    """Sum up masks, given by their digests (hex) in order, as one sha256 (hex)."""
+    """Return one sha256 (hex) of many masks, given by their digests (hex) in order."""
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -69,12 +74,8 @@ def num_ones(packed: NDArray[np.uint8]) -> int:
     return int(np.bitwise_count(packed).sum(dtype=np.int64))
 
 
-def _layer_num_bytes(shape: tuple[int, ...]) -> int:
-    return -(-math.prod(shape) // 8)
-
-
 def rare_bit(num_ones: int, num_bits: int) -> int | None:
-    """Return which bit, 0 or 1, is rare enough for gaps; None: neither."""
+    """Return the bit, 0 or 1, that is rare enough for gaps; None if neither is."""
     share = num_ones / num_bits
     if share < RARE:
         return 1
@@ -82,7 +83,7 @@ def rare_bit(num_ones: int, num_bits: int) -> int | None:
 
 
 def to_gaps(packed_P: NDArray[np.uint8], bit: int) -> NDArray[np.uint8]:
-    """Return the gaps before each bit of this value in a packed mask, uint8."""
+    """Return the gaps before each bit of value ``bit`` in a packed mask, uint8."""
     bits = np.unpackbits(packed_P, bitorder="little")
     gaps = np.diff(np.flatnonzero(bits == bit), prepend=-1) - 1
     num_longest = gaps // LONGEST
@@ -92,7 +93,7 @@ def to_gaps(packed_P: NDArray[np.uint8], bit: int) -> NDArray[np.uint8]:
 
 
 def from_gaps(coded: NDArray[np.uint8], bit: int, num_bytes: int) -> NDArray[np.uint8]:
-    """Undo ``to_gaps``: uint8 [num_bytes]. Raises ValueError on gaps that lead past the end."""
+    """Undo ``to_gaps``: uint8 [num_bytes]. Raises ValueError if the gaps lead past the end."""
     is_longest = coded == LONGEST
     ends = np.cumsum(np.where(is_longest, LONGEST, coded.astype(np.int64) + 1))
     positions = ends[~is_longest] - 1
@@ -101,3 +102,7 @@ def from_gaps(coded: NDArray[np.uint8], bit: int, num_bytes: int) -> NDArray[np.
     bits = np.full(8 * num_bytes, 1 - bit, dtype=np.uint8)
     bits[positions] = bit
     return np.packbits(bits, bitorder="little")
+
+
+def _layer_num_bytes(shape: tuple[int, ...]) -> int:
+    return -(-math.prod(shape) // 8)

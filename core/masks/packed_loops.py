@@ -1,11 +1,11 @@
-"""The loops of ``packed_sums``, compiled by numba; shapes and meaning as there."""
+"""The loops of ``packed_sums``, compiled by numba; shapes and meanings are those given there."""
 
 from typing import Any
 
 import numba
 import numpy as np
 
-# Sums may be taken in vector lanes, in an order fixed by the code alone.
+# Sums may be formed in vector lanes, in an order fixed by the code alone.
 _compile = numba.njit(fastmath={"reassoc", "nsz", "contract"}, nogil=True, cache=True)
 
 
@@ -24,7 +24,7 @@ def sums(tiles: Any, masks: Any, planes: Any, chosen: Any, out: Any) -> None:
 
 @_compile
 def counts(tiles: Any, masks: Any, out: Any) -> None:
-    """Add to ``out`` [T, 8, 256] how many of ``masks`` have each bit, in bytes 255 masks at a time."""
+    """Add to ``out`` [T, 8, 256] how many of ``masks`` have each bit; bytes count 255 masks at a time."""
     partial = np.zeros((8, tiles.shape[2]), dtype=np.uint8)
     for t in range(len(tiles)):
         for number in range(len(masks)):

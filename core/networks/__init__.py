@@ -1,1 +1,1 @@
-"""Base networks, a file for each family."""
+"""Base networks, one file per family."""

@@ -1,7 +1,7 @@
 """Networks as ``torch.nn.Module``: the built-in ones, and the user's own by its import path.
 
-None has biases, batch normalisation has no affine part, and how they are initialised means
-nothing: weights come from ``networks.base_weights``, and no module is ever trained in place.
+The built-in ones have no biases, and their batch normalisation has no affine part. Initialisation
+does not matter: weights come from ``networks.base.base_weights``, and no module is trained in place.
 
 Letters: B images, C channels, H and W their height and width, O outputs.
 """
@@ -24,16 +24,16 @@ RESNET50_BLOCKS = (3, 4, 6, 3)
 
 
 def build_module(spec: NetworkSpec, image_shape: ImageShape) -> nn.Module:
-    """Return a network that takes [B, C, H, W] to logits [B, O]; its parameters mean nothing.
+    """Return a network from [B, C, H, W] to logits [B, O]; its parameter values have no meaning.
 
-    Raises ConfigError where the user's own cannot be imported, or was not allowed to be.
+    Raises ConfigError if the user's own network cannot be imported, or is not allowed to be.
     """
     makers: dict[str, Callable[[int, ImageShape], nn.Module]] = {
         "conv4": Conv4,
         "gem_resnet18": GemResNet18,
         "resnet50": ResNet50,
     }
-    with torch.random.fork_rng(devices=[]):  # initialisation must not move anyone's randomness
+    with torch.random.fork_rng(devices=[]):  # initialisation must not advance the global random state
         torch.manual_seed(0)
         if spec.kind == "module":
             return _own(spec.import_path or "", spec.outputs, image_shape)
@@ -121,14 +121,14 @@ class GemResNet18(nn.Module):
         self.head = nn.Linear(fan_in, outputs, bias=False)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Return the logits [B, O]; the last images, 4 x 4 of 32 x 32 pixels, are averaged."""
+        """Return the logits [B, O]; the last feature maps, 4 x 4 for 32 x 32 pixels, are averaged."""
         hidden = self.blocks(self.stem_norm(self.stem(x_BCHW)).relu())
         logits: Tensor = self.head(hidden.mean(dim=(2, 3)))
         return logits
 
 
 class ResNet50(nn.Module):
-    """The standard ResNet-50: stride in the 3 x 3 convolution of a bottleneck."""
+    """The standard ResNet-50, with the stride in the 3 x 3 convolution of a bottleneck."""
 
     def __init__(self, outputs: int, image_shape: ImageShape) -> None:
         super().__init__()

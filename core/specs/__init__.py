@@ -1,1 +1,1 @@
-"""What a run means, as frozen dataclasses. No numpy and no torch."""
+"""Specifications of a run, as frozen dataclasses. No numpy and no torch."""

@@ -1,4 +1,4 @@
-"""What every specification shares: a frozen dataclass, checked when built. No numpy, no torch."""
+"""The base class of all specifications: frozen dataclasses, checked when built. No numpy, no torch."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -16,7 +16,7 @@ def require(ok: bool, key: str, found: object, expected: str) -> None:
 
 
 def fill_by_kind(spec: Any, section: str, choices: Mapping[str, Mapping[str, Any]]) -> None:
-    """Give each optional key its default for ``spec.kind``; refuse keys of another kind."""
+    """Fill in the defaults of the keys of ``spec.kind``. Raises ConfigError on a key of another kind."""
     own = choices[spec.kind]
     for key in sorted({key for keys in choices.values() for key in keys}):
         value = getattr(spec, key)
@@ -32,14 +32,14 @@ def fill_by_kind(spec: Any, section: str, choices: Mapping[str, Mapping[str, Any
 class Spec:
     """A frozen dataclass read from a mapping with exactly its keys.
 
-    LATER_KEYS: keys younger than run folders in use, with the value that those folders mean.
+    LATER_KEYS: keys added when run folders were already in use, with the value those folders imply.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "strict": True}
     LATER_KEYS: ClassVar[Mapping[str, object]] = {}
 
     def canonical(self) -> dict[str, Any]:
-        """Return the keys that are in use, as plain values ready for JSON."""
+        """Return the keys in use, as plain values ready for JSON; LATER_KEYS at their value are left out."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # every subclass is a dataclass
         return {
             key: value.canonical() if isinstance(value, Spec) else value

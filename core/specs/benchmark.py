@@ -1,4 +1,4 @@
-"""What a benchmark is: a data set, cut into a stream of tasks. No numpy, no torch."""
+"""The specification of a benchmark: a data set, cut into a stream of tasks. No numpy, no torch."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ IMAGE_SHAPES: dict[str, tuple[int, ...]] = {
     "synthetic": (6, 6),
     "cifar100": (3, 32, 32),
 }
-COLOURED = ("cifar100", "image_folder")  # natural images: classes shuffled, labels by task, augmented
+COLOURED = ("cifar100", "image_folder")  # natural images: by default shuffled, local labels, augmented
 DEFAULT_IMAGE_SIZE = 224
 
 
@@ -24,27 +24,27 @@ DEFAULT_IMAGE_SIZE = 224
 class BenchmarkSpec(Spec):
     """A stream of tasks made from one data set.
 
-    kind: each task permutes the pixels (``permuted``), turns the images (``rotated``), or has classes of
-        its own (``split``). dataset: ``digits`` comes with scikit-learn, ``synthetic`` is made up; the others
-        are looked for in ``data_dir``, or downloaded.
-    num_tasks: how many tasks; not part of the run's identity.
-    angle_step_deg: task t is turned by t times this (``rotated``; default 10).
-    permutation: ``named`` derives each permutation from (seed, task); ``original`` is
-        the rule of the original code, RandomState(seed + task), where neighbouring
-        seeds share nearly all tasks (``permuted``; default ``named``).
-
-    For ``split``:
-    classes_per_task: so many classes each (default 2; 5 of cifar100; 10 of an image_folder).
-    class_order: ``file``, or ``shuffled`` by the seed (default for natural images).
-    labels: ``global``, the data set's, or ``local``, 0 .. classes_per_task - 1 in each task
-        (default for natural images).
-    augment: random crop and flip of training images (default for natural images).
-    validation: fraction of each task's training images that is left out of training.
-    test_on: the ``test`` images, or the ``validation`` ones, so that a choice of settings never
-        sees the test images.
-
-    For the data set ``image_folder``, ``<data>/<folder>/train/<class>/...`` and ``.../val/...``:
-    folder: its name. num_classes: classes it has. image_size: pixels of a side (default 224).
+    kind: each task permutes the pixels (``permuted``), rotates the images (``rotated``), or has its own
+        classes (``split``).
+    dataset: ``digits`` comes with scikit-learn, ``synthetic`` is generated; the others are looked for in
+        ``data_dir``, or downloaded.
+    num_tasks: number of tasks; not part of the run's identity.
+    angle_step_deg: task t is rotated by t times this angle (``rotated``; default 10).
+    permutation: ``named`` derives each permutation from (seed, task); ``original`` is the rule of the
+        original code, RandomState(seed + task), under which neighbouring seeds share nearly all tasks
+        (``permuted``; default ``named``).
+    classes_per_task: classes of each task (``split``; default 2, 5 for cifar100, 10 for an image_folder).
+    class_order: ``file``, or ``shuffled`` by the seed (``split``; default ``shuffled`` for natural images).
+    labels: ``global``, those of the data set, or ``local``, 0 .. classes_per_task - 1 in each task
+        (``split``; default ``local`` for natural images).
+    augment: random crop and flip of training images (``split``; default true for natural images).
+    validation: fraction of each task's training images held out from training (``split``).
+    test_on: the ``test`` images, or the ``validation`` images, so that a choice of settings never sees
+        the test images (``split``).
+    folder: name of the data set ``image_folder``, which lies in ``<data>/<folder>/train/<class>/...`` and
+        ``.../val/...``.
+    num_classes: number of classes of an image_folder.
+    image_size: side of its images in pixels (default 224).
     """
 
     LATER_KEYS: ClassVar[Mapping[str, object]] = {
@@ -142,12 +142,12 @@ class BenchmarkSpec(Spec):
 
     @property
     def dataset_classes(self) -> int:
-        """Classes of the whole data set."""
+        """Number of classes in the whole data set."""
         return self.num_classes if self.num_classes is not None else NUM_CLASSES[self.dataset]
 
     @property
     def real_classes(self) -> int:
-        """Return l, the real classes that a network's first outputs stand for."""
+        """l, the number of real classes, which are the network's first outputs."""
         if self.labels == "local":
             assert self.classes_per_task is not None, "split fills it"
             return self.classes_per_task

@@ -1,4 +1,7 @@
-"""How HopSupSup stores and recovers masks; the defaults are the original code's, but for the images."""
+"""How tasks are inferred, and how HopSupSup stores and recovers masks. No numpy, no torch.
+
+HopSupSup's defaults follow the original code, except for the use of test images.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,20 +12,23 @@ from core.specs.base import Spec, require
 
 HopfieldRule = Literal["hebbian", "storkey"]
 Objective = Literal["H", "G", "E"]
-TEST_BATCH_SIZE = 128  # test images that share one answer of task inference
+TEST_BATCH_SIZE = 128  # test images that can share one inferred task
 
 
 @dataclass(frozen=True, kw_only=True)
 class HopfieldSpec(Spec):
-    """How masks are stored in Psi, and found again from unlabelled test images.
+    """How masks are stored in Psi, and recovered from unlabelled test images.
 
-    rule: of storing. adapt_on: ``disjoint`` adapts on every other test image and scores the
-        rest; ``same`` adapts on the images that are scored, as the original code does.
-    order: of the images that adapt: the data file's, or ``shuffled``, as in the original code.
-    steps: gradient steps T, over the images to adapt on again and again; ``one_pass`` over them,
-        as in the original code. batch_size: images a step.
-    gamma: weight of the energy beside the entropy. lr, momentum, weight_decay: of SGD on the
-        scores, which start at the mean of the stored z.
+    rule: how a mask is stored.
+    adapt_on: ``disjoint`` adapts on every other test image and scores the rest; ``same`` adapts on the
+        images that are scored, as the original code does.
+    order: order of the images to adapt on, that of the data ``file`` or ``shuffled``, as in the original
+        code.
+    steps: gradient steps T, cycling through the images to adapt on; ``one_pass`` goes through them once,
+        as the original code does.
+    batch_size: images per step.
+    gamma: weight of the energy relative to the entropy.
+    lr, momentum, weight_decay: settings of SGD on the scores, which start at the mean of the stored z.
     """
 
     rule: HopfieldRule = "storkey"
@@ -48,7 +54,7 @@ class HopfieldSpec(Spec):
     def label(self) -> str:
         """The name of these settings in files and tables, such as hopfield-storkey-disjoint-30.
 
-        Those that few people change are summed up at its end, where they are not the defaults.
+        Settings that are rarely changed add a hash at the end if they differ from the defaults.
         """
         rare = (self.batch_size, self.gamma, self.lr, self.momentum, self.weight_decay)
         usual = tuple(f.default for f in fields(self) if f.name not in ("rule", "adapt_on", "order", "steps"))
@@ -62,14 +68,14 @@ class InferenceSpec(Spec):
     """How the task of test images is inferred (paper, section 3).
 
     algorithm: ``one_shot`` takes one gradient; ``binary`` halves the candidates until one is
-        left; ``exhaustive`` tries every mask alone; ``shortlist`` is one-shot on a part of the
-        weights, its best candidates then compared exactly.
+        left; ``exhaustive`` tries each mask on its own; ``shortlist`` runs one-shot on a part of
+        the weights, then compares the best candidates exactly.
     objective: ``H``, the entropy; ``G``, which needs superfluous neurons (exhaustive: the maximum
         logit); or ``E``, the energy, minus logsumexp of the real logits (ours, not the paper's).
-    images: of each test batch, that together decide for the whole batch, the first ones; or
-        ``each``: every image decides for itself.
-    norms: what normalises a superposition of networks with batch normalisation: the ``batch`` of
-        images that decide, or the mean of the tasks' ``running`` statistics.
+    images: how many images, the first of each test batch, decide together for the whole batch; with
+        ``each``, every image decides for itself.
+    norms: what normalises a superposition of networks with batch normalisation, the ``batch`` of
+        images that decide or the mean of the tasks' ``running`` statistics.
     """
 
     LATER_KEYS: ClassVar[Mapping[str, object]] = {"norms": "batch"}
@@ -86,6 +92,6 @@ class InferenceSpec(Spec):
 
     @property
     def label(self) -> str:
-        """The name of this way of inference in files and tables, such as one_shot-G-1."""
+        """The name of this method in files and tables, such as one_shot-G-1."""
         label = f"{self.algorithm}-{self.objective}-{self.images}"
         return label if self.norms == "batch" else f"{label}-{self.norms}"

@@ -1,4 +1,4 @@
-"""The base network and the rule that turns scores into a mask. No numpy and no torch."""
+"""Specifications of the base network and of the rule that turns scores into a mask. No numpy, no torch."""
 
 import math
 import re
@@ -8,9 +8,7 @@ from typing import Literal
 from core.specs.base import Spec, require
 
 HIDDEN_WIDTHS = {"lenet_300_100": (300, 100), "fc_1024_1024": (1024, 1024), "bn_fc_2048": (2048, 2048)}
-
 MASKED_OUTPUTS = ("bn_fc_2048", "bn_mlp")  # networks with masks on layer outputs, not on weights
-
 MODULES = ("conv4", "gem_resnet18", "resnet50", "module")  # networks that are a torch.nn.Module
 
 
@@ -18,15 +16,15 @@ MODULES = ("conv4", "gem_resnet18", "resnet50", "module")  # networks that are a
 class NetworkSpec(Spec):
     """The fixed base network, without biases.
 
-    kind: ``lenet_300_100`` and ``fc_1024_1024`` are multi-layer perceptrons that name their hidden
-        layers, ``mlp`` takes ``hidden``; all three have ReLU and masks on their weights.
-        ``bn_fc_2048`` and ``bn_mlp`` (which takes ``hidden``) have batch normalisation, Swish, and
-        masks on the outputs of hidden layers (HopSupSup). ``conv4``, ``gem_resnet18`` and
-        ``resnet50`` are convolutional (``core.networks.architectures``); ``module`` is the user's own. The
-        input size comes from the data set.
+    kind: ``lenet_300_100`` and ``fc_1024_1024`` are multi-layer perceptrons with the hidden widths in
+        their names, ``mlp`` takes its widths from ``hidden``; all three have ReLU and masks on their
+        weights. ``bn_fc_2048`` and ``bn_mlp`` (widths from ``hidden``) have batch normalisation, Swish, and
+        masks on the outputs of hidden layers (HopSupSup). ``conv4``, ``gem_resnet18`` and ``resnet50`` are
+        convolutional (``core.networks.architectures``); ``module`` is the user's own network. The input
+        size comes from the data set.
     hidden: widths of the hidden layers of ``mlp`` and ``bn_mlp``.
-    outputs: s, real classes plus superfluous neurons.
-    import_path: of ``module``: ``package.file:name``, called with (outputs, image_shape).
+    outputs: s, the real classes plus the superfluous neurons.
+    import_path: ``package.file:name`` of a ``module``, called with (outputs, image_shape).
     """
 
     kind: Literal[
@@ -63,7 +61,7 @@ class NetworkSpec(Spec):
 
     @property
     def masks_outputs(self) -> bool:
-        """Whether masks are on the outputs of hidden layers, in place of the weights."""
+        """Whether masks apply to the outputs of hidden layers instead of the weights."""
         return self.kind in MASKED_OUTPUTS
 
     @property
@@ -81,10 +79,10 @@ class NetworkSpec(Spec):
 class MaskSpec(Spec):
     """How scores become a mask.
 
-    rule: ``threshold`` keeps the weights whose score is >= 0; the density is not controlled, about 0.5.
-        ``top_k`` keeps an exact number of each layer, those with the largest |score| (Edge-Popup), by
-        one of the two keys below.
-    density: the fraction kept, the same in every layer.
+    rule: ``threshold`` keeps the weights whose score is >= 0; the density is about 0.5 and not controlled.
+        ``top_k`` keeps an exact number of weights in each layer, those with the largest |score|
+        (Edge-Popup); one of the two keys below sets the number.
+    density: fraction of the weights kept, the same in every layer.
     density_multiplier: S of the Erdos-Renyi budget min(0.5, S * (out + in) / (out * in * height * width))
         of each layer; larger S keeps more.
     """

@@ -1,7 +1,7 @@
-"""What a run means, as frozen dataclasses; checked once, when built.
+"""The specification of a run, and of a baseline in place of supermasks; checked once, when built.
 
-Everything here except ``BenchmarkSpec.num_tasks`` decides the bits of the masks. No
-numpy and no torch, so that a plan can be made where neither is loaded.
+Everything in a ``RunSpec`` except ``BenchmarkSpec.num_tasks`` decides the bits of the masks. No
+numpy and no torch, so that a process can plan a run without loading them.
 """
 
 import math
@@ -18,10 +18,12 @@ BaselineKind = Literal["batch_ensemble", "psp", "separate_heads", "upper_bound",
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineSpec(Spec):
-    """A method to hold supermasks against (``core.baselines``); its weights are trained, or random.
+    """A method to compare supermasks with (``core.baselines``); its weights are trained, or random.
 
-    kind: of the methods of the paper's comparisons. random_weights: the trunk is never trained (``batch_ensemble``: Rand W; ``separate_heads``).
-    first_lr: of the trunk, which is trained with the first task; None: that of every task.
+    kind: one of the methods that the paper compares with.
+    random_weights: never train the trunk (``batch_ensemble``: Rand W; ``separate_heads``).
+    first_lr: learning rate of the trunk, which is trained with the first task; None uses the same rate as
+        for every task.
     """
 
     kind: BaselineKind
@@ -38,7 +40,7 @@ class BaselineSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class RunSpec(Spec):
-    """All that decides the masks of a run; ``num_tasks`` decides how many there are."""
+    """Everything that decides the masks of a run; ``num_tasks`` decides only how many there are."""
 
     seed: int
     benchmark: BenchmarkSpec

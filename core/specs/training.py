@@ -1,4 +1,7 @@
-"""How masks are trained: optimizer, schedule, length. No numpy and no torch."""
+"""How masks are trained: steps, optimizer, schedule, engine, and the stream and allocation of scenario NNs.
+
+No numpy and no torch.
+"""
 
 import math
 from collections.abc import Mapping
@@ -20,11 +23,11 @@ Engine = Literal["eager", "fused", "compiled"]
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleSpec(Spec):
-    """How the learning rate changes, from epoch to epoch.
+    """How the learning rate changes from epoch to epoch.
 
-    kind: ``cosine`` falls to zero.
-    warmup: epochs over which it first rises, in equal steps. Where training counts steps, each
-    step is an epoch here.
+    kind: ``cosine`` decays to zero.
+    warmup: epochs in which it first rises, in equal steps. If training is counted in steps, each step
+        is an epoch here.
     """
 
     kind: Literal["cosine"] = "cosine"
@@ -36,15 +39,17 @@ class ScheduleSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSpec(Spec):
-    """The optimizer of the scores. Keys left out take the paper's setting for the kind.
+    """The optimizer of the scores. Omitted keys take the paper's setting for the kind.
 
     kind: ``rmsprop``, the paper's for MNIST (lr 1e-4); ``adam`` (1e-3); ``sgd`` (0.1, momentum 0.9).
     lr: learning rate.
-    smoothing: of RMSProp, the decay of its squared-gradient average (torch calls it alpha; here alpha
-        is the superposition's coefficient and nothing else).
-    beta1, beta2: of Adam. momentum: of SGD and RMSProp.
-    eps: added to the root that divides. weight_decay: times the score, added to its gradient.
-    state: how the optimizer's buffers are kept between steps; scores are always float32.
+    smoothing: RMSProp's decay of the squared-gradient average (torch calls it alpha; here alpha always
+        means the coefficient of a superposition).
+    beta1, beta2: Adam's decay rates.
+    momentum: for SGD and RMSProp.
+    eps: added to the root in the denominator.
+    weight_decay: this factor times the score is added to the gradient.
+    state: precision of the optimizer's buffers between steps; scores are always float32.
     """
 
     LATER_KEYS: ClassVar[Mapping[str, object]] = {"state": "float32"}
@@ -70,18 +75,18 @@ class OptimizerSpec(Spec):
 
     @property
     def num_buffers(self) -> int:
-        """Buffers a score, which count in a worker's memory."""
+        """Buffers per score, which count towards a worker's memory."""
         has_momentum = bool(self.momentum)
         return {"rmsprop": 1 + has_momentum, "adam": 2, "sgd": int(has_momentum)}[self.kind]
 
     @property
     def num_slots(self) -> int:
-        """Buffers a score that this kind may have."""
+        """The most buffers per score that this kind can have."""
         return {"rmsprop": 2, "adam": 2, "sgd": 1}[self.kind]
 
     @property
     def state_bytes(self) -> int:
-        """Bytes a score that all buffers take."""
+        """Bytes per score of all buffers together."""
         return self.num_buffers * {"float32": 4, "bfloat16": 2}[self.state]
 
 
@@ -89,12 +94,14 @@ class OptimizerSpec(Spec):
 class StreamSpec(Spec):
     """The stream of batches without task ids (scenario NNs): which task is visited when.
 
-    Each task is new once, in order. boundaries: ``random`` puts them anywhere: a visit lasts
-        ``training.steps`` batches on average, more or less by up to ``length_jitter`` of that.
-        ``aligned`` puts them where decisions fall, as the original code does: this leaks them.
-    length_jitter: by how much visits of random length differ, as a share of ``training.steps``.
-    return_share, repeat_share: visits to an earlier task, and to the same task once more, for
-        each task.
+    New tasks come in order, each once.
+
+    boundaries: ``random`` puts them anywhere, so that a visit lasts ``training.steps`` batches on average,
+        give or take up to ``length_jitter`` of that. ``aligned`` puts them where decisions fall, as the original
+        code does, which leaks them to the model.
+    length_jitter: largest deviation of a random visit length, as a fraction of ``training.steps``.
+    return_share, repeat_share: number of visits to an earlier task, and of repeated visits to the same
+        task, per task.
     """
 
     boundaries: Literal["random", "aligned"] = "random"
@@ -114,15 +121,17 @@ class StreamSpec(Spec):
 class AllocationSpec(Spec):
     """When a stream without task ids gets a new mask (paper, section 3, scenario NNs).
 
-    decide_every: batches between decisions. epsilon: a new mask where candidates * max(nu) < 1 +
-        epsilon. min_candidates: masks that take part at least, untrained ones included; 5 as in
-        the original code, 1 as in the paper's text, which then always allocates at k = 1.
-    mask_budget: masks at most. past_budget: where a new one is wanted and there is none left,
-        ``reuse`` trains the best one, ``skip`` leaves the batches out; either is counted.
-    rollback: ours, not the paper's. Decisions are made without what the last one trained; where
-        they then go to another mask, that training is dropped. A boundary between two decisions
-        otherwise teaches the old mask some of the new task, and it goes on with all of it. A
-        mask's first training is always kept.
+    decide_every: batches between decisions.
+    epsilon: a new mask is allocated if candidates * max(nu) < 1 + epsilon.
+    min_candidates: fewest masks in the superposition, untrained ones included; 5 as in the original
+        code, 1 as in the paper's text, which then always allocates at k = 1.
+    mask_budget: largest number of masks.
+    past_budget: when a new mask is wanted but the budget is spent, ``reuse`` trains the best mask and
+        ``skip`` leaves the batches out; both are counted.
+    rollback: ours, not the paper's. Each decision is made without the training that followed the last
+        one, and drops that training if it picks another mask. Otherwise a boundary between two
+        decisions teaches the old mask some of the new task, and it then takes on all of it. A mask's
+        first training is always kept.
     """
 
     decide_every: int = 100
@@ -150,16 +159,16 @@ class AllocationSpec(Spec):
 class TrainingSpec(Spec):
     """How each task's scores are trained.
 
-    task_identity: ``given`` in training (scenarios GG, GNs, GNu), or ``none`` (NNs): one stream
-        of batches, in which the model finds tasks and allocates masks by itself.
-    steps: optimizer steps a task; batches run on across epochs, so each has
-        ``batch_size`` images, drawn without replacement within an epoch. In a stream: batches
-        of a visit. epochs: in place of steps, for modules and networks with masks on their outputs.
-    batch_size: images a step.
+    task_identity: ``given`` in training (scenarios GG, GNs, GNu), or ``none`` (NNs), with one stream of
+        batches in which the model finds the tasks and allocates masks on its own.
+    steps: optimizer steps per task; batches continue across epochs, so each has ``batch_size`` images,
+        drawn without replacement within an epoch. In a stream, batches per visit.
+    epochs: instead of steps, for modules and networks with masks on their outputs.
+    batch_size: images per step.
     stream, allocation: for task_identity ``none``.
     schedule: of the learning rate; None: constant.
-    transfer: a task starts from the running mean of the ``masks`` of all tasks before it (paper), or
-        of their ``scores`` (original code); tasks are then trained one after another.
+    transfer: each task starts from the running mean of the ``masks`` of all tasks before it (paper), or
+        of their ``scores`` (original code); tasks are then trained one at a time.
     matmul: precision of the matrix products; ``tf32`` and ``bfloat16`` are for GPUs (on a CPU
         tf32 is float32). Scores and their gradients stay float32.
     """
@@ -208,17 +217,17 @@ class TrainingSpec(Spec):
 
     @property
     def is_given(self) -> bool:
-        """Whether the task is given in training."""
+        """Whether the task is given during training."""
         return self.task_identity == "given"
 
     @property
     def num_steps(self) -> int:
-        """Steps of a task, or batches of a visit. Raises ConfigError where epochs count."""
+        """Steps per task, or batches per visit. Raises ConfigError if training is counted in epochs."""
         if self.steps is None:
             raise ConfigError("training.epochs: found a number, expected steps for this network")
         return self.steps
 
     @property
     def is_float32(self) -> bool:
-        """Whether everything is kept and multiplied in float32 (tf32 is, on a CPU)."""
+        """Whether everything is stored and multiplied in float32 (on a CPU, tf32 is float32)."""
         return self.matmul != "bfloat16" and self.optimizer.state == "float32"

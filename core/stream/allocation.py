@@ -1,9 +1,9 @@
-"""Scenario NNs: does a batch belong to a mask that is there, or is a new one allocated for it.
+"""Scenario NNs: decide whether a batch belongs to an existing mask or a new one is allocated for it.
 
-The rule (paper, section 3): nu = softmax(-dH/dalpha), H averaged over the whole batch. Where
-candidates * max(nu) < 1 + epsilon no mask stands out, and a new one is allocated; else the best
-one is trained on. Untrained masks may take part in the superposition (``min_candidates``) but
-are never chosen: max(nu) is taken over the allocated ones. Ties go to the lower mask.
+The rule (paper, section 3): nu = softmax(-dH/dalpha), H averaged over the whole batch. If
+candidates * max(nu) < 1 + epsilon, no mask stands out and a new one is allocated; otherwise the
+best one is trained further. Untrained masks may take part in the superposition (``min_candidates``)
+but are never chosen: max(nu) is taken over the allocated ones. Ties go to the lower mask.
 """
 
 from collections import Counter, defaultdict
@@ -21,12 +21,12 @@ Action = Literal["first", "allocate", "train", "reuse", "skip"]
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What a decision came to.
+    """The result of a decision.
 
-    action: ``first`` takes mask 0 untested; ``allocate`` a new mask; ``train`` the best one;
-        past the budget ``reuse`` the best one or ``skip`` the batches.
-    mask: to train, None to skip. num_masks: allocated before the decision. num_candidates: in
-        the superposition. max_nu: of the allocated masks, None for ``first``.
+    action: ``first`` takes mask 0 without a test; ``allocate`` takes a new mask; ``train`` the best
+        one; past the budget, ``reuse`` takes the best one and ``skip`` leaves the batches out.
+    mask: the mask to train, None to skip. num_masks: allocated before the decision.
+    num_candidates: masks in the superposition. max_nu: over the allocated masks, None for ``first``.
     """
 
     action: Action
@@ -37,7 +37,7 @@ class Choice:
 
 
 def num_candidates(spec: AllocationSpec, num_masks: int) -> int:
-    """Return how many masks take part in the superposition when ``num_masks`` are allocated."""
+    """Return the number of masks in the superposition when ``num_masks`` are allocated."""
     return max(num_masks, spec.min_candidates)
 
 
@@ -64,12 +64,12 @@ def _act(spec: AllocationSpec, num_masks: int, best: int, *, stands_out: bool) -
 
 @dataclass(frozen=True, kw_only=True)
 class AllocationScore:
-    """How allocation went, seen with the true tasks that the model was not told.
+    """The quality of an allocation, given the true tasks that the model never sees.
 
-    num_masks: allocated. num_missed: tasks met at some decision without a mask allocated on them.
-    num_duplicates: masks allocated on a task that had one. num_merged: masks chosen at decisions
-    on more than one task. num_reused, num_skipped: decisions past the budget. homes: of each
-    mask, the task at most of the decisions that chose it, the earlier one of equals.
+    num_masks: masks allocated. num_missed: tasks that some decision met but no mask was allocated on.
+    num_duplicates: masks allocated on a task that already had one. num_merged: masks chosen by
+    decisions on more than one task. num_reused, num_skipped: decisions past the budget. homes: for
+    each mask, the task of most decisions that chose it; ties go to the task seen first.
     """
 
     num_masks: int
@@ -96,6 +96,6 @@ def score_allocation(choices: Sequence[tuple[Choice, int]]) -> AllocationScore:
         num_merged=sum(len(set(tasks)) > 1 for tasks in tasks_of.values()),
         num_reused=actions["reuse"],
         num_skipped=actions["skip"],
-        # most_common keeps equals in the order of first sight.
+        # most_common keeps ties in the order in which they were first seen.
         homes=tuple(Counter(tasks_of[mask]).most_common(1)[0][0] for mask in sorted(tasks_of)),
     )

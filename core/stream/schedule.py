@@ -1,7 +1,7 @@
-"""The stream of batches of scenario NNs: visits to tasks, whose boundaries nobody is told.
+"""The stream of batches of scenario NNs: visits to tasks, with boundaries hidden from the model.
 
-Each task is new once, in order; some come back later, some are visited twice in a row. The
-schedule is drawn from its own stream of randomness, before anything is trained.
+New tasks come in order; some return later, some are visited twice in a row. The schedule is
+drawn from its own random stream before training starts.
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ VisitKind = Literal["new", "return", "repeat"]
 class Visit:
     """Batches ``first`` to ``first + num_batches - 1`` of the stream, all of one task.
 
-    kind: ``new`` task, ``return`` to one seen before, ``repeat`` of the one just seen.
-    num_seen: batches of this task in earlier visits; its images go on from there.
+    kind: a ``new`` task, a ``return`` to one seen before, or a ``repeat`` of the one just seen.
+    num_seen: batches of this task in earlier visits; its images continue from there.
     """
 
     task: int
@@ -37,7 +37,7 @@ class Visit:
 
 
 def plan_visits(spec: RunSpec) -> tuple[Visit, ...]:
-    """Return all visits of the stream that ``spec`` means, in order."""
+    """Return all visits of the stream of ``spec``, in order."""
     assert spec.training.stream is not None, "a spec without task identity has a stream"
     draw = stream(spec.seed, "visits")
     tasks = _order_tasks(spec, draw)
@@ -52,13 +52,13 @@ def plan_visits(spec: RunSpec) -> tuple[Visit, ...]:
 
 
 def num_decisions(spec: RunSpec) -> int:
-    """Return how many decisions the whole stream takes."""
+    """Return the number of decisions in the whole stream."""
     assert spec.training.allocation is not None, "a spec without task identity allocates"
     return -(-plan_visits(spec)[-1].end // spec.training.allocation.decide_every)
 
 
 def segments(visits: tuple[Visit, ...], first: int, end: int) -> Iterator[tuple[Visit, int, int]]:
-    """Yield (visit, first, end): what batches ``first`` to ``end - 1`` hold of each visit."""
+    """Yield (visit, first, end): the part of each visit in batches ``first`` to ``end - 1``."""
     for visit in visits:
         start, stop = max(first, visit.first), min(end, visit.end)
         if start < stop:
@@ -66,7 +66,7 @@ def segments(visits: tuple[Visit, ...], first: int, end: int) -> Iterator[tuple[
 
 
 def _order_tasks(spec: RunSpec, draw: np.random.Generator) -> list[int]:
-    """Return the task of each visit: new ones in order, repeats and returns drawn in between."""
+    """Return the task of each visit: new ones in order, with random repeats and returns in between."""
     rules, num_tasks = spec.training.stream, spec.benchmark.num_tasks
     assert rules is not None
     after: list[list[int]] = [[] for _ in range(num_tasks)]

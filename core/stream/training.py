@@ -1,9 +1,8 @@
-"""Training on a stream without task ids (scenario NNs): decide, train until the next decision.
+"""Training on a stream without task ids (scenario NNs): decide, then train until the next decision.
 
-Each mask has scores and optimizer state of its own and starts from the stream of randomness of
-its index, as a task with that index would. What a decision depends on is the states of all
-masks and the position in the stream, nothing else: training goes on from any of them, bit for
-bit.
+Each mask has its own scores and optimizer state, and starts from the random stream of its index,
+as a task with that index would. A decision depends only on the states of all masks and the
+position in the stream, so training can resume from any of them, bit for bit.
 
 Letters: K candidates, B images of a batch, D input pixels, O and I a layer's outputs and inputs,
 P bytes of a packed mask.
@@ -34,15 +33,15 @@ from core.training.cohort import CohortState, Step, draw_scores, image_order, st
 from core.training.optimizers import Optimizer
 
 Array = NDArray[np.float32]
-SPARE_MASKS = 64  # room of the bank grows by at least so many
+SPARE_MASKS = 64  # the bank grows by at least this many
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskState:
-    """All that training one mask changes, as arrays ready to be stored.
+    """Everything that training one mask changes, as arrays ready to be stored.
 
-    scores: float32 [O, I] a layer. buffers: the optimizer's, a tuple a layer. num_steps: done.
-    train_loss: mean cross-entropy (nats) of the last interval. train_seconds: in all.
+    scores: float32 [O, I] per layer. buffers: the optimizer's, one tuple per layer. num_steps: steps
+    done. train_loss: mean cross-entropy (nats) of the last interval. train_seconds: total.
     """
 
     scores: tuple[Array, ...]
@@ -58,11 +57,11 @@ class MaskState:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """A choice, where it was made, and the mask it led to.
+    """A choice, where it was made, and the resulting mask.
 
-    batch: of the stream. visit, true_task: for scoring only. num_batches: until the next
-    decision. digest: sha256 (hex) of the packed mask after them, None where they were skipped.
-    rolled_back: what the decision before had trained was dropped.
+    batch: position in the stream. visit, true_task: for scoring only. num_batches: until the next
+    decision. digest: sha256 (hex) of the packed mask after them, None if they were skipped.
+    rolled_back: whether the training of the previous decision was dropped.
     """
 
     choice: Choice
@@ -75,10 +74,10 @@ class Decision:
 
 
 class StreamTrainer:
-    """Goes through the stream decision by decision.
+    """Go through the stream decision by decision.
 
-    states: the masks allocated so far, by index; changed by ``advance``. pending: a mask and what
-    the last decision made of it, until the next one confirms it (``rollback``). num_done:
+    states: the masks allocated so far, by index; changed by ``advance``. pending: a mask and its state
+    after the last decision, until the next one confirms it (``rollback``). num_done:
     decisions so far. pixels, base, step: as for ``training.train_cohort``.
     """
 
@@ -109,11 +108,11 @@ class StreamTrainer:
 
     @property
     def is_done(self) -> bool:
-        """Whether the stream is at its end."""
+        """Whether the stream has ended."""
         return self.num_decisions >= self.num_total
 
     def advance(self) -> Decision:
-        """Make the next decision and train until the one after it. Raises TrainingError."""
+        """Make the next decision and train until the one after. Raises TrainingError."""
         first = self.num_decisions * self._rules.decide_every
         end = min(first + self._rules.decide_every, self._visits[-1].end)
         (visit, *_), *_ = segments(self._visits, first, end)
@@ -134,7 +133,7 @@ class StreamTrainer:
         )
 
     def _settle(self, chosen: int | None) -> bool:
-        """Keep what is pending if the decision goes to the same mask; tell whether it is dropped."""
+        """Keep the pending state if the same mask was chosen; return whether it was dropped."""
         if self.pending is None:
             return False
         mask, state = self.pending
@@ -156,7 +155,7 @@ class StreamTrainer:
         return bits_digest(packed.tobytes())
 
     def _gradient(self, batch: int) -> NDArray[np.float64]:
-        """Return dH/dalpha of the candidates on a whole batch, float64 [K]; none for no masks."""
+        """Return dH/dalpha of the candidates on a whole batch, float64 [K]; empty without masks."""
         num_masks = len(self._states)
         if num_masks == 0:
             return np.empty(0)
@@ -199,7 +198,7 @@ class StreamTrainer:
         )
 
     def _on_device(self, mask: int, known: MaskState | None) -> CohortState:
-        """Return the state of a cohort of ``mask`` alone; it shares no memory with ``known``."""
+        """Return a cohort state of ``mask`` alone, which shares no memory with ``known``."""
         device, optimizer = self._fixed.base[0].device, Optimizer(self._spec.training.optimizer)
         scores = known.scores if known else self._start(mask)
         on_device = [torch.tensor(layer[None], device=device) for layer in scores]
@@ -217,7 +216,7 @@ class StreamTrainer:
         return scores
 
     def _batches(self, task: int, first: int, num: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return pixel gather [1, D] and image rows [1, num * B] of batches of ``task`` from ``first``."""
+        """Return pixel gather [1, D] and image rows [1, num * B] of ``task``, from batch ``first`` on."""
         view, size = self._view(task), self._spec.training.batch_size
         if self._order is None or self._order[0] != task:
             most = max(visit.num_seen + visit.num_batches for visit in self._visits if visit.task == task)

@@ -1,4 +1,4 @@
-"""Which engine is the fastest that can run here? Asked without importing torch."""
+"""Choose the fastest engine that can run here, without importing torch."""
 
 import os
 import shutil
@@ -7,12 +7,12 @@ from importlib.util import find_spec
 from core.masks.packed_sums import has_numba
 from core.specs.training import Engine, TrainingSpec
 
-# Arithmetic of a whole run above which ``torch.compile`` is repaid: half a minute on a GPU.
+# Operations of a whole run above which ``torch.compile`` pays off: half a minute on a GPU.
 COMPILE_FLOP = 5e12
 
 
 def choose_engine(training: TrainingSpec, flop: float, *, on_gpu: bool) -> Engine:
-    """Return the engine for a run of ``flop`` operations in all."""
+    """Return the engine for a run of ``flop`` operations in total."""
     if flop >= COMPILE_FLOP and has_compiler(on_gpu=on_gpu) and (on_gpu or not can_fuse(training)):
         return "compiled"
     return without_compiler(training, on_gpu=on_gpu)
@@ -24,11 +24,11 @@ def without_compiler(training: TrainingSpec, *, on_gpu: bool) -> Engine:
 
 
 def can_fuse(training: TrainingSpec) -> bool:
-    """Tell whether the ``fused`` engine can run on a CPU here: numba is installed, all is float32."""
+    """Return whether the ``fused`` engine can run on a CPU here: it needs numba, and float32 throughout."""
     return training.is_float32 and has_numba()
 
 
 def has_compiler(*, on_gpu: bool) -> bool:
-    """Tell whether a C++ compiler is here and, for a GPU, Triton too."""
+    """Return whether a C++ compiler is installed and, for a GPU, Triton too."""
     found = shutil.which(os.environ.get("CXX", "g++")) is not None
     return found and (not on_gpu or find_spec("triton") is not None)

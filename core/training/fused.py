@@ -1,11 +1,11 @@
-"""The training step on a CPU: four calls, everything between the products in single passes.
+"""The training step on a CPU: four calls, with a single pass for everything between the products.
 
-Tasks go one after another, so that one task's scores and state stay in cache. A gradient is read
-once: score, state and next effective weight are updated in the same pass. Masks are bit for bit
-those of the reference (``training.eager_step``) trained a task at a time, as the tests show.
+Tasks are trained one after another, so that a task's scores and state stay in cache. A gradient is
+read once: score, state and next effective weight are updated in the same pass. Masks are bit for bit
+those of the reference (``training.cohort.eager_step``) trained one task at a time, as tests show.
 
-Little is left to the interpreter: between megabytes of weights its own data fall out of cache,
-and each call from Python then costs as much as a small product.
+Little is left to the interpreter: megabytes of weights push its own data out of the cache, and each
+call from Python then costs as much as a small product.
 """
 
 from dataclasses import dataclass, field
@@ -25,16 +25,16 @@ from core.training.cohort import CohortState
 from core.training.optimizers import adam_scales
 
 Array = NDArray[Any]
-Arrays = tuple[Array, ...]  # one a layer
+Arrays = tuple[Array, ...]  # one per layer
 
 
 @dataclass(frozen=True)
 class _Scratch:
-    """Memory used again by every step.
+    """Memory that every step reuses.
 
-    hidden: each layer's input and output [B, width]. deltas: dL/d(output) [B, O] a layer. grads:
-    dL/d(effective weight) [O, I] a layer. logits, probabilities: the last of hidden and of deltas,
-    as torch sees them. images: uint8 [N, D]. labels: [N]. table: float32 [256], of each pixel value.
+    hidden: each layer's input and output [B, width]. deltas: dL/d(output) [B, O] per layer. grads:
+    dL/d(effective weight) [O, I] per layer. logits, probabilities: the last of hidden and of deltas, as
+    tensors. images: uint8 [N, D]. labels: [N]. table: float32 [256], the input for each pixel value.
     """
 
     hidden: Arrays
@@ -49,7 +49,7 @@ class _Scratch:
 
 @dataclass(frozen=True)
 class _Task:
-    """One task's arrays. updated: what the optimizer's loop takes, flat, a tuple of layers each."""
+    """One task's arrays. updated: the arguments of the optimizer's loop, each a tuple of flat layers."""
 
     gather: Array
     effective: Arrays
@@ -58,10 +58,10 @@ class _Task:
 
 @dataclass
 class FusedStep:
-    """A training step (``training.StepFunction``) for float32 on a CPU.
+    """A training step (``training.cohort.StepFunction``) for float32 on a CPU.
 
-    The views of a cohort's arrays are made at its first step and kept until the next cohort, or
-    until its inputs are gathered in another way.
+    The views of a cohort's arrays are created at its first step and kept until the next cohort, or
+    until its inputs are gathered differently.
     """
 
     optimizer: OptimizerSpec
@@ -124,7 +124,7 @@ def _bind(  # noqa: PLR0917  # bound one part after the other
 
 
 def _gradients(task: _Task, rows: Array, scratch: _Scratch) -> float:
-    """Run the images ``rows`` [B] forward and backward, fill ``scratch.grads``; return the loss."""
+    """Run the images ``rows`` [B] forward and backward to fill ``scratch.grads``; return the loss."""
     hidden, effective = scratch.hidden, task.effective
     fused_loops.forward(scratch.images, rows, task.gather, scratch.table, hidden, effective)
     torch.softmax(scratch.logits, dim=1, out=scratch.probabilities)
@@ -136,7 +136,7 @@ def _gradients(task: _Task, rows: Array, scratch: _Scratch) -> float:
 
 
 def _constants(spec: OptimizerSpec, step: Tensor) -> tuple[np.float32, ...]:
-    """Return what the loop of ``spec.kind`` unpacks, in its order."""
+    """Return the constants that the loop of ``spec.kind`` unpacks, in order."""
     values: dict[str, list[Any]] = {
         "rmsprop": [spec.lr, spec.smoothing, 1 - (spec.smoothing or 0), spec.eps, spec.momentum],
         "sgd": [spec.lr, spec.momentum],

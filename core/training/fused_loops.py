@@ -1,8 +1,8 @@
-"""What ``fused_step`` runs, compiled by numba; float32 where nothing else is said.
+"""The loops of ``fused``, compiled by numba; float32 unless stated otherwise.
 
-No fast-math: each operation is rounded as the reference rounds it. The products call the
-``sgemm_`` that torch itself calls, so they have the bits of ``torch.mm``. Layers come as tuples of
-arrays: hidden [B, width], inputs and outputs; deltas [B, O]; weights [O, I].
+No fast-math: each operation is rounded as in the reference. The products call the ``sgemm_`` that
+torch itself calls, so they have the bits of ``torch.mm``. Layers come as tuples of arrays: hidden
+[B, width], the inputs and outputs; deltas [B, O]; weights [O, I].
 """
 
 import ctypes
@@ -18,7 +18,7 @@ _PLAIN, _TRANSPOSED = ord("N"), ord("T")
 
 
 def _link_sgemm() -> Any:
-    """Give torch's matrix product to the compiler under a name, so that compiled code can be cached."""
+    """Return torch's matrix product under a name of its own, so that compiled code can be cached."""
     try:
         address = ctypes.cast(ctypes.CDLL(torch._C.__file__).sgemm_, ctypes.c_void_p).value  # noqa: SLF001
     except (AttributeError, OSError) as error:
@@ -32,10 +32,10 @@ _sgemm = _link_sgemm()
 
 @_compile
 def _product(left: Any, right: Any, out: Any, modes: tuple[int, int], sizes: Any, factors: Any) -> None:
-    """Write op(right) @ op(left) to ``out`` in Fortran's view, where an array is its transpose.
+    """Write op(right) @ op(left) to ``out`` as Fortran sees them, which is transposed.
 
-    modes: op of left and right. sizes: int32 [8], scratch: Fortran takes everything by address.
-    factors: 1 and 0, for the product and for what ``out`` held.
+    modes: op of left and right. sizes: int32 [8], scratch, as Fortran takes everything by address.
+    factors: 1 and 0, for the product and for the old content of ``out``.
     """
     sizes[0], sizes[1] = modes
     sizes[2], sizes[3] = out.shape[1], out.shape[0]
@@ -60,10 +60,10 @@ def _product(left: Any, right: Any, out: Any, modes: tuple[int, int], sizes: Any
 
 @_compile
 def forward(images: Any, rows: Any, index: Any, table: Any, hidden: Any, effective: Any) -> None:
-    """Gather a batch and run it through the network: fill ``hidden``, the last being the logits.
+    """Gather a batch and run it through the network, filling ``hidden``, the last of which are the logits.
 
-    images: uint8 [N, D]. rows: [B] of them. index: [D], pixel of each input; D is a blank one.
-    table: float32 [256], what the network sees of each pixel value.
+    images: uint8 [N, D]. rows: [B], indices of images. index: [D], pixel of each input; D is a blank one.
+    table: float32 [256], the input for each pixel value.
     """
     sizes, factors = np.empty(8, dtype=np.int32), np.array([1, 0], dtype=np.float32)
     num_pixels = len(index)
@@ -84,9 +84,9 @@ def forward(images: Any, rows: Any, index: Any, table: Any, hidden: Any, effecti
 def backward(
     labels: Any, rows: Any, smallest: Any, hidden: Any, effective: Any, deltas: Any, grads: Any
 ) -> Any:
-    """Fill ``grads``, [O, I] a layer, and return the loss; the last of ``deltas`` holds probabilities.
+    """Fill ``grads``, [O, I] per layer, and return the loss; the last of ``deltas`` holds probabilities.
 
-    labels: of all images [N]. smallest: probability that a logarithm is taken of.
+    labels: of all images [N]. smallest: lower bound of a probability before its logarithm is taken.
     """
     sizes, factors = np.empty(8, dtype=np.int32), np.array([1, 0], dtype=np.float32)
     loss = _logit_deltas(deltas[len(deltas) - 1], labels, rows, smallest)
@@ -104,7 +104,7 @@ def backward(
 
 @_compile
 def _logit_deltas(probabilities: Any, labels: Any, rows: Any, smallest: Any) -> Any:
-    """Turn probabilities [B, O] into dL/dlogit, in place: minus 1 at the label, over B; return L."""
+    """Turn probabilities [B, O] into dL/dlogit in place: subtract 1 at the label, divide by B; return L."""
     num_images, loss = np.float32(len(rows)), 0.0
     for b in range(len(rows)):
         label = labels[rows[b]]

@@ -1,4 +1,4 @@
-"""Peak memory of training a cohort, known before it starts."""
+"""Peak memory of training a cohort, computed before it starts."""
 
 import math
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ def cohort_peak_bytes(
 ) -> int:
     """Return the bytes that training ``num_tasks`` tasks adds to a worker at its peak.
 
-    With K tasks, n weights, B images a batch, T steps and layer widths w, inputs included:
+    With K tasks, n weights, B images per batch, T steps and layer widths w, inputs included:
 
         K * (n * (32 + optimizer state) + 4 * B * 4 * sum(w) + 8 * T * B)
 
-    float32 scores, effective weights, gradient and 20 bytes of temporaries a weight; activations,
-    their gradients and two temporaries; the int32 order of images, twice while stacked.
-    The ``fused`` engine needs less: it trains a task at a time. The data set is shared between
-    the workers of a node and counted apart. Masks on outputs (``masks_outputs``) train one at a
-    time as well: the weights, and activations as autograd keeps them, ten float32 each.
+    These are float32 scores, effective weights, gradient and 20 bytes of temporaries per weight;
+    activations, their gradients and two temporaries; the int32 order of images, twice while stacked.
+    The ``fused`` engine needs less, as it trains one task at a time. The data set is shared by the
+    workers of a node and counted separately. Masks on outputs (``masks_outputs``) also train one at a
+    time: the weights, and activations as autograd keeps them, ten float32 each.
     """
     weights = sum(layer.num_weights for layer in layers)
     widths = layers[0].shape[1] + sum(layer.shape[0] for layer in layers)
@@ -33,10 +33,10 @@ def cohort_peak_bytes(
 
 
 def module_peak_bytes(spec: RunSpec, layers: Sequence[Layer], num_tasks: int) -> int:
-    """Return the bytes that training ``num_tasks`` tasks of a module adds to a worker, roughly.
+    """Return roughly the bytes that training ``num_tasks`` tasks of a module adds to a worker.
 
-    As ``cohort_peak_bytes`` by weight. What autograd keeps of an image depends on the module and is not
-    known before: 256 float32 a value of its input, which covers the built-in networks.
+    As in ``cohort_peak_bytes`` per weight. What autograd keeps per image depends on the module and is not
+    known in advance; 256 float32 per input value covers the built-in networks.
     """
     weights = sum(layer.num_weights for layer in layers)
     values = math.prod(spec.benchmark.channels_first) * spec.training.batch_size

@@ -1,8 +1,8 @@
 """Optimizers of the scores, in place: the readable reference.
 
-The formulas are those of ``torch.optim``, as single multiplications, additions, divisions and
-square roots, each rounded once. That is what makes ``fused_loops`` give the same bits on any
-CPU. A state is a tuple of buffers shaped like the scores.
+The formulas are those of ``torch.optim``, written as single multiplications, additions, divisions
+and square roots, each rounded once, so that ``fused_loops`` gives the same bits on any CPU. A
+state is a tuple of buffers shaped like the scores.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from core.specs.training import OptimizerSpec
 
 @dataclass(frozen=True)
 class Optimizer:
-    """How a step updates scores and their state, after ``spec``."""
+    """Updates scores and their state as ``spec`` sets out."""
 
     spec: OptimizerSpec
 
     def buffers(self, scores: Tensor) -> tuple[Tensor, ...]:
-        """Return the state before the first step: zeros shaped like ``scores``, of ``spec.state``."""
+        """Return the state before the first step: zeros shaped like ``scores``, dtype ``spec.state``."""
         dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[self.spec.state]
         return tuple(torch.zeros_like(scores, dtype=dtype) for _ in range(self.spec.num_buffers))
 
@@ -32,10 +32,10 @@ class Optimizer:
         step: Tensor,
         lr_share: float = 1.0,
     ) -> None:
-        """Update ``scores`` and ``state`` in place; ``grad`` is used up.
+        """Update ``scores`` and ``state`` in place; ``grad`` is overwritten.
 
-        step: float64 scalar, 1 at first. lr_share: of the learning rate that is used now. A bfloat16
-        state is widened, used, and rounded only when it is put back.
+        step: float64 scalar, 1 in the first step. lr_share: factor of the learning rate in this step. A
+        bfloat16 state is widened, used, and rounded only when it is written back.
         """
         if self.spec.weight_decay:
             grad = grad + self.spec.weight_decay * scores
@@ -79,13 +79,13 @@ class Optimizer:
 
 
 def adam_scales(spec: OptimizerSpec, step: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Adam's step size and what divides the root of its squares, float32 scalars."""
+    """Return Adam's step size and the divisor of the root of its squares, float32 scalars."""
     step_size = _given(spec.lr) / (1 - _given(spec.beta1) ** step)
     return step_size.float(), (1 - _given(spec.beta2) ** step).sqrt().float()
 
 
 def _sqrt(values: Tensor) -> Tensor:
-    """Return the square root, rounded correctly; on a CPU, torch's own may be off in the last bit."""
+    """Return the square root, correctly rounded; on a CPU, torch's own may be off in the last bit."""
     if values.is_cuda or torch.compiler.is_compiling():
         return values.sqrt()
     return values.double().sqrt_().float()

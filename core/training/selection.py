@@ -1,8 +1,8 @@
-"""Which weights a mask keeps: at a threshold, or exactly the best of each layer (Edge-Popup).
+"""Which weights a mask keeps: those above a threshold, or the exact top k of each layer (Edge-Popup).
 
 top_k ranks by |score|; ties go to the lower index, so a mask has one exact density on every device.
-Straight-through, the gradient of a mask goes to what it ranks: to the score, or to |score| and from
-there to the score by its sign.
+Straight-through, the gradient of a mask goes to the quantity it ranks: to the score, or to |score| and
+from there to the score with its sign.
 
 Letters: K tasks, N weights of a layer.
 """
@@ -17,14 +17,14 @@ from torch import Tensor
 from core.specs.network import MaskSpec
 
 THRESHOLD = MaskSpec()
-MOST_DENSITY = 0.5  # of a layer under the Erdos-Renyi budget
+MOST_DENSITY = 0.5  # cap per layer under the Erdos-Renyi budget
 ROUNDING = 1e-9  # (1 - 0.9) * 10 is 0.99999... in floating point
 
 
 def layer_density(spec: MaskSpec, shape: Sequence[int]) -> float:
-    """Return the fraction that a mask keeps of a layer of (out, in, ...) weights, before rounding.
+    """Return the fraction of a layer of (out, in, ...) weights that a mask keeps, before rounding.
 
-    With a multiplier S: min(0.5, S * (out + in) / (out * in * height * width)).
+    With a multiplier S it is min(0.5, S * (out + in) / (out * in * height * width)).
     """
     if spec.density is not None:
         return spec.density
@@ -33,7 +33,7 @@ def layer_density(spec: MaskSpec, shape: Sequence[int]) -> float:
 
 
 def num_kept(spec: MaskSpec, shape: Sequence[int]) -> int | None:
-    """Return how many weights of a layer are kept, m - floor((1 - d) * m); None for ``threshold``."""
+    """Return the number of weights kept of a layer, m - floor((1 - d) * m); None for ``threshold``."""
     if spec.rule == "threshold":
         return None
     num = math.prod(shape)
@@ -61,14 +61,14 @@ def mask_of(scores: Tensor, kept: int | None) -> Tensor:
 
 
 def score_gradient(mask_gradient: Tensor, scores: Tensor, kept: int | None) -> Tensor:
-    """Return dL/dscore from dL/dmask, both [K, ...]; ``mask_gradient`` is used up."""
+    """Return dL/dscore from dL/dmask, both [K, ...]; ``mask_gradient`` is overwritten."""
     return mask_gradient if kept is None else mask_gradient.mul_(scores.sign())
 
 
 def _kth_largest(size_KN: Tensor, kept: int) -> Tensor:
-    """Return the ``kept``-th largest value of each row, [K, 1], by selection, without a sort."""
-    place = size_KN.shape[1] - kept
+    """Return the ``kept``-th largest value of each row, [K, 1], by selection instead of a sort."""
+    position = size_KN.shape[1] - kept
     if size_KN.is_cuda:
-        return size_KN.kthvalue(place + 1, dim=1, keepdim=True).values
-    rows = np.partition(size_KN.numpy(), place, axis=1)
-    return torch.from_numpy(np.ascontiguousarray(rows[:, place : place + 1]))
+        return size_KN.kthvalue(position + 1, dim=1, keepdim=True).values
+    rows = np.partition(size_KN.numpy(), position, axis=1)
+    return torch.from_numpy(np.ascontiguousarray(rows[:, position : position + 1]))

@@ -1,10 +1,10 @@
 """Transfer: a task starts from the running mean of the masks, or scores, of all tasks before it.
 
-``masks`` is the paper's, ``scores`` that of the original code (of their sizes, where top_k ranks
-those; the original averages signed scores there too). The mean of k masks says of each weight
-how often it was kept; scores that rank by |score| start at that share, and scores with a threshold
-at zero start at twice the share less one, both times the bound b = 1 / sqrt(fan_in) of an
-independent start. A hundredth of the task's own independent start breaks ties.
+``masks`` is the paper's method, ``scores`` that of the original code (with top_k the mean of |score|,
+where the original averages signed scores). The mean of k masks is the fraction of tasks that kept a
+weight. Scores ranked by |score| start at that fraction, and scores with a threshold at zero at twice
+the fraction minus one, both times the bound b = 1 / sqrt(fan_in) of an independent start. A hundredth
+of the task's own independent start breaks ties.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ OWN_SHARE = 0.01  # of a task's own independent start, beside the mean of the ma
 
 @dataclass(frozen=True)
 class Earlier:
-    """What a task starts from. means: of ``num_tasks`` masks (0 to 1) or scores, float32 a layer."""
+    """What a task starts from. means: of ``num_tasks`` masks (0 to 1) or scores, float32 per layer."""
 
     kind: Literal["none", "masks", "scores"]
     num_tasks: int
@@ -30,7 +30,7 @@ class Earlier:
 
 
 def start_from(earlier: Earlier | None, own: Sequence[NDArray[np.float32]], rule: MaskSpec) -> None:
-    """Change each layer of a task's independent start scores in place; None, or no task, leaves them."""
+    """Change a task's independent initial scores in place; without earlier tasks they stay as they are."""
     if earlier is None or earlier.num_tasks == 0:
         return
     for scores, mean in zip(own, earlier.means, strict=True):
