@@ -182,7 +182,7 @@ def test_a_worker_whose_engine_cannot_run_takes_another_and_says_so(tmp_path, en
     code = """
         import sys, pathlib
         from core.data.datasets import load_dataset
-        from orchestrator.config.sweep import load_sweep
+        from orchestrator.config.load import load_sweep
         from orchestrator.runs.run import locate_run
         from orchestrator.sweep import run_sweep
         from tests.conftest import sweep_text

@@ -114,8 +114,8 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_object_or_the_new_one(root
     file.write_bytes(b"a" * num_bytes)
     code = """
         import sys
-        from storage.locations import to_place
-        file = to_place(sys.argv[1])
+        from storage.locations import to_location
+        file = to_location(sys.argv[1])
         print("ready", flush=True)
         for letter in b"bcdefghijklmnopqrstuvwxyz" * 99:
             file.write_bytes(bytes([letter]) * int(sys.argv[2]))
