@@ -21,7 +21,7 @@ from orchestrator.runs.sizing import Resources
 from orchestrator.tracking.content import is_trained
 from orchestrator.tracking.tracker import Tracker, make_tracker
 from orchestrator.watcher import RunWatcher
-from storage.baseline_state import num_learned
+from storage.checkpoints import num_learned
 from storage.run_file import RunRecord
 from storage.stream_state import read_position
 

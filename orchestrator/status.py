@@ -10,7 +10,7 @@ from orchestrator.runs.history import read_failures, reason
 from orchestrator.runs.lock import is_locked, lock_holder
 from orchestrator.runs.results import num_expected_masks
 from orchestrator.runs.run import Run, open_run
-from storage.baseline_state import num_learned
+from storage.checkpoints import num_learned
 from storage.layout import RunLayout
 from storage.locations import Location, listed, to_location
 from storage.mask_info import MaskInfo, mask_info

@@ -23,7 +23,7 @@ from orchestrator.runs.run import Run, locate_run, open_run
 from orchestrator.runs.sizing import cohort_size, peak_bytes
 from orchestrator.sweep import SweepResult
 from orchestrator.watcher import error_key, task_list
-from storage.baseline_state import num_learned, read_baseline
+from storage.checkpoints import num_learned, read_baseline
 from storage.locations import Location
 from storage.mask_info import MaskInfo
 from storage.run_file import read_run

@@ -15,7 +15,7 @@ from orchestrator.runs.history import read_failures
 from orchestrator.runs.results import Measured, metrics_by_k, num_expected_masks, read_summary, scenario_key
 from orchestrator.runs.run import Run, locate_run
 from orchestrator.runs.search_file import SEARCH_FILE, _read_file, search_folder
-from storage.baseline_state import num_learned
+from storage.checkpoints import num_learned
 from storage.files import commit_json
 from storage.layout import RunLayout
 from storage.locations import Location

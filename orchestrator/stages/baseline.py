@@ -12,7 +12,7 @@ from orchestrator.runs.results import Measured, scenario_key, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.session import RunSession
 from orchestrator.stages.inferred import merge_parts, request_metrics
-from storage.baseline_state import num_learned
+from storage.checkpoints import num_learned
 from storage.layout import TableKey
 from storage.tables import read_evaluation, task_accuracies
 

@@ -10,7 +10,7 @@ from orchestrator.runs.run import Run
 from orchestrator.runs.search_file import search_of
 from orchestrator.tracking.messages import FailedTask, TrackedEnd, TrackedRun, TrackedTask
 from orchestrator.tracking.note import note
-from storage.baseline_state import num_learned
+from storage.checkpoints import num_learned
 from storage.decisions import Rows
 from storage.locations import listed
 from storage.mask_info import MaskInfo, mask_info

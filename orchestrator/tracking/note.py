@@ -9,7 +9,7 @@ from orchestrator.runs.history import Session, Status
 from orchestrator.runs.results import Measured
 from orchestrator.runs.run import Run
 from orchestrator.tracking.messages import FailedTask
-from storage.baseline_state import num_learned
+from storage.checkpoints import num_learned
 from storage.mask_info import MaskInfo
 from storage.run_file import RunRecord
 
