@@ -1,10 +1,11 @@
 """The structure of the code in numbers: modules, arrows, floors, conditionals on the kind of work.
 
-python perf/structure.py [ROOT]: a table for the packages below ROOT, this repository if left out. The
-source is parsed, never imported. An arrow goes from a module to each module it imports, inside functions
-as well (and "at the top": outside of them); modules named in strings only are not seen. A floor is
-a module of the longest chain of arrows. An ``__init__`` is not counted as a module, but a floor where
-it imports. The columns of arrows count those that begin in a package; floors and chains stay inside one.
+python perf/structure.py [ROOT] prints a table for the packages below ROOT, by default this repository.
+The source is parsed, never imported. An arrow goes from a module to each module that it imports, inside
+functions too ("at the top": outside of functions only); a module named only in a string is not seen. The
+floors are the modules on the longest chain of arrows. An ``__init__`` does not count as a module, but does
+count as a floor if it imports others. A package's column has the arrows that begin in it, and the floors
+of a chain that stays in it.
 """
 
 import ast

@@ -1,8 +1,8 @@
 """Checkpoints: arrays that replace each other, in files named by the digest of their bytes.
 
-A file is numpy's npz, never a pickle, with a JSON header that says whose arrays they are. The newer
-file is whole before the older ones go, so a crash between the two loses nothing. Cohorts in
-training, baselines and sums of scores are kept so; ``stream_state`` packs its arrays here too.
+A file is numpy's npz, never a pickle, with a JSON header that identifies the run. The newer file is
+complete before older ones are removed, so a crash between the two loses nothing. Cohorts in training,
+baselines and sums of scores are stored this way; ``stream_state`` packs its arrays here too.
 """
 
 import hashlib
@@ -24,33 +24,33 @@ from storage.locations import Location, listed
 
 Arrays = Mapping[str, NDArray[Any]]
 HEADER = "header"
-DIGEST_LETTERS = 16  # of the sha256 of its bytes, that a file's name ends with
+DIGEST_LETTERS = 16  # of the sha256 of a file's bytes, at the end of its stem
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint. path: of its files, where their stems do not end with a digest yet. header: JSON values."""
+    """One checkpoint. path: of its files, without ``-<digest>``. header: JSON values that a reader must match."""
 
     path: Location
     header: Mapping[str, Any]
 
     def files(self) -> list[Location]:
-        """List the files of any digest: more than one after a crash."""
+        """Return the files with any digest, sorted; more than one only after a crash."""
         return listed(self.path.parent, self._named("*").name)
 
     def add(self, arrays: Arrays) -> str:
-        """Commit ``arrays`` beside what is there, and return the name of their file."""
+        """Commit ``arrays`` next to older files; return the name of the new one."""
         content, sha256 = pack_arrays(arrays, self.header)
         path = self._named(sha256[:DIGEST_LETTERS])
         commit_bytes(path, content)
         return path.name
 
     def write(self, arrays: Arrays) -> None:
-        """Commit ``arrays``, then remove the files before."""
+        """Commit ``arrays``, then remove the older files."""
         self.remove(kept={self.add(arrays)})
 
     def read_latest(self) -> tuple[dict[str, NDArray[Any]] | None, list[RunFolderError]]:
-        """Return the arrays of a whole file with this header, None without any; and what is wrong with others."""
+        """Return the arrays of the first valid file, or None; and the errors of the files before it."""
         problems: list[RunFolderError] = []
         for path in self.files():
             try:
@@ -60,7 +60,7 @@ class Checkpoint:
         return None, problems
 
     def remove(self, kept: Collection[str] = ()) -> None:
-        """Remove the files, save those whose names are ``kept``."""
+        """Remove the files, except those named in ``kept``."""
         remove_files(self.files(), kept)
 
     def _named(self, digest: str) -> Location:
@@ -68,13 +68,13 @@ class Checkpoint:
 
 
 def write_baseline(layout: RunLayout, num_tasks: int, values: Arrays, fingerprint: str) -> None:
-    """Commit a baseline's values after ``num_tasks`` tasks, then remove those before."""
+    """Commit a baseline's values after ``num_tasks`` tasks, then remove older ones."""
     checkpoint = _after(num_tasks, layout.baseline_state(num_tasks), fingerprint)
     remove_files(listed(layout.baseline), kept={checkpoint.add(values)})
 
 
 def read_baseline(layout: RunLayout, fingerprint: str) -> tuple[int, dict[str, NDArray[Any]]]:
-    """Return how many tasks are learned, and the values; 0 and none where nothing can be used."""
+    """Return the number of tasks learned, and the values; 0 and no values without a valid file."""
     for num_tasks in sorted(_counts(layout), reverse=True):
         values, _ = _after(num_tasks, layout.baseline_state(num_tasks), fingerprint).read_latest()
         if values is not None:
@@ -83,7 +83,7 @@ def read_baseline(layout: RunLayout, fingerprint: str) -> tuple[int, dict[str, N
 
 
 def num_learned(layout: RunLayout) -> int:
-    """Return how many tasks a baseline has learned, by the names of files alone."""
+    """Return the number of tasks that a baseline has learned, judging by file names alone."""
     return max(_counts(layout), default=0)
 
 
@@ -97,8 +97,8 @@ def write_score_sum(
 ) -> None:
     """Commit the sum of the scores of the first ``num_tasks`` tasks, float64 a layer.
 
-    Written before the mask file of the last of those tasks, so that what a later task starts from is
-    there whenever it may start. The sum before is kept until then: a crash between the two loses nothing.
+    Call it before writing the mask file of the last of those tasks, so that the sum exists whenever the
+    next task may start. The sum before it is kept: a crash between the two writes loses nothing.
     """
     before, own = (_after(num, layout.score_sum(num), fingerprint) for num in (num_tasks - 1, num_tasks))
     own.add({f"sum{layer}": values for layer, values in enumerate(sums)})
@@ -123,14 +123,14 @@ def _after(num_tasks: int, path: Location, fingerprint: str) -> Checkpoint:
 
 
 def remove_files(paths: Collection[Location], kept: Collection[str]) -> None:
-    """Remove the files whose names are not ``kept``."""
+    """Remove the files, except those named in ``kept``."""
     for path in paths:
         if path.name not in kept:
             path.unlink(missing_ok=True)
 
 
 def pack_arrays(arrays: Arrays, header: Mapping[str, Any] | None = None) -> tuple[bytes, str]:
-    """Return the bytes of an npz file, any ``header`` in them as JSON, and their sha256, hex."""
+    """Return the bytes of an npz file, with ``header`` (if any) as JSON, and their sha256 in hex."""
     sink = io.BytesIO()
     if header is not None:
         words = np.frombuffer(json.dumps(dict(header), sort_keys=True).encode(), dtype=np.uint8)
@@ -141,13 +141,13 @@ def pack_arrays(arrays: Arrays, header: Mapping[str, Any] | None = None) -> tupl
 
 
 def unpack_arrays(content: bytes) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an npz file, a header among them. Raises ValueError, BadZipFile."""
+    """Return the arrays of an npz file, including its header. Raises ValueError or BadZipFile."""
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         return {key: stored[key] for key in stored.files}
 
 
 def _read(path: Location, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a file. Raises DamagedFileError, or ForeignFileError where its header is another."""
+    """Return the arrays of a file. Raises DamagedFileError, or ForeignFileError if its header differs."""
     try:
         content = path.read_bytes()
         if not path.stem.endswith(hashlib.sha256(content).hexdigest()[:DIGEST_LETTERS]):

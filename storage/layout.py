@@ -158,7 +158,7 @@ class RunLayout:
         return self.root / "saves"
 
     def cohort_checkpoint(self, first: int, last: int) -> Location:
-        """Return the checkpoint of tasks ``first`` to ``last``, without the digest that its stem ends with."""
+        """Return the checkpoint of tasks ``first`` to ``last``, without the digest at the end of its stem."""
         return self.saves / f"cohort-{first:05d}-{last:05d}.npz"
 
     @property
@@ -167,7 +167,7 @@ class RunLayout:
         return self.root / "baseline"
 
     def baseline_state(self, num_tasks: int) -> Location:
-        """Return the state after ``num_tasks`` tasks, without the digest that its stem ends with."""
+        """Return the state after ``num_tasks`` tasks, without the digest at the end of its stem."""
         return self.baseline / f"state-{num_tasks:05d}.npz"
 
     @property
@@ -176,7 +176,7 @@ class RunLayout:
         return self.root / "transfer"
 
     def score_sum(self, num_tasks: int) -> Location:
-        """Return the sum of the scores of the first tasks, without the digest that its stem ends with."""
+        """Return the sum of the scores of the first tasks, without the digest at the end of its stem."""
         return self.transfer / f"scores-{num_tasks:05d}.npz"
 
     def evaluation(self, key: TableKey) -> Location:

@@ -1,4 +1,4 @@
-"""Checkpoints: the same bytes and names as ever, old files read, and never none that counts."""
+"""Checkpoints: bytes and names never change, old files are read, damaged and foreign ones are passed over."""
 
 import hashlib
 import shutil
