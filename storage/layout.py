@@ -157,27 +157,27 @@ class RunLayout:
         """Folder of checkpoints of cohorts in training."""
         return self.root / "saves"
 
-    def cohort_save(self, first: int, last: int, digest: str) -> Location:
-        """Return the save of tasks ``first`` to ``last`` whose bytes have this digest."""
-        return self.saves / f"cohort-{first:05d}-{last:05d}-{digest}.npz"
+    def cohort_checkpoint(self, first: int, last: int) -> Location:
+        """Return the checkpoint of tasks ``first`` to ``last``, without the digest at the end of its stem."""
+        return self.saves / f"cohort-{first:05d}-{last:05d}.npz"
 
     @property
     def baseline(self) -> Location:
         """Folder of a baseline's state."""
         return self.root / "baseline"
 
-    def baseline_state(self, num_tasks: int, digest: str) -> Location:
-        """Return the state after ``num_tasks`` tasks, its bytes of this digest."""
-        return self.baseline / f"state-{num_tasks:05d}-{digest}.npz"
+    def baseline_state(self, num_tasks: int) -> Location:
+        """Return the state after ``num_tasks`` tasks, without the digest at the end of its stem."""
+        return self.baseline / f"state-{num_tasks:05d}.npz"
 
     @property
     def transfer(self) -> Location:
         """Folder of the scores that later tasks start from."""
         return self.root / "transfer"
 
-    def score_sum(self, num_tasks: int, digest: str) -> Location:
-        """Return the sum of the scores of the first ``num_tasks`` tasks, its bytes of this digest."""
-        return self.transfer / f"scores-{num_tasks:05d}-{digest}.npz"
+    def score_sum(self, num_tasks: int) -> Location:
+        """Return the sum of the scores of the first tasks, without the digest at the end of its stem."""
+        return self.transfer / f"scores-{num_tasks:05d}.npz"
 
     def evaluation(self, key: TableKey) -> Location:
         """Return an evaluation table."""

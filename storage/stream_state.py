@@ -6,21 +6,20 @@ All of it goes when the stream has ended and its masks are stored.
 """
 
 import hashlib
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DamagedFileError
+from storage.checkpoints import Arrays, pack_arrays, remove_files, unpack_arrays
 from storage.files import commit_bytes, commit_json
 from storage.layout import RunLayout
-from storage.locations import remove_tree
+from storage.locations import listed, remove_tree
 
-Arrays = Mapping[str, NDArray[Any]]
+MASK_STATES = "mask-*.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +45,11 @@ def write_mask_state(
     layout: RunLayout, mask: int, num_decisions: int, arrays: Arrays, *, is_pending: bool
 ) -> StateFile:
     """Commit the state of one mask after ``num_decisions``; it counts from the next position on."""
-    sink = io.BytesIO()
-    np.savez(sink, **arrays)  # type: ignore[arg-type]  # numpy types the keywords as its own flag
-    content = sink.getvalue()
+    content, sha256 = pack_arrays(arrays)
     path = layout.mask_state(mask, num_decisions)
     if is_pending:
         path = path.with_stem(f"{path.stem}-pending")
     commit_bytes(path, content)
-    sha256 = hashlib.sha256(content).hexdigest()
     return StateFile(mask=mask, name=path.name, sha256=sha256, is_pending=is_pending)
 
 
@@ -66,17 +62,13 @@ def read_mask_state(layout: RunLayout, file: StateFile) -> dict[str, NDArray[Any
         raise DamagedFileError(f"{path} cannot be read: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise DamagedFileError(f"{path}: its bytes do not match its digest in {layout.stream_state.name}")
-    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-        return {key: stored[key] for key in stored.files}
+    return unpack_arrays(content)
 
 
 def commit_position(layout: RunLayout, position: StreamPosition) -> None:
     """Commit a checkpoint, then remove the state files that it no longer names."""
     commit_json(layout.stream_state, asdict(position))
-    named = {file.name for file in position.files}
-    for path in layout.stream.glob("mask-*.npz"):
-        if path.name not in named:
-            path.unlink(missing_ok=True)
+    remove_files(listed(layout.stream, MASK_STATES), kept={file.name for file in position.files})
 
 
 def read_position(layout: RunLayout, fingerprint: str) -> StreamPosition | None:
@@ -98,8 +90,7 @@ def read_position(layout: RunLayout, fingerprint: str) -> StreamPosition | None:
 def drop_states(layout: RunLayout) -> None:
     """Forget the checkpoint; the decisions stay."""
     layout.stream_state.unlink(missing_ok=True)
-    for path in layout.stream.glob("mask-*.npz"):
-        path.unlink(missing_ok=True)
+    remove_files(listed(layout.stream, MASK_STATES), kept=())
 
 
 def restart_stream(layout: RunLayout) -> None:

@@ -16,7 +16,7 @@ from orchestrator.runs.results import Measured, scenario_key, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import Progress, RunContext, Verification
 from orchestrator.stages.tables import merge_inferred, request_metrics
-from storage.baseline_state import num_learned, read_baseline
+from storage.checkpoints import num_learned, read_baseline
 from storage.layout import TableKey
 from storage.tables import read_evaluation, task_accuracies
 from storage.verify import Findings, Problem

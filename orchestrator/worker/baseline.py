@@ -7,7 +7,7 @@ from core.baselines.make import make_method
 from core.baselines.method import Method, Setting, Values, correct_images, learn_task
 from core.data.test_rows import InferredRows, batch_counts
 from orchestrator.execution.jobs import InferenceRequest, Job, JobResult, TaskReport, WorkerSetup
-from storage.baseline_state import read_baseline, write_baseline
+from storage.checkpoints import read_baseline, write_baseline
 from storage.layout import TableKey
 from storage.parts import write_part
 from storage.tables import given_metadata, given_table, write_evaluation

@@ -1,4 +1,4 @@
-"""A worker's part of long and of ordered cohorts: saves while it trains, and what transfer starts from."""
+"""A worker's part of long and of ordered cohorts: checkpoints while it trains, and what transfer starts from."""
 
 import time
 from collections.abc import Sequence
@@ -12,42 +12,42 @@ from core.training.cohort import CohortResult
 from core.training.loop import Arrays
 from core.training.transfer import Earlier
 from orchestrator.execution.jobs import Job, WorkerSetup
-from storage.cohort_save import read_save, remove_saves, write_save
+from storage.checkpoints import Checkpoint, read_score_sum, write_score_sum
 from storage.mask_store import MaskStore
-from storage.score_sum import read_score_sum, write_score_sum
 
 
 class CohortCheckpointer:
     """A ``core.training.loop.Checkpointer`` of one job, in the run folder; ``note`` says what of it was ignored."""
 
     def __init__(self, setup: WorkerSetup, job: Job, machine: dict[str, Any]) -> None:
-        self._setup, self._job = setup, job
-        self._header = {
+        self._setup = setup
+        header = {
             "fingerprint": setup.identity.fingerprint,
             "network": setup.identity.network["digest"],
             **machine,
         }
+        self._checkpoint = Checkpoint(setup.layout.cohort_checkpoint(job.first, job.last), header)
         self._saved_s = time.monotonic()
         self.note: str | None = None
 
     def load(self) -> Arrays | None:
-        """Return the last save that can be used."""
-        found = read_save(self._setup.layout, self._job.first, self._job.last, self._header)
-        self.note = "\n".join(found.problems) or None
-        return found.arrays
+        """Return the last checkpoint that can be used."""
+        arrays, problems = self._checkpoint.read_latest()
+        self.note = "\n".join(f"{problem}; this save is ignored" for problem in problems) or None
+        return arrays
 
     def is_due(self) -> bool:
-        """Tell whether the last save, or the start, is long enough ago."""
+        """Return whether the last checkpoint, or the start, is long enough ago."""
         return time.monotonic() - self._saved_s >= self._setup.save_every_s
 
     def save(self, arrays: Arrays) -> None:
-        """Commit a save in place of the one before."""
-        write_save(self._setup.layout, self._job.first, self._job.last, arrays, self._header)
+        """Commit a checkpoint in place of the one before."""
+        self._checkpoint.write(arrays)
         self._saved_s = time.monotonic()
 
     def end(self) -> None:
-        """Remove the saves: the cohort is stored."""
-        remove_saves(self._setup.layout, self._job.first, self._job.last)
+        """Remove the checkpoints: the cohort is stored."""
+        self._checkpoint.remove()
 
 
 def earlier_tasks(setup: WorkerSetup, store: MaskStore, task: int) -> Earlier | None:

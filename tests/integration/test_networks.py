@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-import orchestrator.worker.supermasks
 from core.networks.user_code import ALLOW_CODE
 from orchestrator.config.load import load_sweep
 from orchestrator.predict import load_predictor
 from orchestrator.runs.history import read_failures
 from orchestrator.runs.run import locate_run
+from storage.checkpoints import Checkpoint
 from tests.conftest import supsup, sweep_text
 
 OWN = """
@@ -126,13 +126,13 @@ class Killed(BaseException):
 
 
 def kill_after_first_save(monkeypatch):
-    write_save = orchestrator.worker.supermasks.write_save
+    write = Checkpoint.write
 
     def write_and_die(*arguments):
-        write_save(*arguments)
+        write(*arguments)
         raise Killed
 
-    monkeypatch.setattr(orchestrator.worker.supermasks, "write_save", write_and_die)
+    monkeypatch.setattr(Checkpoint, "write", write_and_die)
 
 
 def test_a_run_killed_in_a_task_goes_on_from_its_save(own_code, monkeypatch, capsys):
@@ -173,7 +173,9 @@ def test_a_save_that_cannot_be_used_is_ignored_and_said(own_code, monkeypatch, c
             supsup("run", sweep)
         if harm == "foreign":
             other = write(own_code, "other.yaml", name="other", seed="4")
-            context.setattr("orchestrator.worker.supermasks.CohortSaver.is_due", lambda checkpointer: True)
+            context.setattr(
+                "orchestrator.worker.supermasks.CohortCheckpointer.is_due", lambda checkpointer: True
+            )
             with pytest.raises(Killed):
                 supsup("run", other)
     (save,) = (locate_root(own_code) / "saves").iterdir()
