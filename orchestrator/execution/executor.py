@@ -1,6 +1,6 @@
 """Executors run jobs on workers. The contract, and the executor that needs no cluster.
 
-Contract (checked for every executor by tests/orchestrator/test_executors.py):
+Contract (checked for every executor by tests/orchestrator/execution/test_executor.py):
 - ``submit`` is called only while fewer than ``num_slots`` jobs are out, and returns at once.
 - Each submitted job comes back from ``collect`` exactly once, done or failed; the executor
   never retries and never raises for a job's failure.

@@ -12,7 +12,7 @@ from core.inference.superposition import gradient_planes, pass_through, superpos
 from core.masks.bits import packed_num_bytes
 from core.masks.packed_sums import from_tiles
 from core.specs.inference import InferenceSpec
-from tests.core.test_superposition import CLASSES, images, random_bank
+from tests.core.inference.test_superposition import CLASSES, images, random_bank
 
 
 @pytest.fixture(params=[2, 4])

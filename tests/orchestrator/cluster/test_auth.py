@@ -88,7 +88,7 @@ def test_a_ray_that_is_started_here_answers_nobody_without_the_token(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     assert "without: UNAUTHENTICATED" in done.stdout, done.stdout + done.stderr
     assert "with: True" in done.stdout

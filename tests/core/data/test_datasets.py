@@ -109,6 +109,6 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 
 
 def test_data_files_are_never_in_the_project():
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     for folder in ("core", "storage", "orchestrator", "sweeps", "tests"):
         assert not list((root / folder).rglob("*ubyte*"))
