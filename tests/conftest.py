@@ -20,6 +20,8 @@ from core.specs.run import RunSpec
 from core.specs.training import OptimizerSpec, TrainingSpec
 
 torch.set_num_threads(1)
+SUPSUP = Path(sys.executable).with_name("supsup")
+WITH_CTRL_C = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 
 
 @pytest.fixture
@@ -36,6 +38,20 @@ def supsup(*arguments: Any) -> int:
     from orchestrator.cli.main import app, call
 
     return call(app, [str(argument) for argument in arguments])
+
+
+def start_supsup(*arguments: Any) -> subprocess.Popen:
+    """Start our command in a process group of its own, in which Ctrl-C works.
+
+    A suite that runs in the background of a shell ignores SIGINT, and its children inherit that.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-c", WITH_CTRL_C, SUPSUP, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def tiny_spec(**changes: Any) -> RunSpec:

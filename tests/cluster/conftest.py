@@ -8,7 +8,7 @@ from tests.cluster.hosts import Host, can_make_hosts, connect
 
 
 def make_token(host: Host) -> None:
-    host.must("python", "-c", "from orchestrator.cluster.connect import ensure_token; ensure_token()")
+    host.must("python", "-c", "from orchestrator.cluster.auth import ensure_token; ensure_token()")
 
 
 def start_head(host: Host, address: str, *words: str) -> None:

@@ -17,10 +17,9 @@ from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from storage.files import temporaries
-from tests.conftest import sweep_text
+from tests.conftest import start_supsup, sweep_text
 from tests.orchestrator.fakes import Recorder
 
-SUPSUP = Path(sys.executable).with_name("supsup")
 TRAINING = "{steps: 8000, batch_size: 64, optimizer: {kind: rmsprop, lr: 1.0e-3}, cohort_size: 2}"
 
 
@@ -55,16 +54,6 @@ def digests(config) -> list[str]:
     return locate_run(config).store.info_table()["digest"].to_pylist()
 
 
-def start(path: Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [SUPSUP, "run", path],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
@@ -75,19 +64,19 @@ def test_kill_9_of_the_process_group_at_three_random_moments(tmp_path):
     config = load_sweep(path)
     draw = random.Random(7)
     for _ in range(3):
-        process = start(path)
+        process = start_supsup("run", path)
         wait_for_masks(config, process, more=1)
         time.sleep(draw.uniform(0, 1.5))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     run = locate_run(config)
-    process = start(path)
+    process = start_supsup("run", path)
     shown, _ = process.communicate()
     assert process.returncode == 0, shown
     assert digests(config) == expected
     assert temporaries(run.layout.root) == []
     start_s = time.monotonic()
-    process = start(path)
+    process = start_supsup("run", path)
     shown, _ = process.communicate()
     assert process.returncode == 0
     assert "nothing to train" in shown
@@ -133,7 +122,7 @@ def test_one_worker_or_two_give_the_bits_of_an_inline_run(tmp_path, workers, loc
 @pytest.mark.parametrize("executor", ["{kind: inline}", "{kind: ray, workers: 2}"])
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path, number, executor):
     path = write_sweep(tmp_path, tmp_path / "stopped", executor)
-    process = start(path)
+    process = start_supsup("run", path)
     wait_for_masks(load_sweep(path), process, more=1)
     process.send_signal(number)
     shown, _ = process.communicate(timeout=60)

@@ -17,8 +17,8 @@ from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from storage.layout import RunLayout
 from storage.locations import ObjectPath, to_location
-from tests.conftest import sweep_text
-from tests.integration.test_crash import digests, inline_digests, start, wait_for_masks, write_sweep
+from tests.conftest import start_supsup, sweep_text
+from tests.integration.test_crash import digests, inline_digests, wait_for_masks, write_sweep
 from tests.orchestrator.fakes import Recorder
 
 
@@ -108,11 +108,11 @@ def test_kill_9_twice_on_a_store_ends_with_the_bits_of_an_inline_run(tmp_path, s
     config = load_sweep(path)
     assert config.storage.uri == s3_storage
     for _ in range(2):
-        process = start(path)
+        process = start_supsup("run", path)
         wait_for_masks(config, process, more=1)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-    process = start(path)
+    process = start_supsup("run", path)
     shown, _ = process.communicate()
     assert process.returncode == 0, shown
     assert digests(config) == expected

@@ -17,8 +17,7 @@ from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from storage.decisions import score_rows
 from storage.files import temporaries
-from tests.conftest import supsup, sweep_text
-from tests.integration.test_crash import start
+from tests.conftest import start_supsup, supsup, sweep_text
 from tests.orchestrator.fakes import Recorder
 
 NETWORK = "{kind: mlp, hidden: [48], outputs: 32}"
@@ -236,7 +235,7 @@ def test_kill_9_of_the_process_group_at_three_moments(tmp_path):
     layout = locate_run(config).layout
     num_kills = 0
     for moment_s in (0.1, 1.0, 2.0):
-        process = start(path)
+        process = start_supsup("run", path)
         before = modified(layout.stream_state)
         while modified(layout.stream_state) == before and process.poll() is None:
             time.sleep(0.05)
@@ -246,7 +245,7 @@ def test_kill_9_of_the_process_group_at_three_moments(tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     assert num_kills >= 2
-    process = start(path)
+    process = start_supsup("run", path)
     shown, _ = process.communicate()
     assert process.returncode == 0, shown
     assert digests(config) == digests(expected)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cluster import ray_auth
+from orchestrator.cluster import auth
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in (ray_auth.MODE, ray_auth.TOKEN, ray_auth.TOKEN_PATH):
+    for name in (auth.MODE, auth.TOKEN, auth.TOKEN_PATH):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -25,38 +25,38 @@ def mode(path):
 
 
 def test_the_token_is_made_once_and_for_its_owner_alone(home):
-    path = ray_auth.ensure_token()
+    path = auth.ensure_token()
     assert path == home / ".ray" / "auth_token"
     assert mode(path) == 0o600
     token = path.read_text()
     assert len(token) == 64
-    assert ray_auth.ensure_token().read_text() == token
+    assert auth.ensure_token().read_text() == token
 
 
 def test_a_file_that_others_may_read_is_closed(home):
-    path = ray_auth.ensure_token()
+    path = auth.ensure_token()
     path.chmod(0o644)
-    ray_auth.ensure_token()
+    auth.ensure_token()
     assert mode(path) == 0o600
 
 
 def test_the_mode_follows_the_token_unless_the_user_says_otherwise(home, monkeypatch):
-    assert not ray_auth.use_token_if_any()
-    assert ray_auth.MODE not in os.environ
-    token = ray_auth.ensure_token().read_text()
-    assert ray_auth.use_token_if_any()
-    assert ray_auth.token_header() == [("authorization", f"Bearer {token}")]
-    monkeypatch.setenv(ray_auth.MODE, "disabled")
-    assert not ray_auth.use_token_if_any()
-    assert ray_auth.token_header() == []
+    assert not auth.use_token_if_any()
+    assert auth.MODE not in os.environ
+    token = auth.ensure_token().read_text()
+    assert auth.use_token_if_any()
+    assert auth.token_header() == [("authorization", f"Bearer {token}")]
+    monkeypatch.setenv(auth.MODE, "disabled")
+    assert not auth.use_token_if_any()
+    assert auth.token_header() == []
 
 
 def test_the_error_is_one_line_that_says_what_is_wrong_and_never_the_token(home, monkeypatch):
-    assert "there is no token in" in str(ray_auth.token_error("--address", "http://h:8265"))
-    token = ray_auth.ensure_token().read_text()
+    assert "there is no token in" in str(auth.token_error("--address", "http://h:8265"))
+    token = auth.ensure_token().read_text()
     for value, words in (("token", "is not that cluster's"), ("disabled", "RAY_AUTH_MODE is 'disabled'")):
-        monkeypatch.setenv(ray_auth.MODE, value)
-        text = str(ray_auth.token_error("--address", "http://h:8265"))
+        monkeypatch.setenv(auth.MODE, value)
+        text = str(auth.token_error("--address", "http://h:8265"))
         assert words in text
         assert "\n" not in text
         assert token not in text
@@ -70,7 +70,7 @@ def test_a_ray_that_is_started_here_answers_nobody_without_the_token(tmp_path):
         import grpc
         from orchestrator.cluster.connect import PROBE_METHOD, ray, start_ray
         start_ray(None, num_cpus=1)
-        from orchestrator.cluster.connect import token_file
+        from orchestrator.cluster.auth import token_file
         with grpc.insecure_channel(ray.get_runtime_context().gcs_address) as channel:
             ask = channel.unary_unary(PROBE_METHOD)
             try:
