@@ -108,7 +108,7 @@ def test_the_script_alone_on_a_head_wants_to_be_told_which_sweep(tmp_path, monke
     """As `ray submit` with a stock provider leaves it: the head has the sweep of the last `ray up`."""
     import json
 
-    from orchestrator.cli.main import job
+    from orchestrator.cli import job
     from tests.conftest import sweep_text
 
     sweep = yaml.safe_load(sweep_text(tmp_path / "runs"))
@@ -153,7 +153,7 @@ def test_the_shell_function_is_valid_and_leaves_everything_else_to_ray(tmp_path,
         script = f"PATH={fake}:$PATH\n{function}\nray {words}"
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
         said[key] = done.stdout.strip()
-    script_path = ROOT / "orchestrator" / "job.py"
+    script_path = ROOT / "orchestrator" / "cli" / "job.py"
     assert said["shipped"] == f"ray submit {shipped} {script_path}"
     assert said["plain"] == f"supsup submit {plain} --follow"
     assert said["other"] == f"ray submit {other}"
