@@ -4,3 +4,103 @@ Pure functions and frozen dataclasses over numpy and torch, independent of file 
 clusters and trackers. Equation and section numbers refer to Wortsman et al.,
 "Supermasks in Superposition", NeurIPS 2020 (arXiv 2006.14769).
 """
+
+from typing import TYPE_CHECKING
+
+from core.public import lazy_names
+
+# The one place that says where a public name is at home; a test compares the three lists.
+_HOMES = {
+    "AllocationSpec": "core.specs.training",
+    "BaselineSpec": "core.specs.run",
+    "BenchmarkSpec": "core.specs.benchmark",
+    "CohortResult": "core.training.cohort",
+    "Dataset": "core.data.datasets",
+    "HopfieldSpec": "core.specs.inference",
+    "InferenceSpec": "core.specs.inference",
+    "InputError": "core.errors",
+    "Layer": "core.networks.base",
+    "MaskBank": "core.inference.superposition",
+    "MaskSpec": "core.specs.network",
+    "NetworkSpec": "core.specs.network",
+    "OptimizerSpec": "core.specs.training",
+    "Pixels": "core.batches.inputs",
+    "Ranking": "core.inference.search",
+    "RunSpec": "core.specs.run",
+    "ScheduleSpec": "core.specs.training",
+    "StreamSpec": "core.specs.training",
+    "SupSupError": "core.errors",
+    "TaskSearch": "core.inference.search",
+    "TaskView": "core.data.benchmarks",
+    "TrainingSpec": "core.specs.training",
+    "base_weights": "core.networks.base",
+    "infer_tasks": "core.inference.search",
+    "layers": "core.networks.base",
+    "load_dataset": "core.data.datasets",
+    "make_step": "core.training.engine",
+    "network_digest": "core.networks.base",
+    "pack": "core.masks.bits",
+    "search_first": "core.inference.search",
+    "task_view": "core.data.benchmarks",
+    "to_device": "core.batches.inputs",
+    "to_tiles": "core.masks.packed_sums",
+    "train_cohort": "core.training.cohort",
+    "unpack": "core.masks.bits",
+}
+__all__ = [
+    "AllocationSpec",
+    "BaselineSpec",
+    "BenchmarkSpec",
+    "CohortResult",
+    "Dataset",
+    "HopfieldSpec",
+    "InferenceSpec",
+    "InputError",
+    "Layer",
+    "MaskBank",
+    "MaskSpec",
+    "NetworkSpec",
+    "OptimizerSpec",
+    "Pixels",
+    "Ranking",
+    "RunSpec",
+    "ScheduleSpec",
+    "StreamSpec",
+    "SupSupError",
+    "TaskSearch",
+    "TaskView",
+    "TrainingSpec",
+    "base_weights",
+    "infer_tasks",
+    "layers",
+    "load_dataset",
+    "make_step",
+    "network_digest",
+    "pack",
+    "search_first",
+    "task_view",
+    "to_device",
+    "to_tiles",
+    "train_cohort",
+    "unpack",
+]
+
+if TYPE_CHECKING:
+    from core.batches.inputs import Pixels, to_device
+    from core.data.benchmarks import TaskView, task_view
+    from core.data.datasets import Dataset, load_dataset
+    from core.errors import InputError, SupSupError
+    from core.inference.search import Ranking, TaskSearch, infer_tasks, search_first
+    from core.inference.superposition import MaskBank
+    from core.masks.bits import pack, unpack
+    from core.masks.packed_sums import to_tiles
+    from core.networks.base import Layer, base_weights, layers, network_digest
+    from core.specs.benchmark import BenchmarkSpec
+    from core.specs.inference import HopfieldSpec, InferenceSpec
+    from core.specs.network import MaskSpec, NetworkSpec
+    from core.specs.run import BaselineSpec, RunSpec
+    from core.specs.training import AllocationSpec, OptimizerSpec, ScheduleSpec, StreamSpec, TrainingSpec
+    from core.training.cohort import CohortResult, train_cohort
+    from core.training.engine import make_step
+else:
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)

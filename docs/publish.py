@@ -6,6 +6,7 @@ python docs/publish.py                         # only fills what stands between 
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ RESULTS = ROOT / "docs" / "results"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 TARGETS = tuple(f"T{i}" for i in range(1, 10))
 TABLES = {"headline": "T5", "headline-fc": "T3"}  # block: target
+SHORT_KS = (10, 1000, 2500)  # rows of the README's table
 WAYS = (("G", "one_shot-G-1"), ("H", "one_shot-H-1"))
 
 
@@ -32,6 +34,7 @@ def blocks() -> dict[str, str]:
         "verdicts": verdict_table(values),
         "differs": "\n".join(differs),
         "soak": soak_table(json.loads((RESULTS / "soak.json").read_text())),
+        "headline-short": headline_table(read_tables(RESULTS, TABLES["headline"])[POINTS], SHORT_KS),
         **{name: headline_table(read_tables(RESULTS, target)[POINTS]) for name, target in TABLES.items()},
     }
 
@@ -57,8 +60,11 @@ def soak_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def headline_table(measurements: pa.Table) -> str:
-    """Return accuracy and task inference by the number of tasks learned, as a Markdown table."""
+def headline_table(measurements: pa.Table, ks: Collection[int] | None = None) -> str:
+    """Return accuracy and task inference by the number of tasks learned, as a Markdown table.
+
+    ks: rows to show, None for all.
+    """
     given = values_by_k(measurements, "GG", "", "accuracy")
     whole = measurements.filter(pc.equal(pc.cast(measurements["batches"], pa.string()), "all"))
     all_images = values_by_k(whole, "GG", "", "accuracy")
@@ -71,7 +77,7 @@ def headline_table(measurements: pa.Table) -> str:
         right = values_by_k(measurements, "GNu", method, "task_inference_accuracy")
         columns.append((f"right task ({objective})", right))
     shown = [(head, by_k) for head, by_k in columns if by_k]
-    asked = sorted({k for _, by_k in shown[1:] for k in by_k})
+    asked = sorted(k for k in {k for _, by_k in shown[1:] for k in by_k} if ks is None or k in ks)
     lines = [["tasks learned", *(head for head, _ in shown)], ["---"] * (len(shown) + 1)]
     lines += [[f"{k:,}", *(f"{100 * v[k]:.2f} %" if k in v else "-" for _, v in shown)] for k in asked]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

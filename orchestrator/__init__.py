@@ -1,1 +1,79 @@
 """Runs sweeps: a YAML file in; masks, accuracy tables and an MLflow run out."""
+
+from typing import TYPE_CHECKING
+
+# Loading an exported model puts its own copy of the three rooms on the path. A process that has imported
+# this package must keep the other two that belong to it.
+import core  # noqa: F401
+import storage  # noqa: F401
+from core.public import lazy_names
+
+# The one place that says where a public name is at home; a test compares the three lists.
+_HOMES = {
+    "Answer": "orchestrator.predict",
+    "EvaluationResult": "orchestrator.evaluate",
+    "Predictor": "orchestrator.predict",
+    "Run": "orchestrator.runs.run",
+    "RunStatus": "orchestrator.status",
+    "SweepConfig": "orchestrator.config.sweep",
+    "SweepResult": "orchestrator.sweep",
+    "evaluate_run": "orchestrator.evaluate",
+    "export_model": "orchestrator.tracking.model",
+    "export_run": "orchestrator.export",
+    "find_runs": "orchestrator.status",
+    "load_predictor": "orchestrator.predict",
+    "load_sweep": "orchestrator.config.load",
+    "locate_run": "orchestrator.runs.run",
+    "make_display": "orchestrator.cli.display",
+    "make_report": "orchestrator.report.build",
+    "open_run": "orchestrator.runs.run",
+    "read_images": "orchestrator.images",
+    "run_search": "orchestrator.search.search",
+    "run_status": "orchestrator.status",
+    "run_sweep": "orchestrator.sweep",
+    "sharded_predictor": "orchestrator.predict",
+    "sync_run": "orchestrator.tracking.sync",
+}
+__all__ = [
+    "Answer",
+    "EvaluationResult",
+    "Predictor",
+    "Run",
+    "RunStatus",
+    "SweepConfig",
+    "SweepResult",
+    "evaluate_run",
+    "export_model",
+    "export_run",
+    "find_runs",
+    "load_predictor",
+    "load_sweep",
+    "locate_run",
+    "make_display",
+    "make_report",
+    "open_run",
+    "read_images",
+    "run_search",
+    "run_status",
+    "run_sweep",
+    "sharded_predictor",
+    "sync_run",
+]
+
+if TYPE_CHECKING:
+    from orchestrator.cli.display import make_display
+    from orchestrator.config.load import load_sweep
+    from orchestrator.config.sweep import SweepConfig
+    from orchestrator.evaluate import EvaluationResult, evaluate_run
+    from orchestrator.export import export_run
+    from orchestrator.images import read_images
+    from orchestrator.predict import Answer, Predictor, load_predictor, sharded_predictor
+    from orchestrator.report.build import make_report
+    from orchestrator.runs.run import Run, locate_run, open_run
+    from orchestrator.search.search import run_search
+    from orchestrator.status import RunStatus, find_runs, run_status
+    from orchestrator.sweep import SweepResult, run_sweep
+    from orchestrator.tracking.model import export_model
+    from orchestrator.tracking.sync import sync_run
+else:
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)

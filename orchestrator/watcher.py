@@ -15,7 +15,7 @@ from storage.layout import RunLayout
 
 @dataclass
 class RunWatcher:
-    """A ``controller.Watcher`` of one phase; keeps ``correct``, by task as workers counted.
+    """A ``orchestrator.execution.controller.Watcher`` of one phase; keeps ``correct``, by task as workers counted.
 
     Of equal errors only the first is said at once; ``end`` counts the others.
     """

@@ -81,7 +81,7 @@ class RunLayout:
 
     @property
     def run_file(self) -> Location:
-        """The run's record (``run_file.RunRecord``)."""
+        """The run's record (``storage.run_file.RunRecord``)."""
         return self.root / "run.json"
 
     @property

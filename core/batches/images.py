@@ -42,7 +42,7 @@ def train_batches(
 ) -> Batches:
     """Return the batches of training, by step.
 
-    orders: int32 [K, T * B], the order of each task's training images (``training.cohort.image_order``).
+    orders: int32 [K, T * B], the order of each task's training images (``core.training.cohort.image_order``).
     """
     if pixels.files:
         return _FolderBatches(spec, tasks, views, pixels, orders)

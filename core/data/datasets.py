@@ -1,8 +1,8 @@
 """Data sets, kept as the uint8 arrays their publishers released.
 
-digits comes with scikit-learn; MNIST and Fashion-MNIST are IDX files (``data.idx``), CIFAR-100 is a
-binary archive (``data.cifar``); synthetic is generated from a fixed random stream, for tests. A folder
-of images is a list of files, decoded on demand (``data.image_folder``).
+digits comes with scikit-learn; MNIST and Fashion-MNIST are IDX files (``core.data.idx``), CIFAR-100 is a
+binary archive (``core.data.cifar``); synthetic is generated from a fixed random stream, for tests. A folder
+of images is a list of files, decoded on demand (``core.data.image_folder``).
 """
 
 import hashlib

@@ -17,7 +17,7 @@ class InferredRows:
     inferred_task: in scenario NNs, which has no tasks, the mask. num_correct: images that its mask
     classifies correctly. rank: of the true task, 1 is best, 0 if it is not among the five best.
     exact_task: the answer of exact one-shot, -1 if it was not run. gap: float32, the margin by which the
-    true task ranks above the best wrong one, in the units of ``inference.search.Ranking.values``;
+    true task ranks above the best wrong one, in the units of ``core.inference.search.Ranking.values``;
     negative where a wrong one won, NaN where the true one is not among the five best or there is
     nothing to compare.
     """

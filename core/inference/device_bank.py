@@ -1,6 +1,6 @@
 """A mask bank on a GPU: packed bits in device memory, unpacked one block of masks at a time.
 
-Everything is torch, so the same code runs on a CPU, where ``superposition.MaskBank`` is faster.
+Everything is torch, so the same code runs on a CPU, where ``core.inference.superposition.MaskBank`` is faster.
 A block of masks is one matrix: multiplying B images with all of it takes one matrix product per
 layer, which suits a GPU.
 
@@ -25,7 +25,7 @@ BLOCK_TASKS = 64  # unpacked at a time: 20 MB as bytes and 80 MB as float32 for 
 
 @dataclass(frozen=True)
 class DeviceBank:
-    """A ``superposition.Bank`` on the device of ``bits``.
+    """A ``core.inference.superposition.Bank`` on the device of ``bits``.
 
     bits: packed, uint8 [K, P]. base: float32 [O, I] per layer, on the same device.
     """

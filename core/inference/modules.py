@@ -1,4 +1,4 @@
-"""Task inference and evaluation over any module: the search model of ``inference.search``.
+"""Task inference and evaluation over any module: the search model of ``core.inference.search``.
 
 A single mask runs with the running statistics of its task. A superposition has none of its own: it
 is normalised by the images that decide (``batch``), as in the original code, or by the mean of the
@@ -30,7 +30,7 @@ from core.specs.inference import InferenceSpec
 
 @dataclass(frozen=True)
 class ModuleSearchModel:
-    """An ``inference.search.SearchModel`` over a module. statistics: float32 [K, S], by task."""
+    """An ``core.inference.search.SearchModel`` over a module. statistics: float32 [K, S], by task."""
 
     network: ModuleNetwork
     benchmark: BenchmarkSpec

@@ -48,7 +48,7 @@ Best = tuple[NDArray[np.float64], Tasks]  # values and tasks of one inference, b
 
 
 class SearchModel(Protocol):
-    """How images pass through a network other than a multi-layer perceptron (``inference.modules``)."""
+    """How images pass through a network other than a multi-layer perceptron (``core.inference.modules``)."""
 
     @property
     def num_inputs(self) -> int:
@@ -117,7 +117,7 @@ class Ranking:
     """The best tasks of each inference, best first.
 
     tasks: int64 [G, best], best = min(5, tasks searched). values: float64 [G, best], lower is
-    better: the gradient (one-shot, shortlist), ``objectives.plain_score`` (exhaustive), or the
+    better: the gradient (one-shot, shortlist), ``core.inference.objectives.plain_score`` (exhaustive), or the
     gradient in the deciding round (binary: comparable only within a round).
     """
 

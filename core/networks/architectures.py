@@ -1,7 +1,7 @@
 """Networks as ``torch.nn.Module``: the built-in ones, and the user's own by its import path.
 
 The built-in ones have no biases, and their batch normalisation has no affine part. Initialisation
-does not matter: weights come from ``networks.base.base_weights``, and no module is trained in place.
+does not matter: weights come from ``core.networks.base.base_weights``, and no module is trained in place.
 
 Letters: B images, C channels, H and W their height and width, O outputs.
 """

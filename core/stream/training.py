@@ -78,7 +78,7 @@ class StreamTrainer:
 
     states: the masks allocated so far, by index; changed by ``advance``. pending: a mask and its state
     after the last decision, until the next one confirms it (``rollback``). num_done:
-    decisions so far. pixels, base, step: as for ``training.train_cohort``.
+    decisions so far. pixels, base, step: as for ``core.training.cohort.train_cohort``.
     """
 
     def __init__(

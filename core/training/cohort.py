@@ -103,7 +103,7 @@ def train_cohort(
     """Train the masks of ``tasks`` and return them.
 
     pixels: the training images on the device. base: fixed weights [O, I] on the device.
-    step: from ``engine.make_step``. checkpointer: keeps what is done, to go on from. earlier: with
+    step: from ``core.training.engine.make_step``. checkpointer: keeps what is done, to go on from. earlier: with
     ``transfer``, of one task. Raises TrainingError when a loss is not finite.
     """
     fixed = fix_weights(base, spec.training.matmul)

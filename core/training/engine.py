@@ -1,6 +1,6 @@
 """Engines: how a training step runs. ``eager`` is the reference, the other two are faster.
 
-- ``fused`` is for CPUs (``training.fused``): the same bits as eager, one task at a time.
+- ``fused`` is for CPUs (``core.training.fused``): the same bits as eager, one task at a time.
 - ``compiled`` is ``torch.compile`` of the reference, for GPUs: one graph for the whole cohort. Its
   arithmetic rounds differently, so scores that end near zero may fall on either side. The
   tolerance is no bit in 1,000 on a small network after 60 steps (tested); after the paper's 1000

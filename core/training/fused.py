@@ -2,7 +2,7 @@
 
 Tasks are trained one after another, so that a task's scores and state stay in cache. A gradient is
 read once: score, state and next effective weight are updated in the same pass. Masks are bit for bit
-those of the reference (``training.cohort.eager_step``) trained one task at a time, as tests show.
+those of the reference (``core.training.cohort.eager_step``) trained one task at a time, as tests show.
 
 Little is left to the interpreter: megabytes of weights push its own data out of the cache, and each
 call from Python then costs as much as a small product.
@@ -58,7 +58,7 @@ class _Task:
 
 @dataclass
 class FusedStep:
-    """A training step (``training.cohort.StepFunction``) for float32 on a CPU.
+    """A training step (``core.training.cohort.StepFunction``) for float32 on a CPU.
 
     The views of a cohort's arrays are created at its first step and kept until the next cohort, or
     until its inputs are gathered differently.

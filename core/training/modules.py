@@ -63,7 +63,7 @@ def train_modules(
 ) -> CohortResult:
     """Train the masks of ``tasks`` and return them with their running statistics.
 
-    As ``training.train_cohort``. On a GPU tasks train together while their courses are equally long.
+    As ``core.training.cohort.train_cohort``. On a GPU tasks train together while their courses are equally long.
     """
     views = {task: task_view(spec.benchmark, dataset, task, seed=spec.seed) for task in tasks}
     lengths = {num_steps(spec.training, view) for view in views.values()}

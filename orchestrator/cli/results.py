@@ -51,7 +51,7 @@ def print_evaluation(console: Console, result: EvaluationResult) -> None:
 
 
 def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
-    """Print what ``run`` would train, and where. identity: of the sweep file (``submission.sweep_id``)."""
+    """Print what ``run`` would train, and where. identity: of the sweep file (``orchestrator.cluster.submission.sweep_id``)."""
     run = locate_run(config)
     resources = find_resources(config.executor, connect=False)
     exists = run.layout.run_file.exists()

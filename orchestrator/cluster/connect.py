@@ -1,7 +1,7 @@
 """Starting and joining Ray. Everything of ours that uses Ray takes it from here.
 
 A Ray started here is this machine's own, on loopback where Ray can be confined, without a
-dashboard, with a token (``cluster.auth``), without usage reports.
+dashboard, with a token (``orchestrator.cluster.auth``), without usage reports.
 """
 
 import logging

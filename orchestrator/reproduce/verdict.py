@@ -30,7 +30,7 @@ class Verdict:
 
 
 def judge(target: Target, measurements: Sequence[Measurement], departures: Sequence[str] = ()) -> Verdict:
-    """Judge a target. departures: settings that made less of it (``targets.departures``)."""
+    """Judge a target. departures: settings that made less of it (``orchestrator.reproduce.targets.departures``)."""
     judged = tuple(_judge(criterion, measurements) for criterion in target.criteria)
     first = target.criteria[0]
     figure = _measured(values_at(measurements, first.run, first.metric, _k(first)))

@@ -17,7 +17,7 @@ def auto_cohort_size(
 ) -> int:
     """Choose how many tasks train together.
 
-    peak_bytes: of one task (``core.training.cohort.cohort_peak_bytes``). free_bytes: of one
+    peak_bytes: of one task (``core.training.memory.cohort_peak_bytes``). free_bytes: of one
     device's memory, shared by ``num_workers`` on a CPU, one worker's own on a GPU.
     """
     share = free_bytes * MEMORY_SHARE / (1 if on_gpu else num_workers)

@@ -140,9 +140,9 @@ def _copy_run(run: Run, folder: Path) -> None:
 
 
 def _copy_code(folder: Path) -> list[str]:
-    """Copy our sources, without what Python compiled of them."""
+    """Copy our sources, without what Python compiled of them and the marks for type checkers."""
     for room in ROOMS:
-        shutil.copytree(CODE / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(CODE / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "py.typed"))
     return [str(folder / room) for room in ROOMS]
 
 

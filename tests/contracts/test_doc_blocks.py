@@ -1,4 +1,7 @@
-"""The tutorial and the how-to pages work as they are written: each block runs, in order, in a new folder."""
+"""The tutorial and the how-to pages work as they are written: each block runs, in order, in a new folder.
+
+So do the README's commands on the digits, which need no download.
+"""
 
 import os
 import re
@@ -9,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "docs/tutorial.md", *ROOT.glob("docs/how-to/*.md")])
+PAGES = sorted([ROOT / "docs/tutorial.md", ROOT / "docs/task-inference.md", *ROOT.glob("docs/how-to/*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # The tests themselves run in what this makes.
 INSTALLS = "make install\nsource .venv/bin/activate\n"
@@ -24,8 +27,6 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_every_block_of_the_page_runs(page, tmp_path):
     (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
-    paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    variables = {**os.environ, "PATH": paths, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     found = blocks(page)
     assert found
     for language, text in found:
@@ -39,7 +40,33 @@ def test_every_block_of_the_page_runs(page, tmp_path):
             "bash": ["bash", "-euo", "pipefail", "-c", text],
             "python": [sys.executable, "-c", text],
         }[language]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=250, check=False
-        )
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        run(command, tmp_path, text)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_the_readmes_commands_on_the_digits_run_and_print_what_it_shows(tmp_path):
+    (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    demo = re.search(r"^demo: .*\n\t\$\(VENV\)/bin/(.*)$", makefile, re.MULTILINE)
+    assert demo is not None
+    printed = run(["bash", "-c", demo[1]], tmp_path, demo[1])
+    for line in re.findall(r"```text\n(.*?)```", readme, re.DOTALL)[0].splitlines():
+        shown = re.sub(r" in \d+:\d\d$", "", line.strip())  # the time differs
+        assert shown in printed, line
+    commands = [text for text in re.findall(r"`(supsup [^`]*)`", readme) if "digits" in text]
+    assert len(commands) >= 5
+    for text in commands:
+        run(["bash", "-euo", "pipefail", "-c", text], tmp_path, text)
+
+
+def run(command: list[str], folder: Path, text: str) -> str:
+    """Run a command with ``supsup`` and Python on the path; return what it printed."""
+    paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables = {**os.environ, "PATH": paths, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
+    done = subprocess.run(
+        command, cwd=folder, env=variables, capture_output=True, text=True, timeout=250, check=False
+    )
+    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

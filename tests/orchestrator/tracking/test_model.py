@@ -1,6 +1,8 @@
 """A run as an MLflow model: the same answers, over HTTP too; versions, aliases, nothing unpickled."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +17,7 @@ from orchestrator.config.load import load_sweep
 from orchestrator.predict import load_predictor
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
-from orchestrator.tracking.model import REQUIREMENTS, export_model, serve_command
+from orchestrator.tracking.model import CODE, REQUIREMENTS, ROOMS, export_model, serve_command
 from orchestrator.tracking.server import _free_port, stop_server
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
@@ -80,6 +82,46 @@ def test_nothing_in_it_is_a_pickle_and_it_brings_its_code(exported, folder):
     assert "loader_module: orchestrator.tracking.served" in next(
         path.read_text() for path in files if path.name == "MLmodel"
     )
+
+
+def test_a_model_of_before_the_move_still_answers(exported, folder, tmp_path):
+    """Its MLmodel names ``orchestrator.served_model``; loaded by a process that has imported ours."""
+    (old,) = [path.parent for path in (folder / "mlflow-artifacts").rglob("MLmodel") if _tasks_of(path) == 4]
+    old = Path(shutil.copytree(old, tmp_path / "old"))
+    words = (old / "MLmodel").read_text()
+    assert "loader_module: orchestrator.tracking.served" in words
+    (old / "MLmodel").write_text(words.replace("orchestrator.tracking.served", "orchestrator.served_model"))
+    code = (
+        "import sys, json, orchestrator, mlflow, numpy as np; "
+        "model = mlflow.pyfunc.load_model(sys.argv[1]); "
+        "images = np.array(json.load(sys.stdin), dtype=np.float32); "
+        "print(json.dumps([model.predict(images), sys.modules['orchestrator.served_model'].__file__]))"
+    )
+    words = [sys.executable, "-W", "ignore", "-c", code, str(old)]
+    given = json.dumps(images(20).tolist())
+    done = subprocess.run(words, input=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answers, module = json.loads(done.stdout.splitlines()[-1])
+    assert Path(module) == CODE / "orchestrator" / "served_model.py"
+    root = locate_run(load_sweep(sweep_of(folder))).layout.root
+    expected = load_predictor(root, k=4).infer(images(20))
+    assert [(row["task"], row["class"]) for row in answers] == [(a.task, a.label) for a in expected]
+    assert [row["confidence"] for row in answers] == pytest.approx([a.confidence for a in expected], abs=1e-6)
+
+
+def _tasks_of(path: Path) -> int:
+    found = re.search(r"supsup.num_tasks: (\d+)", path.read_text())
+    assert found is not None
+    return int(found[1])
+
+
+def test_the_copied_code_is_whole(exported, folder):
+    """Sub-packages travel with a model, and FORMAT.md with them."""
+    code = next((folder / "mlflow-artifacts").rglob("models/*/artifacts/code"))
+    for room in ROOMS:
+        ours = {path.relative_to(CODE) for path in (CODE / room).rglob("*") if path.is_file()}
+        ours = {path for path in ours if "__pycache__" not in path.parts and path.name != "py.typed"}
+        assert {path.relative_to(code) for path in (code / room).rglob("*") if path.is_file()} == ours
 
 
 def test_what_it_needs_is_what_it_says(tmp_path):
