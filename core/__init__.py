@@ -25,6 +25,7 @@ _HOMES = {
     "NetworkSpec": "core.specs.network",
     "OptimizerSpec": "core.specs.training",
     "Pixels": "core.batches.inputs",
+    "Problem": "core.batches.problem",
     "Ranking": "core.inference.search",
     "RunSpec": "core.specs.run",
     "ScheduleSpec": "core.specs.training",
@@ -62,6 +63,7 @@ __all__ = [
     "NetworkSpec",
     "OptimizerSpec",
     "Pixels",
+    "Problem",
     "Ranking",
     "RunSpec",
     "ScheduleSpec",
@@ -87,6 +89,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from core.batches.inputs import Pixels, to_device
+    from core.batches.problem import Problem
     from core.data.benchmarks import TaskView, task_view
     from core.data.datasets import Dataset, load_dataset
     from core.errors import InputError, SupSupError

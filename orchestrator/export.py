@@ -92,13 +92,12 @@ def _save_network(run: Run, path: Path) -> None:
     spec = run.config.run_spec()
     weights = draw_weights([layer.shape for layer in run.layers], seed=spec.seed)
     names = [layer.name for layer in run.layers]
-    activation = "relu" if not spec.network.is_module else f"that of {spec.network.kind}"
     scale, mean, std = normalisation(spec.benchmark.dataset)
     facts = {
         "fingerprint": run.fingerprint,
         "dataset": spec.benchmark.dataset,
         "layer_order": ",".join(names),
-        "activation": "swish(mask * batch_norm(.))" if spec.network.masks_outputs else activation,
+        "activation": spec.network.traits.activation.format(kind=spec.network.kind),
         "scale": repr(scale),
         "mean": repr(mean),
         "std": repr(std),

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from core.batches.inputs import pixel_scale
 from core.data.datasets import normalisation
 from core.errors import InferenceError
-from core.inference.modules import ModuleSearchModel
+from core.families import family_of
 from core.inference.search import TaskSearch, infer_tasks, search_first
 from core.inference.superposition import Bank, MaskBank
 from core.masks.bits import packed_num_bytes
@@ -28,9 +28,9 @@ from core.specs.inference import InferenceSpec
 from orchestrator.config.load import change_settings
 from orchestrator.images import flat_images
 from orchestrator.runs.run import Run, open_run
-from orchestrator.worker.modules import built_network, make_search_model
 from storage.bank_file import ensure_bank, map_bank
 from storage.locations import Location, to_location
+from storage.mask_store import first_statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class Predictor:
         packed = dict(zip(np.sort(tasks).tolist(), self.search.bank.packed(np.sort(tasks)), strict=True))
         candidates = []
         for task, value in zip(tasks.tolist(), ranking.values[0], strict=True):
-            p_O = torch.softmax(self.search.logits(x_D.unsqueeze(0), packed[task], task)[0], dim=0)
+            p_O = torch.softmax(self.search.model.logits(x_D.unsqueeze(0), packed[task], task)[0], dim=0)
             label = int(p_O.argmax())
             candidates.append(
                 Candidate(task=task, label=label, confidence=float(p_O[label]), value=float(value))
@@ -149,23 +149,11 @@ def predictor(run: Run, bank: Bank, k: int | None, inference: Mapping[str, str])
     shape, num_tasks = run.config.benchmark.image_shape, bank.num_tasks if k is None else k
     scale, mean, std = normalisation(dataset)
     gain, offset = pixel_scale(scale, mean, std, shape)
-    search = search_first(
-        spec,
-        bank,
-        num_tasks,
-        num_classes=run.config.benchmark.real_classes,
-        model=_search_model(run, bank, num_tasks),
-    )
+    statistics = first_statistics(run.store, min(num_tasks, bank.num_tasks))
+    model = family_of(run.config.network).search_model(run.config.run_spec(), bank.base, statistics)
+    classes = run.config.benchmark.real_classes
+    search = search_first(spec, bank, num_tasks, num_classes=classes, model=model)
     return Predictor(search=search, image_shape=shape, scale=scale, gain=gain, offset=offset)
-
-
-def _search_model(run: Run, bank: Bank, num_tasks: int) -> ModuleSearchModel | None:
-    """Return how images pass through a network that is a module; None for others."""
-    if not run.config.network.is_module:
-        return None
-    spec = run.config.run_spec()
-    network = built_network(spec, bank.base[0].device)
-    return make_search_model(spec, network, bank.base, run.store, min(num_tasks, bank.num_tasks))
 
 
 def base_tensors(run: Run) -> tuple[torch.Tensor, ...]:
@@ -175,7 +163,7 @@ def base_tensors(run: Run) -> tuple[torch.Tensor, ...]:
 
 
 def _check_network(run: Run) -> None:
-    if run.config.network.masks_outputs:
+    if run.config.network.traits.in_memory:
         raise InferenceError(
             f"{run.name}: found network {run.config.network.kind!r} with masks on its outputs, expected masks "
             "on weights; such masks are recovered from many images by `supsup evaluate`"

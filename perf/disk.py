@@ -13,22 +13,23 @@ from pathlib import Path
 import numpy as np
 from cases import Row, base_on, network_layers, paper_spec
 
+from core.families import family_of
 from core.networks.base import network_digest
-from core.training.memory import cohort_peak_bytes
 from storage.layout import RunLayout
 from storage.mask_store import MaskStore, StoreIdentity, TaskMask
 
 NUM_TASKS, COHORT = 2500, 8
 MEMORY = """
 import json, resource, torch
-from cases import base_on, mnist, paper_spec
+from cases import mnist, paper_spec
 from core.training.engine import make_step
-from core.batches.inputs import to_device
+from core.batches.problem import Problem
 from core.training.cohort import train_cohort
 torch.set_num_threads(1)
-spec, (dataset, _), cpu = paper_spec(steps=20), mnist(None), torch.device("cpu")
-step, base, pixels = make_step(spec.training, "fused"), base_on(spec, cpu), to_device(dataset, "train", cpu)
-train = lambda n: train_cohort(spec, range(n), dataset, pixels=pixels, base=base, step=step)
+spec, (dataset, _) = paper_spec(steps=20), mnist(None)
+step, problem = make_step(spec.training, "fused"), Problem(spec, dataset)
+problem.base, problem.train  # there before anything is measured
+train = lambda n: train_cohort(problem, range(n), step=step)
 def status(key):
     line = next(line for line in open("/proc/self/status") if line.startswith(key))
     return int(line.split()[1]) * 1024
@@ -70,7 +71,7 @@ def memory_row() -> Row:
     done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     grown, peak = json.loads(done.stdout)
     spec = paper_spec(steps=20)
-    formula = cohort_peak_bytes(network_layers(spec), spec.training, 8)
+    formula = family_of(spec.network).peak_bytes(spec, network_layers(spec), 8)
     return Row(
         "memory that training 8 tasks adds at its peak (fused)",
         f"{grown / 1e6:.0f} MB, {peak / 1e6:.0f} MB in all",

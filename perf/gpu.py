@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from cases import (
-    base_on,
     median_seconds,
     mnist,
     network_layers,
@@ -31,8 +30,7 @@ from cases import (
     versions,
 )
 
-from core.batches.inputs import to_device
-from core.data.benchmarks import task_view
+from core.batches.problem import Problem
 from core.data.datasets import Dataset
 from core.inference.device_bank import DeviceBank
 from core.inference.evaluation import correct_images, infer_test_images
@@ -138,14 +136,8 @@ def _train(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     start_s = time.perf_counter()
-    result = train_cohort(
-        spec,
-        range(num_tasks),
-        dataset,
-        pixels=to_device(dataset, "train", device),
-        base=base_on(spec, device),
-        step=make_step(spec.training, engine),
-    )
+    problem = Problem(spec, dataset, device)
+    result = train_cohort(problem, range(num_tasks), step=make_step(spec.training, engine))
     return result, time.perf_counter() - start_s
 
 
@@ -207,15 +199,15 @@ def _print_storage(spec: RunSpec, result: CohortResult) -> None:
 def _print_accuracy(
     spec: RunSpec, dataset: Dataset, device: torch.device, result: CohortResult, num_batches: int | None
 ) -> None:
-    pixels, base = to_device(dataset, "test", device), base_on(spec, device)
-    views = [task_view(spec.benchmark, dataset, task, seed=spec.seed) for task in result.tasks]
+    problem = Problem(spec, dataset, device)
+    pixels, base, views = problem.test, problem.base, problem.views(result.tasks)
     start_s = time.perf_counter()
     correct = correct_images(views, pixels, base, result.masks)
     print(f"| GG: mean accuracy, {len(views)} tasks | {np.mean([c.mean() for c in correct]):.2%} | |")
     print(f"| GG: time | {time.perf_counter() - start_s:.1f} s | |")
     packed = np.stack([pack([layer[k] for layer in result.masks]) for k in range(len(views))])
     start_s = time.perf_counter()
-    bank = DeviceBank(torch.from_numpy(packed).to(device), tuple(base))
+    bank = DeviceBank(torch.from_numpy(packed).to(device), base)
     search = search_first(InferenceSpec(), bank, len(views), num_classes=dataset.num_classes)
     rows = [
         infer_test_images(search, own=[task], view=view, pixels=pixels, num_batches=num_batches)

@@ -19,12 +19,13 @@ from core.batches.images import images_at_test
 from core.batches.inputs import to_device
 from core.data.benchmarks import task_view
 from core.data.datasets import Dataset, load_dataset
+from core.families import family_of
 from core.inference.modules import ModuleSearchModel
 from core.inference.objectives import entropy
 from core.inference.superposition import mask_weights
 from orchestrator.predict import base_tensors
 from orchestrator.runs.run import Run, open_run
-from orchestrator.worker.modules import built_network, make_search_model
+from storage.mask_store import first_statistics
 
 GROUPS = (1, 8, 32, 128)
 NUM_OWN = 256
@@ -34,8 +35,8 @@ def main(root: Path) -> None:
     """Print, for each way and number of images, in how many decisions the task was right, in percent."""
     run, _ = open_run(root)
     spec, num_tasks = run.config.run_spec(), run.config.benchmark.num_tasks
-    network = built_network(spec, torch.device("cpu"))
-    model = make_search_model(spec, network, base_tensors(run), run.store, num_tasks)
+    statistics = first_statistics(run.store, num_tasks)
+    model = family_of(spec.network).search_model(spec, base_tensors(run), statistics)
     packed = [np.frombuffer(mask.bits, dtype=np.uint8) for mask in run.store.iterate(range(num_tasks))]
     dataset = load_dataset(spec.benchmark, Path(os.environ["SUPSUP_DATA"]))
     own = [_images(run, dataset, task, "train")[:NUM_OWN] for task in range(num_tasks)]

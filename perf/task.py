@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 
 import torch
-from cases import Row, base_on, median_seconds, network_layers, paper_spec, step_flop
+from cases import Row, median_seconds, network_layers, paper_spec, step_flop
 from plain_loop import data_loader_loop, tensor_loop
 
-from core.batches.inputs import to_device
+from core.batches.problem import Problem
 from core.data.datasets import Dataset
 from core.specs.training import Engine
 from core.training.choose_engine import has_compiler
@@ -16,7 +16,6 @@ from core.training.cohort import train_cohort
 from core.training.engine import make_step
 
 REPEATS = 5
-CPU = torch.device("cpu")
 
 
 def rows(dataset: Dataset) -> list[Row]:
@@ -64,15 +63,11 @@ def products_seconds() -> float:
 def _engine(dataset: Dataset, engine: Engine) -> Callable[[], float]:
     """Return what trains one whole task and gives the seconds a step: everything but the test."""
     spec = paper_spec()
-    step, base, pixels = (
-        make_step(spec.training, engine),
-        base_on(spec, CPU),
-        to_device(dataset, "train", CPU),
-    )
+    step, problem = make_step(spec.training, engine), Problem(spec, dataset)
 
     def train() -> float:
         start_s = time.perf_counter()
-        train_cohort(spec, [0], dataset, pixels=pixels, base=base, step=step)
+        train_cohort(problem, [0], step=step)
         return (time.perf_counter() - start_s) / spec.training.num_steps
 
     return train

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from core.errors import DamagedFileError, ForeignFileError, RunFolderError, first_line
 from core.masks.bits import (
@@ -267,6 +268,21 @@ class MaskStore:
                 raise ForeignFileError(
                     f"{path} belongs to another run: {key} is {value[:80]!r}, expected {expected[:80]!r}"
                 )
+
+
+def norm_statistics(masks: Sequence[TaskMask]) -> NDArray[np.float32] | None:
+    """Return the running statistics of masks, float32 [K, S]; None for networks without any."""
+    stored = [mask.norm_stats for mask in masks if mask.norm_stats is not None]
+    if not stored:
+        return None
+    return np.stack([np.frombuffer(values, dtype="<f4") for values in stored]).astype(np.float32)
+
+
+def first_statistics(store: MaskStore, num_tasks: int) -> NDArray[np.float32] | None:
+    """Return those of the first tasks, as ``norm_statistics``; reads masks only where there are any."""
+    if "norms" not in store.identity.network:
+        return None
+    return norm_statistics(list(store.iterate(range(num_tasks))))
 
 
 def _provenance(file: pq.ParquetFile) -> dict[str, Any]:

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.baselines.method import Plain, Setting, Values
+from core.baselines.method import Plain, Values
 from core.batches.images import classified, images_at_test
-from core.data.benchmarks import task_view
+from core.batches.problem import Problem
 from core.data.test_rows import InferredRows, blank_rows
 from core.inference.objectives import logit_gradient
 from core.seeding import stream
@@ -35,16 +35,16 @@ class BatchEnsemble(Plain):
         if task == 0:
             shared = self.new_weights(range(self.num_layers))
             values.update({f"w{layer}": weight for layer, weight in enumerate(shared)})
-        for layer, shape in enumerate(self.setting.network.shapes):
-            draw = stream(self.setting.spec.seed, "baseline", task, layer, 1)
+        for layer, shape in enumerate(self.problem.module.shapes):
+            draw = stream(self.problem.spec.seed, "baseline", task, layer, 1)
             for name, size in (("in", shape[1]), ("out", shape[0])):
                 signs = draw.integers(0, 2, size=size).astype(np.float32) * 2 - 1
-                values[f"{task}/{name}{layer}"] = torch.from_numpy(signs).to(self.setting.device)
+                values[f"{task}/{name}{layer}"] = torch.from_numpy(signs).to(self.problem.device)
 
     def trained(self, task: int) -> list[str]:
         """Return the vectors and, with the first task, W, unless it stays random."""
         vectors = [f"{task}/{name}{layer}" for layer in range(self.num_layers) for name in ("in", "out")]
-        baseline = self.setting.spec.baseline
+        baseline = self.problem.spec.baseline
         if task > 0 or (baseline is not None and baseline.random_weights):
             return vectors
         return [*vectors, *(f"w{layer}" for layer in range(self.num_layers))]
@@ -57,7 +57,7 @@ class BatchEnsemble(Plain):
     def rank_one(self, values: Values, task: int, layer: int) -> Tensor:
         """Return r t^T as it multiplies a layer's weights, [O, I] or [O, I, 1, 1]."""
         rank_one_OI = torch.outer(values[f"{task}/out{layer}"], values[f"{task}/in{layer}"])
-        num_more = len(self.setting.network.shapes[layer]) - 2
+        num_more = len(self.problem.module.shapes[layer]) - 2
         return rank_one_OI.view(*rank_one_OI.shape, *[1] * num_more)
 
     def alpha_gradient(
@@ -67,12 +67,12 @@ class BatchEnsemble(Plain):
 
         The objective is the mean over the images; the lowest wins (paper, eq. 4). Normalised by the batch.
         """
-        network, mixed = self.setting.network, []
+        network, mixed = self.problem.module, []
         for layer in range(self.num_layers):
             mean = torch.stack([self.rank_one(values, task, layer) for task in tasks]).mean(dim=0)
             mixed.append((values[f"w{layer}"] * mean).detach().requires_grad_())
-        logits_BO = network.train_logits(x_BCHW, mixed, network.start_statistics(self.setting.device))
-        num_classes = self.setting.spec.benchmark.real_classes
+        logits_BO = network.train_logits(x_BCHW, mixed, network.start_statistics(self.problem.device))
+        num_classes = self.problem.spec.benchmark.real_classes
         delta_BO = logit_gradient(logits_BO.detach(), objective, num_classes) / len(x_BCHW)
         grads = torch.autograd.grad(logits_BO, mixed, delta_BO)
         gradient = np.zeros(len(tasks))
@@ -86,7 +86,7 @@ class BatchEnsemble(Plain):
 
 
 def infer_rank_one(
-    setting: Setting,
+    problem: Problem,
     method: BatchEnsemble,
     values: Values,
     spec: InferenceSpec,
@@ -96,12 +96,12 @@ def infer_rank_one(
     num_batches: int | None,
 ) -> InferredRows:
     """Infer the task of the test images of ``task`` among the first ``num_tasks``; classify them."""
-    view = task_view(setting.spec.benchmark, setting.dataset, task, seed=setting.spec.seed)
+    view, benchmark = problem.view(task), problem.spec.benchmark
     rows = blank_rows(spec.images, len(view.test_rows), num_batches)
     inferred, ranks, correct = [], [], []
     for first, num in zip(rows.first_image.tolist(), rows.num_images.tolist(), strict=True):
         chosen = view.test_rows[first : first + num]
-        x_NCHW = images_at_test(setting.spec.benchmark, view, setting.pixels[1], chosen)
+        x_NCHW = images_at_test(benchmark, view, problem.test, chosen)
         deciding = x_NCHW if spec.images == "each" else x_NCHW[: spec.images]
         gradient_K = method.alpha_gradient(values, range(num_tasks), deciding, spec.objective)
         order = np.argsort(gradient_K, kind="stable")
@@ -109,8 +109,8 @@ def infer_rank_one(
         inferred.append(int(order[0]))
         ranks.append(place if place <= NUM_BEST else 0)
         weights, statistics_S = method.weights(values, inferred[-1]), values[method.statistics(inferred[-1])]
-        run = partial(setting.network.logits, weights=weights, statistics_S=statistics_S)
-        is_right = classified(setting.spec.benchmark, view, setting.pixels[1], chosen, run)
+        run = partial(problem.module.logits, weights=weights, statistics_S=statistics_S)
+        is_right = classified(benchmark, view, problem.test, chosen, run)
         correct.append(int(is_right.sum()))
     return replace(
         rows,

@@ -9,7 +9,6 @@ Letters: N images, S running statistics.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -19,34 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.batches.images import Batches, classified, train_batches
-from core.batches.inputs import Pixels
-from core.data.benchmarks import task_view
-from core.data.datasets import Dataset
+from core.batches.problem import Problem
 from core.errors import TrainingError
 from core.networks.base import fan_in
-from core.networks.module import ModuleNetwork
 from core.seeding import stream
-from core.specs.run import RunSpec
 from core.training.cohort import image_order
 from core.training.modules import lr_shares
 from core.training.optimizers import Optimizer
 
 Values = dict[str, Tensor]  # all that a method keeps, by name
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a baseline works on. pixels: train and test, on a device."""
-
-    spec: RunSpec
-    dataset: Dataset
-    network: ModuleNetwork
-    pixels: tuple[Pixels, Pixels]
-
-    @property
-    def device(self) -> torch.device:
-        """Where everything is."""
-        return self.pixels[0].labels.device
 
 
 class Method(Protocol):
@@ -80,8 +60,8 @@ class Method(Protocol):
 class Plain:
     """What most methods do: a task's own images, its own statistics, the optimizer's learning rate."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
 
     def courses(self, task: int) -> list[int]:
         """See ``Method``."""
@@ -93,35 +73,35 @@ class Plain:
 
     def lr(self, task: int) -> float | None:
         """See ``Method``; what trains with the first task may have its own."""
-        baseline = self.setting.spec.baseline
+        baseline = self.problem.spec.baseline
         return baseline.first_lr if baseline is not None and task == 0 else None
 
     def new_weights(self, layers: Sequence[int], *index: int) -> list[Tensor]:
         """Draw Kaiming normal weights of these layers from a stream of their own."""
         found = []
         for layer in layers:
-            shape = self.setting.network.shapes[layer]
-            draw = stream(self.setting.spec.seed, "baseline", *index, layer)
+            shape = self.problem.module.shapes[layer]
+            draw = stream(self.problem.spec.seed, "baseline", *index, layer)
             drawn = draw.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(2 / fan_in(shape)))
-            found.append(torch.from_numpy(drawn).to(self.setting.device))
+            found.append(torch.from_numpy(drawn).to(self.problem.device))
         return found
 
     @property
     def num_layers(self) -> int:
         """Layers with weights, the head included."""
-        return len(self.setting.network.shapes)
+        return len(self.problem.module.shapes)
 
 
-def learn_task(setting: Setting, method: Method, values: Values, task: int) -> float:
+def learn_task(problem: Problem, method: Method, values: Values, task: int) -> float:
     """Train ``task``, changing ``values``; return its mean loss (nats). Raises TrainingError."""
     method.begin(values, task)
-    network, optimizer = setting.network, Optimizer(setting.spec.training.optimizer)
-    courses = [_Course(setting, one) for one in method.courses(task)]
+    network, optimizer = problem.module, Optimizer(problem.spec.training.optimizer)
+    courses = [_Course(problem, one) for one in method.courses(task)]
     names, losses = method.trained(task), []
     buffers = {name: optimizer.buffers(values[name]) for name in names}
-    step = torch.zeros((), dtype=torch.float64, device=setting.device)
-    statistics_S = values.setdefault(method.statistics(task), network.start_statistics(setting.device))
-    base_lr = setting.spec.training.optimizer.lr or 1.0
+    step = torch.zeros((), dtype=torch.float64, device=problem.device)
+    statistics_S = values.setdefault(method.statistics(task), network.start_statistics(problem.device))
+    base_lr = problem.spec.training.optimizer.lr or 1.0
     # Tasks may have more images or fewer: a course that is over leaves the others their turns.
     turns = [(t, course) for t in range(max(c.num_steps for c in courses)) for course in courses]
     for t, course in (turn for turn in turns if turn[0] < turn[1].num_steps):
@@ -144,24 +124,22 @@ def learn_task(setting: Setting, method: Method, values: Values, task: int) -> f
     return mean_loss
 
 
-def correct_images(setting: Setting, method: Method, values: Values, task: int) -> NDArray[np.bool_]:
-    """Tell for each test image of ``task``, which is given, whether it is classified, bool [N]."""
-    spec, pixels = setting.spec, setting.pixels[1]
-    view = task_view(spec.benchmark, setting.dataset, task, seed=spec.seed)
+def correct_images(problem: Problem, method: Method, values: Values, task: int) -> NDArray[np.bool_]:
+    """Return which test images of ``task``, which is given, are classified correctly, bool [N]."""
+    view = problem.view(task)
     weights, statistics_S = method.weights(values, task), values[method.statistics(task)]
-    run = partial(setting.network.logits, weights=weights, statistics_S=statistics_S)
-    return classified(spec.benchmark, view, pixels, view.test_rows, run)
+    run = partial(problem.module.logits, weights=weights, statistics_S=statistics_S)
+    return classified(problem.spec.benchmark, view, problem.test, view.test_rows, run)
 
 
 class _Course:
     """The batches of one task."""
 
-    def __init__(self, setting: Setting, task: int) -> None:
-        spec = setting.spec
-        view = task_view(spec.benchmark, setting.dataset, task, seed=spec.seed)
+    def __init__(self, problem: Problem, task: int) -> None:
+        spec, view = problem.spec, problem.view(task)
         self.task, self.shares = task, lr_shares(spec.training, view)
         order = image_order(spec, task, view, self.num_steps * spec.training.batch_size)
-        self._batches: Batches = train_batches(spec, [task], [view], setting.pixels[0], order[None])
+        self._batches: Batches = train_batches(spec, [task], [view], problem.train, order[None])
 
     @property
     def num_steps(self) -> int:

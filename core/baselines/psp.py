@@ -39,8 +39,8 @@ class ParameterSuperposition(Plain):
         ]
 
     def _rotation(self, task: int, layer: int) -> Tensor:
-        size = self.setting.network.shapes[layer][1]
-        return haar_rotation(self.setting.spec.seed, task, layer, size).to(self.setting.device)
+        size = self.problem.module.shapes[layer][1]
+        return haar_rotation(self.problem.spec.seed, task, layer, size).to(self.problem.device)
 
 
 @lru_cache(maxsize=64)

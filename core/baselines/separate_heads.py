@@ -17,7 +17,7 @@ class SeparateHeads(Plain):
 
     def trained(self, task: int) -> list[str]:
         """Return the head and, with the first task, the trunk, unless it stays random."""
-        baseline = self.setting.spec.baseline
+        baseline = self.problem.spec.baseline
         with_trunk = task == 0 and not (baseline is not None and baseline.random_weights)
         trunk = [f"trunk{layer}" for layer in range(self.num_layers - 1)]
         return [*(trunk if with_trunk else ()), f"head{task}"]

@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.batches.inputs import Pixels, gather_inputs
-from core.data.benchmarks import task_view
-from core.data.datasets import Dataset
+from core.batches.problem import Problem
 from core.errors import TrainingError
 from core.specs.inference import TEST_BATCH_SIZE
-from core.specs.run import RunSpec
 from core.training.cohort import CohortResult, image_order
 from core.training.loop import LOSS_WINDOW_STEPS
 from core.training.optimizers import Optimizer
@@ -36,16 +34,13 @@ def forward_masked(x_BI: Tensor, base: Sequence[Tensor], masks: Sequence[Tensor]
     return hidden @ base[-1].T
 
 
-def train_outputs(
-    spec: RunSpec, tasks: Sequence[int], dataset: Dataset, *, pixels: Pixels, base: Sequence[Tensor]
-) -> CohortResult:
+def train_outputs(problem: Problem, tasks: Sequence[int]) -> CohortResult:
     """Train the masks of ``tasks``, one after another; masks are bool [K, D] a masked layer.
 
-    pixels: the training images on the device of ``base``. Raises TrainingError when a loss is
-    not finite.
+    Raises TrainingError when a loss is not finite.
     """
     start_s = time.perf_counter()
-    trained = [_train(spec, task, dataset, pixels, base) for task in tasks]
+    trained = [_train(problem, task) for task in tasks]
     seconds = time.perf_counter() - start_s
     return CohortResult(
         tasks=tuple(tasks),
@@ -55,16 +50,14 @@ def train_outputs(
     )
 
 
-def _train(
-    spec: RunSpec, task: int, dataset: Dataset, pixels: Pixels, base: Sequence[Tensor]
-) -> tuple[list[NDArray[np.bool_]], float]:
+def _train(problem: Problem, task: int) -> tuple[list[NDArray[np.bool_]], float]:
     """Return a task's mask and loss. Scores start at zero, so the first mask keeps everything."""
-    training, device = spec.training, base[0].device
-    scores = [torch.zeros(weight.shape[0], device=device) for weight in base[:-1]]
+    training, base = problem.spec.training, problem.base
+    scores = [torch.zeros(weight.shape[0], device=problem.device) for weight in base[:-1]]
     optimizer = Optimizer(training.optimizer)
     buffers, step = [optimizer.buffers(layer) for layer in scores], torch.zeros((), dtype=torch.float64)
     losses = []
-    for x_BI, labels_B in _batches(spec, task, dataset, pixels):
+    for x_BI, labels_B in _batches(problem, task):
         masks = [(layer >= 0).float().requires_grad_() for layer in scores]
         loss = torch.nn.functional.cross_entropy(forward_masked(x_BI, base, masks), labels_B)
         step.add_(1)
@@ -79,30 +72,23 @@ def _train(
 
 
 def correct_outputs(
-    spec: RunSpec,
-    tasks: Sequence[int],
-    dataset: Dataset,
-    *,
-    pixels: Pixels,
-    base: Sequence[Tensor],
-    masks: Sequence[NDArray[np.bool_]],
+    problem: Problem, tasks: Sequence[int], masks: Sequence[NDArray[np.bool_]]
 ) -> list[NDArray[np.bool_]]:
-    """Tell for each test image of each task whether the task's mask classifies it, bool [test rows].
+    """Return which test images of each task its mask classifies correctly, bool [test rows].
 
-    pixels: the test images. masks: bool [K, D] a masked layer.
+    masks: bool [K, D] a masked layer.
     """
     found = []
     for k, task in enumerate(tasks):
-        rows = task_view(spec.benchmark, dataset, task, seed=spec.seed).test_rows
-        x_NI, labels_N = task_images(spec, task, dataset, pixels, rows)
-        found.append(correct_with_masks(x_NI, labels_N, base, [layer[k] for layer in masks]))
+        x_NI, labels_N = task_images(problem, task, problem.test, problem.view(task).test_rows)
+        found.append(correct_with_masks(x_NI, labels_N, problem.base, [layer[k] for layer in masks]))
     return found
 
 
 def correct_with_masks(
     x_NI: Tensor, labels_N: Tensor, base: Sequence[Tensor], mask: Sequence[NDArray[np.bool_]]
 ) -> NDArray[np.bool_]:
-    """Tell which images are classified, bool [N]; batches of 128, in order, share statistics."""
+    """Return which images are classified correctly, bool [N]; batches of 128, in order, share statistics."""
     masks = [torch.from_numpy(part).to(base[0].device).float() for part in mask]
     parts = [
         forward_masked(x_BI, base, masks).argmax(dim=1) == labels_B
@@ -114,28 +100,27 @@ def correct_with_masks(
 
 
 def task_images(
-    spec: RunSpec, task: int, dataset: Dataset, pixels: Pixels, rows: NDArray[np.int64]
+    problem: Problem, task: int, pixels: Pixels, rows: NDArray[np.int64]
 ) -> tuple[Tensor, Tensor]:
     """Return images ``rows`` as ``task`` sees them, float32 [N, I], and their labels [N]."""
-    device = pixels.images.device
-    view = task_view(spec.benchmark, dataset, task, seed=spec.seed)
+    device, view = problem.device, problem.view(task)
     rows_1N = torch.from_numpy(rows).to(device).unsqueeze(0)
     gather_1I = torch.from_numpy(view.input_gather).to(device).unsqueeze(0)
     return gather_inputs(pixels, gather_1I, rows_1N)[0], pixels.labels[rows_1N[0]]
 
 
-def _batches(spec: RunSpec, task: int, dataset: Dataset, pixels: Pixels) -> Iterator[tuple[Tensor, Tensor]]:
-    training, view = spec.training, task_view(spec.benchmark, dataset, task, seed=spec.seed)
+def _batches(problem: Problem, task: int) -> Iterator[tuple[Tensor, Tensor]]:
+    training, view = problem.spec.training, problem.view(task)
     needed = (
         training.num_steps * training.batch_size
         if training.epochs is None
         else training.epochs * len(view.train_rows)
     )
-    order = image_order(spec, task, view, needed)
+    order = image_order(problem.spec, task, view, needed)
     for start in range(0, needed, training.batch_size):
         rows = order[start : start + training.batch_size].astype(np.int64)
         if len(rows) > 1:  # one image alone has no batch statistics
-            yield task_images(spec, task, dataset, pixels, rows)
+            yield task_images(problem, task, problem.train, rows)
 
 
 def _normalised(z_BD: Tensor) -> Tensor:

@@ -13,15 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.batches.inputs import Pixels, gather_inputs
+from core.batches.inputs import Pixels
 from core.data.benchmarks import TaskView
 from core.data.test_rows import InferredRows, blank_rows
+from core.inference.perceptron import correct_under
 from core.inference.search import TaskSearch, infer_tasks
-from core.inference.superposition import mask_weights
-from core.networks.perceptron import forward
 from core.specs.inference import TEST_BATCH_SIZE
 
-CHUNK_IMAGES = 1024  # per task, in one forward pass
 GPU_TASKS_AT_ONCE = 64  # in one forward pass: 65,536 images and 80 MB of weights for LeNet
 CHECKED_INFERENCES = 8  # per task, for which a shortlist is compared with the exact answer
 
@@ -43,7 +41,7 @@ def correct_images(
         chunk = slice(start, start + size)
         on_device = [torch.from_numpy(mask[chunk]).to(base[0].device) for mask in masks]
         weights = [torch.where(mask, w, 0.0) for mask, w in zip(on_device, base, strict=True)]
-        found += _correct(views[chunk], pixels, weights, [view.test_rows for view in views[chunk]])
+        found += correct_under(views[chunk], pixels, weights, [view.test_rows for view in views[chunk]])
     return found
 
 
@@ -70,33 +68,6 @@ def infer_test_images(
     return replace(rows, num_correct=_num_correct(rows, search, view, pixels))
 
 
-def _correct(
-    views: Sequence[TaskView],
-    pixels: Pixels,
-    weights: Sequence[Tensor],
-    rows: Sequence[NDArray[np.int64]],
-) -> list[NDArray[np.bool_]]:
-    """Return which images ``rows`` of each task ``weights``, [K, O, I] per layer, classify correctly."""
-    device, most = weights[0].device, max(len(row) for row in rows)
-    padded = np.stack([np.pad(row, (0, most - len(row))) for row in rows])
-    gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
-    correct = []
-    for rows_KB in torch.split(torch.from_numpy(padded).to(device), CHUNK_IMAGES, dim=1):
-        _, logits_KBO = forward(gather_inputs(pixels, gather_KD, rows_KB), weights)
-        correct.append(logits_KBO.argmax(dim=2) == pixels.labels[rows_KB])
-    correct_KN = torch.cat(correct, dim=1).cpu().numpy()
-    return [found[: len(row)] for found, row in zip(correct_KN, rows, strict=True)]
-
-
-def _inputs(search: TaskSearch, view: TaskView, pixels: Pixels, rows_B: NDArray[np.int64]) -> Tensor:
-    """Return the images as the task sees them, normalised, float32 [B, D]."""
-    if search.model is not None:
-        return search.model.inputs(view, pixels, rows_B)
-    device = pixels.images.device
-    gather_1D = torch.from_numpy(view.input_gather).to(device).unsqueeze(0)
-    return gather_inputs(pixels, gather_1D, torch.from_numpy(rows_B).to(device).unsqueeze(0))[0]
-
-
 def _margins(values_GR: NDArray[np.float64], is_true: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return the best wrong value minus the best correct one, float32 [G]; NaN where either is missing."""
     best_wrong = np.where(is_true, np.inf, values_GR).min(axis=1)
@@ -116,7 +87,7 @@ def _rankings(
     ranked, values, exact_task = [], [], np.full(len(rows.batch), -1, dtype=np.int32)
     for group in _equal_groups(num_deciding):
         chosen = rows.first_image[group][:, None] + np.arange(num_deciding[group[0]])
-        x_BD = _inputs(search, view, pixels, view.test_rows[chosen.reshape(-1)])
+        x_BD = search.model.inputs(view, pixels, view.test_rows[chosen.reshape(-1)])
         x_GND = x_BD.reshape(*chosen.shape, -1)
         ranking = infer_tasks(search, x_GND)
         ranked.append(ranking.tasks)
@@ -141,19 +112,8 @@ def _num_correct(rows: InferredRows, search: TaskSearch, view: TaskView, pixels:
     for inferred in np.unique(rows.inferred_task):
         of_task = np.flatnonzero(rows.inferred_task == inferred)
         images = np.concatenate([np.arange(rows.num_images[row]) + rows.first_image[row] for row in of_task])
-        correct = _correct_under(search, int(inferred), view, pixels, view.test_rows[images])
+        packed_P = search.bank.packed(np.array([inferred]))[0]
+        correct = search.model.correct(view, pixels, view.test_rows[images], packed_P, int(inferred))
         starts = np.concatenate([[0], np.cumsum(rows.num_images[of_task])[:-1]])
         num_correct[of_task] = np.add.reduceat(correct.astype(np.int32), starts)
     return num_correct
-
-
-def _correct_under(
-    search: TaskSearch, task: int, view: TaskView, pixels: Pixels, rows: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Return which images of ``view`` the mask of ``task`` classifies correctly, bool [rows]."""
-    packed_P = search.bank.packed(np.array([task]))[0]
-    if search.model is not None:
-        return search.model.correct(view, pixels, rows, packed_P, task)
-    weights = mask_weights(packed_P, search.bank.base)
-    (correct,) = _correct([view], pixels, [weight.unsqueeze(0) for weight in weights], [rows])
-    return correct

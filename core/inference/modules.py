@@ -55,6 +55,11 @@ class ModuleSearchModel:
         grads = torch.autograd.grad(logits_NO, weights, delta_NO)
         return to_planes(_bit_values(grads, self.base).cpu().numpy())
 
+    def activations(
+        self, x_BD: Tensor, superposition: Superposition, spec: InferenceSpec, num_classes: int
+    ) -> None:
+        """Return None: the weights of a convolution meet each image in many places."""
+
     def logits(self, x_BD: Tensor, packed_P: NDArray[np.uint8], task: int) -> Tensor:
         """Return the logits [B, O] under one task's mask."""
         weights = mask_weights(packed_P, self.base)

@@ -22,16 +22,13 @@ from core.batches.inputs import Pixels
 from core.data.benchmarks import TaskView
 from core.errors import InferenceError
 from core.inference.objectives import plain_score
+from core.inference.perceptron import PerceptronSearchModel
 from core.inference.superposition import (
     Activations,
     Bank,
     Superposition,
     Tasks,
     first_tasks,
-    forward_plain,
-    gradient_planes,
-    mask_weights,
-    pass_through,
     superpose,
     top_k_lowest,
 )
@@ -48,7 +45,7 @@ Best = tuple[NDArray[np.float64], Tasks]  # values and tasks of one inference, b
 
 
 class SearchModel(Protocol):
-    """How images pass through a network other than a multi-layer perceptron (``core.inference.modules``)."""
+    """How images pass through a network (``core.inference.perceptron``, ``core.inference.modules``)."""
 
     @property
     def num_inputs(self) -> int:
@@ -59,6 +56,15 @@ class SearchModel(Protocol):
         self, x_ND: Tensor, superposition: Superposition, spec: InferenceSpec, num_classes: int
     ) -> Planes:
         """Return dObjective/dW * base at a superposition, for the mean objective of the images."""
+        ...
+
+    def activations(
+        self, x_BD: Tensor, superposition: Superposition, spec: InferenceSpec, num_classes: int
+    ) -> Activations | None:
+        """Pass B images that decide alone through a superposition, forward and backward.
+
+        None where a gradient for each image does not follow from these.
+        """
         ...
 
     def logits(self, x_BD: Tensor, packed_P: NDArray[np.uint8], task: int) -> Tensor:
@@ -86,30 +92,22 @@ class TaskSearch:
     """How to search, and among which tasks.
 
     start: the uniform superposition of the tasks to search. num_classes: l, the number of real
-    classes, which are the first outputs. model: for a module; None for a multi-layer perceptron.
+    classes, which are the first outputs.
     """
 
     spec: InferenceSpec
     bank: Bank
     start: Superposition
     num_classes: int
-    model: SearchModel | None = None
+    model: SearchModel
 
     def planes(self, x_ND: Tensor, superposition: Superposition) -> Planes:
         """Return the gradient of all weights times the weights, for N images that decide together."""
-        if self.model is not None:
-            return self.model.planes(x_ND, superposition, self.spec, self.num_classes)
-        return gradient_planes(self.activations(x_ND, superposition), self.bank.base)
+        return self.model.planes(x_ND, superposition, self.spec, self.num_classes)
 
-    def activations(self, x_BD: Tensor, superposition: Superposition) -> Activations:
-        """Pass B images through a superposition, forward and backward."""
-        return pass_through(x_BD, superposition.weights, self.spec.objective, self.num_classes)
-
-    def logits(self, x_BD: Tensor, packed_P: NDArray[np.uint8], task: int) -> Tensor:
-        """Return the logits [B, O] of B images under the mask of ``task`` alone, given as ``packed_P``."""
-        if self.model is not None:
-            return self.model.logits(x_BD, packed_P, task)
-        return forward_plain(x_BD, mask_weights(packed_P, self.bank.base))[1]
+    def activations(self, x_BD: Tensor, superposition: Superposition) -> Activations | None:
+        """Pass B images that decide alone through a superposition; see ``SearchModel``."""
+        return self.model.activations(x_BD, superposition, self.spec, self.num_classes)
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class Ranking:
 def search_first(
     spec: InferenceSpec, bank: Bank, k: int, *, num_classes: int, model: SearchModel | None = None
 ) -> TaskSearch:
-    """Return the search among tasks 0 .. k - 1.
+    """Return the search among tasks 0 .. k - 1; model: by default that of a multi-layer perceptron.
 
     Raises InferenceError if the bank has fewer tasks, or if the objective is G and every output
     is a real class.
@@ -140,6 +138,7 @@ def search_first(
             f"{num_classes} classes; use objective H"
         )
     start = superpose(bank, first_tasks(bank, k))
+    model = model or PerceptronSearchModel(tuple(bank.base))
     return TaskSearch(spec=spec, bank=bank, start=start, num_classes=num_classes, model=model)
 
 
@@ -153,10 +152,10 @@ def infer_tasks(search: TaskSearch, x_GND: Tensor) -> Ranking:
     algorithm, (num_groups, num_images, _) = search.spec.algorithm, x_GND.shape
     if algorithm == "exhaustive":
         return _rank_rows(_plain_scores(search, x_GND), search.start.tasks)
-    shares_reads = search.model is None and num_images == 1 and num_groups >= SHARED_READ_IMAGES
-    if algorithm == "one_shot" and shares_reads:
+    if algorithm == "one_shot" and num_images == 1 and num_groups >= SHARED_READ_IMAGES:
         activations = search.activations(x_GND[:, 0], search.start)
-        return _rank_rows(search.bank.products(activations, search.start.tasks), search.start.tasks)
+        if activations is not None:
+            return _rank_rows(search.bank.products(activations, search.start.tasks), search.start.tasks)
     infer = {"one_shot": _one_shot, "shortlist": _shortlist, "binary": _binary}[algorithm]
     return _stack([infer(search, x_ND) for x_ND in x_GND])
 
@@ -205,7 +204,7 @@ def _plain_scores(search: TaskSearch, x_GND: Tensor) -> NDArray[np.float64]:
     x_BD = x_GND.reshape(num_groups * num_images, num_pixels)
     scores = np.empty((num_groups, len(tasks)))
     for column, task in enumerate(tasks.tolist()):
-        logits_BO = search.logits(x_BD, search.bank.packed(tasks[column : column + 1])[0], task)
+        logits_BO = search.model.logits(x_BD, search.bank.packed(tasks[column : column + 1])[0], task)
         score = plain_score(logits_BO, search.spec.objective, search.num_classes)
         scores[:, column] = score.reshape(num_groups, num_images).mean(dim=1).cpu().numpy()
     return scores
@@ -220,8 +219,7 @@ def _stack(found: Sequence[Best]) -> Ranking:
 
 
 def _check(search: TaskSearch, x_GND: Tensor) -> None:
-    model, found = search.model, x_GND.shape[2]
-    expected = search.start.weights[0].shape[1] if model is None else model.num_inputs
+    expected, found = search.model.num_inputs, x_GND.shape[2]
     if found != expected:
         raise InferenceError(f"an image of {found} pixels, the network takes {expected}")
     if not bool(torch.isfinite(x_GND).all()):

@@ -37,7 +37,7 @@ def layers(spec: NetworkSpec, inputs: Inputs) -> tuple[Layer, ...]:
 
     Raises ConfigError where the user's own network cannot be built.
     """
-    if spec.is_module:
+    if spec.traits.family == "module":
         return _read_module(spec, inputs)[0]
     widths = spec.widths(inputs if isinstance(inputs, int) else math.prod(inputs))
     return tuple(
@@ -48,7 +48,7 @@ def layers(spec: NetworkSpec, inputs: Inputs) -> tuple[Layer, ...]:
 def mask_layers(spec: NetworkSpec, inputs: Inputs) -> tuple[Layer, ...]:
     """Return what a mask covers: the weights, or the outputs of every layer but the last."""
     weight_layers = layers(spec, inputs)
-    if not spec.masks_outputs:
+    if spec.traits.family != "outputs":
         return weight_layers
     return tuple(
         Layer(name=layer.name.replace(".weight", ".output"), shape=layer.shape[:1])
@@ -89,9 +89,12 @@ def network_digest(weights: Sequence[NDArray[np.float32]]) -> str:
     return digest.hexdigest()
 
 
-def norm_layers(spec: NetworkSpec, inputs: Inputs) -> tuple[tuple[str, int], ...]:
-    """Return (name, channels) of each batch normalisation with running statistics, in order."""
-    return _read_module(spec, inputs)[1] if spec.is_module else ()
+def norm_layers(spec: NetworkSpec, inputs: Inputs) -> tuple[tuple[str, int], ...] | None:
+    """Return (name, channels) of each batch normalisation with running statistics, in order.
+
+    None for networks that keep no statistics.
+    """
+    return _read_module(spec, inputs)[1] if spec.traits.family == "module" else None
 
 
 @lru_cache(maxsize=4)

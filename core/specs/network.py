@@ -8,8 +8,74 @@ from typing import Literal
 from core.specs.base import Spec, require
 
 HIDDEN_WIDTHS = {"lenet_300_100": (300, 100), "fc_1024_1024": (1024, 1024), "bn_fc_2048": (2048, 2048)}
-MASKED_OUTPUTS = ("bn_fc_2048", "bn_mlp")  # networks with masks on layer outputs, not on weights
-MODULES = ("conv4", "gem_resnet18", "resnet50", "module")  # networks that are a torch.nn.Module
+Kind = Literal[
+    "lenet_300_100",
+    "fc_1024_1024",
+    "mlp",
+    "bn_fc_2048",
+    "bn_mlp",
+    "conv4",
+    "gem_resnet18",
+    "resnet50",
+    "module",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkTraits:
+    """What a family of networks allows, for whoever checks or plans a run.
+
+    family: its key in ``core.families.FAMILIES``. activation: in words, with {kind}. engines: that can train it. streams: whether without
+    task ids. epochs: whether training may be counted in them. products: the precisions it can multiply
+    in. top_k: whether masks may keep an exact number. transfers: whether a task may start from earlier ones. baselines: whether they can use
+    it. whole_images: whether it sees images rather than pixels (natural images, local labels, schedules).
+    in_memory: whether its masks are recovered from a Hopfield memory. cohorts_on_cpu: whether several
+    tasks together train faster there.
+    """
+
+    family: str
+    activation: str
+    engines: tuple[str, ...] = ("eager",)
+    streams: bool = False
+    epochs: bool = True
+    products: tuple[str, ...] = ("float32",)
+    top_k: bool = True
+    transfers: bool = True
+    baselines: bool = True
+    whole_images: bool = False
+    in_memory: bool = False
+    cohorts_on_cpu: bool = True
+
+
+PERCEPTRON = NetworkTraits(
+    family="perceptron",
+    activation="relu",
+    engines=("eager", "fused", "compiled"),
+    streams=True,
+    epochs=False,
+    products=("float32", "tf32", "bfloat16"),
+)
+MODULE = NetworkTraits(family="module", activation="that of {kind}", whole_images=True, cohorts_on_cpu=False)
+OUTPUT_MASKED = NetworkTraits(
+    family="outputs",
+    activation="swish(mask * batch_norm(.))",
+    products=("float32", "tf32"),
+    top_k=False,
+    transfers=False,
+    baselines=False,
+    in_memory=True,
+)
+TRAITS: dict[Kind, NetworkTraits] = {
+    "lenet_300_100": PERCEPTRON,
+    "fc_1024_1024": PERCEPTRON,
+    "mlp": PERCEPTRON,
+    "bn_fc_2048": OUTPUT_MASKED,
+    "bn_mlp": OUTPUT_MASKED,
+    "conv4": MODULE,
+    "gem_resnet18": MODULE,
+    "resnet50": MODULE,
+    "module": MODULE,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,17 +93,7 @@ class NetworkSpec(Spec):
     import_path: ``package.file:name`` of a ``module``, called with (outputs, image_shape).
     """
 
-    kind: Literal[
-        "lenet_300_100",
-        "fc_1024_1024",
-        "mlp",
-        "bn_fc_2048",
-        "bn_mlp",
-        "conv4",
-        "gem_resnet18",
-        "resnet50",
-        "module",
-    ]
+    kind: Kind
     outputs: int
     hidden: tuple[int, ...] | None = None
     import_path: str | None = None
@@ -60,14 +116,9 @@ class NetworkSpec(Spec):
         require(1 <= self.outputs <= 65_536, "network.outputs", self.outputs, "a number from 1 to 65,536")
 
     @property
-    def masks_outputs(self) -> bool:
-        """Whether masks apply to the outputs of hidden layers instead of the weights."""
-        return self.kind in MASKED_OUTPUTS
-
-    @property
-    def is_module(self) -> bool:
-        """Whether the network is a ``torch.nn.Module``."""
-        return self.kind in MODULES
+    def traits(self) -> NetworkTraits:
+        """What its family allows."""
+        return TRAITS[self.kind]
 
     def widths(self, num_inputs: int) -> tuple[int, ...]:
         """Return every layer width, input first and outputs last."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 from core.specs.base import Spec, require
 from core.specs.benchmark import COLOURED, BenchmarkSpec
-from core.specs.network import MODULES, MaskSpec, NetworkSpec
+from core.specs.network import TRAITS, MaskSpec, NetworkSpec
 from core.specs.training import TrainingSpec
 
 BaselineKind = Literal["batch_ensemble", "psp", "separate_heads", "upper_bound", "lower_bound"]
@@ -58,29 +58,25 @@ class RunSpec(Spec):
         self._check_rule()
 
     def _check_network(self) -> None:
-        training, kind = self.training, self.network.kind
-        is_plain = training.is_float32 and training.matmul == "float32"
-        if self.network.masks_outputs:
-            require(training.is_given, "training.task_identity", "none", f"given for network {kind!r}")
-            require(training.is_float32, "training.matmul", "bfloat16", f"float32 throughout for {kind!r}")
-        elif self.network.is_module:
-            require(training.is_given, "training.task_identity", "none", f"given for network {kind!r}")
-            require(is_plain, "training.matmul", training.matmul, f"float32 throughout for {kind!r}")
-        elif self.baseline is None:
-            ok, expected = training.epochs is None, f"null: network {kind!r} takes training.steps"
-            require(ok, "training.epochs", training.epochs, expected)
+        training, kind, traits = self.training, self.network.kind, self.network.traits
+        ok = training.is_given or traits.streams
+        require(ok, "training.task_identity", "none", f"given for network {kind!r}")
+        found = training.matmul if training.is_float32 else "bfloat16"
+        require(found in traits.products, "training.matmul", found, f"float32 throughout for {kind!r}")
+        ok = training.epochs is None or traits.epochs or self.baseline is not None
+        require(ok, "training.epochs", training.epochs, f"null: network {kind!r} takes training.steps")
 
     def _check_rule(self) -> None:
-        network, training, kind = self.network, self.training, self.network.kind
-        modules = f"one of {', '.join(MODULES)}"
-        as_module = network.is_module or self.baseline is not None
+        traits, training, kind = self.network.traits, self.training, self.network.kind
+        whole = traits.whole_images or self.baseline is not None
         if self.benchmark.dataset in COLOURED or self.benchmark.labels == "local":
-            require(as_module, "network.kind", kind, f"{modules}, for natural images and local labels")
-        ok = training.schedule is None or as_module
+            kinds = ", ".join(name for name, other in TRAITS.items() if other.whole_images)
+            require(whole, "network.kind", kind, f"one of {kinds}, for natural images and local labels")
+        ok = training.schedule is None or whole
         require(ok, "training.schedule", "keys", f"null for network {kind!r}")
-        ok = self.mask.rule == "threshold" or not network.masks_outputs
+        ok = self.mask.rule == "threshold" or traits.top_k
         require(ok, "mask.rule", self.mask.rule, f"'threshold' for network {kind!r}")
         ok = self.mask.rule == "threshold" or training.is_given
         require(ok, "mask.rule", self.mask.rule, "'threshold' for task_identity: none")
-        ok = training.transfer == "none" or not (network.masks_outputs or self.baseline)
+        ok = training.transfer == "none" or (traits.transfers and self.baseline is None)
         require(ok, "training.transfer", training.transfer, "'none' for a baseline, or masks on outputs")

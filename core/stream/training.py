@@ -9,24 +9,23 @@ P bytes of a packed mask.
 """
 
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from core.batches.inputs import Pixels, gather_inputs
-from core.data.benchmarks import TaskView, task_view
-from core.data.datasets import Dataset
+from core.batches.inputs import gather_inputs
+from core.batches.problem import Problem
 from core.errors import TrainingError
+from core.inference.perceptron import PerceptronSearchModel
 from core.inference.search import TaskSearch
 from core.inference.superposition import MaskBank, superpose
 from core.masks.bits import bits_digest, pack
 from core.masks.packed_sums import TILE_BYTES, num_tiles, to_tiles
 from core.networks.perceptron import FixedWeights, fix_weights
 from core.specs.inference import InferenceSpec
-from core.specs.run import RunSpec
 from core.stream.allocation import Choice, choose, num_candidates
 from core.stream.schedule import num_decisions, plan_visits, segments
 from core.training.cohort import CohortState, Step, draw_scores, image_order, start_state
@@ -77,27 +76,24 @@ class StreamTrainer:
     """Go through the stream decision by decision.
 
     states: the masks allocated so far, by index; changed by ``advance``. pending: a mask and its state
-    after the last decision, until the next one confirms it (``rollback``). num_done:
-    decisions so far. pixels, base, step: as for ``core.training.cohort.train_cohort``.
+    after the last decision, until the next one confirms it (``rollback``). num_done: decisions so far.
+    step: as for ``core.training.cohort.train_cohort``.
     """
 
     def __init__(
         self,
-        spec: RunSpec,
-        dataset: Dataset,
+        problem: Problem,
         *,
-        pixels: Pixels,
-        base: Sequence[torch.Tensor],
         step: Step,
         states: MutableMapping[int, MaskState],
         pending: tuple[int, MaskState] | None = None,
         num_done: int = 0,
     ) -> None:
+        spec = problem.spec
         assert spec.training.allocation is not None, "a spec without task identity allocates"
-        self._spec, self._rules, self._dataset = spec, spec.training.allocation, dataset
-        self._pixels, self._step = pixels, step
-        self._fixed: FixedWeights = fix_weights(base, spec.training.matmul)
-        self._shapes = [tuple(weight.shape) for weight in base]
+        self._problem, self._spec, self._rules, self._step = problem, spec, spec.training.allocation, step
+        self._fixed: FixedWeights = fix_weights(problem.base, spec.training.matmul)
+        self._shapes = [tuple(weight.shape) for weight in problem.base]
         self._visits, self.num_total = plan_visits(spec), num_decisions(spec)
         self._states, self.pending, self.num_decisions = states, pending, num_done
         self._order: tuple[int, NDArray[np.int32]] | None = None
@@ -167,11 +163,12 @@ class StreamTrainer:
             spec=InferenceSpec(algorithm="one_shot", objective="H", images=self._spec.training.batch_size),
             bank=bank,
             start=superpose(bank, tasks),
-            num_classes=self._dataset.num_classes,
+            num_classes=self._problem.dataset.num_classes,
+            model=PerceptronSearchModel(self._problem.base),
         )
         (visit, start, _), *_ = segments(self._visits, batch, batch + 1)
         gather_1D, rows_1B = self._batches(visit.task, visit.num_seen + start - visit.first, 1)
-        planes = search.planes(gather_inputs(self._pixels, gather_1D, rows_1B)[0], search.start)
+        planes = search.planes(gather_inputs(self._problem.train, gather_1D, rows_1B)[0], search.start)
         return bank.sums(planes, tasks, np.arange(len(planes)))
 
     def _trained(self, mask: int, first: int, end: int) -> MaskState:
@@ -183,7 +180,7 @@ class StreamTrainer:
             seen = visit.num_seen + start - visit.first
             gather_1D, rows_1N = self._batches(visit.task, seen, stop - start)
             losses += [
-                self._step.run(self._pixels, gather_1D, rows_1B, self._fixed, state)
+                self._step.run(self._problem.train, gather_1D, rows_1B, self._fixed, state)
                 for rows_1B in torch.split(rows_1N, size, dim=1)
             ]
         loss = float(torch.stack(losses).mean())
@@ -199,7 +196,7 @@ class StreamTrainer:
 
     def _on_device(self, mask: int, known: MaskState | None) -> CohortState:
         """Return a cohort state of ``mask`` alone, which shares no memory with ``known``."""
-        device, optimizer = self._fixed.base[0].device, Optimizer(self._spec.training.optimizer)
+        device, optimizer = self._problem.device, Optimizer(self._spec.training.optimizer)
         scores = known.scores if known else self._start(mask)
         on_device = [torch.tensor(layer[None], device=device) for layer in scores]
         state = start_state(optimizer, on_device, self._fixed)
@@ -217,19 +214,16 @@ class StreamTrainer:
 
     def _batches(self, task: int, first: int, num: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return pixel gather [1, D] and image rows [1, num * B] of ``task``, from batch ``first`` on."""
-        view, size = self._view(task), self._spec.training.batch_size
+        view, size = self._problem.view(task), self._spec.training.batch_size
         if self._order is None or self._order[0] != task:
             most = max(visit.num_seen + visit.num_batches for visit in self._visits if visit.task == task)
             self._order = task, image_order(self._spec, task, view, most * size)
         rows = self._order[1][first * size : (first + num) * size]
-        device = self._fixed.base[0].device
+        device = self._problem.device
         return (
             torch.from_numpy(view.input_gather).unsqueeze(0).to(device),
             torch.from_numpy(rows).unsqueeze(0).to(device),
         )
-
-    def _view(self, task: int) -> TaskView:
-        return task_view(self._spec.benchmark, self._dataset, task, seed=self._spec.seed)
 
     def _keep(self, mask: int, packed_P: NDArray[np.uint8]) -> None:
         """Put a mask into the bank, which grows as needed."""

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.batches.inputs import Pixels, gather_inputs
-from core.data.benchmarks import TaskView, task_view
-from core.data.datasets import Dataset
+from core.batches.problem import Problem
+from core.data.benchmarks import TaskView
 from core.networks.base import fan_in
 from core.networks.perceptron import FixedWeights, fix_weights, gradients
 from core.seeding import stream
@@ -90,26 +89,22 @@ class CohortState:
 
 
 def train_cohort(
-    spec: RunSpec,
+    problem: Problem,
     tasks: Sequence[int],
-    dataset: Dataset,
     *,
-    pixels: Pixels,
-    base: Sequence[Tensor],
     step: Step,
     checkpointer: Checkpointer | None = None,
     earlier: Earlier | None = None,
 ) -> CohortResult:
     """Train the masks of ``tasks`` and return them.
 
-    pixels: the training images on the device. base: fixed weights [O, I] on the device.
     step: from ``core.training.engine.make_step``. checkpointer: keeps what is done, to go on from. earlier: with
     ``transfer``, of one task. Raises TrainingError when a loss is not finite.
     """
-    fixed = fix_weights(base, spec.training.matmul)
+    fixed = fix_weights(problem.base, problem.spec.training.matmul)
 
     def train_chunk(chunk: Sequence[int], chunks: Chunks) -> Arrays:
-        return _train_together(spec, chunk, dataset, partial(step.run, pixels), fixed, chunks, earlier)
+        return _train_together(problem, chunk, step.run, fixed, chunks, earlier)
 
     return in_chunks(tasks, step.tasks_at_once or len(tasks), train_chunk, checkpointer or NoCheckpoints())
 
@@ -159,24 +154,24 @@ def _joined(tasks: Sequence[int], done: Sequence[Arrays]) -> CohortResult:
 
 
 def _train_together(  # noqa: PLR0917  # called in one place
-    spec: RunSpec,
+    problem: Problem,
     tasks: Sequence[int],
-    dataset: Dataset,
-    run_step: Callable[[Tensor, Tensor, FixedWeights, CohortState], Tensor],
+    run_step: StepFunction,
     fixed: FixedWeights,
     chunks: Chunks,
     earlier: Earlier | None,
 ) -> Arrays:
-    device, size = fixed.base[0].device, spec.training.batch_size
-    views = [task_view(spec.benchmark, dataset, task, seed=spec.seed) for task in tasks]
-    gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
+    spec, views, size = problem.spec, problem.views(tasks), problem.spec.training.batch_size
+    gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(problem.device)
     order_KT, scores = _draw(spec, tasks, views, fixed, earlier)
     if chunks.now is not None:  # before effective weights are made of them
         fill_tensors({"score": scores}, chunks.now)
     state = start_state(Optimizer(spec.training.optimizer), scores, fixed, spec.mask)
     with _tf32(enabled=spec.training.matmul == "tf32"):
         course = run_steps(
-            lambda t: run_step(gather_KD, order_KT[:, t * size : (t + 1) * size], fixed, state),
+            lambda t: run_step(
+                problem.train, gather_KD, order_KT[:, t * size : (t + 1) * size], fixed, state
+            ),
             spec.training.num_steps,
             state.tensors(),
             chunks,

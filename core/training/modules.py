@@ -17,11 +17,9 @@ import torch
 from torch import Tensor
 
 from core.batches.images import train_batches
-from core.batches.inputs import Pixels
-from core.data.benchmarks import TaskView, task_view
-from core.data.datasets import Dataset
+from core.batches.problem import Problem
+from core.data.benchmarks import TaskView
 from core.networks.module import ModuleNetwork
-from core.specs.run import RunSpec
 from core.specs.training import ScheduleSpec, TrainingSpec
 from core.training.cohort import CohortResult, chunk_result, draw_scores, image_order, in_chunks
 from core.training.loop import Arrays, Checkpointer, Chunks, NoCheckpoints, mean_loss, run_steps
@@ -51,13 +49,9 @@ class ModuleState:
 
 
 def train_modules(
-    spec: RunSpec,
+    problem: Problem,
     tasks: Sequence[int],
-    dataset: Dataset,
     *,
-    pixels: Pixels,
-    base: Sequence[Tensor],
-    network: ModuleNetwork,
     checkpointer: Checkpointer | None = None,
     earlier: Earlier | None = None,
 ) -> CohortResult:
@@ -65,12 +59,11 @@ def train_modules(
 
     As ``core.training.cohort.train_cohort``. On a GPU tasks train together while their courses are equally long.
     """
-    views = {task: task_view(spec.benchmark, dataset, task, seed=spec.seed) for task in tasks}
-    lengths = {num_steps(spec.training, view) for view in views.values()}
-    together = base[0].is_cuda and len(lengths) == 1
+    lengths = {num_steps(problem.spec.training, problem.view(task)) for task in tasks}
+    together = problem.device.type == "cuda" and len(lengths) == 1
 
     def train_chunk(chunk: Sequence[int], chunks: Chunks) -> Arrays:
-        return _train_together(spec, chunk, [views[t] for t in chunk], pixels, base, network, chunks, earlier)
+        return _train_together(problem, chunk, chunks, earlier)
 
     return in_chunks(tasks, len(tasks) if together else 1, train_chunk, checkpointer or NoCheckpoints())
 
@@ -124,29 +117,23 @@ def _share(schedule: ScheduleSpec, epoch: int, num_epochs: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _train_together(  # noqa: PLR0917  # called in one place
-    spec: RunSpec,
-    tasks: Sequence[int],
-    views: Sequence[TaskView],
-    pixels: Pixels,
-    base: Sequence[Tensor],
-    network: ModuleNetwork,
-    chunks: Chunks,
-    earlier: Earlier | None,
+def _train_together(
+    problem: Problem, tasks: Sequence[int], chunks: Chunks, earlier: Earlier | None
 ) -> Arrays:
+    spec, views, base = problem.spec, problem.views(tasks), problem.base
     training, kept = spec.training, kept_by_layer(spec.mask, [tuple(w.shape) for w in base])
     shares = lr_shares(training, views[0])
     needed = len(shares) * training.batch_size
     orders = np.stack([image_order(spec, t, v, needed) for t, v in zip(tasks, views, strict=True)])
-    batches = train_batches(spec, tasks, views, pixels, orders)
-    state = _start(spec, tasks, base, network, earlier)
+    batches = train_batches(spec, tasks, views, problem.train, orders)
+    state = _start(problem, tasks, earlier)
     optimizer = Optimizer(training.optimizer)
 
     def step(t: int) -> Tensor:
         x_KBCHW, labels_KB = batches(t)
         masks = [mask_of(scores, k) for scores, k in zip(state.scores, kept, strict=True)]
         grads, loss_K, _ = mask_gradients(
-            network, x_KBCHW, labels_KB, base, masks, statistics_KS=state.statistics
+            problem.module, x_KBCHW, labels_KB, base, masks, statistics_KS=state.statistics
         )
         state.step.add_(1)
         for layer, grad in enumerate(grads):
@@ -163,15 +150,10 @@ def _train_together(  # noqa: PLR0917  # called in one place
     )
 
 
-def _start(
-    spec: RunSpec,
-    tasks: Sequence[int],
-    base: Sequence[Tensor],
-    network: ModuleNetwork,
-    earlier: Earlier | None,
-) -> ModuleState:
-    device, optimizer = base[0].device, Optimizer(spec.training.optimizer)
-    drawn = [np.empty((len(tasks), *weight.shape), dtype=np.float32) for weight in base]
+def _start(problem: Problem, tasks: Sequence[int], earlier: Earlier | None) -> ModuleState:
+    spec, device = problem.spec, problem.device
+    optimizer = Optimizer(spec.training.optimizer)
+    drawn = [np.empty((len(tasks), *weight.shape), dtype=np.float32) for weight in problem.base]
     for k, task in enumerate(tasks):
         own = [layer[k] for layer in drawn]
         draw_scores(spec.seed, task, own)
@@ -180,6 +162,6 @@ def _start(
     return ModuleState(
         scores=scores,
         buffers=[optimizer.buffers(layer) for layer in scores],
-        statistics=network.start_statistics(device).repeat(len(tasks), 1),
+        statistics=problem.module.start_statistics(device).repeat(len(tasks), 1),
         step=torch.zeros((), dtype=torch.float64, device=device),
     )

@@ -19,9 +19,9 @@ from packaging.requirements import Requirement
 import orchestrator
 from core.errors import ConfigError
 from orchestrator.config.load import config_values, set_keys
+from orchestrator.config.store_uri import absolute_uri
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.record import package_version
-from orchestrator.tracking.messages import absolute_uri
 from storage.files import commit_json, commit_text
 from storage.locations import to_location
 

@@ -72,19 +72,20 @@ class SweepConfig(Spec):
 
     def _check_engine(self) -> None:
         engine, kind = self.executor.engine, self.network.kind
-        is_eager = self.network.masks_outputs or self.network.is_module or self.baseline is not None
-        ok = not is_eager or engine in ("auto", "eager")
+        traits = self.network.traits
+        engines = traits.engines if self.baseline is None else ("eager",)
+        ok = engine in ("auto", *engines)
         require(ok, "executor.engine", engine, f"'auto' or 'eager' for network {kind!r}")
-        ok = self.baseline is None or not self.network.masks_outputs
+        ok = self.baseline is None or traits.baselines
         require(ok, "baseline", "keys", f"null for network {kind!r}")
         ok = self.mask.rule == "threshold" or engine != "fused"
         require(ok, "executor.engine", engine, "'auto', 'eager' or 'compiled' for mask.rule 'top_k'")
 
     def _fill_evaluation(self) -> None:
         """Give the evaluation the defaults of what is trained; refuse what does not go with it."""
-        evaluation, masks_outputs = self.evaluation, self.network.masks_outputs
+        evaluation, in_memory = self.evaluation, self.network.traits.in_memory
         allowed: tuple[Scenario, ...] = ("GG", "GNs", "GNu") if self.training.is_given else ("NNs",)
-        if masks_outputs:
+        if in_memory:
             allowed = ("GG", "GNs")
         if self.baseline is not None and self.baseline.kind != "batch_ensemble":
             allowed = ("GG",)
@@ -92,7 +93,7 @@ class SweepConfig(Spec):
         wrong = [scenario for scenario in scenarios if scenario not in allowed]
         require(not wrong, "evaluation.scenarios", wrong, f"some of: {', '.join(allowed)}")
         inference, hopfield = evaluation.inference, evaluation.hopfield
-        if masks_outputs:
+        if in_memory:
             require(inference is None, "evaluation.inference", "keys", "null: masks on outputs are recovered")
             hopfield = hopfield or HopfieldSpec()
         else:

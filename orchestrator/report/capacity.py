@@ -29,7 +29,7 @@ Rows = list[dict[str, Any]]
 def study_capacity(console: Console, root: Location, counts: Sequence[int]) -> None:
     """Measure, print, and write ``report/capacity.parquet`` and ``capacity.png``. Raises InputError."""
     run, _ = open_run(root)
-    if not run.config.network.masks_outputs:
+    if not run.config.network.traits.in_memory:
         kind = run.config.network.kind
         raise InferenceError(
             f"{run.name}: network {kind!r} has masks on weights; a memory needs them on outputs"

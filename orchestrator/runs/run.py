@@ -47,14 +47,14 @@ def locate_run(config: SweepConfig, recipe: int = RECIPE) -> Run:
         "outputs": spec.network.outputs,
         "digest": network_digest(weights),
     }
-    if spec.network.is_module:
-        network["norms"] = [list(norm) for norm in norm_layers(spec.network, inputs)]
+    norms = norm_layers(spec.network, inputs)
+    if norms is not None:
+        network["norms"] = [list(norm) for norm in norms]
     if spec.network.import_path is not None:
         network["code"] = code_digest(spec.network.import_path)
-    masked = mask_layers(spec.network, inputs) if spec.network.masks_outputs else weight_layers
     identity = StoreIdentity(
         fingerprint=fingerprint(spec, recipe),
-        layers=tuple((layer.name, layer.shape) for layer in masked),
+        layers=tuple((layer.name, layer.shape) for layer in mask_layers(spec.network, inputs)),
         network=network,
     )
     return _run(config, identity, weight_layers)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from core.families import family_of
 from core.specs.training import Engine
 from core.training.choose_engine import choose_engine
-from core.training.memory import cohort_peak_bytes, module_peak_bytes
 from orchestrator.runs.run import Run
 
 MAX_AUTO_COHORT_CPU = 8  # a larger batch of tasks gains nothing on a core and delays commits
@@ -17,7 +17,7 @@ def auto_cohort_size(
 ) -> int:
     """Choose how many tasks train together.
 
-    peak_bytes: of one task (``core.training.memory.cohort_peak_bytes``). free_bytes: of one
+    peak_bytes: of one task (``peak_bytes``). free_bytes: of one
     device's memory, shared by ``num_workers`` on a CPU, one worker's own on a GPU.
     """
     share = free_bytes * MEMORY_SHARE / (1 if on_gpu else num_workers)
@@ -50,7 +50,7 @@ def cohort_size(run: Run, resources: Resources) -> int:
         return 1
     if training.cohort_size != "auto":
         return training.cohort_size
-    if run.config.network.is_module and not resources.on_gpu:
+    if not (run.config.network.traits.cohorts_on_cpu or resources.on_gpu):
         return 1  # they train one after another anyway, and each is stored when it is done
     return auto_cohort_size(
         run.config.benchmark.num_tasks,
@@ -63,19 +63,16 @@ def cohort_size(run: Run, resources: Resources) -> int:
 
 def peak_bytes(run: Run, num_tasks: int) -> int:
     """Return the bytes that training ``num_tasks`` tasks together adds to a worker."""
-    masks_outputs = run.config.network.masks_outputs
-    if run.config.network.is_module:
-        return module_peak_bytes(run.config.run_spec(), run.layers, num_tasks)
-    return cohort_peak_bytes(run.layers, run.config.training, num_tasks, masks_outputs=masks_outputs)
+    spec = run.config.run_spec()
+    return family_of(spec.network).peak_bytes(spec, run.layers, num_tasks)
 
 
 def _choose_engine(run: Run, resources: Resources) -> Engine:
     wanted = run.config.executor.engine
     if wanted != "auto":
         return wanted
-    training = run.config.training
-    network, rule = run.config.network, run.config.mask.rule
-    if network.masks_outputs or network.is_module or rule == "top_k" or run.config.baseline:
+    training, engines = run.config.training, run.config.network.traits.engines
+    if engines == ("eager",) or run.config.mask.rule == "top_k" or run.config.baseline:
         return "eager"
     weights = sum(layer.num_weights for layer in run.layers)
     flop = 6 * weights * training.batch_size * training.num_steps * run.config.benchmark.num_tasks

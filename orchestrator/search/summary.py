@@ -9,13 +9,14 @@ from rich.table import Table
 
 from core.errors import first_line
 from orchestrator.config.search import Dimension
+from orchestrator.config.store_uri import absolute_uri
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.progress import Display
 from orchestrator.report.draw import Curve, Panel, draw_panels
 from orchestrator.report.text import say
 from orchestrator.runs.search_file import SEARCH_FILE, search_folder
 from orchestrator.search.points import PointResult, plan_points, settings_words, settled
-from orchestrator.tracking.messages import TrackedSearch, absolute_uri
+from orchestrator.tracking.messages import TrackedSearch
 from storage.locations import Location
 
 # What is shown of a run, by the end of its MLflow name: what stands above its column and beside its axis.

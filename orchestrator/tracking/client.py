@@ -17,7 +17,7 @@ from mlflow import __version__ as installed_version
 from mlflow.entities import Metric, Param
 
 from core.errors import SupSupError
-from orchestrator.tracking.messages import sqlite_path
+from orchestrator.config.store_uri import sqlite_path
 
 T = TypeVar("T")
 

@@ -18,10 +18,10 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from core.data.datasets import normalisation
 from core.errors import ConfigError, RunFolderError
+from orchestrator.config.store_uri import chosen_store
 from orchestrator.runs.lock import locked
 from orchestrator.runs.run import Run, open_run
 from orchestrator.tracking.client import connect, find_sweep, mlflow_version
-from orchestrator.tracking.messages import chosen_store
 from storage.bank_file import num_leading
 from storage.layout import RunLayout
 from storage.locations import Location

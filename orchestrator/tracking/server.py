@@ -14,9 +14,9 @@ from urllib.request import urlopen
 from rich.console import Console
 
 from core.errors import ConfigError, SupSupError
+from orchestrator.config.store_uri import absolute_uri, sqlite_path
 from orchestrator.report.text import say
 from orchestrator.runs.run import open_run
-from orchestrator.tracking.messages import absolute_uri, sqlite_path
 from storage.locations import Location
 
 START_LIMIT_S = 90.0

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 from core.errors import SupSupError, first_line
+from orchestrator.config.store_uri import chosen_store
 from orchestrator.execution.progress import Display
 from orchestrator.runs.lock import locked
 from orchestrator.runs.run import open_run
-from orchestrator.tracking.messages import chosen_store
 from orchestrator.tracking.tracker import Sender
 from storage.locations import Location
 

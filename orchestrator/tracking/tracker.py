@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 import psutil
 
+from orchestrator.config.store_uri import absolute_uri
 from orchestrator.runs.run import Run
 from orchestrator.tracking.content import tracked_end, tracked_run, tracked_tasks
-from orchestrator.tracking.messages import TrackedEnd, TrackedTask, absolute_uri
+from orchestrator.tracking.messages import TrackedEnd, TrackedTask
 from orchestrator.tracking.samples import SystemSampler, read_samples
 from storage.run_file import RunRecord
 

@@ -1,70 +1,73 @@
-"""A worker's part of a baseline: learns one task after another, keeps its state, measures where asked."""
+"""Train a baseline: one task after another, its state kept, measured where asked."""
 
 import torch
 
 from core.baselines.batch_ensemble import BatchEnsemble, infer_rank_one
 from core.baselines.make import make_method
-from core.baselines.method import Method, Setting, Values, correct_images, learn_task
+from core.baselines.method import Method, Values, correct_images, learn_task
 from core.data.test_rows import InferredRows, batch_counts
-from orchestrator.execution.jobs import InferenceRequest, Job, JobResult, TaskReport, WorkerSetup
+from orchestrator.execution.jobs import InferenceRequest, Job, JobResult, TaskReport
+from orchestrator.worker.base import WorkerContext
 from storage.checkpoints import read_baseline, write_baseline
 from storage.layout import TableKey
 from storage.parts import write_part
 from storage.tables import given_metadata, given_table, write_evaluation
 
 
-class BaselineWork:
-    """One baseline on one device, as far as this worker knows it."""
+class Baseline:
+    """A ``Handler``: one baseline on one device, as far as this worker knows it."""
 
-    def __init__(self, setup: WorkerSetup, setting: Setting) -> None:
-        assert setting.spec.baseline is not None, "a run of a baseline"
-        self._setup, self._setting = setup, setting
-        self._method: Method = make_method(setting.spec.baseline.kind, setting)
+    def __init__(self, context: WorkerContext) -> None:
+        baseline = context.setup.spec.baseline
+        assert baseline is not None, "a run of a baseline"
+        self._layout, self._fingerprint = context.setup.layout, context.fingerprint
+        self._problem = context.problem
+        self._method: Method = make_method(baseline.kind, self._problem)
         self._num_done = 0
         self._values: Values = {}
 
-    def go_on(self, job: Job) -> JobResult:
-        """Learn the task of ``job``; with a question, test all tasks so far and write the tables.
+    def run(self, job: Job) -> JobResult:
+        """Learn the task of ``job``; with a request, test all tasks so far and write the tables.
 
         Tables are written before the state that says the task is learned: a crash loses neither.
         """
         self._catch_up(job.first)
-        learn_task(self._setting, self._method, self._values, job.first)
-        correct = correct_images(self._setting, self._method, self._values, job.first)
+        learn_task(self._problem, self._method, self._values, job.first)
+        correct = correct_images(self._problem, self._method, self._values, job.first)
         self._num_done = job.first + 1
         if isinstance(job.request, InferenceRequest):
             self._measure(job.request)
         arrays = {name: value.detach().cpu().numpy() for name, value in self._values.items()}
-        write_baseline(self._setup.layout, self._num_done, arrays, self._setup.identity.fingerprint)
+        write_baseline(self._layout, self._num_done, arrays, self._fingerprint)
         return JobResult(reports=(TaskReport(task=job.first, test_accuracy=float(correct.mean())),))
 
     def _catch_up(self, task: int) -> None:
-        """Have the state before ``task``: this worker's own, or the stored one; learn what is missing."""
+        """Bring the state to just before ``task``, from memory or disk; learn what is missing."""
         if self._num_done != task:
-            self._num_done, stored = read_baseline(self._setup.layout, self._setup.identity.fingerprint)
-            device = self._setting.device
-            self._values = {name: torch.from_numpy(value).to(device) for name, value in stored.items()}
+            self._num_done, stored = read_baseline(self._layout, self._fingerprint)
+            self._values = {
+                name: torch.from_numpy(value).to(self._problem.device) for name, value in stored.items()
+            }
         for missing in range(self._num_done, task):
-            learn_task(self._setting, self._method, self._values, missing)
+            learn_task(self._problem, self._method, self._values, missing)
 
     def _measure(self, request: InferenceRequest) -> None:
         """Write GG's table over the first k tasks, all tested now, and for BatchE the inferred tasks."""
-        k, most, layout = request.k, request.num_batches, self._setup.layout
-        correct = [correct_images(self._setting, self._method, self._values, task) for task in range(k)]
+        k, most = request.k, request.num_batches
+        correct = [correct_images(self._problem, self._method, self._values, task) for task in range(k)]
         counts = {task: batch_counts(one)[:most].tolist() for task, one in enumerate(correct)}
         table = given_table(k, counts, {task: len(one) for task, one in enumerate(correct)})
-        fingerprint = self._setup.identity.fingerprint
-        metadata = given_metadata(k, fingerprint, "all" if most is None else most)
-        write_evaluation(layout.evaluation(TableKey("GG", k, most)), table, metadata)
+        metadata = given_metadata(k, self._fingerprint, "all" if most is None else most)
+        write_evaluation(self._layout.evaluation(TableKey("GG", k, most)), table, metadata)
         if isinstance(self._method, BatchEnsemble):
-            write_part(layout, fingerprint, request.key, self._inferred(self._method, request))
+            write_part(self._layout, self._fingerprint, request.key, self._inferred(self._method, request))
 
     def _inferred(self, method: BatchEnsemble, request: InferenceRequest) -> list[tuple[int, InferredRows]]:
         return [
             (
                 task,
                 infer_rank_one(
-                    self._setting,
+                    self._problem,
                     method,
                     self._values,
                     request.inference,

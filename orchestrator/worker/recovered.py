@@ -1,24 +1,20 @@
-"""A worker's part of HopSupSup: recover the mask of a task from the memory, and score it."""
+"""HopSupSup: recover the mask of a task from the memory, and score it."""
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from torch import Tensor
 
-from core.batches.inputs import Pixels
-from core.data.benchmarks import task_view
-from core.data.datasets import Dataset
 from core.data.test_rows import batch_counts, batch_sizes
 from core.hopfield.memory import HopfieldMemory, Pattern
 from core.hopfield.network import correct_with_masks, task_images
 from core.hopfield.recovery import Recovery, adapting_order, recover, split_images
 from core.masks.bits import unpack
 from core.specs.inference import TEST_BATCH_SIZE
-from orchestrator.execution.jobs import RecoveryRequest, WorkerSetup
+from orchestrator.execution.jobs import Job, JobResult, RecoveryRequest
+from orchestrator.worker.base import WorkerContext
 from storage.hopfield_file import read_memory
 from storage.layout import RunLayout
 from storage.locations import Location
@@ -26,36 +22,42 @@ from storage.mask_store import MaskStore
 from storage.tables import write_evaluation
 
 
-def recover_task(
-    setup: WorkerSetup,
-    request: RecoveryRequest,
-    task: int,
-    dataset: Dataset,
-    *,
-    pixels: Pixels,
-    base: Sequence[Tensor],
-    store: MaskStore,
-) -> None:
+class Recovered:
+    """A ``Handler``: recovers the masks of tasks from their unlabelled test images."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+
+    def run(self, job: Job) -> JobResult:
+        """See ``Handler``."""
+        assert isinstance(job.request, RecoveryRequest), "a job of kind recover asks something"
+        for task in job.tasks:
+            recover_task(self._context, job.request, task)
+        return JobResult()
+
+
+def recover_task(context: WorkerContext, request: RecoveryRequest, task: int) -> None:
     """Recover the mask of ``task`` from its unlabelled test images and commit what it classifies.
 
     The task's own mask, where it is still stored, is only compared with.
     """
-    memory = _memory(request.memory, setup.identity.fingerprint, setup.identity.names)
-    true_mask = _true_mask(store, task)
-    view = task_view(setup.spec.benchmark, dataset, task, seed=setup.spec.seed)
-    adapted, scored = split_images(request.hopfield, np.arange(len(view.test_rows)))
-    adapted = adapting_order(request.hopfield, adapted, seed=setup.spec.seed, task=task)
-    x_NI, _ = task_images(setup.spec, task, dataset, pixels, view.test_rows[adapted])
-    recovery = recover(request.hopfield, memory, x_NI, base, true_mask)
+    problem, identity, seed = context.problem, context.setup.identity, context.setup.spec.seed
+    memory = _memory(request.memory, identity.fingerprint, identity.names)
+    true_mask = _true_mask(context.store, task)
+    rows = problem.view(task).test_rows
+    adapted, scored = split_images(request.hopfield, np.arange(len(rows)))
+    adapted = adapting_order(request.hopfield, adapted, seed=seed, task=task)
+    x_NI, _ = task_images(problem, task, problem.test, rows[adapted])
+    recovery = recover(request.hopfield, memory, x_NI, problem.base, true_mask)
 
     if request.num_batches is not None:
         scored = scored[: request.num_batches * TEST_BATCH_SIZE]
-    x_NI, labels_N = task_images(setup.spec, task, dataset, pixels, view.test_rows[scored])
-    found = correct_with_masks(x_NI, labels_N, base, recovery.mask)
-    given = None if true_mask is None else correct_with_masks(x_NI, labels_N, base, true_mask)
+    x_NI, labels_N = task_images(problem, task, problem.test, rows[scored])
+    found = correct_with_masks(x_NI, labels_N, problem.base, recovery.mask)
+    given = None if true_mask is None else correct_with_masks(x_NI, labels_N, problem.base, true_mask)
     _write_part(
-        setup.layout,
-        setup.identity.fingerprint,
+        context.setup.layout,
+        identity.fingerprint,
         request,
         task=task,
         recovery=recovery,
@@ -101,7 +103,7 @@ def _true_mask(store: MaskStore, task: int) -> tuple[Pattern, ...] | None:
 
 @lru_cache(maxsize=1)
 def _memory(path: Location, fingerprint: str, names: tuple[str, ...]) -> HopfieldMemory:
-    """Keep the memory last read: tens of megabytes, the same for every task of a question."""
+    """Keep the memory last read: tens of megabytes, the same for every task of a request."""
     return read_memory(path, fingerprint, names)
 
 

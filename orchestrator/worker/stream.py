@@ -1,28 +1,23 @@
-"""A worker's part of scenario NNs: goes through the stream, leaves checkpoints, stores the masks.
+"""Scenario NNs: go through the stream, leave checkpoints, store the masks.
 
 A job says how far to go. Where to go on from is what the last checkpoint says, or this worker's
 memory: any worker can take over from any other, and ends with the same bits.
 """
 
 import time
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from core.batches.inputs import Pixels
-from core.data.benchmarks import task_view
-from core.data.datasets import Dataset
 from core.errors import DamagedFileError
-from core.inference.evaluation import correct_images
 from core.stream.training import Decision, MaskState, StreamTrainer
-from core.training.cohort import Step
-from orchestrator.execution.jobs import Job, JobResult, TaskReport, WorkerSetup, task_reports
+from orchestrator.execution.jobs import Job, JobResult, TaskReport, task_reports
+from orchestrator.worker.base import WorkerContext
 from storage.decisions import Rows, read_decisions, score_rows, write_decisions
 from storage.layout import RunLayout
-from storage.mask_store import MaskStore, TaskMask
+from storage.mask_store import TaskMask
 from storage.stream_state import (
     StateFile,
     StreamPosition,
@@ -79,24 +74,15 @@ class _Checkpoint:
     pending: tuple[int, MaskState] | None
 
 
-class StreamWork:
-    """One stream, as far as this worker knows it."""
+class Stream:
+    """A ``Handler``: one stream, as far as this worker knows it."""
 
-    def __init__(
-        self,
-        setup: WorkerSetup,
-        dataset: Dataset,
-        *,
-        pixels: tuple[Pixels, Pixels],
-        base: Sequence[Tensor],
-        step: Step,
-    ) -> None:
-        self._setup, self._dataset, self._pixels, self._base = setup, dataset, pixels, base
-        self._step = step
+    def __init__(self, context: WorkerContext) -> None:
+        self._context, self._layout, self._fingerprint = context, context.setup.layout, context.fingerprint
         self._note: str | None = None
         self._begin()
 
-    def go_on(self, job: Job, provenance: Callable[[float], dict[str, Any]]) -> JobResult:
+    def run(self, job: Job) -> JobResult:
         """Decide and train up to decision ``job.last``; store the masks where the stream ends."""
         if self._is_behind():
             self._begin()
@@ -109,11 +95,11 @@ class StreamWork:
         if not self._trainer.is_done:
             return JobResult(note=note)
         self._save()
-        return JobResult(reports=self._store_masks(provenance), note=note)
+        return JobResult(reports=self._store_masks(), note=note)
 
     def _begin(self) -> None:
         """Take up the last checkpoint; a damaged one is removed, and said."""
-        layout, fingerprint = self._setup.layout, self._setup.identity.fingerprint
+        layout, fingerprint = self._layout, self._fingerprint
         try:
             found = _read_checkpoint(layout, fingerprint)
         except DamagedFileError as error:
@@ -122,11 +108,8 @@ class StreamWork:
             found = _read_checkpoint(layout, fingerprint)
         self._rows, self._states = found.rows, found.states
         self._trainer = StreamTrainer(
-            self._setup.spec,
-            self._dataset,
-            pixels=self._pixels[0],
-            base=self._base,
-            step=self._step,
+            self._context.problem,
+            step=self._context.step,
             states=self._states,
             pending=found.pending,
             num_done=found.num_decisions,
@@ -134,17 +117,17 @@ class StreamWork:
         self._saved_s = time.monotonic()
 
     def _is_behind(self) -> bool:
-        """Tell whether another worker has gone further meanwhile."""
+        """Return whether another worker has gone further meanwhile."""
         try:
-            position = read_position(self._setup.layout, self._setup.identity.fingerprint)
+            position = read_position(self._layout, self._fingerprint)
         except DamagedFileError:
             return False  # what this worker has in memory is good, and is written over it
         return position is not None and position.num_decisions > self._trainer.num_decisions
 
     def _save(self) -> None:
         """Commit where the stream stands; the log first, then the states, then what names them."""
-        layout, done = self._setup.layout, self._trainer.num_decisions
-        write_decisions(layout, self._rows, self._setup.identity.fingerprint, is_complete=False)
+        layout, done = self._layout, self._trainer.num_decisions
+        write_decisions(layout, self._rows, self._fingerprint, is_complete=False)
         states = self._states
         for mask, state in states.changed.items():
             states.files[mask] = write_mask_state(layout, mask, done, _to_arrays(state), is_pending=False)
@@ -154,31 +137,30 @@ class StreamWork:
             mask, state = self._trainer.pending
             files.append(write_mask_state(layout, mask, done, _to_arrays(state), is_pending=True))
         position = StreamPosition(
-            fingerprint=self._setup.identity.fingerprint,
+            fingerprint=self._fingerprint,
             num_decisions=done,
             files=tuple(files),
         )
         commit_position(layout, position)
         self._saved_s = time.monotonic()
 
-    def _store_masks(self, provenance: Callable[[float], dict[str, Any]]) -> tuple[TaskReport, ...]:
+    def _store_masks(self) -> tuple[TaskReport, ...]:
         """Store all masks in files of a cohort's size, close the log, forget the checkpoint."""
-        setup, finished_s = self._setup, time.time()
+        context, finished_s = self._context, time.time()
         homes = score_rows(self._rows).homes
         masks = [self._task_mask(mask, home) for mask, home in enumerate(homes)]
-        store, size = MaskStore(setup.layout, setup.identity), setup.cohort_size
+        size = context.setup.cohort_size
         for start in range(0, len(masks), size):
-            store.write_cohort(masks[start : start + size], provenance(finished_s))
-        write_decisions(setup.layout, self._rows, setup.identity.fingerprint, is_complete=True)
-        drop_states(setup.layout)
+            context.store.write_cohort(masks[start : start + size], context.provenance(finished_s))
+        write_decisions(self._layout, self._rows, self._fingerprint, is_complete=True)
+        drop_states(self._layout)
         return task_reports(masks)
 
     def _task_mask(self, mask: int, home: int) -> TaskMask:
         """Return what is stored of a mask; its accuracy is that on the task it belongs to."""
-        state, spec = self._states[mask], self._setup.spec
-        view = task_view(spec.benchmark, self._dataset, home, seed=spec.seed)
+        state, context = self._states[mask], self._context
         layers = [(scores >= 0)[None] for scores in state.scores]
-        (correct,) = correct_images([view], self._pixels[1], self._base, layers)
+        (correct,) = context.family.correct(context.problem, [home], layers, None)
         return TaskMask(
             task=mask,
             bits=state.packed().tobytes(),
@@ -218,8 +200,8 @@ def _to_arrays(state: MaskState) -> dict[str, Any]:
     arrays: dict[str, Any] = {f"scores{i}": scores for i, scores in enumerate(state.scores)}
     for i, layer in enumerate(state.buffers):
         arrays |= {f"buffer{i}-{slot}": values for slot, values in enumerate(layer)}
-    facts = ("num_steps", "train_loss", "train_seconds")
-    return arrays | {key: np.array(getattr(state, key), dtype=np.float64) for key in facts}
+    numbers = ("num_steps", "train_loss", "train_seconds")
+    return arrays | {key: np.array(getattr(state, key), dtype=np.float64) for key in numbers}
 
 
 def _from_arrays(arrays: dict[str, Any]) -> MaskState:

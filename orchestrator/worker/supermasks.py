@@ -1,19 +1,67 @@
-"""A worker's part of long and of ordered cohorts: checkpoints while it trains, and what transfer starts from."""
+"""Train supermasks, a cohort at a time: checkpoints on the way, and what transfer starts from."""
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.masks.bits import unpack
+from core.errors import first_line
+from core.masks.bits import pack, unpack
 from core.training.cohort import CohortResult
+from core.training.engine import is_missing
 from core.training.loop import Arrays
 from core.training.transfer import Earlier
-from orchestrator.execution.jobs import Job, WorkerSetup
+from orchestrator.execution.jobs import Job, JobResult, WorkerSetup, task_reports
+from orchestrator.worker.base import WorkerContext
 from storage.checkpoints import Checkpoint, read_score_sum, write_score_sum
-from storage.mask_store import MaskStore
+from storage.mask_store import MaskStore, TaskMask
+
+
+class Cohorts:
+    """A ``Handler``: trains the masks of a cohort, tests them and stores them together."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+
+    def run(self, job: Job) -> JobResult:
+        """See ``Handler``."""
+        context, started_s = self._context, time.time()
+        checkpointer = CohortCheckpointer(context.setup, job, context.machine())
+        result, notes = self.train(job, checkpointer)
+        finished_s = time.time()
+        correct = context.family.correct(context.problem, result.tasks, result.masks, result.statistics)
+        masks = [_task_mask(result, k, float(one.mean())) for k, one in enumerate(correct)]
+        digest = context.checked_digest()
+        keep_scores(context.setup, result)
+        context.store.write_cohort(masks, context.provenance(finished_s) | {"started_s": started_s})
+        checkpointer.end()
+        return JobResult(
+            reports=task_reports(masks),
+            correct=context.counts(result.tasks, correct),
+            note="\n".join(words for words in (checkpointer.note, *notes) if words) or None,
+            network_digest=digest,
+        )
+
+    def train(self, job: Job, checkpointer: "CohortCheckpointer") -> tuple[CohortResult, list[str]]:
+        """Return the trained masks, and a note for each engine that could not train here."""
+        context, notes = self._context, []
+        earlier = earlier_tasks(context.setup, context.store, job.first)
+        train = partial(
+            context.family.train, context.problem, job.tasks, checkpointer=checkpointer, earlier=earlier
+        )
+        if context.engine == "fused" and context.device.type == "cuda":
+            notes.append(context.change_engine("trains on a GPU"))
+        while True:
+            try:
+                return train(step=context.step), notes
+            except Exception as error:
+                # No numba, or no working compiler: slower, recorded in the file, not fatal.
+                if context.engine == "eager" or not is_missing(error):
+                    raise
+                notes.append(context.change_engine(f"cannot train with it ({first_line(error)[:200]})"))
 
 
 class CohortCheckpointer:
@@ -82,3 +130,14 @@ def _mask_sums(store: MaskStore, tasks: Sequence[int]) -> list[NDArray[np.float6
         kept = unpack(mask.bits, store.identity.shapes)
         sums = [total + layer for total, layer in zip(sums, kept, strict=True)]
     return sums
+
+
+def _task_mask(result: CohortResult, k: int, test_accuracy: float) -> TaskMask:
+    return TaskMask(
+        task=result.tasks[k],
+        bits=pack([layer[k] for layer in result.masks]).tobytes(),
+        test_accuracy=test_accuracy,
+        train_loss=float(result.train_loss[k]),
+        train_seconds=result.train_seconds,
+        norm_stats=None if result.statistics is None else result.statistics[k].astype("<f4").tobytes(),
+    )

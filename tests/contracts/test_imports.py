@@ -35,6 +35,35 @@ FORBIDDEN = {
     "orchestrator/execution/": {"torch", "numpy", "pyarrow"},
     "orchestrator/stages/": {"torch"},
 }
+# Rooms and files of a package by floor: each imports from floors above it only, and from itself.
+FLOORS = {
+    "core": (
+        "errors seeding public",
+        "specs",
+        "data masks networks",
+        "batches",
+        "training inference",
+        "stream hopfield baselines",
+        "families",
+    ),
+    "orchestrator": (
+        "config execution images",
+        "runs",
+        "stages worker report",
+        "cluster",
+        "predict export status",
+        "tracking served_model",
+        "watcher",
+        "session",
+        "evaluate",
+        "sweep",
+        "search",
+        "reproduce",
+        "cli",
+    ),
+}
+# The two halves of each kind of work, named in the registries alone.
+HALVES = {"stages": {"__init__", "base", "tables"}, "worker": {"__init__", "base", "worker"}}
 # Folders without tests of their own, and why.
 TESTED_BY_RUNS = {
     "orchestrator/stages": "what a run does in which order: tests/integration runs every kind of sweep",
@@ -55,7 +84,10 @@ def imports(path: Path) -> set[str]:
 
 def modules(root: Path) -> dict[str, Path]:
     paths = [path for room in ROOMS for path in sorted((root / room).rglob("*.py"))]
-    return {".".join(path.relative_to(root).with_suffix("").parts): path for path in paths}
+    return {
+        ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in paths
+    }
 
 
 def problems(root: Path) -> list[str]:
@@ -70,7 +102,32 @@ def problems(root: Path) -> list[str]:
                 found.append(f"{place} imports {name}: that library has another home")
             if any(top in names for folder, names in FORBIDDEN.items() if place.startswith(folder)):
                 found.append(f"{place} imports {name}: that room does without it")
-    return found + circles(root)
+    return found + circles(root) + wrong_floors(root) + named_halves(root)
+
+
+def wrong_floors(root: Path) -> list[str]:
+    found = []
+    for package, floors in FLOORS.items():
+        level = {room: number for number, floor in enumerate(floors) for room in floor.split()}
+        for name, path in modules(root).items():
+            _, room, *_ = [*name.split("."), ""]
+            if not name.startswith(f"{package}.") or room == "":
+                continue
+            others = {other.split(".")[1] for other in imports(path) if other.startswith(f"{package}.")}
+            wrong = [other for other in others - {room} if level.get(other, 99) >= level.get(room, -1)]
+            found += [f"{name} imports {package}.{other}: not a floor above it" for other in wrong]
+    return found
+
+
+def named_halves(root: Path) -> list[str]:
+    found = []
+    for name, path in modules(root).items():
+        for other in imports(path):
+            _, room, *rest = [*other.split("."), ""]
+            is_half = other.startswith("orchestrator.") and rest[0] and rest[0] not in HALVES.get(room, rest)
+            if is_half and name != f"orchestrator.{room}":
+                found.append(f"{name} imports {other}: only the registry of {room} names a kind of work")
+    return found
 
 
 def circles(root: Path) -> list[str]:
@@ -103,6 +160,11 @@ def test_imports_point_one_way():
         ("core/a.py", "import pyarrow as pa", "does without"),
         ("orchestrator/a.py", "def f():\n    import ray", "another home"),
         ("core/a.py", "import core.b", "circle: core.a -> core.b -> core.a"),
+        ("core/data/a.py", "from core.batches.images import x", "not a floor above"),
+        ("orchestrator/runs/a.py", "import orchestrator.session", "not a floor above"),
+        ("orchestrator/new/a.py", "import orchestrator.session", "not a floor above"),
+        ("orchestrator/session.py", "from orchestrator.stages.given import Given", "only the registry"),
+        ("orchestrator/worker/given.py", "import orchestrator.worker.inferred", "only the registry"),
     ],
 )
 def test_the_check_finds_what_it_is_for(tmp_path, place, line, word):
@@ -110,6 +172,7 @@ def test_the_check_finds_what_it_is_for(tmp_path, place, line, word):
         (tmp_path / room).mkdir()
     (tmp_path / "core" / "b.py").write_text("import core.a\n")
     (tmp_path / "core" / "a.py").write_text("")
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / place).write_text(line + "\n")
     assert any(word in problem for problem in problems(tmp_path))
 
@@ -139,21 +202,19 @@ def test_core_and_storage_import_train_and_infer_without_ray_mlflow_and_omegacon
         from core.specs.run import *
         from core.training.cohort import train_cohort
         from core.training.engine import make_step
-        from core.batches.inputs import to_device
-        from core.networks.base import base_weights
+        from core.batches.problem import Problem
         data = load_dataset("synthetic")
         spec = RunSpec(seed=0, benchmark=BenchmarkSpec(kind="permuted", dataset="synthetic", num_tasks=1),
                        network=NetworkSpec(kind="mlp", hidden=(8,), outputs=4), training=TrainingSpec(steps=2))
-        base = [torch.from_numpy(w) for w in base_weights(spec.network, 36, seed=0)]
-        found = train_cohort(spec, range(3), data, pixels=to_device(data, "train", torch.device("cpu")),
-                             base=base, step=make_step(spec.training, "eager"))
+        problem = Problem(spec, data)
+        found = train_cohort(problem, range(3), step=make_step(spec.training, "eager"))
         import numpy as np
         from core.masks.bits import pack
         from core.masks.packed_sums import has_numba, to_tiles
         from core.inference.superposition import MaskBank
         from core.inference.search import infer_tasks, search_first
         packed = np.stack([pack([layer[k] for layer in found.masks]) for k in range(3)])
-        bank = MaskBank(to_tiles(packed), tuple(base))
+        bank = MaskBank(to_tiles(packed), problem.base)
         assert not has_numba()
         for algorithm in ("one_shot", "shortlist", "binary", "exhaustive"):
             search = search_first(InferenceSpec(algorithm=algorithm, objective="H"), bank, 3, num_classes=4)
@@ -167,6 +228,17 @@ def test_storage_needs_no_torch():
         sys.modules["torch"] = None
         for path in pathlib.Path("storage").glob("*.py"):
             importlib.import_module(f"storage.{path.stem}")
+    """)
+
+
+def test_a_worker_reads_no_config_and_knows_neither_ray_nor_mlflow():
+    run_python("""
+        import importlib, pathlib, sys
+        for name in ("ray", "mlflow", "omegaconf", "pydantic", "typer", "rich", "matplotlib", "psutil"):
+            sys.modules[name] = None
+        for path in pathlib.Path("orchestrator/worker").glob("*.py"):
+            importlib.import_module(f"orchestrator.worker.{path.stem}")
+        assert not [name for name in sys.modules if name.startswith("orchestrator.config")]
     """)
 
 

@@ -207,16 +207,16 @@ def test_trouble_with_the_disk_is_one_line_and_exit_code_1(sweep, monkeypatch, c
 def test_a_failed_task_is_reported_and_the_rest_is_kept(sweep, monkeypatch, capsys):
     """Task 2 cannot be trained: exit code 1, a table says why, and later it is tried again."""
     from core.errors import TrainingError
-    from orchestrator.worker.worker import Worker
+    from orchestrator.worker.supermasks import Cohorts
 
-    honest = Worker._train_cohort
+    honest = Cohorts.train
 
     def failing(self, job, checkpointer):
         if 2 in job.tasks:
             raise TrainingError("the loss of task 2 is not finite")
         return honest(self, job, checkpointer)
 
-    monkeypatch.setattr(Worker, "_train_cohort", failing)
+    monkeypatch.setattr(Cohorts, "train", failing)
     assert supsup("run", sweep) == 1
     shown = capsys.readouterr().out
     assert "the loss of task 2 is not finite" in shown
@@ -224,7 +224,7 @@ def test_a_failed_task_is_reported_and_the_rest_is_kept(sweep, monkeypatch, caps
     assert run.store.info_table()["task"].to_pylist() == [0, 1, 3]
     assert [row["task"] for row in json.loads(run.layout.failures.read_text())] == [2]
     assert set(json.loads(run.layout.summary.read_text())["GG"]) == {"2"}  # k = 4 is not complete
-    monkeypatch.setattr(Worker, "_train_cohort", honest)
+    monkeypatch.setattr(Cohorts, "train", honest)
     assert supsup("run", sweep) == 0
     assert not run.layout.failures.exists()
     assert len(digests(run)) == 4
@@ -233,16 +233,16 @@ def test_a_failed_task_is_reported_and_the_rest_is_kept(sweep, monkeypatch, caps
 def test_only_failed_trains_what_failed_and_leaves_other_gaps_alone(sweep, monkeypatch, capsys):
     """Equal errors of many tasks are one row; a log says where each attempt went wrong."""
     from core.errors import TrainingError
-    from orchestrator.worker.worker import Worker
+    from orchestrator.worker.supermasks import Cohorts
 
-    honest = Worker._train_cohort
+    honest = Cohorts.train
 
     def failing(self, job, checkpointer):
         if job.first in (0, 1, 2):
             raise TrainingError(f"the loss of task {job.first} is not finite")
         return honest(self, job, checkpointer)
 
-    monkeypatch.setattr(Worker, "_train_cohort", failing)
+    monkeypatch.setattr(Cohorts, "train", failing)
     assert supsup("run", sweep, "benchmark.num_tasks=6") == 1
     shown = capsys.readouterr().out
     assert "2 more with the same error given up (tasks 1-2)" in shown
@@ -251,7 +251,7 @@ def test_only_failed_trains_what_failed_and_leaves_other_gaps_alone(sweep, monke
     run.store.locate()[5].unlink()
     assert supsup("logs", run.layout.root, "--task", 2) == 0
     assert "TrainingError: the loss of task 2 is not finite" in capsys.readouterr().out
-    monkeypatch.setattr(Worker, "_train_cohort", honest)
+    monkeypatch.setattr(Cohorts, "train", honest)
     assert supsup("run", sweep, "benchmark.num_tasks=6", "--only-failed") == 0
     assert run.store.info_table()["task"].to_pylist() == [0, 1, 2, 3]
     assert "trained 3 tasks" in capsys.readouterr().out
@@ -263,21 +263,21 @@ def test_only_failed_trains_what_failed_and_leaves_other_gaps_alone(sweep, monke
 
 def test_a_worker_whose_network_was_overwritten_stores_nothing_and_is_replaced(sweep, monkeypatch, capsys):
     """What is shared is read-only for a reason; here somebody wrote into it once."""
-    from orchestrator.worker.worker import Worker
+    from orchestrator.worker.supermasks import Cohorts
 
-    honest, damaged = Worker._train_cohort, []
+    honest, damaged = Cohorts.train, []
 
     def overwriting(self, job, checkpointer):
         result = honest(self, job, checkpointer)
         if job.first == 2 and not damaged:
             damaged.append(self)
-            self._base[0][0, 0] += 1
+            self._context.problem.base[0][0, 0] += 1
         return result
 
-    monkeypatch.setattr(Worker, "_train_cohort", overwriting)
+    monkeypatch.setattr(Cohorts, "train", overwriting)
     assert supsup("run", sweep) == 0
     assert "has changed in memory" in capsys.readouterr().out
-    monkeypatch.setattr(Worker, "_train_cohort", honest)
+    monkeypatch.setattr(Cohorts, "train", honest)
     run = locate_run(load_sweep(sweep))
     plain = load_sweep(sweep, ["storage.uri=" + str(run.layout.root.parent / "plain")])
     run_sweep(plain, None, Recorder())

@@ -6,13 +6,12 @@ import torch
 
 from core.baselines.batch_ensemble import BatchEnsemble, infer_rank_one
 from core.baselines.make import make_method
-from core.baselines.method import Setting, correct_images, learn_task
+from core.baselines.method import correct_images, learn_task
 from core.baselines.psp import ParameterSuperposition, haar_rotation
-from core.batches.inputs import to_device
+from core.batches.problem import Problem
 from core.data.datasets import load_dataset
 from core.errors import ConfigError
 from core.inference.objectives import entropy
-from core.networks.module import make_network
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.inference import InferenceSpec
 from core.specs.network import NetworkSpec
@@ -25,19 +24,18 @@ DATASET = load_dataset("synthetic")
 NUM_TASKS = 3
 
 
-def setting(kind, steps=60, **more):
+def problem(kind, steps=60, **more):
     spec = tiny_spec(
         benchmark=BenchmarkSpec(kind="permuted", dataset="synthetic", num_tasks=NUM_TASKS),
         network=NetworkSpec(kind="mlp", hidden=(16,), outputs=6),
         training=TrainingSpec(steps=steps, batch_size=32, optimizer=OptimizerSpec(kind="adam", lr=1e-2)),
         baseline=BaselineSpec(kind=kind, **more),
     )
-    pixels = (to_device(DATASET, "train", CPU), to_device(DATASET, "test", CPU))
-    return Setting(spec, DATASET, make_network(spec.network, (1, 6, 6)), pixels)
+    return Problem(spec, DATASET)
 
 
 def learned(kind, **more):
-    of = setting(kind, **more)
+    of = problem(kind, **more)
     method, values, history = make_method(kind, of), {}, []
     for task in range(NUM_TASKS):
         learn_task(of, method, values, task)
@@ -54,7 +52,7 @@ def test_what_is_fixed_after_the_first_task_forgets_nothing(kind):
 
 @pytest.mark.parametrize("kind", ["lower_bound", "psp"])
 def test_one_trunk_for_all_tasks_changes_for_the_earlier_ones(kind):
-    of = setting(kind)
+    of = problem(kind)
     method, values, seen = make_method(kind, of), {}, []
     for task in range(NUM_TASKS):
         learn_task(of, method, values, task)
@@ -68,20 +66,20 @@ def test_one_trunk_for_all_tasks_changes_for_the_earlier_ones(kind):
 
 @pytest.mark.parametrize("kind", ["batch_ensemble", "separate_heads"])
 def test_random_weights_stay_as_they_were_drawn(kind):
-    of = setting(kind, steps=5, random_weights=True)
+    of = problem(kind, steps=5, random_weights=True)
     method, values = make_method(kind, of), {}
     method.begin(values, 0)
     name = "w0" if kind == "batch_ensemble" else "trunk0"
     before = values[name].clone()
     learn_task(of, method, values, 0)
     assert torch.equal(values[name], before)
-    trained = setting(kind, steps=5)
+    trained = problem(kind, steps=5)
     learn_task(trained, make_method(kind, trained), values := {}, 0)
     assert not torch.equal(values[name], before)
 
 
 def test_batch_ensemble_multiplies_inputs_and_outputs_by_the_task_s_vectors():
-    of = setting("batch_ensemble")
+    of = problem("batch_ensemble")
     method, values = BatchEnsemble(of), {}
     method.begin(values, 0)
     assert set(values["0/in0"].tolist()) <= {-1.0, 1.0}
@@ -98,7 +96,7 @@ def test_the_gradient_on_rank_one_matrices_is_that_of_autograd():
         values[f"w{layer}"] * sum(alpha[t] * method.rank_one(values, t, layer) for t in range(NUM_TASKS))
         for layer in range(2)
     ]
-    logits = of.network.train_logits(x, weights, of.network.start_statistics(CPU))
+    logits = of.module.train_logits(x, weights, of.module.start_statistics(CPU))
     expected = torch.autograd.grad(entropy(logits).mean(), alpha)[0].numpy()
     np.testing.assert_allclose(
         method.alpha_gradient(values, range(NUM_TASKS), x, "H"), expected, rtol=1e-3, atol=1e-6
@@ -118,7 +116,7 @@ def test_the_task_is_inferred_on_rank_one_matrices():
 
 
 def test_psp_rotates_the_inputs_by_a_matrix_of_the_task_s_own():
-    of = setting("psp")
+    of = problem("psp")
     method, values = ParameterSuperposition(of), {}
     method.begin(values, 0)
     rotation = haar_rotation(3, 1, 0, 36)
@@ -130,7 +128,7 @@ def test_psp_rotates_the_inputs_by_a_matrix_of_the_task_s_own():
 
 
 def test_the_upper_bound_trains_on_all_tasks_so_far():
-    of = setting("upper_bound", steps=4)
+    of = problem("upper_bound", steps=4)
     method, values = make_method("upper_bound", of), {}
     for task in range(2):
         learn_task(of, method, values, task)

@@ -4,15 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from core.batches.inputs import to_device
-from core.data.benchmarks import task_view
+from core.batches.problem import Problem
 from core.data.datasets import load_dataset
 from core.errors import ConfigError
 from core.hopfield.capacity import measure_capacity, random_masks
 from core.hopfield.memory import memorise
 from core.hopfield.network import correct_outputs, forward_masked, task_images, train_outputs
 from core.hopfield.recovery import adapting_order, recover, split_images
-from core.networks.base import base_weights, layers, mask_layers
+from core.networks.base import layers, mask_layers
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.inference import HopfieldSpec
 from core.specs.network import NetworkSpec
@@ -34,13 +33,8 @@ def digits_spec(epochs=5, **changes):
     return RunSpec(**(parts | changes))
 
 
-def base_of(spec):
-    weights = base_weights(spec.network, DIGITS.num_inputs, seed=spec.seed)
-    return [torch.from_numpy(weight) for weight in weights]
-
-
 def train(spec, tasks=TASKS):
-    return train_outputs(spec, tasks, DIGITS, pixels=to_device(DIGITS, "train", CPU), base=base_of(spec))
+    return train_outputs(Problem(spec, DIGITS), tasks)
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +63,11 @@ def test_a_mask_covers_the_outputs_of_every_layer_but_the_last():
 
 
 def test_training_learns_on_images_the_mask_never_saw(trained):
-    spec = digits_spec()
-    pixels = to_device(DIGITS, "test", CPU)
-    correct = correct_outputs(spec, TASKS, DIGITS, pixels=pixels, base=base_of(spec), masks=trained.masks)
+    problem = Problem(digits_spec(), DIGITS)
+    correct = correct_outputs(problem, TASKS, trained.masks)
     assert np.mean([part.mean() for part in correct]) > 0.9
     shuffled = [layer[::-1] for layer in trained.masks]  # every task with another's mask, but the middle one
-    wrong = correct_outputs(spec, TASKS, DIGITS, pixels=pixels, base=base_of(spec), masks=shuffled)
+    wrong = correct_outputs(problem, TASKS, shuffled)
     assert np.mean([wrong[task].mean() for task in (0, 1, 3, 4)]) < 0.2
 
 
@@ -107,13 +100,12 @@ def test_epochs_are_for_masks_on_outputs_and_excluded_by_steps():
 
 def recover_all(trained, spec, hopfield, *, know=True):
     masks = [[layer[task] for layer in trained.masks] for task in TASKS]
-    memory = memorise(hopfield.rule, masks)
+    memory, problem = memorise(hopfield.rule, masks), Problem(spec, DIGITS)
     found = []
     for task in TASKS:
-        view = task_view(spec.benchmark, DIGITS, task, seed=spec.seed)
-        adapted, _ = split_images(hopfield, view.test_rows)
-        x_NI, _ = task_images(spec, task, DIGITS, to_device(DIGITS, "test", CPU), adapted)
-        found.append(recover(hopfield, memory, x_NI, base_of(spec), masks[task] if know else None))
+        adapted, _ = split_images(hopfield, problem.view(task).test_rows)
+        x_NI, _ = task_images(problem, task, problem.test, adapted)
+        found.append(recover(hopfield, memory, x_NI, problem.base, masks[task] if know else None))
     return found
 
 
@@ -172,7 +164,7 @@ def test_the_images_that_adapt_are_shuffled_where_asked_and_each_task_has_its_ow
 def test_one_pass_takes_each_image_once(trained):
     hopfield = HopfieldSpec(batch_size=16, adapt_on="same", steps="one_pass")
     found = recover_all(trained, digits_spec(), hopfield)[0]
-    num_images = len(task_view(digits_spec().benchmark, DIGITS, 0, seed=0).test_rows)
+    num_images = len(Problem(digits_spec(), DIGITS).view(0).test_rows)
     assert len(found.entropy) in (num_images // 16, -(-num_images // 16))
 
 

@@ -7,8 +7,8 @@ from core.batches.inputs import Pixels, to_device
 from core.data.benchmarks import TaskView, task_view
 from core.data.datasets import load_dataset
 from core.data.test_rows import batch_counts, batch_sizes
-from core.inference import evaluation
 from core.inference.evaluation import correct_images
+from core.inference.perceptron import correct_under
 from core.networks.base import base_weights
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.network import NetworkSpec
@@ -42,7 +42,7 @@ def test_tasks_together_are_as_tasks_alone():
     masks = [np.random.default_rng(0).random((5, *weight.shape)) < 0.5 for weight in base]
     alone = correct_images(views, pixels, base, masks)
     weights = [torch.from_numpy(mask) * weight for mask, weight in zip(masks, base, strict=True)]
-    together = evaluation._correct(views, pixels, weights, [view.test_rows for view in views])
+    together = correct_under(views, pixels, weights, [view.test_rows for view in views])
     assert len({len(found) for found in alone}) > 1
     for one, other in zip(alone, together, strict=True):
         assert np.array_equal(one, other)

@@ -107,7 +107,8 @@ def test_images_that_decide_together_and_apart_give_the_same_ranking():
 def test_a_group_decides_by_the_mean_of_its_objectives():
     spec = InferenceSpec(objective="G")
     bank, x_GND = bank_of(random_masks(NUM_TASKS), torch.float64), images(1, 30).double()
-    activations = search(spec, bank).activations(x_GND[0], search(spec, bank).start)
+    one = search(spec, bank)
+    activations = one.activations(x_GND[0], one.start)
     expected = bank.products(activations, np.arange(NUM_TASKS)).mean(axis=0)
     found = infer_tasks(search(spec, bank), x_GND)
     np.testing.assert_allclose(found.values[0], np.sort(expected)[:5])

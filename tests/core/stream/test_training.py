@@ -5,13 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from core.batches.inputs import to_device
+from core.batches.problem import Problem
 from core.data.datasets import load_dataset
 from core.masks.bits import bits_digest
 from core.masks.packed_sums import has_numba
-from core.networks.base import base_weights
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.network import NetworkSpec
 from core.specs.training import AllocationSpec, OptimizerSpec, StreamSpec, TrainingSpec
@@ -39,12 +37,8 @@ def stream_spec(kind="rmsprop", num_tasks=4, stream=None, **rules):
 
 
 def trainer(spec, states=None, pending=None, num_done=0, engine="eager"):
-    base = [torch.from_numpy(w) for w in base_weights(spec.network, DATASET.num_inputs, seed=spec.seed)]
     return StreamTrainer(
-        spec,
-        DATASET,
-        pixels=to_device(DATASET, "train", torch.device("cpu")),
-        base=base,
+        Problem(spec, DATASET),
         step=make_step(spec.training, engine),
         states={} if states is None else states,
         pending=pending,

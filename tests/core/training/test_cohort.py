@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from core.batches.inputs import gather_inputs, to_device
+from core.batches.problem import Problem
 from core.data.benchmarks import task_view
 from core.data.datasets import load_dataset
 from core.errors import TrainingError
 from core.inference.evaluation import correct_images
-from core.networks.base import base_weights
 from core.networks.perceptron import fix_weights, gradients
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.network import NetworkSpec
@@ -33,9 +33,7 @@ DATASET = load_dataset("synthetic")
 
 
 def train(spec, tasks, engine="eager"):
-    base = [torch.from_numpy(w) for w in base_weights(spec.network, DATASET.num_inputs, seed=spec.seed)]
-    step = make_step(spec.training, engine)
-    return train_cohort(spec, tasks, DATASET, pixels=to_device(DATASET, "train", CPU), base=base, step=step)
+    return train_cohort(Problem(spec, DATASET), tasks, step=make_step(spec.training, engine))
 
 
 def same(a, b):
@@ -139,12 +137,10 @@ def test_every_benchmark_is_learned(kind):
     spec = tiny_spec(
         benchmark=benchmark, training=TrainingSpec(steps=300, batch_size=32, optimizer=OptimizerSpec(lr=3e-3))
     )
-    result = train(spec, [0, 1])
-    base = [torch.from_numpy(w) for w in base_weights(spec.network, DATASET.num_inputs, seed=spec.seed)]
+    problem, result = Problem(spec, DATASET), train(spec, [0, 1])
     for task in (0, 1):
-        view = task_view(benchmark, DATASET, task, seed=spec.seed)
         masks = [layer[task : task + 1] for layer in result.masks]
-        assert correct_images([view], to_device(DATASET, "test", CPU), base, masks)[0].mean() > 0.9
+        assert correct_images([problem.view(task)], problem.test, problem.base, masks)[0].mean() > 0.9
 
 
 def test_each_epoch_uses_every_image_once():
@@ -259,10 +255,8 @@ def test_products_in_bfloat16_use_exact_weights():
 def test_every_precision_learns(matmul):
     training = TrainingSpec(steps=300, batch_size=32, matmul=matmul, optimizer=OptimizerSpec(lr=3e-3))
     spec = tiny_spec(training=training)
-    result = train(spec, [0])
-    base = [torch.from_numpy(w) for w in base_weights(spec.network, DATASET.num_inputs, seed=spec.seed)]
-    view = task_view(spec.benchmark, DATASET, 0, seed=spec.seed)
-    assert correct_images([view], to_device(DATASET, "test", CPU), base, result.masks)[0].mean() > 0.9
+    problem, result = Problem(spec, DATASET), train(spec, [0])
+    assert correct_images([problem.view(0)], problem.test, problem.base, result.masks)[0].mean() > 0.9
 
 
 @pytest.mark.slow

@@ -6,11 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from core.batches.inputs import to_device
-from core.data.benchmarks import task_view
+from core.batches.problem import Problem
 from core.data.datasets import load_dataset
-from core.networks.base import base_weights, draw_weights
-from core.networks.module import make_network
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.network import MaskSpec, NetworkSpec
 from core.specs.training import OptimizerSpec, ScheduleSpec, TrainingSpec
@@ -62,22 +59,12 @@ class Memory:
 
 def train_perceptrons(checkpointer, engine="eager", **changes):
     spec = tiny_spec(**changes)
-    base = [torch.from_numpy(w) for w in base_weights(spec.network, 36, seed=spec.seed)]
     step = make_step(spec.training, engine, spec.mask)
-    pixels = to_device(DATASET, "train", CPU)
-    return train_cohort(
-        spec, [0, 1, 2], DATASET, pixels=pixels, base=base, step=step, checkpointer=checkpointer
-    )
+    return train_cohort(Problem(spec, DATASET), [0, 1, 2], step=step, checkpointer=checkpointer)
 
 
 def train_conv(checkpointer):
-    spec = tiny_spec(**CONV)
-    network = make_network(spec.network, (1, 6, 6))
-    base = [torch.from_numpy(w) for w in draw_weights(network.shapes, seed=spec.seed)]
-    pixels = to_device(DATASET, "train", CPU)
-    return train_modules(
-        spec, [0, 1], DATASET, pixels=pixels, base=base, network=network, checkpointer=checkpointer
-    )
+    return train_modules(Problem(tiny_spec(**CONV), DATASET), [0, 1], checkpointer=checkpointer)
 
 
 def bits(result):
@@ -124,19 +111,17 @@ def test_a_save_holds_plain_arrays_alone():
 def test_a_cohort_trained_at_once_as_on_a_gpu_gives_nearly_the_same_masks():
     """By ``vmap``; products round otherwise, so a few bits of ten thousands may differ."""
     alone = train_conv(None)
-    spec = tiny_spec(**CONV)
-    network = make_network(spec.network, (1, 6, 6))
-    base = [torch.from_numpy(w) for w in draw_weights(network.shapes, seed=spec.seed)]
-    views = [task_view(spec.benchmark, DATASET, task, seed=spec.seed) for task in (0, 1)]
-    views = [replace(view, train_rows=view.train_rows[:224]) for view in views]  # courses of one length
-    pixels = to_device(DATASET, "train", CPU)
-    together = _train_together(spec, [0, 1], views, pixels, base, network, Chunks(NoCheckpoints()), None)
-    single = [
-        _train_together(spec, [k], views[k : k + 1], pixels, base, network, Chunks(NoCheckpoints()), None)
-        for k in (0, 1)
-    ]
+
+    class OneLength(Problem):
+        def view(self, task):
+            view = super().view(task)
+            return replace(view, train_rows=view.train_rows[:224])
+
+    problem = OneLength(tiny_spec(**CONV), DATASET)
+    together = _train_together(problem, [0, 1], Chunks(NoCheckpoints()), None)
+    single = [_train_together(problem, [k], Chunks(NoCheckpoints()), None) for k in (0, 1)]
     differ = total = 0
-    for layer in range(len(base)):
+    for layer in range(len(alone.masks)):
         one_by_one = np.concatenate([part[f"mask{layer}"] for part in single])
         assert together[f"mask{layer}"].shape == alone.masks[layer].shape
         assert together[f"mask{layer}"].sum() == one_by_one.sum()

@@ -10,6 +10,7 @@ import pytest
 import orchestrator.tracking.tracker
 from core.errors import ConfigError, SupSupError
 from orchestrator.config.load import dotted_keys, load_sweep
+from orchestrator.config.store_uri import absolute_uri
 from orchestrator.evaluate import evaluate_run
 from orchestrator.execution.jobs import Job
 from orchestrator.runs.history import begin_session, read_sessions, write_failures
@@ -17,7 +18,6 @@ from orchestrator.runs.run import locate_run, open_run
 from orchestrator.search.search import run_search
 from orchestrator.search.summary import draw_search, track_search
 from orchestrator.sweep import run_sweep
-from orchestrator.tracking.messages import absolute_uri
 from orchestrator.tracking.server import find_links, start_server, stop_server
 from orchestrator.tracking.sync import sync_run
 from orchestrator.tracking.tracker import MlflowTracker, Sender, make_tracker

@@ -7,17 +7,17 @@ import sys
 
 import pytest
 
+from core.families import family_of
 from core.networks.base import layers
 from core.specs.network import NetworkSpec
 from core.specs.training import TrainingSpec
-from core.training.memory import cohort_peak_bytes
+from tests.conftest import tiny_spec
 
 MEASURE = """
 import json, torch
 from core.data.datasets import Dataset
 from core.training.engine import make_step
-from core.batches.inputs import to_device
-from core.networks.base import base_weights
+from core.batches.problem import Problem
 from core.specs.run import BenchmarkSpec, NetworkSpec, RunSpec, TrainingSpec
 from core.training.cohort import train_cohort
 import numpy as np
@@ -30,9 +30,7 @@ data = Dataset(name="mnist", num_classes=10, train_images=images, train_labels=l
 def train(num_tasks):
     spec = RunSpec(seed=0, benchmark=BenchmarkSpec(kind="permuted", dataset="mnist", num_tasks=64),
                    network=NetworkSpec(kind="lenet_300_100", outputs=500), training=TrainingSpec(steps=20))
-    base = [torch.from_numpy(w) for w in base_weights(spec.network, 784, seed=0)]
-    train_cohort(spec, range(num_tasks), data, pixels=to_device(data, "train", torch.device("cpu")),
-                 base=base, step=make_step(spec.training, "eager"))
+    train_cohort(Problem(spec, data), range(num_tasks), step=make_step(spec.training, "eager"))
 def status(key):
     line = next(line for line in open("/proc/self/status") if line.startswith(key))
     return int(line.split()[1]) * 1024
@@ -53,6 +51,6 @@ def test_peak_of_a_real_cohort_is_within_the_formula():
     command = [sys.executable, "-c", MEASURE]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     measured = json.loads(done.stdout)
-    spec = NetworkSpec(kind="lenet_300_100", outputs=500)
-    formula = cohort_peak_bytes(layers(spec, 784), TrainingSpec(steps=20), 24)
+    spec = tiny_spec(network=NetworkSpec(kind="lenet_300_100", outputs=500), training=TrainingSpec(steps=20))
+    formula = family_of(spec.network).peak_bytes(spec, layers(spec.network, 784), 24)
     assert 0.5 * formula < measured < 1.1 * formula

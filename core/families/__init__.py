@@ -1,0 +1,76 @@
+"""Families of base networks: all that differs from one family to another, a file each.
+
+A new family is a kind in ``core.specs.network`` with its traits, a file here, and a line in ``FAMILIES``.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from core.families.module import Module
+from core.families.outputs import OutputMasked
+from core.families.perceptron import Perceptron
+from core.networks.base import Layer
+from core.specs.network import NetworkSpec
+from core.specs.run import RunSpec
+
+if TYPE_CHECKING:  # importing a family loads no torch: the controller sizes cohorts without it
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from core.batches.problem import Problem
+    from core.inference.search import SearchModel
+    from core.training.cohort import CohortResult, Step
+    from core.training.loop import Checkpointer
+    from core.training.transfer import Earlier
+
+
+class Network(Protocol):
+    """How one family of networks trains, is tested and is searched."""
+
+    def peak_bytes(self, spec: RunSpec, layers: Sequence[Layer], num_tasks: int) -> int:
+        """Return the bytes that training ``num_tasks`` tasks together adds to a worker at its peak."""
+        ...
+
+    def train(
+        self,
+        problem: "Problem",
+        tasks: Sequence[int],
+        *,
+        step: "Step",
+        checkpointer: "Checkpointer",
+        earlier: "Earlier | None",
+    ) -> "CohortResult":
+        """Train the masks of ``tasks``. Raises TrainingError when a loss is not finite."""
+        ...
+
+    def correct(
+        self,
+        problem: "Problem",
+        tasks: Sequence[int],
+        masks: "Sequence[NDArray[np.bool_]]",
+        statistics: "NDArray[np.float32] | None",
+    ) -> "list[NDArray[np.bool_]]":
+        """Return which test images of each task its own mask classifies correctly, bool [test images].
+
+        masks: bool [K, ...] per masked layer. statistics: running statistics, float32 [K, S], if any.
+        """
+        ...
+
+    def search_model(
+        self, spec: RunSpec, base: "Sequence[Tensor]", statistics: "NDArray[np.float32] | None"
+    ) -> "SearchModel":
+        """Return how images pass through the network in task inference; base, statistics: as above."""
+        ...
+
+
+FAMILIES: dict[str, Network] = {
+    "perceptron": Perceptron(),
+    "module": Module(),
+    "outputs": OutputMasked(),
+}
+
+
+def family_of(spec: NetworkSpec) -> Network:
+    """Return the family that a network belongs to."""
+    return FAMILIES[spec.traits.family]

@@ -1,0 +1,85 @@
+"""Networks that are a ``torch.nn.Module``: built-in convolutional ones, and the user's own."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from core.networks.base import Layer
+from core.specs.run import RunSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from core.batches.problem import Problem
+    from core.inference.modules import ModuleSearchModel
+    from core.training.cohort import CohortResult, Step
+    from core.training.loop import Checkpointer
+    from core.training.transfer import Earlier
+
+
+class Module:
+    """See ``core.families.Network``."""
+
+    def peak_bytes(self, spec: RunSpec, layers: Sequence[Layer], num_tasks: int) -> int:
+        """Return it roughly: per weight as for a perceptron.
+
+        What autograd keeps per image depends on the module and is not known in advance; 256 float32 per
+        input value covers the built-in networks.
+        """
+        weights = sum(layer.num_weights for layer in layers)
+        values = math.prod(spec.benchmark.channels_first) * spec.training.batch_size
+        return num_tasks * (weights * (32 + spec.training.optimizer.state_bytes) + 4 * 256 * values)
+
+    def train(
+        self,
+        problem: "Problem",
+        tasks: Sequence[int],
+        *,
+        step: "Step",
+        checkpointer: "Checkpointer",
+        earlier: "Earlier | None",
+    ) -> "CohortResult":
+        """See ``core.families.Network``; autograd is the only engine."""
+        from core.training.modules import train_modules
+
+        del step
+        return train_modules(problem, tasks, checkpointer=checkpointer, earlier=earlier)
+
+    def correct(
+        self,
+        problem: "Problem",
+        tasks: Sequence[int],
+        masks: "Sequence[NDArray[np.bool_]]",
+        statistics: "NDArray[np.float32] | None",
+    ) -> "list[NDArray[np.bool_]]":
+        """See ``core.families.Network``."""
+        import torch
+
+        from core.inference.modules import ModuleSearchModel
+        from core.masks.bits import pack
+
+        assert statistics is not None, "each task of a module has its own statistics"
+        on_device = torch.from_numpy(statistics).to(problem.device)
+        model = ModuleSearchModel(problem.module, problem.spec.benchmark, problem.base, on_device)
+        found = []
+        for k, task in enumerate(tasks):
+            view, packed_P = problem.view(task), pack([layer[k] for layer in masks])
+            found.append(model.correct(view, problem.test, view.test_rows, packed_P, k))
+        return found
+
+    def search_model(
+        self, spec: RunSpec, base: "Sequence[Tensor]", statistics: "NDArray[np.float32] | None"
+    ) -> "ModuleSearchModel":
+        """See ``core.families.Network``."""
+        import torch
+
+        from core.inference.modules import ModuleSearchModel
+        from core.networks.module import make_network
+
+        assert statistics is not None, "each task of a module has its own statistics"
+        device = base[0].device
+        network = make_network(spec.network, spec.benchmark.channels_first, device)
+        on_device = torch.from_numpy(statistics).to(device)
+        return ModuleSearchModel(network, spec.benchmark, tuple(base), on_device)

@@ -1,0 +1,66 @@
+"""Networks with masks on the outputs of hidden layers, whose masks are recovered rather than searched (HopSupSup)."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Never
+
+from core.errors import InferenceError
+from core.networks.base import Layer
+from core.specs.run import RunSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from core.batches.problem import Problem
+    from core.training.cohort import CohortResult, Step
+    from core.training.loop import Checkpointer
+    from core.training.transfer import Earlier
+
+
+class OutputMasked:
+    """See ``core.families.Network``."""
+
+    def peak_bytes(self, spec: RunSpec, layers: Sequence[Layer], num_tasks: int) -> int:
+        """One task at a time: the weights, and activations as autograd keeps them, ten float32 each."""
+        del num_tasks
+        widths = layers[0].shape[1] + sum(layer.shape[0] for layer in layers)
+        return 4 * sum(layer.num_weights for layer in layers) + 40 * spec.training.batch_size * widths
+
+    def train(
+        self,
+        problem: "Problem",
+        tasks: Sequence[int],
+        *,
+        step: "Step",
+        checkpointer: "Checkpointer",
+        earlier: "Earlier | None",
+    ) -> "CohortResult":
+        """See ``core.families.Network``; a task takes seconds, so nothing is kept on the way."""
+        from core.hopfield.network import train_outputs
+
+        del step, checkpointer, earlier
+        return train_outputs(problem, tasks)
+
+    def correct(
+        self,
+        problem: "Problem",
+        tasks: Sequence[int],
+        masks: "Sequence[NDArray[np.bool_]]",
+        statistics: "NDArray[np.float32] | None",
+    ) -> "list[NDArray[np.bool_]]":
+        """See ``core.families.Network``."""
+        from core.hopfield.network import correct_outputs
+
+        del statistics
+        return correct_outputs(problem, tasks, masks)
+
+    def search_model(
+        self, spec: RunSpec, base: "Sequence[Tensor]", statistics: "NDArray[np.float32] | None"
+    ) -> Never:
+        """Raise InferenceError: single images cannot tell such masks apart."""
+        del base, statistics
+        raise InferenceError(
+            f"found network {spec.network.kind!r} with masks on its outputs, expected masks on weights; such "
+            "masks are recovered from many images by `supsup evaluate`"
+        )

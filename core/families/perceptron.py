@@ -1,0 +1,75 @@
+"""Multi-layer perceptrons with masks on their weights."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from core.networks.base import Layer
+from core.specs.run import RunSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from core.batches.problem import Problem
+    from core.inference.perceptron import PerceptronSearchModel
+    from core.training.cohort import CohortResult, Step
+    from core.training.loop import Checkpointer
+    from core.training.transfer import Earlier
+
+
+class Perceptron:
+    """See ``core.families.Network``."""
+
+    def peak_bytes(self, spec: RunSpec, layers: Sequence[Layer], num_tasks: int) -> int:
+        """Return it, with K tasks, n weights, B images per batch, T steps and layer widths w, inputs included.
+
+            K * (n * (32 + optimizer state) + 4 * B * 4 * sum(w) + 8 * T * B)
+
+        These are float32 scores, effective weights, gradient and 20 bytes of temporaries per weight;
+        activations, their gradients and two temporaries; the int32 order of images, twice while stacked.
+        The ``fused`` engine needs less, as it trains one task at a time. The data set is shared by the
+        workers of a node and counted separately.
+        """
+        training = spec.training
+        weights = sum(layer.num_weights for layer in layers)
+        widths = layers[0].shape[1] + sum(layer.shape[0] for layer in layers)
+        weight_bytes = 32 + training.optimizer.state_bytes
+        order_bytes = 8 * training.num_steps * training.batch_size
+        return num_tasks * (weights * weight_bytes + 16 * training.batch_size * widths + order_bytes)
+
+    def train(
+        self,
+        problem: "Problem",
+        tasks: Sequence[int],
+        *,
+        step: "Step",
+        checkpointer: "Checkpointer",
+        earlier: "Earlier | None",
+    ) -> "CohortResult":
+        """See ``core.families.Network``."""
+        from core.training.cohort import train_cohort
+
+        return train_cohort(problem, tasks, step=step, checkpointer=checkpointer, earlier=earlier)
+
+    def correct(
+        self,
+        problem: "Problem",
+        tasks: Sequence[int],
+        masks: "Sequence[NDArray[np.bool_]]",
+        statistics: "NDArray[np.float32] | None",
+    ) -> "list[NDArray[np.bool_]]":
+        """See ``core.families.Network``."""
+        from core.inference.evaluation import correct_images
+
+        del statistics
+        return correct_images(problem.views(tasks), problem.test, problem.base, masks)
+
+    def search_model(
+        self, spec: RunSpec, base: "Sequence[Tensor]", statistics: "NDArray[np.float32] | None"
+    ) -> "PerceptronSearchModel":
+        """See ``core.families.Network``."""
+        from core.inference.perceptron import PerceptronSearchModel
+
+        del spec, statistics
+        return PerceptronSearchModel(tuple(base))

@@ -1,0 +1,96 @@
+"""The search model of multi-layer perceptrons: closed-form gradients, and images by table.
+
+Letters: K tasks, B images, N images that decide together, D inputs, P bytes of a packed mask, O and I
+a layer's outputs and inputs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.batches.inputs import Pixels, gather_inputs
+from core.data.benchmarks import TaskView
+from core.inference.superposition import (
+    Activations,
+    Superposition,
+    forward_plain,
+    gradient_planes,
+    mask_weights,
+    pass_through,
+)
+from core.masks.packed_sums import Planes
+from core.networks.perceptron import forward
+from core.specs.inference import InferenceSpec
+
+CHUNK_IMAGES = 1024  # per task, in one forward pass
+
+
+@dataclass(frozen=True)
+class PerceptronSearchModel:
+    """An ``inference.search.SearchModel``. base: float32 [O, I] per layer."""
+
+    base: tuple[Tensor, ...]
+
+    @property
+    def num_inputs(self) -> int:
+        """D."""
+        return self.base[0].shape[1]
+
+    def activations(
+        self, x_BD: Tensor, superposition: Superposition, spec: InferenceSpec, num_classes: int
+    ) -> Activations:
+        """Pass B images through a superposition, forward and backward."""
+        return pass_through(x_BD, superposition.weights, spec.objective, num_classes)
+
+    def planes(
+        self, x_ND: Tensor, superposition: Superposition, spec: InferenceSpec, num_classes: int
+    ) -> Planes:
+        """Return dObjective/dW * base at a superposition, for the mean objective of the images."""
+        return gradient_planes(self.activations(x_ND, superposition, spec, num_classes), self.base)
+
+    def logits(self, x_BD: Tensor, packed_P: NDArray[np.uint8], task: int) -> Tensor:
+        """Return the logits [B, O] under one task's mask."""
+        del task
+        return forward_plain(x_BD, mask_weights(packed_P, self.base))[1]
+
+    def inputs(self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
+        """Return test images as the task sees them, normalised, float32 [N, D]."""
+        device = pixels.images.device
+        gather_1D = torch.from_numpy(view.input_gather).to(device).unsqueeze(0)
+        return gather_inputs(pixels, gather_1D, torch.from_numpy(rows_N).to(device).unsqueeze(0))[0]
+
+    def correct(
+        self,
+        view: TaskView,
+        pixels: Pixels,
+        rows_N: NDArray[np.int64],
+        packed_P: NDArray[np.uint8],
+        task: int,
+    ) -> NDArray[np.bool_]:
+        """Return which images of ``view`` the mask of ``task`` classifies correctly, bool [N]."""
+        del task
+        weights = [weight.unsqueeze(0) for weight in mask_weights(packed_P, self.base)]
+        (correct,) = correct_under([view], pixels, weights, [rows_N])
+        return correct
+
+
+def correct_under(
+    views: Sequence[TaskView],
+    pixels: Pixels,
+    weights: Sequence[Tensor],
+    rows: Sequence[NDArray[np.int64]],
+) -> list[NDArray[np.bool_]]:
+    """Return which images ``rows`` of each task ``weights``, [K, O, I] per layer, classify correctly."""
+    device, most = weights[0].device, max(len(row) for row in rows)
+    padded = np.stack([np.pad(row, (0, most - len(row))) for row in rows])
+    gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
+    correct = []
+    for rows_KB in torch.split(torch.from_numpy(padded).to(device), CHUNK_IMAGES, dim=1):
+        _, logits_KBO = forward(gather_inputs(pixels, gather_KD, rows_KB), weights)
+        correct.append(logits_KBO.argmax(dim=2) == pixels.labels[rows_KB])
+    correct_KN = torch.cat(correct, dim=1).cpu().numpy()
+    return [found[: len(row)] for found, row in zip(correct_KN, rows, strict=True)]

@@ -1,0 +1,28 @@
+"""URIs of a tracker's store, as sweep files and command lines give them."""
+
+from pathlib import Path
+
+from core.errors import ConfigError
+
+
+def chosen_store(name: str, asked: str | None, configured: str | None) -> str:
+    """Return the absolute URI of the store asked for, else of the run's own. Raises ConfigError.
+
+    name: of the run. configured: its ``tracking.uri``.
+    """
+    uri = asked or configured
+    if uri is None:
+        raise ConfigError(f"{name}: found tracking.uri null, expected a store; name one with --uri")
+    return absolute_uri(uri)
+
+
+def absolute_uri(uri: str) -> str:
+    """Make a SQLite path absolute, so that it means the same from every folder."""
+    if not uri.startswith("sqlite:///"):
+        return uri
+    return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).expanduser().absolute()}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Return the database file of an absolute SQLite URI, None for any other URI."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None

@@ -1,0 +1,131 @@
+"""What every kind of work needs on a worker: the problem, the masks, the engine, and who does the work."""
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from core.batches.problem import Problem
+from core.data.datasets import Dataset
+from core.data.test_rows import batch_counts
+from core.errors import ForeignWorkerError
+from core.families import Network, family_of
+from core.networks.base import network_digest
+from core.specs.training import Engine
+from core.training.choose_engine import without_compiler
+from core.training.cohort import Step
+from core.training.engine import make_step
+from orchestrator.execution.jobs import Job, JobResult, WorkerSetup
+from storage.layout import host_name
+from storage.mask_store import MaskStore
+
+
+class Handler(Protocol):
+    """The worker's half of one kind of work; may keep what its next job can use."""
+
+    def run(self, job: Job) -> JobResult:
+        """Do ``job``; what it gave is on disk when this returns."""
+        ...
+
+
+class WorkerContext:
+    """One base network and one data set on one device, for all handlers of a worker.
+
+    engine: that trains now; ``change_engine`` replaces it.
+    """
+
+    def __init__(self, setup: WorkerSetup, dataset: Dataset) -> None:
+        self.setup, self._dataset = setup, dataset
+        self.device = torch.device(setup.device)
+        self.engine: Engine = setup.engine
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The tasks on the device. Raises ForeignWorkerError where the base network is another one."""
+        problem = Problem(self.setup.spec, self._dataset, self.device)
+        found, expected = _digest(problem), self.setup.identity.network["digest"]
+        if found != expected:
+            raise ForeignWorkerError(
+                f"the base network built on {host_name()} has digest {found[:16]}..., the run has "
+                f"{expected[:16]}...: install the same numpy there (run.json lists versions)"
+            )
+        return problem
+
+    @cached_property
+    def store(self) -> MaskStore:
+        """The masks of the run."""
+        return MaskStore(self.setup.layout, self.setup.identity)
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the run."""
+        return self.setup.identity.fingerprint
+
+    @property
+    def family(self) -> Network:
+        """The family of the base network."""
+        return family_of(self.setup.spec.network)
+
+    @cached_property
+    def step(self) -> Step:
+        """The training step of the engine."""
+        return make_step(self.setup.spec.training, self.engine, self.setup.spec.mask)
+
+    def change_engine(self, reason: str) -> str:
+        """Go on with the next best engine; return a note for the user."""
+        wanted, on_gpu = self.engine, self.device.type == "cuda"
+        self.engine = (
+            "eager" if wanted == "fused" else without_compiler(self.setup.spec.training, on_gpu=on_gpu)
+        )
+        self.__dict__.pop("step", None)
+        return f"engine {wanted}: {host_name()} {reason}; it goes on with {self.engine}"
+
+    def digest(self) -> str:
+        """Return the digest of the base network as it is in memory now."""
+        return _digest(self.problem)
+
+    def checked_digest(self) -> str:
+        """Return it; raise ForeignWorkerError, before anything is stored, when the network was overwritten."""
+        found, expected = self.digest(), self.setup.identity.network["digest"]
+        if found != expected:
+            raise ForeignWorkerError(
+                f"the base network on {host_name()} has changed in memory: digest {found[:16]}..., expected "
+                f"{expected[:16]}...; nothing of this cohort was stored"
+            )
+        return found
+
+    def counts(
+        self, tasks: Sequence[int], correct: Sequence[NDArray[np.bool_]]
+    ) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """Return the correct images of each test batch that is asked for, by task."""
+        most = self.setup.test_batches
+        return tuple(
+            (task, tuple(int(count) for count in batch_counts(one)[:most]))
+            for task, one in zip(tasks, correct, strict=True)
+        )
+
+    def machine(self) -> dict[str, Any]:
+        """Return what must be the same for training to go on from a checkpoint to the same bits."""
+        return {"engine": self.engine, "device": self.device.type, "torch": torch.__version__}
+
+    def provenance(self, finished_s: float) -> dict[str, Any]:
+        """Return what a mask file says about how it was made."""
+        on_gpu = self.device.type == "cuda"
+        return {
+            **self.setup.provenance,
+            "torch": torch.__version__,
+            "engine": self.engine,
+            "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
+            "num_threads": self.setup.num_threads,
+            "host": host_name(),
+            "process_id": os.getpid(),
+            "finished_s": finished_s,
+        }
+
+
+def _digest(problem: Problem) -> str:
+    return network_digest([weight.cpu().numpy() for weight in problem.base])
