@@ -9,45 +9,6 @@ from typing import TYPE_CHECKING
 
 from core.public import lazy_names
 
-# The one place that says where a public name is at home; a test compares the three lists.
-_HOMES = {
-    "AllocationSpec": "core.specs.training",
-    "BaselineSpec": "core.specs.run",
-    "BenchmarkSpec": "core.specs.benchmark",
-    "CohortResult": "core.training.cohort",
-    "Dataset": "core.data.datasets",
-    "HopfieldSpec": "core.specs.inference",
-    "InferenceSpec": "core.specs.inference",
-    "InputError": "core.errors",
-    "Layer": "core.networks.base",
-    "MaskBank": "core.inference.superposition",
-    "MaskSpec": "core.specs.network",
-    "NetworkSpec": "core.specs.network",
-    "OptimizerSpec": "core.specs.training",
-    "Pixels": "core.batches.inputs",
-    "Problem": "core.batches.problem",
-    "Ranking": "core.inference.search",
-    "RunSpec": "core.specs.run",
-    "ScheduleSpec": "core.specs.training",
-    "StreamSpec": "core.specs.training",
-    "SupSupError": "core.errors",
-    "TaskSearch": "core.inference.search",
-    "TaskView": "core.data.benchmarks",
-    "TrainingSpec": "core.specs.training",
-    "base_weights": "core.networks.base",
-    "infer_tasks": "core.inference.search",
-    "layers": "core.networks.base",
-    "load_dataset": "core.data.datasets",
-    "make_step": "core.training.engine",
-    "network_digest": "core.networks.base",
-    "pack": "core.masks.bits",
-    "search_first": "core.inference.search",
-    "task_view": "core.data.benchmarks",
-    "to_device": "core.batches.inputs",
-    "to_tiles": "core.masks.packed_sums",
-    "train_cohort": "core.training.cohort",
-    "unpack": "core.masks.bits",
-}
 __all__ = [
     "AllocationSpec",
     "BaselineSpec",
@@ -106,4 +67,4 @@ if TYPE_CHECKING:
     from core.training.cohort import CohortResult, train_cohort
     from core.training.engine import make_step
 else:
-    __getattr__, __dir__ = lazy_names(__name__, _HOMES)
+    __getattr__, __dir__ = lazy_names(__name__, __file__)

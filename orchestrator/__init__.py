@@ -8,32 +8,6 @@ import core  # noqa: F401
 import storage  # noqa: F401
 from core.public import lazy_names
 
-# The one place that says where a public name is at home; a test compares the three lists.
-_HOMES = {
-    "Answer": "orchestrator.predict",
-    "EvaluationResult": "orchestrator.evaluate",
-    "Predictor": "orchestrator.predict",
-    "Run": "orchestrator.runs.run",
-    "RunStatus": "orchestrator.status",
-    "SweepConfig": "orchestrator.config.sweep",
-    "SweepResult": "orchestrator.sweep",
-    "evaluate_run": "orchestrator.evaluate",
-    "export_model": "orchestrator.tracking.model",
-    "export_run": "orchestrator.export",
-    "find_runs": "orchestrator.status",
-    "load_predictor": "orchestrator.predict",
-    "load_sweep": "orchestrator.config.load",
-    "locate_run": "orchestrator.runs.run",
-    "make_display": "orchestrator.cli.display",
-    "make_report": "orchestrator.report.build",
-    "open_run": "orchestrator.runs.run",
-    "read_images": "orchestrator.images",
-    "run_search": "orchestrator.search.search",
-    "run_status": "orchestrator.status",
-    "run_sweep": "orchestrator.sweep",
-    "sharded_predictor": "orchestrator.predict",
-    "sync_run": "orchestrator.tracking.sync",
-}
 __all__ = [
     "Answer",
     "EvaluationResult",
@@ -76,4 +50,4 @@ if TYPE_CHECKING:
     from orchestrator.tracking.model import export_model
     from orchestrator.tracking.sync import sync_run
 else:
-    __getattr__, __dir__ = lazy_names(__name__, _HOMES)
+    __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -7,28 +7,6 @@ from typing import TYPE_CHECKING
 
 from core.public import lazy_names
 
-# The one place that says where a public name is at home; a test compares the three lists.
-_HOMES = {
-    "Findings": "storage.verify",
-    "Location": "storage.locations",
-    "MaskInfo": "storage.mask_info",
-    "MaskStore": "storage.mask_store",
-    "ObjectPath": "storage.locations",
-    "RunLayout": "storage.layout",
-    "RunRecord": "storage.run_file",
-    "StoreIdentity": "storage.mask_store",
-    "TableKey": "storage.layout",
-    "TaskMask": "storage.mask_store",
-    "ensure_bank": "storage.bank_file",
-    "map_bank": "storage.bank_file",
-    "quarantine": "storage.verify",
-    "read_decisions": "storage.decisions",
-    "read_evaluation": "storage.tables",
-    "read_run": "storage.run_file",
-    "task_accuracies": "storage.tables",
-    "to_location": "storage.locations",
-    "verify_masks": "storage.verify",
-}
 __all__ = [
     "Findings",
     "Location",
@@ -62,4 +40,4 @@ if TYPE_CHECKING:
     from storage.tables import read_evaluation, task_accuracies
     from storage.verify import Findings, quarantine, verify_masks
 else:
-    __getattr__, __dir__ = lazy_names(__name__, _HOMES)
+    __getattr__, __dir__ = lazy_names(__name__, __file__)
