@@ -114,7 +114,7 @@ def make_network(
 
 
 def read_module(module: nn.Module, image_shape: ImageShape, device: torch.device) -> ModuleNetwork:
-    """Tell which parameters of ``module`` are masked, and hold the others; it is set to training."""
+    """Find which parameters of ``module`` are masked and hold the others fixed; sets it to training."""
     masked: list[str] = []
     norms: list[tuple[str, int]] = []
     fixed: dict[str, Tensor] = {}

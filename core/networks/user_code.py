@@ -16,7 +16,7 @@ Maker = Callable[[int, tuple[int, int, int]], Any]  # (outputs, image_shape) -> 
 
 
 def code_is_allowed() -> bool:
-    """Tell whether the user said that a network of their own may be imported."""
+    """Return whether the user allowed importing a network of their own."""
     return os.environ.get(ALLOW_CODE) == "1"
 
 

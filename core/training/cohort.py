@@ -44,7 +44,7 @@ StepFunction = Callable[[Pixels, Tensor, Tensor, FixedWeights, "CohortState"], T
 
 @dataclass(frozen=True, kw_only=True)
 class CohortResult:
-    """What training a cohort gives.
+    """The result of training a cohort.
 
     masks: bool [K, O, I] a layer.
     train_loss: float32 [K], mean cross-entropy (nats) of the last 100 steps.
@@ -83,7 +83,7 @@ class CohortState:
     step: Tensor  # float64 scalar: steps done
 
     def tensors(self) -> dict[str, list[Tensor]]:
-        """Return what a save holds; effective weights follow from the scores."""
+        """Return what a checkpoint holds; effective weights follow from the scores."""
         buffers = [buffer for layer in self.buffers for buffer in layer]
         return {"score": self.scores, "buffer": buffers, "step": [self.step]}
 
@@ -115,9 +115,9 @@ def in_chunks(
     train_chunk: Callable[[Sequence[int], Chunks], Arrays],
     checkpointer: Checkpointer,
 ) -> CohortResult:
-    """Train ``tasks`` in parts of ``size``, from where the last save stands; put the results together.
+    """Train ``tasks`` in chunks of ``size``, from the last checkpoint on; join the results.
 
-    train_chunk: gives ``chunk_result``.
+    train_chunk: returns a ``chunk_result``.
     """
     chunks = Chunks.resume(checkpointer)
     for start in range(len(chunks.done) * size, len(tasks), size):
@@ -131,7 +131,7 @@ def chunk_result(
     seconds: float,
     **more: Sequence[Tensor],
 ) -> Arrays:
-    """Return what training a part gives, as arrays that a save can hold; ``more``: statistics, scores."""
+    """Return the result of a chunk as arrays that a checkpoint can hold; more: statistics, scores."""
     layers = {f"mask{i}": mask.cpu().numpy() for i, mask in enumerate(masks)}
     others = {f"{name}{i}": t.cpu().numpy() for name, tensors in more.items() for i, t in enumerate(tensors)}
     return {**layers, **others, "loss": losses, "seconds": np.array(seconds)}

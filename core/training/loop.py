@@ -1,4 +1,4 @@
-"""The loop over training steps that all networks share: timing, losses, saves."""
+"""The loop over training steps that all networks share: timing, losses, checkpoints."""
 
 import time
 from collections import deque
@@ -15,24 +15,24 @@ from core.errors import TrainingError
 
 LOSS_WINDOW_STEPS = 100  # train_loss is the mean over the last steps of this many
 Arrays = dict[str, NDArray[Any]]
-PART = "part"  # how many parts are done
-DONE = "done/"  # prefix of the parts that are done, before their number
-NOW = "now/"  # prefix of the one in training
+PART = "part"  # number of chunks that are done
+DONE = "done/"  # prefix of the chunks that are done, before their number
+NOW = "now/"  # prefix of the chunk in training
 
 
 class Checkpointer(Protocol):
-    """Keeps the last save of one cohort."""
+    """Keeps the last checkpoint of one cohort."""
 
     def load(self) -> Arrays | None:
-        """Return the last save that can be used, None without any."""
+        """Return the last checkpoint that can be read, None without one."""
         ...
 
     def is_due(self) -> bool:
-        """Tell whether it is time for a save; asked after every step."""
+        """Return whether it is time for a checkpoint; asked after every step."""
         ...
 
     def save(self, arrays: Arrays) -> None:
-        """Keep a save in place of the one before."""
+        """Replace the checkpoint."""
         ...
 
 
@@ -52,7 +52,7 @@ class NoCheckpoints:
 
 @dataclass
 class Chunks:
-    """Goes through the parts of a cohort, from where the last save stands."""
+    """The chunks of a cohort that are done, and the state of the one in training."""
 
     checkpointer: Checkpointer
     done: list[Arrays] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Chunks:
 
     @classmethod
     def resume(cls, checkpointer: Checkpointer) -> "Chunks":
-        """Return the parts as the last save has them, or none done."""
+        """Return what the last checkpoint has."""
         stored = checkpointer.load()
         if stored is None:
             return cls(checkpointer)
@@ -68,25 +68,25 @@ class Chunks:
         return cls(checkpointer, done, _under(stored, NOW) or None)
 
     def is_due(self) -> bool:
-        """Tell whether it is time for a save."""
+        """Return whether it is time for a checkpoint."""
         return self.checkpointer.is_due()
 
     def save(self, now: Arrays) -> None:
-        """Save what is done and ``now``, the state of the part in training."""
+        """Write a checkpoint. now: the state of the chunk in training."""
         arrays: Arrays = {PART: np.array(len(self.done))}
         for number, chunk in enumerate(self.done):
             arrays |= {f"{DONE}{number}/{key}": value for key, value in chunk.items()}
         self.checkpointer.save(arrays | {f"{NOW}{key}": value for key, value in now.items()})
 
     def end_chunk(self, result: Arrays) -> None:
-        """Note the result of the part in training."""
+        """Add the result of the chunk in training."""
         self.done.append(result)
         self.now = None
 
 
 @dataclass
 class Course:
-    """How far a part of a cohort has come. losses: of the last steps, [K] each. seconds: in the loop."""
+    """How far training is. losses: of the last steps, [K] each. seconds: in the loop."""
 
     step: int = 0
     seconds: float = 0.0
@@ -96,7 +96,7 @@ class Course:
 def run_steps(
     step: Callable[[int], Tensor], num_steps: int, state: dict[str, list[Tensor]], chunks: Chunks
 ) -> Course:
-    """Run steps up to ``num_steps``, from where the last save stands; return the course.
+    """Run steps up to ``num_steps``, from the last checkpoint on; return the course.
 
     step: takes its number, changes ``state`` in place, returns the loss [K]. Nothing in the loop
     waits for the device: steps queue up, and the end waits once.

@@ -38,7 +38,7 @@ class ModuleState:
     step: Tensor
 
     def tensors(self) -> dict[str, list[Tensor]]:
-        """Return what a save holds."""
+        """Return what a checkpoint holds."""
         buffers = [buffer for layer in self.buffers for buffer in layer]
         return {
             "score": self.scores,
