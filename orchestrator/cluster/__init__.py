@@ -1,1 +1,1 @@
-"""Ray, all of it but Tune: connecting, resources, workers as actors, jobs, what travels."""
+"""Everything that needs Ray except Tune: connections, resources, workers as actors, job submission."""
