@@ -16,19 +16,19 @@ HEADS = ("target", "experiment", "published", "measured", "verdict", "seeds", "w
 VERSIONS = ("supsup", "torch", "numpy", "pyarrow", "ray", "mlflow", "python")
 
 
-def write_outcome(folder: Location, result: TargetResult) -> None:
+def write_result(folder: Location, result: TargetResult) -> None:
     """Commit ``<target>.json``."""
-    commit_json(folder / f"{result.target.name}.json", outcome_values(result))
+    commit_json(folder / f"{result.target.name}.json", result_values(result))
 
 
 def write_page(folder: Location, values: Sequence[dict[str, Any]]) -> None:
-    """Commit ``verdicts.md`` of some targets. values: as of ``outcome_values``."""
+    """Commit ``verdicts.md`` of some targets. values: as of ``result_values``."""
     parts = ["# Verdicts", verdict_table(values), *(target_section(one) for one in values)]
     commit_text(folder / "verdicts.md", "\n\n".join(parts) + "\n")
 
 
-def read_outcomes(folder: Location, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the values that ``write_outcome`` wrote; targets that are not there are left out."""
+def read_results(folder: Location, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the values that ``write_result`` wrote; targets that are not there are left out."""
     found = []
     for name in names:
         path = folder / f"{name}.json"
@@ -37,7 +37,7 @@ def read_outcomes(folder: Location, names: Sequence[str]) -> list[dict[str, Any]
     return found
 
 
-def outcome_values(result: TargetResult) -> dict[str, Any]:
+def result_values(result: TargetResult) -> dict[str, Any]:
     """Return an outcome as plain values: claim, verdict, configs, seeds, spread, versions, times."""
     target = result.target
     return {
