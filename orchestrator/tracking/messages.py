@@ -1,4 +1,4 @@
-"""What a tracker is told of a run, and where its store is."""
+"""The data of a run that is sent to MLflow, and URIs of MLflow stores."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +12,10 @@ from storage.locations import Location
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedRun:
-    """What an MLflow run is told at its start. created_s: Unix time of the run folder.
+    """The data of a run at its start. created_s: Unix time of the run folder.
 
-    search: the name of the search that the run belongs to. dataset_digest: sha256 in hex, None
-    where the run folder does not say.
+    dataset_digest: sha256 in hex, None if the run folder does not have it. search: the name of the
+    search that the run belongs to.
     """
 
     experiment: str
@@ -43,7 +43,7 @@ class TrackedTask:
 
 @dataclass(frozen=True, kw_only=True)
 class FailedTask:
-    """A task that failed in the last run: when, and the first line of why."""
+    """A task that failed in the last session. error: its first line. failed_s: Unix time."""
 
     task: int
     error: str
@@ -52,10 +52,10 @@ class FailedTask:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedEnd:
-    """What it is told at the end.
+    """The data of a run at its end. ended_s: Unix time.
 
-    metrics: (key, k, value). artifacts: files, each with its artifact folder. masks_digest: of all
-    masks, sha256 in hex, None with a mask missing. note: Markdown.
+    metrics: (key, k, value). artifacts: files with their artifact folders. masks_digest: of all
+    masks, sha256 in hex, None if a mask is missing. note: Markdown.
     """
 
     status: Status
@@ -71,7 +71,7 @@ class TrackedEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedSearch:
-    """What the run above those of a search's points is told. metrics: of the best point."""
+    """The data of a search, the parent of its runs. metrics: of the best run."""
 
     experiment: str
     name: str
@@ -83,7 +83,7 @@ class TrackedSearch:
 
 
 def chosen_store(name: str, asked: str | None, configured: str | None) -> str:
-    """Return the absolute URI of the store asked for, else of the run's own. Raises ConfigError.
+    """Return the absolute URI of the requested store, else of the run's own. Raises ConfigError.
 
     name: of the run. configured: its ``tracking.uri``.
     """
@@ -94,7 +94,7 @@ def chosen_store(name: str, asked: str | None, configured: str | None) -> str:
 
 
 def absolute_uri(uri: str) -> str:
-    """Make a SQLite path absolute, so that it means the same from every folder."""
+    """Return the URI with an absolute path, if it is a SQLite URI."""
     if not uri.startswith("sqlite:///"):
         return uri
     return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).expanduser().absolute()}"
