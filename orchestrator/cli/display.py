@@ -111,7 +111,7 @@ class Tally:
 
 
 class _Counting:
-    """The counts of a phase, common to all displays."""
+    """What displays have in common: a phase's counts."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -15,28 +15,21 @@ class Display(Protocol):
 
         num_jobs: cohorts, or other jobs, for the rest.
         """
-        ...
 
     def advance(self, job: Job, result: JobResult) -> None:
         """Count the tasks of a finished job."""
-        ...
 
     def count(self, num_done: int) -> None:
         """Count tasks done without a job."""
-        ...
 
     def failed(self, num_tasks: int) -> None:
         """Count tasks given up on; 0 for an attempt that is retried."""
-        ...
 
     def workers(self, num_busy: int, num_ready: int) -> None:
         """Show how many workers are busy and how many are ready."""
-        ...
 
     def message(self, text: str) -> None:
         """Show a message, without breaking the view."""
-        ...
 
     def stop(self) -> None:
         """End the phase."""
-        ...

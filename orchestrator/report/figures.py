@@ -36,7 +36,7 @@ Draw = Callable[[ReportData], Any]
 
 
 def draw_accuracy(data: ReportData) -> Any:
-    """Draw the accuracy of each task and its mean; label the worst tasks."""
+    """Draw the accuracy of each task, with its mean and the worst tasks named."""
     if not data.facts:
         return None
     figure, (axis,) = new_figure(1, WIDE)
@@ -112,10 +112,12 @@ def draw_gap(data: ReportData) -> Any:
     axis.vlines(x, cuts[:, 0], cuts[:, 4], color=COLOURS[5], linewidth=3, label="98 % of inferences")
     axis.vlines(x, cuts[:, 1], cuts[:, 3], color=COLOURS[0], linewidth=9, label="half of them")
     axis.plot(x, cuts[:, 2], "D", color=COLOURS[4], markersize=5, label="median")
-    for at, k in zip(x, ks, strict=True):
+    for place, k in zip(x, ks, strict=True):
         wrong = 100 * data.margins[k].share_wrong
         words = "none wrong" if wrong == 0 else f"{wrong:.2g} % wrong"
-        axis.annotate(words, (at, cuts[at, 4]), (0, 5), textcoords="offset points", ha="center", fontsize=8)
+        axis.annotate(
+            words, (place, cuts[place, 4]), (0, 5), textcoords="offset points", ha="center", fontsize=8
+        )
     axis.axhline(0, color=COLOURS[1], linewidth=1.5)
     axis.set_xticks(x, [f"{k:,}" for k in ks])
     axis.set_xlim(-0.6, len(ks) - 0.4)
