@@ -1,1 +1,1 @@
-"""Everything that needs Ray except Tune: connections, resources, workers as actors, job submission."""
+"""Ray, except Tune: connections, resources, workers as actors, job submission."""

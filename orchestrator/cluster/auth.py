@@ -21,7 +21,7 @@ def token_file() -> Path:
 
 
 def use_token_if_any() -> bool:
-    """Enable token authentication for this process if a token is found; return whether that changed anything.
+    """Enable token authentication in this process if a token is found; return whether this call did.
 
     A RAY_AUTH_MODE set by the user takes precedence.
     """

@@ -1,4 +1,4 @@
-"""Makes the executor, with its workers, of a run."""
+"""Makes the executor of a run."""
 
 from functools import partial
 from pathlib import Path

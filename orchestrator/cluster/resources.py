@@ -86,7 +86,7 @@ def check_nodes(storage_uri: str, display: Display) -> None:
 
 
 def inspect_node(probe: Location) -> dict[str, Any]:
-    """Return a node's package versions, and under ``storage`` its problem with the storage or None."""
+    """Return a node's package versions and, as ``storage``, its problem with the storage or None."""
     return {"storage": _storage_problem(probe), **{name: package_version(name) for name in PACKAGES}}
 
 

@@ -18,11 +18,7 @@ from orchestrator.config.load import read_sweep_file
 SWEEPS = Path("sweeps")  # in the working folder, else in the source tree
 SOURCE = Path(__file__).resolve().parents[2]
 FREE_SECTIONS = ("executor", "storage", "tracking", "data_dir")  # do not affect results
-FREE_KEYS = (
-    "benchmark.num_tasks",
-    "evaluation.batches",
-    "training.cohort_size",
-)  # the verdict mentions the first two
+FREE_KEYS = ("benchmark.num_tasks", "evaluation.batches", "training.cohort_size")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from orchestrator.execution.controller import Failure
+from orchestrator.execution.jobs import Job
 from orchestrator.runs.run import Run
 from storage.files import commit_json
 from storage.layout import RunLayout, host_name
@@ -62,13 +63,15 @@ def write_failures(run: Run, failures: Sequence[Failure]) -> None:
             "failed_s": f.failed_s,
         }
         for f in failures
-        for what in ([{"decision": f.job.first}] if f.job.unit == "decisions" else _each_task(f))
+        for what in _numbers(f.job)
     ]
     commit_json(run.layout.failures, rows)
 
 
-def _each_task(failure: Failure) -> list[dict[str, int]]:
-    return [{"task": task} for task in failure.job.tasks]
+def _numbers(job: Job) -> list[dict[str, int]]:
+    if job.unit == "decisions":
+        return [{"decision": job.first}]
+    return [{"task": task} for task in job.tasks]
 
 
 def reason(row: dict[str, Any]) -> str:
