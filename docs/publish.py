@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from orchestrator.report.text import duration
 from orchestrator.reproduce.figures import POINTS, read_tables, values_by_k
-from orchestrator.reproduce.page import read_outcomes, verdict_table
+from orchestrator.reproduce.page import read_results, verdict_table
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -28,7 +28,7 @@ WAYS = (("G", "one_shot-G-1"), ("H", "one_shot-H-1"))
 
 def blocks() -> dict[str, str]:
     """Return what stands between the marks, by name."""
-    values = read_outcomes(RESULTS, TARGETS)
+    values = read_results(RESULTS, TARGETS)
     differs = [f"- **{one['target']}.** {one['differs']}" for one in values]
     return {
         "verdicts": verdict_table(values),

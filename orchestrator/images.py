@@ -1,4 +1,4 @@
-"""Images from and to files: PNG and .npy, in the units of a data set."""
+"""Reads and writes image files, PNG and .npy, in the units of a data set."""
 
 import math
 from pathlib import Path
@@ -14,11 +14,11 @@ PNG_MAX = 255
 
 
 def read_images(path: Path, image_shape: tuple[int, ...], scale: float) -> NDArray[np.float32]:
-    """Return the images of a file, float32 [N, D], pixels 0 .. ``scale`` as in the data set.
+    """Return the images of a file, float32 [N, D], with pixels from 0 to ``scale`` as in the data set.
 
-    image_shape: height and width, after the channels in colour. A PNG is one image, 0 .. 255 standing
-    for the whole range. A .npy file holds [H, W], [N, H, W], in colour [3, H, W] or [N, 3, H, W], or
-    flat pixels: integers in the data set's units, or fractions 0.0 .. 1.0. Raises InferenceError.
+    image_shape: (H, W), or (3, H, W) for colour. A PNG is one image whose 0 .. 255 span the whole range.
+    A .npy file holds [H, W], [N, H, W], [3, H, W], [N, 3, H, W] or flat pixels [D] or [N, D]: integers
+    in the data set's units, or fractions 0.0 .. 1.0. Raises InferenceError.
     """
     raw = _read_npy(path, scale) if path.suffix == ".npy" else _read_png(path, image_shape, scale)
     images = flat_images(raw, image_shape, str(path))
@@ -34,7 +34,7 @@ def read_images(path: Path, image_shape: tuple[int, ...], scale: float) -> NDArr
 def flat_images(images: Any, image_shape: tuple[int, ...], name: str) -> NDArray[np.float32]:
     """Return images [N, ...], one image [...], [N, D] or [D] as float32 [N, D].
 
-    Raises InferenceError, naming the images ``name``, on another size, or on NaN or infinity.
+    name: of the images, in errors. Raises InferenceError on another size, NaN or infinity.
     """
     array, num_dims = np.asarray(images, dtype=np.float32), len(image_shape)
     is_flat = array.ndim in (1, 2) and array.shape[-1] == math.prod(image_shape)

@@ -1,4 +1,4 @@
-"""How far a run is, from its folder alone."""
+"""The progress of runs, from their folders alone."""
 
 import time
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ NUM_LAST = 4
 
 @dataclass(frozen=True, kw_only=True)
 class RunStatus:
-    """How far a run is, and the pace of the last ten minutes.
+    """The progress of a run, and its rate over the last ten minutes.
 
-    progress: counts tasks, or of a stream decisions and then masks. tasks_per_min, eta_s: None unless
-    a controller is at work and something finished lately. mean_accuracy: over the tasks done, task
-    given; None with none done. last: (task, accuracy) of the tasks that ended last, the latest first.
-    num_workers: that stored something lately.
+    progress: in tasks; of a stream, in decisions and then masks. holder: the controller at work, if
+    any. tasks_per_min, eta_s: None unless a controller is at work and a task finished recently.
+    mean_accuracy: of finished tasks, task given; None if there are none. last: (task, accuracy) of
+    the tasks that finished last, latest first. num_workers: workers that stored masks recently.
     """
 
     run: Run
@@ -37,61 +37,61 @@ class RunStatus:
 
     @property
     def num_failed(self) -> int:
-        """Tasks (or decisions) that the last run gave up on."""
+        """How many tasks (or decisions) failed in the last session."""
         return len(self.progress.failed)
 
     @property
     def error(self) -> str | None:
-        """The first line of the first failure, None without any."""
+        """The first line of the first failure, None if there is none."""
         return next(iter(self.progress.failed.values()), None)
 
     @property
     def state(self) -> str:
-        """Whether a controller is at work, and otherwise whether the run is complete."""
+        """``running``, ``finished`` or ``stopped``."""
         if self.holder:
             return "running"
         return "finished" if self.progress.is_complete else "stopped"
 
     @property
     def num_left(self) -> int:
-        """Tasks neither done nor failed."""
+        """How many tasks are neither done nor failed."""
         return self.progress.num_total - self.progress.num_done - self.num_failed
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds to go at the present rate."""
+        """Seconds left at the current rate."""
         return 60 * self.num_left / self.tasks_per_min if self.tasks_per_min else None
 
 
 def run_status(root: Location) -> RunStatus:
-    """Read a run folder's status. Raises RunFolderError."""
+    """Return the status of a run folder. Raises RunFolderError."""
     run, _ = open_run(root)
     infos = mask_info(run.store)
     holder = lock_holder(run.layout) if is_locked(run.layout) else None
     now_s = time.time()
-    recent = [one for one in infos if now_s - one.finished_s < RATE_WINDOW_S]
-    latest = sorted(infos, key=lambda one: (one.finished_s, one.task), reverse=True)[:NUM_LAST]
+    recent = [info for info in infos if now_s - info.finished_s < RATE_WINDOW_S]
+    latest = sorted(infos, key=lambda info: (info.finished_s, info.task), reverse=True)[:NUM_LAST]
     return RunStatus(
         run=run,
         progress=training_stage(run.config).progress(run),
         holder=holder,
         tasks_per_min=_tasks_per_min(recent, now_s) if holder else None,
-        mean_accuracy=sum(one.test_accuracy for one in infos) / len(infos) if infos else None,
-        last=tuple((one.task, one.test_accuracy) for one in latest),
-        num_workers=len({one.worker for one in recent}),
+        mean_accuracy=sum(info.test_accuracy for info in infos) / len(infos) if infos else None,
+        last=tuple((info.task, info.test_accuracy) for info in latest),
+        num_workers=len({info.worker for info in recent}),
     )
 
 
 def find_runs(storage: str | Location) -> list[Location]:
-    """List the run folders in a storage folder, by name."""
+    """Return the run folders in a storage folder, sorted by name."""
     return [path.parent for path in listed(to_location(storage), "*/run.json")]
 
 
 def resolve_run(name: str, storage: str | Location) -> Location:
-    """Return the folder that RUN means: a path, or a name under ``storage``. Raises RunFolderError."""
-    places = [to_location(name)] + ([to_location(storage) / name] if "://" not in name else [])
+    """Return the run folder that ``name`` means: a path, or a name under ``storage``. Raises RunFolderError."""
+    roots = [to_location(name)] + ([to_location(storage) / name] if "://" not in name else [])
     try:
-        for root in places:
+        for root in roots:
             if RunLayout(root).run_file.is_file():
                 return root
     except OSError as error:
@@ -100,12 +100,12 @@ def resolve_run(name: str, storage: str | Location) -> Location:
         ) from error
     known = ", ".join(path.name for path in find_runs(storage)) or "none"
     raise RunFolderError(
-        f"RUN {name!r}: no run folder (with a run.json) at {' nor at '.join(map(str, places))}; "
+        f"RUN {name!r}: no run folder (with a run.json) at {' nor at '.join(map(str, roots))}; "
         f"runs there: {known}"
     )
 
 
 def _tasks_per_min(recent: Sequence[MaskInfo], now_s: float) -> float | None:
-    """Return the rate since the first of the last ten minutes began."""
-    span_s = now_s - min((one.started_s for one in recent), default=now_s)
+    """Return the rate since the first of the recent tasks began."""
+    span_s = now_s - min((info.started_s for info in recent), default=now_s)
     return 60 * len(recent) / span_s if span_s > 1 else None

@@ -1,4 +1,4 @@
-"""Passes on what the controller tells: to the display, the tracker and the logs of jobs."""
+"""Forwards the controller's events to the display, the tracker and the logs of jobs."""
 
 import re
 import time
@@ -15,9 +15,10 @@ from storage.layout import RunLayout
 
 @dataclass
 class RunWatcher:
-    """A ``orchestrator.execution.controller.Watcher`` of one phase; keeps ``correct``, by task as workers counted.
+    """The ``orchestrator.execution.controller.Watcher`` of one phase.
 
-    Of equal errors only the first is said at once; ``end`` counts the others.
+    correct: filled with the correct images in each test batch, by task. Of equal errors only the
+    first is shown at once; ``end`` reports the number of repeats.
     """
 
     display: Display
@@ -25,15 +26,15 @@ class RunWatcher:
     layout: RunLayout
     correct: dict[int, tuple[int, ...]]
     num_trained: int = 0
-    _said: set[str] = field(default_factory=set)
-    _unsaid: dict[tuple[str, str], list[Job]] = field(default_factory=dict)
+    _shown: set[str] = field(default_factory=set)
+    _repeats: dict[tuple[str, str], list[Job]] = field(default_factory=dict)
     _logs: dict[Job, str] = field(default_factory=dict)
 
     def job_done(self, job: Job, result: JobResult) -> None:
-        """Count, show and send; end the job's log, if failed attempts began one."""
+        """Count, show and track a finished job; complete its log if there were failed attempts."""
         self.num_trained += len(result.reports)
         if result.note is not None:
-            self._say_once(result.note)
+            self._show_once(result.note)
         self.correct.update(result.correct)
         self.tracker.tasks(report.task for report in result.reports)
         self.display.advance(job, result)
@@ -41,65 +42,65 @@ class RunWatcher:
             self._log(job, "done\n")
 
     def job_retried(self, job: Job, worker: str, error: Exception, delay_s: float) -> None:
-        """Log the attempt; say so, once for equal errors."""
+        """Log the failed attempt and show it, once for equal errors."""
         self._log_error(job, worker, error)
         self.display.failed(0)
         again = f"again in {delay_s:.1f} s" if delay_s else "each task again on its own"
-        self._say_first(job, "tried again", f"failed, {again}", error)
+        self._show_first(job, "tried again", f"failed, {again}", error)
 
     def job_failed(self, job: Job, worker: str, error: Exception, num_attempts: int) -> None:
-        """Log the attempt; say so, once for equal errors."""
+        """Log the failed attempt and show it, once for equal errors."""
         self._log_error(job, worker, error)
         self.display.failed(len(job.tasks))
         attempts = "1 attempt" if num_attempts == 1 else f"{num_attempts} attempts"
-        self._say_first(job, "given up", f"failed after {attempts}", error)
+        self._show_first(job, "given up", f"failed after {attempts}", error)
 
     def workers(self, num_busy: int, num_ready: int) -> None:
-        """Show who is at work."""
+        """Show how many workers are busy."""
         self.display.workers(num_busy, num_ready)
 
     def waiting(self, shortage: str, waited_s: float) -> None:
-        """Say that nobody works, and why."""
+        """Show that there is no worker, and why."""
         minutes = waited_s / 60
         self.display.message(f"no worker for {minutes:.0f} min, waiting: {shortage}")
 
     def end(self) -> None:
-        """Say how often the errors came that were not said."""
-        for (fate, key), jobs in self._unsaid.items():
+        """Show how often errors repeated."""
+        for (fate, key), jobs in self._repeats.items():
             what = f"{len(jobs)} more with the same error {fate} ({task_list(jobs)})"
             self.display.message(f"{what}: {key}")
-        self._unsaid.clear()
+        self._repeats.clear()
 
-    def _say_once(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+    def _show_once(self, text: str) -> None:
+        if text not in self._shown:
+            self._shown.add(text)
             self.display.message(text)
 
-    def _say_first(self, job: Job, fate: str, what: str, error: Exception) -> None:
+    def _show_first(self, job: Job, fate: str, what: str, error: Exception) -> None:
         key = error_key(error)
-        if f"{fate}: {key}" in self._said:
-            self._unsaid.setdefault((fate, key), []).append(job)
+        if f"{fate}: {key}" in self._shown:
+            self._repeats.setdefault((fate, key), []).append(job)
             return
-        self._said.add(f"{fate}: {key}")
+        self._shown.add(f"{fate}: {key}")
         self.display.message(f"{job} {what}: {first_line(error)}")
 
     def _log_error(self, job: Job, worker: str, error: Exception) -> None:
         self._log(job, f"failed on {worker}\n" + "".join(traceback.format_exception(error)))
 
     def _log(self, job: Job, text: str) -> None:
-        """Add to the job's log, committed whole each time."""
+        """Append to the job's log, which is rewritten as a whole."""
         when = time.strftime("%Y-%m-%d %H:%M:%S%z")
         self._logs[job] = f"{self._logs.get(job, '')}{when} {job}: {text}\n"
         commit_text(self.layout.log(job.kind, job.first, job.last), self._logs[job])
 
 
 def error_key(error: Exception) -> str:
-    """Return the error's first line without what tells one task or worker from another."""
+    """Return the error's first line with the numbers of tasks and workers replaced by N."""
     return re.sub(r"\b(tasks?|worker|decisions?)([ -])\d+(-\d+)?", r"\1\2N", first_line(error))
 
 
 def task_list(jobs: list[Job]) -> str:
-    """Return the tasks of jobs in few words, such as ``tasks 0-3, 7``."""
+    """Return the tasks of jobs as ranges, such as ``tasks 0-3, 7``."""
     tasks = sorted({task for job in jobs for task in job.tasks})
     runs: list[list[int]] = []
     for task in tasks:

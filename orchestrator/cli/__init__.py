@@ -1,1 +1,1 @@
-"""The doors: commands, what they print, and the two modules that Ray enters by."""
+"""The command line, its output, and the two entry points for Ray."""

@@ -1,4 +1,4 @@
-"""``supsup infer``: image files in; task, class and confidence out, as a table or as JSON."""
+"""``supsup infer``: answers for image files, as a table or as JSON."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,9 +27,9 @@ def answer_images(
     k: int | None,
     num_shards: int | None,
 ) -> list[Named]:
-    """Return an answer per image; every file is read before the first is answered.
+    """Return a name and an answer for each image; all files are read first.
 
-    num_shards: Ray actors to hold the masks; None keeps them in this process.
+    num_shards: Ray actors that hold the masks; None keeps them in this process.
     """
     run, _ = open_run(root)
     dataset = run.config.benchmark.dataset
@@ -53,7 +53,7 @@ def answers_json(answers: Sequence[Named]) -> str:
 
 
 def print_answers(console: Console, answers: Sequence[Named]) -> None:
-    """Print a row per image."""
+    """Print the answers as a table, one row per image."""
     name = Column("image", overflow="fold")
     table = Table(name, "task", "class", "confidence", "next best tasks", box=SIMPLE_HEAD)
     for image, answer in answers:

@@ -1,4 +1,4 @@
-"""What the commands share: their common arguments, small parsers, errors as one message."""
+"""Arguments, parsers and error messages shared by the commands."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from rich.console import Console
 from core.errors import ConfigError, InputError, SupSupError
 
 MAX_STORED = 10_000  # masks in a capacity study
-STOPPED = 130  # 128 + SIGINT, as a shell would say
+STOPPED = 130  # 128 + SIGINT, as in shells
 
 
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:
@@ -65,7 +65,7 @@ Address = Annotated[
 
 
 def consoles(*, quiet: bool, plain: bool, as_json: bool) -> tuple[Console, Console]:
-    """Return where results go, and where progress and messages do; NO_COLOR and pipes are heeded."""
+    """Return the consoles for results and for progress; both respect NO_COLOR and pipes."""
     colour: dict[str, Any] = {"no_color": True, "highlight": False} if plain else {}
     results = Console(quiet=quiet or as_json, **colour)
     return results, Console(stderr=True, **colour) if quiet or as_json else results
@@ -83,7 +83,7 @@ def parse_counts(text: str) -> list[int]:
 
 
 def parse_tasks(text: str, num_tasks: int) -> list[int]:
-    """Parse ``all`` or ranges such as ``0,3-5`` into ascending tasks. Raises ConfigError."""
+    """Parse ``all``, or ranges such as ``0,3-5``, to ascending tasks. Raises ConfigError."""
     if text == "all":
         return list(range(num_tasks))
     chosen: set[int] = set()
@@ -99,42 +99,42 @@ def parse_tasks(text: str, num_tasks: int) -> list[int]:
 
 
 def data_folder(configured: str | None) -> Path | None:
-    """Return where the user keeps data sets: as configured, or as SUPSUP_DATA says."""
+    """Return the folder of data sets, as configured or from SUPSUP_DATA; None if neither is set."""
     chosen = configured if configured is not None else os.environ.get("SUPSUP_DATA")
     return Path(chosen).expanduser() if chosen else None
 
 
 def call(command: Callable[..., Any], arguments: list[str] | None = None, *, debug: bool = False) -> int:
-    """Run ``command`` and return the exit code, printing an expected error as one message."""
+    """Run ``command`` and return its exit code; print errors as one message, unless ``debug``."""
     try:
         code = command(args=arguments, standalone_mode=True)
         return int(code or 0)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     except KeyboardInterrupt:
-        _complain("stopped; the same command goes on")
+        _print_message("stopped; the same command goes on")
         return STOPPED
     except Exception as error:
         if debug:
             raise
-        return _explain(error)
+        return _print_error(error)
 
 
-def _explain(error: Exception) -> int:
-    """Say what went wrong in one message, and return the exit code for it."""
+def _print_error(error: Exception) -> int:
+    """Print an error as one message and return its exit code."""
     if isinstance(error, SupSupError):
-        _complain(f"error: {error}" if isinstance(error, InputError) else str(error))
+        _print_message(f"error: {error}" if isinstance(error, InputError) else str(error))
         return error.exit_code
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
-        _complain(f"error: {error.strerror or error}{where}; what is finished is kept")
+        _print_message(f"error: {error.strerror or error}{where}; what is finished is kept")
     else:
-        _complain(
+        _print_message(
             f"a fault of supsup itself: {type(error).__name__}: {error}; what is finished is kept, "
             "and `supsup --debug ...` shows where it happened"
         )
     return 1
 
 
-def _complain(text: str) -> None:
+def _print_message(text: str) -> None:
     Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live view on a terminal, plain lines elsewhere, or nothing."""
+"""Displays of progress: a live view on a terminal, plain lines elsewhere, or messages only."""
 
 import time
 from collections import deque
@@ -15,15 +15,13 @@ from orchestrator.execution.progress import Display
 from orchestrator.report.text import duration
 
 PLAIN_INTERVAL_S = 2.0
-
 REFRESHES_PER_S = 4
-
-NUM_LAST = 4  # accuracies shown of the tasks that ended last
+NUM_LAST = 4  # finished tasks whose accuracy is shown
 
 
 @dataclass
 class Tally:
-    """Counts of one phase, and the words for them."""
+    """The counts of one phase, and their text."""
 
     num_total: int = 0
     num_done: int = 0
@@ -52,18 +50,18 @@ class Tally:
             self._last.appendleft((report.task, report.test_accuracy))
 
     def count(self, num_done: int) -> None:
-        """Count what is done."""
+        """Count tasks done."""
         self.num_done += num_done
         self._num_new += num_done
         self._last_s = time.monotonic()
 
     def fail(self, num_tasks: int) -> None:
-        """Count tasks given up on, or with 0 an attempt that is made again."""
+        """Count tasks given up on; 0 counts an attempt that is retried."""
         self.num_failed += num_tasks
         self.num_retried += num_tasks == 0
 
     def set_workers(self, num_busy: int, num_ready: int) -> None:
-        """Note who is at work; the pace counts from the first one on."""
+        """Set the numbers of workers; the pace counts from the first busy one."""
         self.num_busy, self.num_ready = num_busy, num_ready
         if num_busy and self.work_s is None:
             self.work_s = time.monotonic()
@@ -74,32 +72,32 @@ class Tally:
         return max(time.monotonic() - self.start_s, 1e-6)
 
     def pace(self) -> list[str]:
-        """Return rate and time left, as far as they are known."""
+        """Return rate and time left, once known."""
         if not self._num_new:
             return []
         since_s = self.start_s if self.work_s is None else self.work_s
         rate = self._num_new / max(self._last_s - since_s, 1e-6)
         left_s = max(0, self.num_total - self.num_done - self.num_failed) / rate
-        left_s -= time.monotonic() - self._last_s  # jobs that are out have been at it since
+        left_s -= time.monotonic() - self._last_s  # running jobs have progressed since
         return [f"{60 * rate:.1f} {self.unit}/min", f"ETA {duration(max(0.0, left_s))}"]
 
     def accuracy(self) -> list[str]:
-        """Return the mean accuracy of what was trained in this phase."""
+        """Return the mean accuracy of the tasks trained in this phase."""
         if not self._num_accuracies:
             return []
         return [f"mean accuracy {100 * self._sum_accuracies / self._num_accuracies:.2f} %"]
 
     def failures(self) -> list[str]:
-        """Return how many tasks failed, and attempts that are made again."""
+        """Return the numbers of failed tasks and of retries."""
         retried = [f"{self.num_retried} tried again"] if self.num_retried else []
         return [f"{self.num_failed} failed", *retried] if self.num_failed or retried else []
 
     def words(self) -> str:
-        """Return all that fits into a plain line."""
+        """Return the text of a plain line."""
         return "  ".join([*self.pace(), *self.accuracy(), *self.failures()])
 
-    def staff(self) -> str:
-        """Return who is at work and how many jobs are done."""
+    def workers(self) -> str:
+        """Return the numbers of finished jobs and busy workers."""
         jobs = [f"{self.num_jobs_done}/{self.num_jobs} jobs"] if self.num_jobs else []
         if self.num_jobs and not self.num_ready:
             return "  ".join([*jobs, "waiting for workers"])
@@ -107,7 +105,7 @@ class Tally:
         return "  ".join([*jobs, *busy])
 
     def last(self) -> str:
-        """Return the accuracies of the tasks that ended last."""
+        """Return the accuracies of the tasks that finished last."""
         words = ", ".join(f"{task}: {100 * accuracy:.2f} %" for task, accuracy in self._last)
         return f"last {words}" if words else ""
 
@@ -122,27 +120,27 @@ class _Counting:
     def advance(self, job: Job, result: JobResult) -> None:
         """Count a finished job."""
         self._tally.add(job, result)
-        self._counted()
+        self._show_count()
 
     def count(self, num_done: int) -> None:
-        """Count what is done."""
+        """Count tasks done without a job."""
         self._tally.count(num_done)
-        self._counted()
+        self._show_count()
 
     def failed(self, num_tasks: int) -> None:
-        """Count a failure; a message tells of it."""
+        """Count a failure; its message comes separately."""
         self._tally.fail(num_tasks)
 
     def workers(self, num_busy: int, num_ready: int) -> None:
-        """Keep for the pace and the next drawing."""
+        """Store the numbers of workers until the next refresh."""
         self._tally.set_workers(num_busy, num_ready)
 
-    def _counted(self) -> None:
-        """Show more done, where that is not drawn anyway."""
+    def _show_count(self) -> None:
+        """Show a new count, unless a refresh does."""
 
 
 class LiveDisplay(_Counting):
-    """A view of a few lines that is drawn anew four times a second."""
+    """A view of a few lines, refreshed four times a second."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -173,7 +171,7 @@ class LiveDisplay(_Counting):
         tally = self._tally
         yield _bar(self._verb, tally)
         lines = (
-            Text("  ".join([*tally.pace()[:1], tally.staff()])),
+            Text("  ".join([*tally.pace()[:1], tally.workers()])),
             Text("  ".join(tally.failures()), style="red" if tally.num_failed else "yellow"),
             Text("  ".join([*tally.accuracy(), tally.last()])),
         )
@@ -184,7 +182,7 @@ class LiveDisplay(_Counting):
 
 
 def _bar(verb: str, tally: Tally) -> Table:
-    """Return one line over the whole width: what, how far, since when and until when."""
+    """Return one line over the whole width: verb, progress bar, counts, elapsed and remaining time."""
     left = "  ".join(tally.pace()[1:])
     columns = [Column(no_wrap=True), Column(ratio=1), *(Column(no_wrap=True) for _ in range(3))]
     table = Table.grid(*columns, padding=(0, 1), expand=True)
@@ -209,7 +207,7 @@ class PlainDisplay(_Counting):
     def start(
         self, verb: str, num_total: int, num_done: int, unit: str = "tasks", *, num_jobs: int = 0
     ) -> None:
-        """Say what begins."""
+        """Print the first line of the phase."""
         self._verb, self._tally = verb, Tally(num_total, num_done, unit, num_jobs)
         self._line()
 
@@ -218,10 +216,10 @@ class PlainDisplay(_Counting):
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
-        """Have nothing to take down."""
+        """Do nothing: printed lines stay."""
 
-    def _counted(self) -> None:
-        """Say how far it is, unless it was said just now."""
+    def _show_count(self) -> None:
+        """Print a line, unless the last one is too recent."""
         is_last = self._tally.num_done >= self._tally.num_total
         if is_last or time.monotonic() - self._shown_s >= PLAIN_INTERVAL_S:
             self._line()
@@ -235,14 +233,14 @@ class PlainDisplay(_Counting):
 
 
 class QuietDisplay(PlainDisplay):
-    """Messages only: what a person must know of a run that nobody watches."""
+    """Messages only."""
 
     def _line(self) -> None:
         self._shown_s = time.monotonic()
 
 
 def make_display(console: Console, *, plain: bool = False, quiet: bool = False) -> Display:
-    """Return the live view on a terminal, plain lines elsewhere or where asked for, or messages only."""
+    """Return the live view on a terminal, else plain lines. plain: always lines. quiet: messages only."""
     if quiet:
         return QuietDisplay(console)
     return LiveDisplay(console) if console.is_terminal and not plain else PlainDisplay(console)

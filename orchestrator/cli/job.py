@@ -1,7 +1,7 @@
-"""What runs on the cluster: ``python job.py`` beside a staged sweep, or alone on the head.
+"""The entry point of jobs on the cluster: ``python job.py`` beside a staged sweep, or alone on the head.
 
-Alone, as `ray submit` leaves it on a head over ssh, it has to be told which sweep is meant: the
-head holds the sweep of the last `ray up`, which may be an older one.
+Alone, after `ray submit` over ssh, it needs the id of the sweep: the head has the one of the last
+`ray up`, which may be out of date.
 """
 
 import json
@@ -14,7 +14,7 @@ BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the sweep that travelled here, or the one named on the head; return the exit code."""
+    """Run the staged sweep, or the one on the head; return the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     from orchestrator.cli.common import call
     from orchestrator.cli.main import app  # here: this file is also run by its path
@@ -68,7 +68,7 @@ def _run_on_head(given: list[str]) -> int:
 
 
 def _on_this_cluster(sweep: dict[str, Any]) -> list[str]:
-    """Return the setting that joins the Ray this runs on; a sweep that is inline stays so."""
+    """Return the setting that joins this cluster, unless the sweep runs inline."""
     kind = (sweep.get("executor") or {}).get("kind", "ray")
     return ["executor.address=auto"] if kind == "ray" else []
 

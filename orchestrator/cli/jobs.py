@@ -1,4 +1,4 @@
-"""The commands on jobs of a Ray cluster, part of ``supsup``."""
+"""The commands for jobs on a Ray cluster."""
 
 from pathlib import Path
 from typing import Annotated
@@ -85,6 +85,6 @@ def shellenv() -> None:
 
 
 def shell_function() -> str:
-    """Return the function, with the path of the script that runs a sweep on the cluster."""
+    """Return the shell function, with the path of the script that runs a sweep on the cluster."""
     script = Path(__file__).with_name("job.py")
     return TEXT.format(script=str(script).replace("'", "'\\''"))

@@ -1,4 +1,4 @@
-"""The ``supsup`` command: thin. Nothing heavy is imported before a command needs it."""
+"""The ``supsup`` command. Heavy modules are imported only by the commands that need them."""
 
 import signal
 import sys
@@ -233,7 +233,7 @@ def verify(
 
 
 def entry_point() -> None:
-    """Run the command line and end with its exit code; errors are for people."""
+    """Run the command line and exit with its code."""
     debug = "--debug" in sys.argv[1:]
     sys.exit(call(app, debug=debug))
 

@@ -1,8 +1,8 @@
-"""Ray's own plug-in point for `ray submit` (`provider: {type: external}`), two ways.
+"""Node providers that make `ray submit` run a sweep (`provider: {type: external}`).
 
-``Jobs`` hands the sweep in over the Jobs API of a cluster that runs: no ssh. ``Ssh`` is Ray's own
-provider for machines that ssh reaches, with the sweep carried along: Ray itself copies the script
-alone. Either way what runs is the sweep in the file that was named. Importing this is cheap.
+``Jobs`` submits the sweep over the Jobs API of a running cluster, without ssh. ``Ssh`` is Ray's own
+provider for machines reached by ssh, but also copies the sweep: Ray itself copies the script alone.
+Either way, the sweep that runs is the one in the file given to `ray submit`. Cheap to import.
 """
 
 import sys
@@ -28,9 +28,9 @@ _copied: dict[str, Path] = {}  # Ray copies the script with one runner and runs 
 
 
 def with_sweep(cluster_config: dict[str, Any]) -> dict[str, Any]:
-    """Copy ``metadata.sweep`` to where command runners see it.
+    """Copy ``metadata.sweep`` to ``provider``, the part that command runners get.
 
-    Ray keeps what this returns under a hash of the whole file, so that it is right on every call.
+    Ray caches the result under a hash of the whole file, so it is never stale.
     """
     sweep = (cluster_config.get("metadata") or {}).get("sweep")
     cluster_config["provider"]["sweep"] = sweep
@@ -38,23 +38,23 @@ def with_sweep(cluster_config: dict[str, Any]) -> dict[str, Any]:
 
 
 class Jobs(NodeProvider):  # type: ignore[misc]  # ray has no types
-    """A cluster that runs already, known by its dashboard's address; one node, the head."""
+    """A running cluster, given by the address of its dashboard; its only node is the head."""
 
     def non_terminated_nodes(self, tag_filters: dict[str, str]) -> list[str]:
-        """Return the head where its tags match."""
+        """Return the head if its tags match."""
         tags = self.node_tags(HEAD)
         return [HEAD] if all(tags.get(key) == value for key, value in tag_filters.items()) else []
 
     def is_running(self, node_id: str) -> bool:
-        """Tell whether this is the head."""
+        """Return whether this is the head."""
         return node_id == HEAD
 
     def is_terminated(self, node_id: str) -> bool:
-        """Tell whether this is not the head."""
+        """Return whether this is not the head."""
         return node_id != HEAD
 
     def node_tags(self, node_id: str) -> dict[str, str]:
-        """Return the tags of a head that is up to date, so that Ray asks for nothing more."""
+        """Return the tags of a head that is up to date, so that Ray does not set it up."""
         return {
             TAG_RAY_NODE_KIND: NODE_KIND_HEAD,
             TAG_RAY_NODE_STATUS: STATUS_UP_TO_DATE,
@@ -69,18 +69,18 @@ class Jobs(NodeProvider):  # type: ignore[misc]  # ray has no types
     internal_ip = external_ip
 
     def get_command_runner(self, *args: Any, **kwargs: Any) -> CommandRunnerInterface:
-        """Return what runs commands as jobs."""
+        """Return a runner that submits commands as jobs."""
         del args, kwargs
         return _JobRunner(self.provider_config)
 
     @staticmethod
     def bootstrap_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
-        """Give command runners the sweep."""
+        """Pass the sweep to command runners."""
         return with_sweep(cluster_config)
 
 
 class _JobRunner(CommandRunnerInterface):  # type: ignore[misc]  # ray has no types
-    """Takes the script that Ray would copy, and runs its command as a job."""
+    """Submits the command as a job, along with the script that Ray would copy."""
 
     def __init__(self, provider_config: dict[str, Any]) -> None:
         self._config = provider_config
@@ -90,7 +90,7 @@ class _JobRunner(CommandRunnerInterface):  # type: ignore[misc]  # ray has no ty
         _copied["script"] = Path(source)
 
     def run(self, cmd: str | None = None, *args: Any, **kwargs: Any) -> str:
-        """Hand the job in, follow it, and end with its exit code."""
+        """Submit the job and follow it; exit if it fails."""
         del args, kwargs
         from orchestrator.cli.common import call
 
@@ -112,28 +112,28 @@ class _JobRunner(CommandRunnerInterface):  # type: ignore[misc]  # ray has no ty
 
 
 class Ssh(LocalNodeProvider):  # type: ignore[misc]  # ray has no types
-    """Ray's provider of machines at fixed addresses; its runner brings the sweep with the script."""
+    """Ray's provider for machines at fixed addresses, with a runner that also copies the sweep."""
 
     def get_command_runner(self, *args: Any, **kwargs: Any) -> CommandRunnerInterface:
-        """Return Ray's ssh runner, which then brings the sweep too."""
+        """Return Ray's ssh runner, extended to copy the sweep."""
         runner = super().get_command_runner(*args, **kwargs)
         assert isinstance(runner, SSHCommandRunner)
         return _SshRunner(runner, self.provider_config)
 
     @staticmethod
     def bootstrap_config(cluster_config: dict[str, Any]) -> dict[str, Any]:
-        """Give command runners the sweep."""
+        """Pass the sweep to command runners."""
         return with_sweep(cluster_config)
 
 
 class _SshRunner(CommandRunnerInterface):  # type: ignore[misc]  # ray has no types
-    """Does what Ray's ssh runner does; with a script goes its sweep, and the command names it."""
+    """Ray's ssh runner, which also copies the sweep and passes its path to the command."""
 
     def __init__(self, runner: Any, provider_config: dict[str, Any]) -> None:
         self._runner, self._config = runner, provider_config
 
     def __getattr__(self, name: str) -> Any:
-        """Leave the rest to Ray's runner."""
+        """Delegate everything else to Ray's runner."""
         return getattr(self._runner, name)
 
     def run(self, cmd: str | None = None, *args: Any, **kwargs: Any) -> str:

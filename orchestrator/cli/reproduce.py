@@ -1,4 +1,4 @@
-"""The command that measures the paper's targets."""
+"""The command that reproduces the paper's numbers."""
 
 import signal
 from pathlib import Path
@@ -59,21 +59,21 @@ def reproduce(
 
 
 def _write(folder: "Location", result: "TargetResult", folders: "TargetFolders") -> None:
-    """Write verdict, tables and figures of one target."""
+    """Write the verdict, tables and figures of one target."""
     from orchestrator.reproduce.figures import draw_target, read_tables, target_tables, write_tables
-    from orchestrator.reproduce.page import write_outcome
+    from orchestrator.reproduce.page import write_result
 
     name = result.target.name
-    write_outcome(folder, result)
+    write_result(folder, result)
     write_tables(folder, name, target_tables(folders, result.measurements))
     draw_target(folder, name, read_tables(folder, name))
 
 
 def _write_page(folder: "Location", chosen: list["Target"]) -> str:
     from orchestrator.report.text import short
-    from orchestrator.reproduce.page import read_outcomes, verdict_table, write_page
+    from orchestrator.reproduce.page import read_results, verdict_table, write_page
     from orchestrator.reproduce.targets import load_targets
 
-    write_page(folder, read_outcomes(folder, [target.name for target in load_targets([])]))
-    values = read_outcomes(folder, [target.name for target in chosen])
+    write_page(folder, read_results(folder, [target.name for target in load_targets([])]))
+    values = read_results(folder, [target.name for target in chosen])
     return f"\n{verdict_table(values)}\n\nverdicts, tables and figures: {short(folder)}"

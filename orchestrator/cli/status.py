@@ -1,4 +1,4 @@
-"""``supsup status``: a row for each run, or one run as its own terminal shows it, live if asked."""
+"""``supsup status``: a table of runs, or the details of one, once or continuously."""
 
 import json
 import time
@@ -21,7 +21,7 @@ WATCH_S = 2.0
 
 
 def print_status(console: Console, roots: Sequence[Location], storage: str, *, watch: bool = False) -> None:
-    """Print one row per run; of one run all that its folder says. watch: again until it has ended."""
+    """Print one row per run, and the details of a single run. watch: refresh until all have ended."""
     if not roots:
         say(console, f"no runs in {to_location(storage)}; start one with: supsup run SWEEP.yaml")
     elif watch:
@@ -53,7 +53,7 @@ def _view(roots: Sequence[Location]) -> RenderableType:
 
 
 def _table(roots: Sequence[Location]) -> Table:
-    # Names are for copying: never cut. Narrow gaps, so that all of it fits into 80 columns.
+    # Names are never cut, for copying; narrow gaps make it fit into 80 columns.
     name = Column("run", min_width=max(len(root.name) for root in roots))
     heads = ("done", "failed", "left", "accuracy", "rate", "ETA", "state")
     table = Table(name, *heads, box=None, padding=(0, 2, 0, 0), pad_edge=False)
@@ -101,7 +101,7 @@ def _details(found: RunStatus) -> Iterator[RenderableType]:
 
 
 def status_json(found: Sequence[RunStatus]) -> str:
-    """Return how far runs are, as indented JSON."""
+    """Return the status of runs as indented JSON."""
     rows: list[dict[str, Any]] = [
         {
             "run": one.run.name,

@@ -1,4 +1,4 @@
-"""The logs of a run's jobs: attempts of tasks that failed at least once."""
+"""Prints the logs of a run's jobs: attempts of tasks that failed at least once."""
 
 import re
 
@@ -14,7 +14,7 @@ _NAME = re.compile(r"[a-z]+-(\d+)-(\d+)\.log")
 
 
 def find_run(target: str, storage: str) -> Location | None:
-    """Return the run folder that ``target`` names, None where it names none."""
+    """Return the run folder named ``target``, None if there is none."""
     try:
         return resolve_run(target, storage)
     except RunFolderError:
@@ -22,7 +22,7 @@ def find_run(target: str, storage: str) -> Location | None:
 
 
 def print_task_logs(console: Console, root: Location, task: int | None) -> None:
-    """Print each log of a run, or of one task of it."""
+    """Print all logs of a run, or those about one task."""
     layout = RunLayout(root)
     found = [path for path in listed(layout.logs) if task is None or _is_about(path.name, task)]
     for path in found:

@@ -1,4 +1,4 @@
-"""The commands for looking at a run and taking it elsewhere: report, export, sync, ui."""
+"""The commands that show or export a run: report, export, sync, ui."""
 
 import signal
 from pathlib import Path

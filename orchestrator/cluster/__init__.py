@@ -1,1 +1,1 @@
-"""Ray, all of it but Tune: connecting, resources, workers as actors, jobs, what travels."""
+"""Ray, except Tune: connections, resources, workers as actors, job submission."""

@@ -1,7 +1,7 @@
-"""Ray's token: who holds it may run code on the cluster. Knows files and variables, not Ray.
+"""Ray's authentication token, which lets its holder run code on the cluster. Does not import Ray.
 
-Token authentication is on for every Ray that is started here, and for every client where a token
-is found. The token is never printed.
+Token authentication is on for every Ray started here, and for every client that finds a token.
+The token is never printed.
 """
 
 import os
@@ -10,20 +10,20 @@ from pathlib import Path
 
 from core.errors import ConfigError
 
-MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"  # names
+MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 HELP = "docs/cluster.md says how token and cluster go together"
 
 
 def token_file() -> Path:
-    """Return where Ray looks for the token."""
+    """Return the file in which Ray looks for the token."""
     named = os.environ.get(TOKEN_PATH)
     return Path(named) if named else Path.home() / ".ray" / "auth_token"
 
 
 def use_token_if_any() -> bool:
-    """Turn token authentication on for this process where a token is found; tell whether it was off.
+    """Enable token authentication in this process if a token is found; return whether this call did.
 
-    What the user says in RAY_AUTH_MODE stands.
+    A RAY_AUTH_MODE set by the user takes precedence.
     """
     if MODE in os.environ or not _token():
         return False
@@ -32,7 +32,7 @@ def use_token_if_any() -> bool:
 
 
 def token_header() -> list[tuple[str, str]]:
-    """Return what a request to a cluster carries; nothing without a token."""
+    """Return the metadata of a gRPC request to a cluster; empty without a token."""
     token = _token() if os.environ.get(MODE) == "token" else None
     return [("authorization", f"Bearer {token}")] if token else []
 
@@ -47,7 +47,7 @@ def _token() -> str | None:
 
 
 def ensure_token() -> Path:
-    """Make the token when it is missing; only its owner may read it. Return its file."""
+    """Create the token if it is missing, readable by its owner only; return its file."""
     path = token_file()
     if os.environ.get(TOKEN):
         return path
@@ -57,13 +57,13 @@ def ensure_token() -> Path:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_hex(32))
     except FileExistsError:
-        if path.stat().st_mode & 0o077:  # Ray itself writes it for all to read
+        if path.stat().st_mode & 0o077:  # Ray itself makes it world-readable
             path.chmod(0o600)
     return path
 
 
 def is_about_token(error: BaseException) -> bool:
-    """Tell whether Ray refused, or would refuse, for want of the right token."""
+    """Return whether an error of Ray is about a missing or wrong token."""
     text = str(error).lower()
     return (
         type(error).__name__ == "AuthenticationError" or "authentication" in text or "unauthenticated" in text
@@ -71,7 +71,7 @@ def is_about_token(error: BaseException) -> bool:
 
 
 def token_error(where: str, value: str) -> ConfigError:
-    """Return the one plain line in place of Ray's long text."""
+    """Return a one-line error in place of Ray's long message."""
     if _token():
         found = f"the token in {token_file()} is not that cluster's"
         if os.environ.get(MODE, "token") != "token":

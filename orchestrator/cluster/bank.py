@@ -1,4 +1,4 @@
-"""A mask bank sharded over Ray actors: each maps its part of the bank file."""
+"""A mask bank sharded over Ray actors, each of which maps its part of the bank file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from orchestrator.cluster.connect import ray, start_ray
 from orchestrator.runs.run import Run
 from storage.bank_file import ensure_bank, map_bank
 
-MAX_INLINE_BYTES = 100_000  # of an argument that travels with its call
+MAX_INLINE_BYTES = 100_000  # larger arguments go through the object store
 
 
 class _ShardActor:
@@ -36,10 +36,10 @@ class _ShardActor:
 def ray_bank(
     run: Run, base: tuple[torch.Tensor, ...], num_shards: int, address: str | None
 ) -> Iterator[ShardedBank]:
-    """Hold the masks of a run over ``num_shards`` actors, which end with the context.
+    """Hold the masks of a run in ``num_shards`` actors, which are killed on exit.
 
     base: the fixed weights. address: of a running cluster; None starts a local one. Raises
-    RunFolderError when the run has no masks; the bank LostWorkerError when an actor is lost.
+    RunFolderError if the run has no masks; calls of the bank raise LostWorkerError if an actor is lost.
     """
     path = ensure_bank(run.store)
     num_tasks = map_bank(path, packed_num_bytes(run.identity.shapes)).shape[1]
@@ -50,7 +50,7 @@ def ray_bank(
     actors = [ray.remote(_ShardActor).remote(run, base, path, first, stop) for first, stop in ranges]
 
     def broadcast(method: str, *arguments: Any) -> list[Any]:
-        # What is large is put once: every shard of a node then reads the same pages.
+        # Put large arguments once: all shards on a node then read the same pages.
         references = [
             ray.put(argument) if getattr(argument, "nbytes", 0) > MAX_INLINE_BYTES else argument
             for argument in arguments

@@ -1,7 +1,7 @@
-"""Starting and joining Ray. Everything of ours that uses Ray takes it from here.
+"""Starting and joining Ray. All other modules import Ray from here.
 
-A Ray started here is this machine's own, on loopback where Ray can be confined, without a
-dashboard, with a token (``orchestrator.cluster.auth``), without usage reports.
+A Ray started here is private to this machine: bound to loopback as far as Ray allows, with a token
+(``orchestrator.cluster.auth``), without dashboard and usage reports.
 """
 
 import logging
@@ -21,22 +21,22 @@ from orchestrator.cluster.auth import (
     use_token_if_any,
 )
 
-# Before ray is imported: no usage reports, no rewriting of device variables, the token.
+# Before importing ray: no usage reports, device variables left alone, the token.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-_has_turned_token_on = use_token_if_any()
+_token_enabled = use_token_if_any()
 
 import grpc
 import ray
 from ray import job_submission
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-if _has_turned_token_on:  # the `ray` command has read the variables already when it comes here
-    ray._raylet.Config.initialize("")  # noqa: SLF001  # as Ray itself does where it turns the token on
+if _token_enabled:  # the `ray` command has already read the variables
+    ray._raylet.Config.initialize("")  # noqa: SLF001  # as Ray itself does
 
 PROBE_LIMIT_S = 10.0
 PROBE_METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
-# ray itself too: whoever else needs it takes it from here, after the lines above.
+# Includes ray itself, so that it is imported after the lines above.
 __all__ = [
     "cluster_size",
     "free_resources",
@@ -49,7 +49,7 @@ __all__ = [
 
 
 def cluster_size(address: str) -> tuple[int, int]:
-    """Return the CPUs and GPUs of the Ray cluster at ``address``, connecting to it."""
+    """Connect to the Ray cluster at ``address`` and return its numbers of CPUs and GPUs."""
     if not ray.is_initialized():
         start_ray(address, num_cpus=0)
     total = ray.cluster_resources()
@@ -57,14 +57,14 @@ def cluster_size(address: str) -> tuple[int, int]:
 
 
 def free_resources() -> str:
-    """Say what CPUs and GPUs the cluster has, and how many of them nobody holds."""
+    """Return a sentence with the total and free CPUs and GPUs of the cluster."""
     total, free = ray.cluster_resources(), ray.available_resources()
     parts = [f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU")]
     return f"the cluster has {' and '.join(parts)} free"
 
 
 def run_on_each_node(work: Callable[..., Any], *arguments: Any, timeout_s: float) -> dict[str, Any]:
-    """Call ``work`` once on every node that is alive; return what it gave, or its error, by node."""
+    """Call ``work`` once on every live node; return its result or error by node."""
     remote, calls = ray.remote(work), {}
     for node in ray.nodes():
         if node["Alive"]:
@@ -76,7 +76,7 @@ def run_on_each_node(work: Callable[..., Any], *arguments: Any, timeout_s: float
 
 
 def own_error(error: Any) -> Exception:
-    """Return the error that the called code raised, from the RayTaskError around it."""
+    """Return the error of the called code from the RayTaskError that wraps it."""
     found: Exception = error.cause if isinstance(error.cause, Exception) else error
     return found
 
@@ -93,7 +93,7 @@ def _answer(call: Any, *, is_there: bool) -> Any:
 
 
 def start_ray(address: str | None, *, num_cpus: int) -> None:
-    """Start a Ray of this machine alone, or join the one at ``address``. Raises ConfigError or WorkerError.
+    """Start a local Ray, or join the one at ``address``. Raises ConfigError or WorkerError.
 
     address: HOST:PORT of the head, or ``auto`` inside a job of the cluster.
     """
@@ -102,7 +102,7 @@ def start_ray(address: str | None, *, num_cpus: int) -> None:
         # "local": without it ray.init would join any cluster it finds on this machine.
         try:
             _init(address="local", num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1")
-        except Exception as error:  # Ray raises a bare Exception where one of its processes dies or is slow
+        except Exception as error:  # Ray raises a bare Exception if one of its processes dies or is slow
             reason = first_line(error)[:200]
             raise WorkerError(
                 f"Ray did not start on this machine ({reason}); run the same command again"
@@ -122,8 +122,8 @@ def start_ray(address: str | None, *, num_cpus: int) -> None:
 
 
 def _init(**options: Any) -> None:
-    """Call ``ray.init``, quietly, and put back the SIGTERM handler that it replaces."""
-    _drop_dumps_of_raylets()
+    """Call ``ray.init`` quietly, and restore the SIGTERM handler that it replaces."""
+    _hide_raylet_logs()
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -131,27 +131,27 @@ def _init(**options: Any) -> None:
         signal.signal(signal.SIGTERM, handler)
 
 
-def _drop_dumps_of_raylets() -> None:
-    """Keep the last twenty lines of a lost raylet's log off the terminal; what was lost is told by us.
+def _hide_raylet_logs() -> None:
+    """Keep the log tail of a lost raylet off the terminal; we report the loss ourselves.
 
-    Ray prints them whatever ``log_to_driver`` is.
+    Ray prints it whatever ``log_to_driver`` is.
     """
     worker: Any = ray._private.worker  # noqa: SLF001  # there is no public way
-    show = getattr(worker, "print_to_stdstream", None)
-    if show is not None and not hasattr(show, "drops_dumps"):
+    original = getattr(worker, "print_to_stdstream", None)
+    if original is not None and not hasattr(original, "hides_raylet_logs"):
 
         def print_to_stdstream(data: dict[str, Any], *arguments: Any, **options: Any) -> None:
             if data.get("pid") != "raylet":
-                show(data, *arguments, **options)
+                original(data, *arguments, **options)
 
-        print_to_stdstream.drops_dumps = True  # type: ignore[attr-defined]
+        print_to_stdstream.hides_raylet_logs = True  # type: ignore[attr-defined]
         worker.print_to_stdstream = print_to_stdstream
 
 
 def _probe(address: str) -> None:
-    """Raise ConnectionError when no head listens, or wants another token: Ray would go on asking."""
+    """Raise ConnectionError if no head answers or it rejects the token; Ray itself would retry forever."""
     match = re.fullmatch(r"[^:/]+:\d+", address)
-    if match is None:  # auto, or a Ray client's address
+    if match is None:  # auto, or the address of a Ray client server
         return
     with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         try:

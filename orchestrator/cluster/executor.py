@@ -1,7 +1,7 @@
-"""Jobs on Ray actors: one job per actor at a time, dead actors replaced, new nodes put to use.
+"""An executor on Ray actors: one job per actor at a time, dead actors replaced, new nodes put to use.
 
 The data set goes through the object store once per node, without a copy per worker.
-What a failure means is decided by the controller; Ray's own task retries stay off.
+Retries are up to the controller; Ray's own task retries stay off.
 """
 
 import re
@@ -15,31 +15,31 @@ from orchestrator.execution.executor import WorkerFactory, WorkerLike
 from orchestrator.execution.jobs import Attempt, Job, JobResult
 from storage.layout import host_name
 
-LOOK_S = 5.0  # between looks at the cluster for room for more workers
-ASK_AGAIN_S = 1.0  # after an actor that is starting again gave no answer
+GROW_EVERY_S = 5.0
+PROBE_AGAIN_S = 1.0  # after a restarting actor did not answer
 
 
 class _Actor:
-    """Holds one worker; built at its first job, so that its errors are that job's errors."""
+    """Holds one worker, built at its first job so that its errors are reported as that job's."""
 
     def __init__(self, make_worker: WorkerFactory) -> None:
         self._make_worker = make_worker
         self._worker: WorkerLike | None = None
 
     def run(self, job: Job, shared: Any) -> JobResult:
-        """Do ``job``. ``shared`` comes from the object store, read-only and not copied."""
+        """Run ``job``. shared: from the object store, read-only and not copied."""
         if self._worker is None:
             self._worker = self._make_worker(shared)
         return self._worker.run(job)
 
     def where(self) -> str:
-        """Return the machine's name: an actor that answers is ready."""
+        """Return the host name; an actor that answers is ready."""
         return host_name()
 
 
 @dataclass
 class _Slot:
-    """One actor. node: the machine that it was last ready on."""
+    """One actor. node: the host it was last ready on."""
 
     name: str
     handle: Any
@@ -57,10 +57,10 @@ class _Running:
 
 
 class RayExecutor:
-    """Keeps the contract of ``orchestrator.execution.executor`` on a local or remote Ray.
+    """Implements the contract of ``orchestrator.execution.executor`` on a local or remote Ray.
 
-    num_workers: actors from the start. grows: whether nodes that join get more of them.
-    job_limit_s: ends an actor whose job takes longer, which is a lost worker then.
+    num_workers: actors at the start. grows: whether to add actors when nodes join.
+    job_limit_s: an actor whose job takes longer is killed and counts as a lost worker.
     """
 
     def __init__(
@@ -87,32 +87,32 @@ class RayExecutor:
             runtime_env={"env_vars": thread_variables(threads_per_worker)},
         )
         self._make_worker, self._grows, self._job_limit_s = make_worker, grows, job_limit_s
-        # Goes with each job, not with the actor: one that Ray restarts has it again.
+        # Passed with each job, not to the actor, so that a restarted actor gets it again.
         self._shared = ray.put(shared)
         self._idle: dict[str, _Slot] = {}
         self._busy: dict[Any, _Running] = {}
-        self._asked: dict[Any, _Slot] = {}  # actors that have not said yet that they are ready
-        self._to_ask: list[tuple[float, _Slot]] = []
+        self._starting: dict[Any, _Slot] = {}  # by the call that returns once the actor is ready
+        self._to_probe: list[tuple[float, _Slot]] = []  # when, and which
         self._nodes: dict[str, str] = {}
-        self._num_made, self._looked_s = 0, time.monotonic()
-        self._trouble = ""  # why an actor could not start, if any could not
+        self._num_made, self._grown_s = 0, time.monotonic()
+        self._start_error = ""  # of the last actor that could not start
         for _ in range(num_workers):
-            self._ask(self._new_slot())
+            self._probe(self._new_slot())
 
     @property
     def num_slots(self) -> int:
-        """Actors that are ready, idle or at work."""
+        """Ready actors, idle or busy."""
         return len(self._idle) + len(self._busy)
 
     def shortage(self) -> str:
-        """Say what an actor asks for and what the cluster has."""
+        """Return a sentence with what an actor requires and what the cluster has."""
         asks = " and ".join(f"{number:g} {kind}" for kind, number in self._needs.items() if number)
-        num_waiting = len(self._asked) + len(self._to_ask)
-        trouble = f"; the last one that could not start: {self._trouble}" if self._trouble else ""
+        num_waiting = len(self._starting) + len(self._to_probe)
+        trouble = f"; the last one that could not start: {self._start_error}" if self._start_error else ""
         return f"{num_waiting} workers ask for {asks} each; {free_resources()}{trouble}"
 
     def submit(self, job: Job, *, avoid: str | None = None) -> None:
-        """Send ``job`` to an idle actor: of another node than ``avoid`` was on, else another actor."""
+        """Send ``job`` to an idle actor, if possible on another node than ``avoid``, else another actor."""
         assert self._idle, "submit was called with no slot free"
         node = self._nodes.get(avoid or "")
         slot = min(self._idle.values(), key=lambda slot: (slot.name == avoid) + (slot.node == node))
@@ -120,38 +120,38 @@ class RayExecutor:
         self._busy[slot.handle.run.remote(job, self._shared)] = _Running(slot, job, time.monotonic())
 
     def dismiss(self, worker: str) -> None:
-        """End an idle actor and make another, which may land on another node."""
+        """Kill an idle actor and start another, which may land on another node."""
         slot = self._idle.pop(worker, None)
         if slot is not None:
             ray.kill(slot.handle)
-            self._ask(self._new_slot())
+            self._probe(self._new_slot())
 
     def collect(self, timeout_s: float) -> list[Attempt]:
-        """Return the jobs that ended, waiting up to ``timeout_s`` for the first, or for an actor."""
-        self._look_around()
-        waiting_for = [*self._busy, *self._asked]
-        if not waiting_for:
-            time.sleep(min(timeout_s, ASK_AGAIN_S) if self._to_ask else 0.0)
+        """Return the attempts that ended; wait up to ``timeout_s`` for the first, or for a new actor."""
+        self._update_actors()
+        pending = [*self._busy, *self._starting]
+        if not pending:
+            time.sleep(min(timeout_s, PROBE_AGAIN_S) if self._to_probe else 0.0)
             return []
-        first, _ = ray.wait(waiting_for, num_returns=1, timeout=timeout_s)
+        first, _ = ray.wait(pending, num_returns=1, timeout=timeout_s)
         if not first:
             return []
-        ready, _ = ray.wait(waiting_for, num_returns=len(waiting_for), timeout=0)
+        ready, _ = ray.wait(pending, num_returns=len(pending), timeout=0)
         for reference in ready:
-            if reference in self._asked:
+            if reference in self._starting:
                 self._on_ready(reference)
-        return [self._outcome(reference) for reference in ready if reference in self._busy]
+        return [self._attempt(reference) for reference in ready if reference in self._busy]
 
     def close(self) -> None:
-        """End the actors without waiting for their jobs, and the Ray that this started."""
+        """Kill the actors without waiting for their jobs, and stop Ray if it was started here."""
         slots = [*self._idle.values(), *(running.slot for running in self._busy.values())]
-        slots += [*self._asked.values(), *(slot for _, slot in self._to_ask)]
+        slots += [*self._starting.values(), *(slot for _, slot in self._to_probe)]
         if ray.is_initialized():
             for slot in slots:
                 ray.kill(slot.handle)
-        for kept in (self._idle, self._busy, self._asked):
+        for kept in (self._idle, self._busy, self._starting):
             kept.clear()
-        self._to_ask, self._shared, self._grows = [], None, False
+        self._to_probe, self._shared, self._grows = [], None, False
         if self._owns_ray:
             ray.shutdown()
             self._owns_ray = False
@@ -160,51 +160,51 @@ class RayExecutor:
         self._num_made += 1
         return _Slot(f"worker-{self._num_made - 1}", self._actor.remote(self._make_worker))
 
-    def _ask(self, slot: _Slot) -> None:
-        self._asked[slot.handle.where.remote()] = slot
+    def _probe(self, slot: _Slot) -> None:
+        self._starting[slot.handle.where.remote()] = slot
 
     def _on_ready(self, reference: Any) -> None:
-        """Take up an actor that is ready; ask again later, or replace it, where it is not."""
-        slot = self._asked.pop(reference)
+        """Add an actor that is ready to the idle ones; otherwise probe it again later, or replace it."""
+        slot = self._starting.pop(reference)
         try:
             slot.node = self._nodes[slot.name] = ray.get(reference)
         except ray.exceptions.ActorUnavailableError:
-            self._to_ask.append((time.monotonic() + ASK_AGAIN_S, slot))
+            self._to_probe.append((time.monotonic() + PROBE_AGAIN_S, slot))
         except ray.exceptions.RayError as error:
-            self._trouble = _reason(error)
-            self._to_ask.append((time.monotonic() + ASK_AGAIN_S, self._new_slot()))
+            self._start_error = _reason(error)
+            self._to_probe.append((time.monotonic() + PROBE_AGAIN_S, self._new_slot()))
         else:
-            # First in line: jobs that go one after another stay with the worker that knows them.
+            # First in line, so that sequential jobs stay with the worker that holds their state.
             self._idle = {slot.name: slot, **self._idle}
 
-    def _look_around(self) -> None:
-        """Ask actors that were not ready, end jobs that take too long, use what nodes have joined."""
+    def _update_actors(self) -> None:
+        """Probe actors that were not ready, kill those over the job limit, and grow onto new nodes."""
         now_s = time.monotonic()
-        for due in [item for item in self._to_ask if item[0] <= now_s]:
-            self._to_ask.remove(due)
-            self._ask(due[1])
+        for due in [item for item in self._to_probe if item[0] <= now_s]:
+            self._to_probe.remove(due)
+            self._probe(due[1])
         if self._job_limit_s is not None:
             for running in self._busy.values():
                 if now_s - running.start_s > self._job_limit_s:
                     ray.kill(running.slot.handle, no_restart=False)
-        if self._grows and now_s - self._looked_s > LOOK_S:
-            self._looked_s = now_s
+        if self._grows and now_s - self._grown_s > GROW_EVERY_S:
+            self._grown_s = now_s
             self._grow()
 
     def _grow(self) -> None:
-        """Make actors for all the room there is, those already there counted."""
+        """Start as many more actors as the cluster has room for."""
         total = ray.cluster_resources()
         room = min(int(total.get(kind, 0) / number) for kind, number in self._needs.items() if number)
-        num_actors = self.num_slots + len(self._asked) + len(self._to_ask)
+        num_actors = self.num_slots + len(self._starting) + len(self._to_probe)
         for _ in range(room - num_actors):
-            self._ask(self._new_slot())
+            self._probe(self._new_slot())
 
-    def _outcome(self, reference: Any) -> Attempt:
+    def _attempt(self, reference: Any) -> Attempt:
         running = self._busy.pop(reference)
         slot, job = running.slot, running.job
         found = result_or_error(reference, str(slot))
         if isinstance(found, LostWorkerError):
-            self._ask(slot)  # ready again when it answers
+            self._probe(slot)
             if self._job_limit_s is not None and time.monotonic() - running.start_s > self._job_limit_s:
                 minutes = self._job_limit_s / 60
                 found = LostWorkerError(f"{slot} was ended: its job took more than {minutes:g} min")
@@ -216,13 +216,13 @@ class RayExecutor:
 
 
 def result_or_error(reference: Any, worker: str) -> Any:
-    """Return what a call gave, or the error it ended with: the worker's own, or LostWorkerError.
+    """Return the result of a call or its error: the worker's own, or LostWorkerError.
 
-    Raises SupSupError when the cluster itself is gone.
+    Raises SupSupError if the cluster itself is gone.
     """
     try:
         return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:  # first: it is also an instance of the worker's own class
+    except ray.exceptions.RayTaskError as error:  # first: it also subclasses the worker's own error
         own = own_error(error)
         own.add_note(re.sub(r"\x1b\[[0-9;]*m", "", f"on {worker}:\n{error}"))
         return own
@@ -236,15 +236,15 @@ def result_or_error(reference: Any, worker: str) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Return what of Ray's long text says why."""
+    """Return the cause from Ray's long message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     why = [line for line in lines if line.startswith(("The actor", "Worker", "The node", "Task was killed"))]
     text = (why or [first_line(error)])[-1]
-    # The actor's number and Ray's reminder, true of every one of these, say nothing to people.
+    # The actor's id and Ray's standard reminder do not help anyone.
     text = re.sub(r"^The actor [0-9a-f]{16,} is unavailable: ", "", text)
     return text.partition(" The task may or may not")[0][:300]
 
 
 def thread_variables(num_threads: int) -> dict[str, str]:
-    """Return the variables that hold a worker's libraries to so many threads."""
+    """Return the environment variables that limit the threads of a worker's libraries."""
     return {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}

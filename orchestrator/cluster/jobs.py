@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster, through its Jobs API: hand in, follow, look at, stop."""
+"""Jobs on a Ray cluster through its Jobs API: submit, follow, list, stop."""
 
 import logging
 import secrets
@@ -18,7 +18,7 @@ from orchestrator.runs.run import locate_run
 
 JobStatus = job_submission.JobStatus
 FOLLOW_S = 1.0
-LOST_S = 60.0  # an answer may stay away so long while a job is followed
+LOST_S = 60.0  # without an answer, following a job fails
 GOING = (JobStatus.PENDING, JobStatus.RUNNING)
 CODE_STOPPED = 130
 
@@ -26,7 +26,7 @@ CODE_STOPPED = 130
 def submit(
     config: SweepConfig, address: str, inputs: list[Path], entrypoint: str = "python -m orchestrator.cli.job"
 ) -> str:
-    """Hand a sweep in as a job and return the job's id. Raises ConfigError or RunLockedError."""
+    """Submit a sweep as a job and return the job's id. Raises ConfigError or RunLockedError."""
     name = locate_run(config).name if config.search is None else f"{config.name}-search"
     with tempfile.TemporaryDirectory(prefix="supsup-job-") as folder, _plain_errors(address):
         stage(Path(folder), config, inputs)
@@ -49,14 +49,14 @@ def submit(
 def follow(job_id: str, address: str, write: Callable[[str], None]) -> int:
     """Write a job's log as it grows, until the job ends; return its exit code."""
     with _plain_errors(address):
-        client, num_written, heard_s = _client(address), 0, time.monotonic()
+        client, num_written, answered_s = _client(address), 0, time.monotonic()
         while True:
             try:
                 info = _info(client, job_id, address)
                 log = client.get_job_logs(job_id)
-                heard_s = time.monotonic()
-            except (OSError, RuntimeError):  # a request that failed is an OSError
-                if time.monotonic() - heard_s > LOST_S:
+                answered_s = time.monotonic()
+            except (OSError, RuntimeError):  # failed requests raise OSError
+                if time.monotonic() - answered_s > LOST_S:
                     raise
                 time.sleep(FOLLOW_S)
                 continue
@@ -68,7 +68,7 @@ def follow(job_id: str, address: str, write: Callable[[str], None]) -> int:
 
 
 def exit_code(info: Any) -> int:
-    """Return the code that the job's command ended with, or what comes nearest."""
+    """Return the exit code of a job's command, or the closest equivalent."""
     if info.status == JobStatus.SUCCEEDED:
         return 0
     if info.status == JobStatus.STOPPED:
@@ -85,7 +85,7 @@ def logs(job_id: str, address: str) -> str:
 
 
 def stop(job_id: str, address: str) -> bool:
-    """Ask a job to stop; tell whether it was still going. It has three seconds to end by itself."""
+    """Ask a job to stop and return whether it was still running. Ray kills it after three seconds."""
     with _plain_errors(address):
         client = _client(address)
         _info(client, job_id, address)
@@ -93,7 +93,7 @@ def stop(job_id: str, address: str) -> bool:
 
 
 def job_rows(address: str, job_id: str | None = None) -> list[dict[str, str]]:
-    """Return what is known of our jobs, the newest last, or of one."""
+    """Return a row for each of our jobs, newest last, or for one job."""
     with _plain_errors(address):
         client = _client(address)
         jobs = _our_jobs(client) if job_id is None else [_info(client, job_id, address)]
@@ -131,7 +131,7 @@ def _info(client: Any, job_id: str, address: str) -> Any:
 
 @contextmanager
 def _plain_errors(address: str) -> Iterator[None]:
-    """Turn what Ray raises into one line that says what to do."""
+    """Turn any error of Ray into one line with advice."""
     try:
         yield
     except SupSupError:

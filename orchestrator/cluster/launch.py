@@ -1,4 +1,4 @@
-"""From a run and its resources to an executor with workers."""
+"""Makes the executor of a run."""
 
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from storage.run_file import RunRecord
 
 
 def make_executor(run: Run, record: RunRecord, dataset: Dataset, resources: Resources) -> Executor:
-    """Return the executor that the sweep asks for; for ``ray`` this starts or joins a cluster."""
+    """Return the executor that the sweep configures; ``ray`` starts or joins a cluster."""
     config = run.config.executor
     setup = WorkerSetup(
         spec=run.config.run_spec(),

@@ -1,4 +1,4 @@
-"""Commands on jobs of a Ray cluster, for the command line."""
+"""The job commands of the command line, on a Ray cluster."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 def submit_sweep(
     path: Path, settings: Sequence[str], address: str | None, inputs: list[Path]
 ) -> tuple[str, str]:
-    """Hand a sweep in as a job; return the cluster's address and the job's id. Raises InputError."""
+    """Submit a sweep as a job; return the cluster's address and the job's id. Raises InputError."""
     cluster = read_cluster_file(path)
     if cluster is not None:
         check_cluster_file(cluster, str(path))
@@ -30,28 +30,28 @@ def submit_sweep(
             f"executor.address: found {config.executor.address!r}, expected null: a job runs on the cluster that "
             "it is submitted to (--address)"
         )
-    from orchestrator.cluster.jobs import submit  # imports ray: after all that can be wrong here
+    from orchestrator.cluster.jobs import submit  # imports ray: after all cheap checks
 
     return chosen, submit(config, chosen, inputs)
 
 
 def job_address(given: str | None) -> str:
-    """Return the dashboard's address: as given, of the environment, or this machine's."""
+    """Return the dashboard's address: as given, from the environment, or on this machine."""
     return given or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
 
 
 def _named_address(cluster: dict[str, Any] | None) -> str | None:
-    """Return the address in a cluster file of provider ``external``, None in any other."""
+    """Return the address in a cluster file with provider ``external``, else None."""
     address = ((cluster or {}).get("provider") or {}).get("address")
     return None if address is None else str(address)
 
 
 def follow_job(job: str, address: str) -> int:
-    """Print a job's log until it ends; return its exit code. Ctrl-C leaves the job alone."""
+    """Print a job's log until it ends and return its exit code. Ctrl-C leaves the job running."""
     from orchestrator.cluster.jobs import follow
 
     try:
-        return follow(job, address, lambda text: print(text, end="", flush=True))  # noqa: T201  # as it came
+        return follow(job, address, lambda text: print(text, end="", flush=True))  # noqa: T201
     except KeyboardInterrupt:
         Console(stderr=True).print(
             f"the job goes on; `supsup logs {job} --follow` shows it again, `supsup stop {job}` ends it",
@@ -62,14 +62,14 @@ def follow_job(job: str, address: str) -> int:
 
 
 def job_log(job: str, address: str) -> str:
-    """Return what a job has printed."""
+    """Return a job's log so far."""
     from orchestrator.cluster.jobs import logs
 
     return logs(job, address)
 
 
 def stop_job(job: str, address: str | None) -> str:
-    """Stop a job; return what to say of it."""
+    """Stop a job and return a message for the user."""
     from orchestrator.cluster.jobs import stop
 
     if stop(job, job_address(address)):
@@ -78,14 +78,14 @@ def stop_job(job: str, address: str | None) -> str:
 
 
 def print_jobs(console: Console, address: str, job: str | None) -> None:
-    """Print one row per job of ours on the cluster."""
+    """Print a row for each of our jobs on the cluster."""
     from orchestrator.cluster.jobs import job_rows
 
     rows = job_rows(address, job)
     if not rows:
         console.print(f"no jobs of supsup on {address}", highlight=False, soft_wrap=True)
         return
-    name = Column("job", min_width=max(len(row["job"]) for row in rows))  # for copying: never cut
+    name = Column("job", min_width=max(len(row["job"]) for row in rows))  # never cut, for copying
     table = Table(name, "state", "exit code", "started", "Ray says", box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*row.values())

@@ -1,4 +1,4 @@
-"""What there is to run on: cores, GPUs, free memory."""
+"""The resources of a run: cores, GPUs, free memory."""
 
 import os
 import uuid
@@ -14,15 +14,15 @@ from orchestrator.runs.record import package_version
 from orchestrator.runs.sizing import Resources
 from storage.locations import Location, to_location
 
-UNSEEN_GPU_BYTES = 8 << 30  # assumed free on a GPU that this machine cannot ask
-PACKAGES = ("torch", "numpy", "pyarrow")  # that decide bits, or read what is stored
-LIMIT_S = 120.0
+UNSEEN_GPU_BYTES = 8 << 30  # assumed free on a remote GPU
+PACKAGES = ("torch", "numpy", "pyarrow")  # that affect the bits of masks, or read files
+ANSWER_LIMIT_S = 120.0
 
 
 def find_resources(executor: ExecutorConfig, *, connect: bool) -> Resources:
     """Resolve ``auto`` workers and GPUs.
 
-    connect: ask the Ray cluster at ``executor.address``; else look at this machine only.
+    connect: query the Ray cluster at ``executor.address``; otherwise only this machine.
     """
     num_cpus, num_gpus = len(os.sched_getaffinity(0)), _local_gpus()
     if connect and executor.address is not None:
@@ -59,35 +59,34 @@ def _gpu_free_bytes() -> int:
 
 
 def check_nodes(storage_uri: str, display: Display) -> None:
-    """Let every node of the cluster look at the storage and its versions. Raises RunFolderError.
+    """Check storage and versions on every node of the joined cluster. Raises ConfigError or RunFolderError.
 
-    The cluster is joined already. Nodes that join later are not checked: what they cannot do, their
-    workers fail at, and others do.
+    Nodes that join later are not checked: jobs that fail there are retried elsewhere.
     """
     from orchestrator.cluster.connect import run_on_each_node  # imports ray
 
-    place = to_location(storage_uri)
-    probe = place / f".probe-{uuid.uuid4().hex[:8]}"
+    storage = to_location(storage_uri)
+    probe = storage / f".probe-{uuid.uuid4().hex[:8]}"
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        storage.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"supsup")
     except OSError as error:
         raise RunFolderError(
             f"storage.uri: {storage_uri}: cannot be written here ({first_line(error)})"
         ) from error
     try:
-        found = run_on_each_node(look_around, probe, timeout_s=LIMIT_S)
+        found = run_on_each_node(inspect_node, probe, timeout_s=ANSWER_LIMIT_S)
     finally:
         probe.unlink(missing_ok=True)
-    _complain(storage_uri, found)
+    _raise_problems(storage_uri, found)
     for node, versions in found.items():
         differ = [f"{name} {versions[name]}" for name in PACKAGES if versions[name] != package_version(name)]
         if differ:
             display.message(f"note: node {node} has {', '.join(differ)}; masks may differ in a few bits")
 
 
-def look_around(probe: Location) -> dict[str, Any]:
-    """Say what a node sees: versions, and what is wrong with the storage, None if nothing is."""
+def inspect_node(probe: Location) -> dict[str, Any]:
+    """Return a node's package versions and, as ``storage``, its problem with the storage or None."""
     return {"storage": _storage_problem(probe), **{name: package_version(name) for name in PACKAGES}}
 
 
@@ -106,7 +105,7 @@ def _storage_problem(probe: Location) -> str | None:
     return None
 
 
-def _complain(storage_uri: str, found: dict[str, Any]) -> None:
+def _raise_problems(storage_uri: str, found: dict[str, Any]) -> None:
     lost = {node: first_line(answer) for node, answer in found.items() if isinstance(answer, Exception)}
     if lost:
         named = "; ".join(f"{node}: {why[:200]}" for node, why in lost.items())

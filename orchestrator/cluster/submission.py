@@ -1,7 +1,7 @@
-"""What travels to a cluster with a job: this code, the sweep, the versions it was planned with.
+"""What is uploaded to a cluster with a job: this code, the sweep and the versions of its libraries.
 
-Data and runs do not travel: runs are in ``storage.uri``, which every node sees, and data are loaded
-by the job's controller, from where they go once to each node.
+Data and runs are not uploaded: runs are in ``storage.uri``, which every node sees, and the job's
+controller loads the data and sends them once to each node.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from orchestrator.runs.record import package_version
 from storage.files import commit_json, commit_text
 from storage.locations import to_location
 
-MAX_BYTES = 100 * 2**20  # Ray's dashboard refuses larger uploads, whatever its documentation says
+MAX_BYTES = 100 * 2**20  # Ray's dashboard refuses larger uploads, despite its documentation
 SWEEP_FILE, LOCK_FILE = "sweep.json", "lock.json"
 DATA_HINT = "SUPSUP_DATA_OF_CLIENT"
 ROOMS = ("core", "storage", "orchestrator")
@@ -33,11 +33,11 @@ COMMANDS = ("head_start_ray_commands", "worker_start_ray_commands")
 
 
 def stage(folder: Path, config: SweepConfig, inputs: Iterable[Path] = ()) -> None:
-    """Fill ``folder`` with what travels. Raises ConfigError on inputs that are missing or too large."""
+    """Fill ``folder`` with what is uploaded. Raises ConfigError on missing or too large inputs."""
     root = Path(orchestrator.__file__).resolve().parent.parent
     for room in ROOMS:
         shutil.copytree(root / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
-    # Not sorted: the order of a search's space is that of its points.
+    # Not sorted: the order of the search space decides the order of its runs.
     commit_text(folder / SWEEP_FILE, json.dumps(config_values(with_settled_paths(config))))
     commit_json(folder / LOCK_FILE, versions())
     for path in inputs:
@@ -46,7 +46,7 @@ def stage(folder: Path, config: SweepConfig, inputs: Iterable[Path] = ()) -> Non
 
 
 def with_settled_paths(config: SweepConfig) -> SweepConfig:
-    """Return a sweep whose paths mean on the cluster what they mean here, from this folder."""
+    """Return the sweep with absolute paths, which mean the same on the cluster."""
     found = {}
     if "://" not in config.storage.uri:
         found["storage.uri"] = str(to_location(config.storage.uri))
@@ -58,13 +58,13 @@ def with_settled_paths(config: SweepConfig) -> SweepConfig:
 
 
 def data_hint() -> dict[str, str]:
-    """Return the variable that tells a job where data are here: perhaps the cluster sees that folder too."""
+    """Return the environment variable that gives a job the local data folder, which its nodes may share."""
     data = os.environ.get("SUPSUP_DATA")
     return {DATA_HINT: str(Path(data).expanduser().absolute())} if data else {}
 
 
 def take_data_hint() -> str | None:
-    """Use the folder that ``data_hint`` named, where this machine sees it; else return what to say."""
+    """Use the folder from ``data_hint`` if this machine has it; otherwise return a note for the user."""
     named = os.environ.get(DATA_HINT)
     if named is None or "SUPSUP_DATA" in os.environ:
         return None
@@ -75,18 +75,18 @@ def take_data_hint() -> str | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Return the installed version of each library that this project names."""
+    """Return the installed version of each library that this project requires."""
     needed = (Requirement(line) for line in requires("supsup") or [])
     return versions_of(need.name for need in needed if need.marker is None)
 
 
 def versions_of(names: Iterable[str]) -> dict[str, str | None]:
-    """Return the installed version of each of these libraries, None where it is missing."""
+    """Return the installed version of each library, None if it is missing."""
     return {name: package_version(name) for name in names}
 
 
 def version_differences(here: dict[str, str | None], there: dict[str, str | None]) -> list[str]:
-    """Return in words which libraries differ between two lists of ``versions``; a build tag is no difference."""
+    """Return, as text, the libraries whose versions differ; build tags are ignored."""
     found = []
     for name, version in there.items():
         mine, other = (str(v).split("+")[0] if v else None for v in (here.get(name), version))
@@ -96,7 +96,7 @@ def version_differences(here: dict[str, str | None], there: dict[str, str | None
 
 
 def sweep_id(sweep: dict[str, Any]) -> str:
-    """Return what names exactly this sweep: its name and a digest of every key in the file."""
+    """Return an id of exactly this sweep: its name and a digest of every key in the file."""
     text = json.dumps(sweep, sort_keys=True, separators=(",", ":"))
     return f"{sweep.get('name')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
@@ -130,7 +130,7 @@ def _sizes(path: Path) -> Iterator[int]:
 
 
 def check_cluster_file(cluster: dict[str, Any], source: str) -> None:
-    """Raise ConfigError when a command would start a Ray that anyone who reaches it can use."""
+    """Raise ConfigError if a command would start an unprotected Ray, or one that reports usage."""
     for key in COMMANDS:
         for command in cluster.get(key) or []:
             problem = _problem(str(command))

@@ -1,1 +1,1 @@
-"""Sweep files: read, checked, and turned into a SweepConfig."""
+"""Reads and checks sweep files."""

@@ -1,4 +1,4 @@
-"""From YAML and ``key=value`` to a SweepConfig. OmegaConf reads and merges; pydantic checks types, strictly."""
+"""Loads a SweepConfig from YAML and ``key=value``: OmegaConf merges, pydantic checks types strictly."""
 
 import dataclasses
 import difflib
@@ -32,7 +32,7 @@ def load_sweep(path: Path, overrides: typing.Sequence[str] = ()) -> SweepConfig:
 def change_settings(
     config: SweepConfig, overrides: typing.Sequence[str], sections: typing.Collection[str]
 ) -> SweepConfig:
-    """Return ``config`` with ``key=value`` settings. Raises ConfigError on a key outside ``sections``."""
+    """Return ``config`` with ``key=value`` settings. Raises ConfigError for a key outside ``sections``."""
     settings = _dotlist(overrides)
     for key in settings:
         if key not in sections:
@@ -44,7 +44,7 @@ def change_settings(
 
 
 def config_values(config: SweepConfig) -> dict[str, Any]:
-    """Return the resolved sweep file, every key spelled out, as plain values."""
+    """Return all values of the resolved sweep as plain dictionaries."""
     values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
     return values
 
@@ -61,7 +61,7 @@ def dotted_keys(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def set_keys(config: SweepConfig, settings: typing.Mapping[str, Any], source: str) -> SweepConfig:
-    """Return ``config`` with values by dotted key; ``source`` is named in errors. Raises ConfigError."""
+    """Return ``config`` with new values by dotted key. source: named in errors. Raises ConfigError."""
     values = OmegaConf.create(config_values(config))
     for key, value in settings.items():
         OmegaConf.update(values, key, value)
@@ -69,7 +69,7 @@ def set_keys(config: SweepConfig, settings: typing.Mapping[str, Any], source: st
 
 
 def build_sweep(content: Any, source: str) -> SweepConfig:
-    """Check plain values into a ``SweepConfig``; ``source`` is named in errors."""
+    """Build and check a SweepConfig from plain values. source: named in errors. Raises ConfigError."""
     try:
         text = json.dumps(_with_flat_space(content))
     except (TypeError, ValueError) as error:
@@ -82,7 +82,7 @@ def build_sweep(content: Any, source: str) -> SweepConfig:
 
 
 def _with_flat_space(content: Any) -> Any:
-    """Write nested keys of ``search.space``, as the command line gives them, with dots."""
+    """Flatten nested keys of ``search.space``, as the command line gives them, to dotted ones."""
     search = content.get("search") if isinstance(content, dict) else None
     space = search.get("space") if isinstance(search, dict) else None
     if not isinstance(space, dict):
@@ -91,12 +91,12 @@ def _with_flat_space(content: Any) -> Any:
 
 
 def read_sweep_file(path: Path) -> dict[str, Any]:
-    """Return the sweep in a file as it stands there, plain or within a cluster file. Raises ConfigError."""
+    """Return the unchecked sweep of a file, plain or within a cluster file. Raises ConfigError."""
     return typing.cast(dict[str, Any], OmegaConf.to_container(_read_yaml(path), resolve=True))
 
 
 def read_cluster_file(path: Path) -> dict[str, Any] | None:
-    """Return the Ray cluster configuration that holds the sweep; None for a plain sweep file."""
+    """Return the Ray cluster configuration around a sweep, None for a plain sweep file."""
     content = _read_mapping(path)
     values = typing.cast(dict[str, Any], OmegaConf.to_container(content))
     return values if "cluster_name" in values else None
@@ -143,7 +143,7 @@ def _one_line(error: Exception) -> str:
 
 
 def explain(error: ValidationError, root: type[Any]) -> Iterator[str]:
-    """Yield one line per wrong key of the dataclass ``root``, refusals of one union joined by 'or'."""
+    """Yield one line per wrong key of the dataclass ``root``; errors of one union are joined by 'or'."""
     grouped: dict[str, tuple[Any, list[str]]] = {}
     for item in error.errors():
         cause = item.get("ctx", {}).get("error")
@@ -162,7 +162,7 @@ def explain(error: ValidationError, root: type[Any]) -> Iterator[str]:
 
 
 def _is_word(value: object) -> bool:
-    """Tell whether YAML writes ``value`` as null, true or false."""
+    """Return whether YAML writes ``value`` as null, true or false."""
     return value is None or isinstance(value, bool)
 
 
@@ -214,5 +214,5 @@ def _without_none(hint: Any) -> Any:
 
 
 def sweep_yaml(config: SweepConfig) -> str:
-    """Return the resolved sweep file."""
+    """Return the resolved sweep as YAML."""
     return OmegaConf.to_yaml(OmegaConf.create(config_values(config)))

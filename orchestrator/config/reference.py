@@ -1,7 +1,7 @@
-"""The reference of sweep-file keys, from the classes that check them: ``python -m orchestrator.config.reference``.
+"""Generates the reference of sweep-file keys: ``python -m orchestrator.config.reference``.
 
-A key's meaning is what the docstring of its class says after ``key:``; its values and default are the
-field's own.
+The meaning of a key comes from the docstring of its class, after ``key:``; its values and default come
+from the field.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ TYPES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Key:
-    """One key of a section, in words."""
+    """One row of the reference."""
 
     name: str
     values: str
@@ -56,7 +56,7 @@ def reference() -> str:
 
 
 def section_keys(spec: type) -> list[Key]:
-    """Return the keys of one class in the order of its fields, without the sections below it."""
+    """Return the keys of a class in the order of its fields, without nested sections."""
     hints, meanings = typing.get_type_hints(spec), _meanings(spec)
     return [
         Key(
@@ -80,13 +80,13 @@ def _sections(prefix: str, spec: type) -> Iterator[tuple[str, type]]:
 
 
 def _nested(hint: Any) -> type | None:
-    """Return the class of a section, None for a plain key."""
+    """Return the class of a nested section, None for a plain key."""
     found = [one for one in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(one)]
     return typing.cast(type, found[0]) if found else None
 
 
 def _values(hint: Any) -> str:
-    """Return what a key takes, in words."""
+    """Return the allowed values of a type, as text."""
     arguments = typing.get_args(hint)
     origin = typing.get_origin(hint)
     if origin is Literal:
@@ -108,7 +108,7 @@ def _default(field: "dataclasses.Field[Any]") -> str:
 
 
 def _meanings(spec: type) -> dict[str, str]:
-    """Return what docstrings say of each key, the class's own first, then those of its bases."""
+    """Return the meaning of each key; the docstring of a class overrides those of its bases."""
     found: dict[str, str] = {}
     for one in spec.__mro__:
         if dataclasses.is_dataclass(one):
@@ -118,20 +118,20 @@ def _meanings(spec: type) -> dict[str, str]:
 
 
 def _parse(text: str, names: list[str]) -> dict[str, str]:
-    """Cut a docstring at ``key:`` or ``key, key:``, where a paragraph or a sentence begins."""
+    """Split a docstring at each ``key:`` or ``key, key:`` that begins a paragraph or a sentence."""
     one = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
     cut = re.compile(rf"(?:^|(?<=[.\n])\s+|(?<=\n))((?:{one})(?:, (?:{one}))*): ")
-    places = list(cut.finditer(text))
-    ends = [*(place.start() for place in places), len(text)][1:]
+    matches = list(cut.finditer(text))
+    ends = [*(match.start() for match in matches), len(text)][1:]
     found: dict[str, str] = {}
-    for place, end in zip(places, ends, strict=True):
-        meaning = " ".join(text[place.end() : end].split())
-        found |= dict.fromkeys(place[1].split(", "), meaning)
+    for match, end in zip(matches, ends, strict=True):
+        meaning = " ".join(text[match.end() : end].split())
+        found |= dict.fromkeys(match[1].split(", "), meaning)
     return found
 
 
 def _markdown(text: str) -> str:
-    """Return a docstring's words for a cell of a table."""
+    """Convert a docstring to Markdown for a table cell."""
     return text.replace("``", "`").replace("|", "\\|")
 
 

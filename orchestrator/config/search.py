@@ -19,7 +19,7 @@ MAX_SAMPLES = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Dimension:
-    """One key that a search varies. values: the grid, what is chosen from, or (low, high)."""
+    """One key that a search varies. values: the grid, the choices, or (low, high)."""
 
     key: str
     kind: Kind
@@ -32,19 +32,19 @@ class Dimension:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether its values can stand on an axis."""
+        """Whether all values are numbers."""
         return all(type(value) in (int, float) for value in self.values)
 
     @property
     def is_log(self) -> bool:
-        """Whether its values are so far apart that an axis of their logarithms shows them better."""
+        """Whether the values span enough decades for a logarithmic axis."""
         if not self.is_numeric:
             return False
         low, high = min(map(float, self.values)), max(map(float, self.values))
         return low > 0 and (self.kind == "loguniform" or high / low >= 30)
 
     def draw(self, seed: int, sample: int) -> Value:
-        """Return the value of draw number ``sample``: it depends on seed, key and number alone."""
+        """Return draw ``sample``, which depends on seed, key and ``sample`` alone."""
         purpose_index = int.from_bytes(self.key.encode(), "big")
         generator = stream(seed, "search", purpose_index, sample)
         if self.kind == "choice":
@@ -100,7 +100,7 @@ class SearchConfig(Spec):
 
     @property
     def dimensions(self) -> tuple[Dimension, ...]:
-        """The keys with what they are drawn from, in the order of the file."""
+        """The keys with their values, in the order of the file."""
         return tuple(_dimension(key, values) for key, values in self.space.items())
 
 

@@ -1,4 +1,4 @@
-"""The sections of a sweep file that say where, how and what to measure, as frozen dataclasses."""
+"""Sections of a sweep file: training, evaluation, executor, storage, tracking."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class TrainingConfig(TrainingSpec):
     cohort_size: int | Auto = "auto"
 
     def __post_init__(self) -> None:
-        # Not super(): pydantic rebuilds the class, and the zero-argument form then fails.
+        # Not super(): pydantic rebuilds the class, which breaks the zero-argument form.
         TrainingSpec.__post_init__(self)
         size = self.cohort_size
         require(size == "auto" or size >= 1, "training.cohort_size", size, "'auto' or a number >= 1")
@@ -33,7 +33,7 @@ class TrainingConfig(TrainingSpec):
         require(ok, "training.cohort_size", size, "1 with transfer: each task starts from those before it")
 
     def spec(self) -> TrainingSpec:
-        """Return the part that decides the bits."""
+        """Return the part that determines the bits of masks."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(TrainingSpec)}
         return TrainingSpec(**own)
 
@@ -66,7 +66,7 @@ class EvaluationConfig(Spec):
 
     @property
     def method(self) -> InferenceSpec | HopfieldSpec:
-        """How a task, or its mask, is found at test."""
+        """The method that finds a task, or its mask, at test."""
         method = self.inference or self.hopfield
         assert method is not None, "SweepConfig fills one of the two"
         return method
@@ -79,12 +79,12 @@ class EvaluationConfig(Spec):
 
     @property
     def inferred_scenarios(self) -> tuple[Scenario, ...]:
-        """The scenarios asked for in which the task is not given at test."""
+        """The scenarios to evaluate in which the task is not given at test."""
         known: tuple[Scenario, ...] = ("GNs", "GNu", "NNs")
         return tuple(scenario for scenario in known if scenario in self.asked)
 
     def ks(self, num_tasks: int) -> tuple[int, ...]:
-        """Return the k to evaluate, ascending, each once; never none."""
+        """Return the distinct k to evaluate, ascending; never empty."""
         return tuple(sorted({k for k in self.at or () if k <= num_tasks})) or (num_tasks,)
 
 
@@ -146,7 +146,7 @@ class StorageConfig(Spec):
 
 
 def _without_secret(uri: str) -> str:
-    """Return ``uri`` without what stands before an @: it may be a key."""
+    """Return ``uri`` without the part before an @, which may be a credential."""
     scheme, separator, rest = uri.partition("://")
     return f"{scheme}{separator}...@{rest.rpartition('@')[2]}" if "@" in rest else uri
 

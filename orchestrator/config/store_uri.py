@@ -6,7 +6,7 @@ from core.errors import ConfigError
 
 
 def chosen_store(name: str, asked: str | None, configured: str | None) -> str:
-    """Return the absolute URI of the store asked for, else of the run's own. Raises ConfigError.
+    """Return the absolute URI of the requested store, else of the run's own. Raises ConfigError.
 
     name: of the run. configured: its ``tracking.uri``.
     """
@@ -17,7 +17,7 @@ def chosen_store(name: str, asked: str | None, configured: str | None) -> str:
 
 
 def absolute_uri(uri: str) -> str:
-    """Make a SQLite path absolute, so that it means the same from every folder."""
+    """Return the URI with an absolute path, if it is a SQLite URI."""
     if not uri.startswith("sqlite:///"):
         return uri
     return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).expanduser().absolute()}"

@@ -1,7 +1,4 @@
-"""The sweep file: defaults < YAML < key=value, into frozen dataclasses, checked once.
-
-OmegaConf reads and merges; pydantic checks types, strictly. Unknown keys are errors.
-"""
+"""The whole sweep file as a frozen dataclass, and the fingerprint of a run."""
 
 import dataclasses
 import hashlib
@@ -26,8 +23,8 @@ from orchestrator.config.sections import (
 )
 
 MAX_TASK_RUNS = 5000  # by default; MLflow's pages get slow beyond
-RECIPE = 2  # goes up when a change of ours gives other masks for the same sweep file
-RECIPES = (2, 1)  # whose run folders can be read; only RECIPE trains
+RECIPE = 2  # increases when our code makes other masks from the same sweep file
+RECIPES = (2, 1)  # readable run folders; only RECIPE trains
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +79,7 @@ class SweepConfig(Spec):
         require(ok, "executor.engine", engine, "'auto', 'eager' or 'compiled' for mask.rule 'top_k'")
 
     def _fill_evaluation(self) -> None:
-        """Give the evaluation the defaults of what is trained; refuse what does not go with it."""
+        """Fill in the defaults of the evaluation; raise ConfigError if it does not fit the training."""
         evaluation, in_memory = self.evaluation, self.network.traits.in_memory
         allowed: tuple[Scenario, ...] = ("GG", "GNs", "GNu") if self.training.is_given else ("NNs",)
         if in_memory:
@@ -103,10 +100,10 @@ class SweepConfig(Spec):
             inference = inference or InferenceSpec(objective="G" if self.training.is_given else "H")
         filled = dataclasses.replace(evaluation, scenarios=scenarios, inference=inference, hopfield=hopfield)
         object.__setattr__(self, "evaluation", filled)
-        self._check_points()
+        self._check_ks()
         self._check_objective()
 
-    def _check_points(self) -> None:
+    def _check_ks(self) -> None:
         num_tasks, at = self.benchmark.num_tasks, self.evaluation.at
         ok = self.training.is_given or at in (None, (num_tasks,))
         require(ok, "evaluation.at", at, f"null or [{num_tasks}]: a stream is evaluated at its end")
@@ -120,11 +117,11 @@ class SweepConfig(Spec):
 
     @property
     def can_answer(self) -> bool:
-        """Whether single images can be answered: there is a mask on weights for each task."""
+        """Whether the run can classify single images: each task has a mask on weights."""
         return self.baseline is None and self.training.is_given and self.evaluation.hopfield is None
 
     def run_spec(self) -> RunSpec:
-        """Return what decides the masks."""
+        """Return the part that determines the masks."""
         return RunSpec(
             seed=self.seed,
             benchmark=self.benchmark,
@@ -136,9 +133,9 @@ class SweepConfig(Spec):
 
 
 def fingerprint(spec: RunSpec, recipe: int = RECIPE) -> str:
-    """Return the sha256 (hex) of what the masks mean.
+    """Return the sha256 (hex) of everything that determines the masks.
 
-    ``num_tasks`` counts only without task identity, where every mask depends on the whole stream.
+    ``num_tasks`` is included only without task identity, where every mask depends on the whole stream.
     """
     content = spec.canonical()
     if spec.training.is_given:

@@ -1,1 +1,1 @@
-"""Jobs and the loop that hands them out. Knows no kind of work, no Ray and no MLflow."""
+"""Jobs, their plan and the loop that runs them. Knows no kind of work, no Ray and no MLflow."""

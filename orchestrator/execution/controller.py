@@ -1,7 +1,7 @@
-"""The loop: hand out jobs, take what comes back, do what the policy decides, tell who watches.
+"""The control loop: submits jobs, collects attempts, applies the retry policy, notifies the watcher.
 
-Knows executors only by their contract, and neither files, Ray nor MLflow. One step of
-the loop never blocks longer than ``POLL_S``.
+Knows executors only by their contract; knows no files, no Ray and no MLflow. One step of the loop
+never blocks longer than ``POLL_S``.
 """
 
 import time
@@ -15,30 +15,30 @@ from orchestrator.execution.jobs import Attempt, Job, JobResult
 from orchestrator.execution.retry_policy import RetryPolicy
 
 POLL_S = 0.5
-WAITING_NOTICE_S = 120.0  # without any worker, then again each time as long
+WAITING_NOTICE_S = 120.0  # between notices that there is no worker
 
 
 class Watcher(Protocol):
-    """Is told what happens, in the controller's thread, in order; must return quickly."""
+    """Callbacks of the controller, in order and in its thread; they must return quickly."""
 
     def job_done(self, job: Job, result: JobResult) -> None:
-        """Note a job that ended well; its files are on disk."""
+        """Handle a job that succeeded; its files are on disk."""
         ...
 
     def job_retried(self, job: Job, worker: str, error: Exception, delay_s: float) -> None:
-        """Note a failed attempt; another follows in ``delay_s``."""
+        """Handle a failed attempt that is repeated in ``delay_s``."""
         ...
 
     def job_failed(self, job: Job, worker: str, error: Exception, num_attempts: int) -> None:
-        """Note that the last attempt failed; the rest goes on."""
+        """Handle a job given up on; the other jobs go on."""
         ...
 
     def workers(self, num_busy: int, num_ready: int) -> None:
-        """Note how many workers are there, and how many are at a job; told at every step."""
+        """Take the numbers of busy and ready workers, at every step."""
         ...
 
     def waiting(self, shortage: str, waited_s: float) -> None:
-        """Note that there has been no worker for so long; ``shortage`` says why."""
+        """Handle ``waited_s`` without a worker; ``shortage`` is the reason."""
         ...
 
 
@@ -54,7 +54,7 @@ class Failure:
 
 @dataclass
 class _Queue:
-    """Jobs not out: fresh ones in order, and failed ones with the time they may go again."""
+    """Jobs waiting to be submitted: fresh ones in order, and failed ones with the time of their retry."""
 
     fresh: list[Job]
     delayed: list[tuple[float, Job]] = field(default_factory=list)
@@ -62,28 +62,28 @@ class _Queue:
     last_worker: dict[Job, str] = field(default_factory=dict)
 
     def next(self, now_s: float) -> Job | None:
-        ripe = min(self.delayed, default=None, key=lambda item: item[0])
-        if ripe is not None and ripe[0] <= now_s:
-            self.delayed.remove(ripe)
-            return ripe[1]
+        due = min(self.delayed, default=None, key=lambda item: item[0])
+        if due is not None and due[0] <= now_s:
+            self.delayed.remove(due)
+            return due[1]
         return self.fresh.pop(0) if self.fresh else None
 
 
 @dataclass
 class _WorkerShortage:
-    """Since when there has been no worker, and whether that was said lately."""
+    """Since when there has been no worker, and when that was last reported."""
 
     since_s: float | None = None
-    said_s: float = 0.0
+    notified_s: float = 0.0
 
-    def look(self, executor: Executor, watcher: Watcher, now_s: float) -> None:
+    def check(self, executor: Executor, watcher: Watcher, now_s: float) -> None:
         if executor.num_slots:
             self.since_s = None
             return
         if self.since_s is None:
-            self.since_s = self.said_s = now_s
-        if now_s - self.said_s >= WAITING_NOTICE_S:
-            self.said_s = now_s
+            self.since_s = self.notified_s = now_s
+        if now_s - self.notified_s >= WAITING_NOTICE_S:
+            self.notified_s = now_s
             watcher.waiting(executor.shortage(), now_s - self.since_s)
 
 
@@ -97,19 +97,19 @@ def run_jobs(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Failure, ...]:
-    """Run all jobs to an end, good or bad, and return those given up on.
+    """Run all jobs until each has succeeded or failed for good, and return the failures.
 
-    network_digest: of the base network; a result made with another one is refused. Raises
-    ForeignWorkerError when workers have another one again and again. An interrupt
-    (KeyboardInterrupt) passes through: what is on disk stays.
+    network_digest: of the base network; a result made with another one is rejected. Raises
+    ForeignWorkerError if workers keep having another one. KeyboardInterrupt passes through; what
+    is on disk stays.
     """
     loop = _Loop(_Queue(fresh=list(jobs)), executor, policy, watcher, clock)
     worker_shortage, failures = _WorkerShortage(), []
-    while loop.is_going:
+    while loop.has_work:
         loop.hand_out()
         watcher.workers(loop.num_out, executor.num_slots)
-        worker_shortage.look(executor, watcher, clock())
-        if loop.num_out == 0 and executor.num_slots:  # what is left waits to be tried again
+        worker_shortage.check(executor, watcher, clock())
+        if loop.num_out == 0 and executor.num_slots:  # all that is left waits for a retry
             sleep(POLL_S)
         for attempt in executor.collect(POLL_S):
             failure = loop.settle(_checked(attempt, network_digest))
@@ -118,7 +118,7 @@ def run_jobs(
 
 
 def _checked(attempt: Attempt, network_digest: str) -> Attempt:
-    """Turn a result made with another base network into an error."""
+    """Replace a result made with another base network by an error."""
     found = None if attempt.result is None else attempt.result.network_digest
     if found in (None, network_digest):
         return attempt
@@ -131,7 +131,7 @@ def _checked(attempt: Attempt, network_digest: str) -> Attempt:
 
 @dataclass
 class _Loop:
-    """What ``run_jobs`` keeps from step to step."""
+    """The state of ``run_jobs`` between steps."""
 
     queue: _Queue
     executor: Executor
@@ -141,7 +141,7 @@ class _Loop:
     num_out: int = 0
 
     @property
-    def is_going(self) -> bool:
+    def has_work(self) -> bool:
         return bool(self.queue.fresh or self.queue.delayed or self.num_out)
 
     def hand_out(self) -> None:

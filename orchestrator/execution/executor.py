@@ -1,12 +1,12 @@
 """Executors run jobs on workers. The contract, and the executor that needs no cluster.
 
 Contract (checked for every executor by tests/orchestrator/execution/test_executor.py):
-- ``submit`` is called only while fewer than ``num_slots`` jobs are out, and returns at once.
-- Each submitted job comes back from ``collect`` exactly once, done or failed; the executor
-  never retries and never raises for a job's failure.
-- ``num_slots`` counts the workers that are ready; it grows and shrinks as they come and go.
-- A failed job leaves the executor usable, also when its worker died.
-- ``close`` does not wait for jobs that are out; it may be called twice.
+- ``submit`` is called only while fewer than ``num_slots`` jobs are running, and returns at once.
+- ``collect`` returns each submitted job exactly once, done or failed; the executor never retries,
+  and never raises for a job's failure.
+- ``num_slots`` is the number of ready workers; it changes as they come and go.
+- The executor stays usable after a failed job, even if its worker died.
+- ``close`` does not wait for running jobs; it may be called twice.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from orchestrator.execution.jobs import Attempt, Job, JobResult
 
 
 class WorkerLike(Protocol):
-    """What an executor needs of a worker."""
+    """The interface that executors need of a worker."""
 
     def run(self, job: Job) -> JobResult:
-        """Do the job or raise."""
+        """Run the job, or raise."""
         ...
 
 
-# Builds a worker from what all workers share, read-only: the data set.
+# Builds a worker from the data set, which all workers share read-only.
 WorkerFactory = Callable[[Any], WorkerLike]
 
 
@@ -32,32 +32,32 @@ class Executor(Protocol):
 
     @property
     def num_slots(self) -> int:
-        """Jobs that can be out at once now."""
+        """How many jobs can run at once now."""
         ...
 
     def shortage(self) -> str:
-        """Say what workers ask for and what there is; asked while no slot is ready."""
+        """Return, as a sentence, why no worker is ready; called only while none is."""
         ...
 
     def dismiss(self, worker: str) -> None:
-        """Let a worker do nothing more; another takes its place."""
+        """Replace a worker by a new one."""
         ...
 
     def submit(self, job: Job, *, avoid: str | None = None) -> None:
-        """Start ``job``, if there is a choice on another worker than ``avoid``."""
+        """Start ``job``, on another worker than ``avoid`` if there is a choice."""
         ...
 
     def collect(self, timeout_s: float) -> list[Attempt]:
-        """Return what has ended; wait up to ``timeout_s`` for the first."""
+        """Return the attempts that ended; wait up to ``timeout_s`` for the first."""
         ...
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release all resources."""
         ...
 
 
 class InlineExecutor:
-    """Runs each job in this process when it is collected: no cluster, short stack traces."""
+    """Runs each job in this process when it is collected; no cluster, and short stack traces."""
 
     num_slots = 1
 
@@ -68,21 +68,21 @@ class InlineExecutor:
         self._jobs: list[Job] = []
 
     def shortage(self) -> str:
-        """Say that this process is there."""
+        """Return that this process is the worker."""
         return "this process is the worker"
 
     def dismiss(self, worker: str) -> None:
-        """Make the worker anew for the next job."""
+        """Drop the worker; the next job builds a new one."""
         del worker
         self._worker = None
 
     def submit(self, job: Job, *, avoid: str | None = None) -> None:
-        """Keep ``job`` for ``collect``; there is only one worker, so ``avoid`` has no effect."""
+        """Queue ``job``; there is only one worker, so ``avoid`` has no effect."""
         del avoid
         self._jobs.append(job)
 
     def collect(self, timeout_s: float) -> list[Attempt]:
-        """Run one job to its end, however long that takes."""
+        """Run one job to its end, ignoring ``timeout_s``."""
         del timeout_s
         if not self._jobs:
             return []
@@ -91,11 +91,11 @@ class InlineExecutor:
             if self._worker is None:
                 self._worker = self._make_worker(self._shared)
             return [Attempt(job=job, worker="inline", result=self._worker.run(job))]
-        # Whatever a job raises is its outcome; what to do about it is the controller's policy.
+        # Any error of a job is a result; the controller decides what to do about it.
         except Exception as error:
             return [Attempt(job=job, worker="inline", error=error)]
 
     def close(self) -> None:
-        """Forget the worker."""
+        """Drop the worker and its jobs."""
         self._worker = None
         self._jobs.clear()

@@ -1,4 +1,4 @@
-"""What controller, executors and workers say to each other: small, frozen, picklable."""
+"""The messages between controller, executors and workers: small, frozen, picklable."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from storage.layout import RunLayout, TableKey
 from storage.locations import Location
 from storage.mask_store import StoreIdentity, TaskMask
 
-Unit = Literal["tasks", "decisions", "masks"]  # what is counted
+Unit = Literal["tasks", "decisions", "masks"]  # what progress counts
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceRequest:
-    """What is asked of task inference: one evaluation table.
+    """A request for one evaluation table of task inference.
 
-    k: tasks to search, the first ones. num_batches: test batches of each task, None for all.
-    bank: the bank file (``storage.bank_file``). homes: without task identity the task that each
-    mask belongs to; then all masks are searched, and k counts the tasks that are asked about.
+    k: the first k tasks are searched. num_batches: test batches of each task, None for all.
+    bank: the bank file (``storage.bank_file``). homes: without task identity, the task that each
+    mask belongs to; all masks are then searched, and k is the number of tasks evaluated.
     """
 
     inference: InferenceSpec
@@ -32,21 +32,21 @@ class InferenceRequest:
 
     @property
     def label(self) -> str:
-        """The way of inference, in the names of files and tables."""
+        """The inference method, as in the names of files and tables."""
         return self.inference.label
 
     @property
     def key(self) -> TableKey:
-        """What names the files of the table."""
+        """The key of the table's files."""
         return TableKey(self.label, self.k, self.num_batches)
 
     @property
     def num_masks(self) -> int:
-        """Masks to search, the first ones."""
+        """How many masks are searched, from the first."""
         return self.k if self.homes is None else len(self.homes)
 
     def own_masks(self, task: int) -> list[int]:
-        """Return the masks that are a right answer for images of ``task``."""
+        """Return the masks that are correct answers for images of ``task``."""
         return [task] if self.homes is None else [m for m, home in enumerate(self.homes) if home == task]
 
     def __str__(self) -> str:
@@ -55,10 +55,10 @@ class InferenceRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class RecoveryRequest:
-    """The masks of which tasks are recovered from a Hopfield memory: one evaluation table.
+    """A request for one evaluation table of masks recovered from a Hopfield memory.
 
-    k: tasks, the first ones, whose masks are in the memory. num_batches: scored batches of each
-    task, None for all. memory: its file (``storage.hopfield_file``).
+    k: the masks of the first k tasks are in the memory. num_batches: scored batches of each task,
+    None for all. memory: the memory's file (``storage.hopfield_file``).
     """
 
     hopfield: HopfieldSpec
@@ -68,12 +68,12 @@ class RecoveryRequest:
 
     @property
     def label(self) -> str:
-        """The settings, in the names of files and tables."""
+        """The recovery settings, as in the names of files and tables."""
         return self.hopfield.label
 
     @property
     def key(self) -> TableKey:
-        """What names the files of the tables."""
+        """The key of the table's files."""
         return TableKey(self.label, self.k, self.num_batches)
 
     def __str__(self) -> str:
@@ -85,10 +85,10 @@ Request = InferenceRequest | RecoveryRequest
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Contiguous tasks (of a stream, decisions) that one worker goes through as one unit.
+    """Contiguous tasks (of a stream: decisions) that one worker runs as a unit.
 
-    kind: which handler of the worker does it. request: the table that it is part of, if any.
-    in_order: it goes on from what the job before it left.
+    kind: the handler that runs it. request: the table that it contributes to, if any.
+    in_order: it continues from the state that the previous job left.
     """
 
     first: int
@@ -100,18 +100,13 @@ class Job:
 
     @property
     def is_divisible(self) -> bool:
-        """Whether its tasks may go on one by one after a failure."""
+        """Whether its tasks can be retried one by one after a failure."""
         return not self.in_order and self.first < self.last
 
     @property
-    def numbers(self) -> range:
+    def tasks(self) -> range:
         """The tasks or decisions, ascending."""
         return range(self.first, self.last + 1)
-
-    @property
-    def tasks(self) -> range:
-        """The tasks, ascending."""
-        return self.numbers
 
     def __str__(self) -> str:
         if self.unit == "decisions":
@@ -124,11 +119,11 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSetup:
-    """All a worker must know; picklable and small.
+    """Everything a worker needs to know; picklable and small.
 
-    test_batches: of each task to evaluate, None for all. cohort_size: masks in a file of a stream.
-    provenance: goes into each file. save_every_s: seconds of training between saves of a cohort.
-    allows_code: the user's own network may be imported, which ``code_folder`` or an installed package has.
+    test_batches: of each task to evaluate, None for all. cohort_size: masks per file of a stream.
+    provenance: written into each file. save_every_s: seconds of training between checkpoints.
+    allows_code: whether to import the user's own network, from ``code_folder`` or an installed package.
     """
 
     spec: RunSpec
@@ -147,26 +142,23 @@ class WorkerSetup:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskReport:
-    """What became of one trained task, as far as it is shown at once; the rest is in its file.
-
-    test_accuracy: a fraction, the task given.
-    """
+    """The part of a trained task's results that is displayed at once. test_accuracy: a fraction, task given."""
 
     task: int
     test_accuracy: float
 
 
 def task_reports(masks: Iterable[TaskMask]) -> tuple[TaskReport, ...]:
-    """Return what is reported of masks that were just stored."""
+    """Return the reports of masks that were just stored."""
     return tuple(TaskReport(task=mask.task, test_accuracy=mask.test_accuracy) for mask in masks)
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """What a job gives: reports of trained tasks, and correct images a test batch by task.
+    """The result of a job.
 
-    note: what the user should know of how it went, said once. network_digest: of the base network
-    that the worker has in memory, hex.
+    reports: of trained tasks. correct: (task, correct images in each test batch). note: for the user,
+    shown once. network_digest: of the base network in the worker's memory, hex.
     """
 
     reports: tuple[TaskReport, ...] = ()

@@ -1,4 +1,4 @@
-"""What is left to do, from the configuration and from what is on disk. Pure."""
+"""The jobs that are left, given the tasks already done. Pure."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from orchestrator.execution.jobs import Job, Request
 class Plan:
     """The jobs to run, in order.
 
-    num_done, num_total: tasks (in a stream decisions) that need no job, and all there are. note: for
-    the user, where there is no job.
+    num_done: tasks (of a stream: decisions) that need no job. num_total: all tasks. note: for the
+    user, if there is no job.
     """
 
     jobs: tuple[Job, ...]
@@ -22,7 +22,7 @@ class Plan:
     @property
     def num_left(self) -> int:
         """Tasks that the jobs cover."""
-        return sum(len(job.numbers) for job in self.jobs)
+        return sum(len(job.tasks) for job in self.jobs)
 
 
 def plan_jobs(
@@ -35,7 +35,7 @@ def plan_jobs(
     in_order: bool = False,
     note: str | None = None,
 ) -> Plan:
-    """Cut what is missing of tasks 0 .. num_tasks - 1 at fixed multiples of ``cohort_size``."""
+    """Cut the missing tasks of 0 .. num_tasks - 1 at fixed multiples of ``cohort_size``."""
     missing = [task for task in range(num_tasks) if task not in done]
     jobs = tuple(
         Job(first=run[0], last=run[-1], kind=kind, request=request, in_order=in_order)
@@ -45,7 +45,7 @@ def plan_jobs(
 
 
 def join_plans(plans: Iterable[Plan]) -> Plan:
-    """Return one plan with the jobs of all, in order."""
+    """Return one plan with the jobs of all plans, in order."""
     plans = list(plans)
     return Plan(
         jobs=tuple(job for plan in plans for job in plan.jobs),
@@ -55,7 +55,7 @@ def join_plans(plans: Iterable[Plan]) -> Plan:
 
 
 def _runs(missing: Sequence[int], cohort_size: int) -> Iterator[list[int]]:
-    """Split ascending tasks where a number is skipped or a block of ``cohort_size`` begins."""
+    """Split ascending tasks at gaps and at multiples of ``cohort_size``."""
     run: list[int] = []
     for task in missing:
         if run and (task != run[-1] + 1 or task % cohort_size == 0):

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live view on a terminal, plain lines elsewhere, or nothing."""
+"""The interface of displays, which show the progress of a run."""
 
 from typing import Protocol
 
@@ -11,32 +11,25 @@ class Display(Protocol):
     def start(
         self, verb: str, num_total: int, num_done: int, unit: str = "tasks", *, num_jobs: int = 0
     ) -> None:
-        """Begin a phase over ``num_total`` tasks (or ``unit``), ``num_done`` of which need nothing.
+        """Begin a phase over ``num_total`` tasks (or ``unit``), ``num_done`` of which are done already.
 
-        num_jobs: cohorts, or other jobs, that the rest is cut into.
+        num_jobs: cohorts, or other jobs, for the rest.
         """
-        ...
 
     def advance(self, job: Job, result: JobResult) -> None:
         """Count the tasks of a finished job."""
-        ...
 
     def count(self, num_done: int) -> None:
-        """Count what is done without a job."""
-        ...
+        """Count tasks done without a job."""
 
     def failed(self, num_tasks: int) -> None:
-        """Count tasks given up on; 0 for an attempt that is made again."""
-        ...
+        """Count tasks given up on; 0 for an attempt that is retried."""
 
     def workers(self, num_busy: int, num_ready: int) -> None:
-        """Show how many workers there are, and how many are at a job."""
-        ...
+        """Show how many workers are busy and how many are ready."""
 
     def message(self, text: str) -> None:
-        """Say one thing, without breaking the view."""
-        ...
+        """Show a message, without breaking the view."""
 
     def stop(self) -> None:
         """End the phase."""
-        ...

@@ -1,4 +1,4 @@
-"""``supsup report``, and the end of every run: figures, ``tasks.csv`` and the page with all of it."""
+"""Makes the report of a run: figures, ``tasks.csv`` and the page that shows them."""
 
 import csv
 import io
@@ -26,21 +26,21 @@ from storage.run_file import RunRecord
 
 @dataclass(frozen=True)
 class Report:
-    """What was made: figures, then the page; and the bytes of a task, None where there are no masks."""
+    """A report. files: the figures, then the page. sizes: bytes per task, None without masks."""
 
     files: tuple[Location, ...]
     sizes: MaskSizes | None
 
 
 def make_report(root: Location) -> Report:
-    """Make the report of a run folder. Raises RunLockedError."""
+    """Make the report of a run folder. Raises RunFolderError or RunLockedError."""
     run, record = open_run(root)
     with locked(run.layout):
         return draw_report(run, record)
 
 
 def draw_report(run: Run, record: RunRecord) -> Report:
-    """Draw what the run folder has, and write ``tasks.csv`` and ``report.html``."""
+    """Draw all figures that the run folder has data for; write ``tasks.csv`` and ``report.html``."""
     data, folder = report_data(run), run.layout.report
     shown, written = [], []
     for name, heading, caption, draw in FIGURES:
@@ -66,20 +66,20 @@ def draw_report(run: Run, record: RunRecord) -> Report:
 
 
 def draw_or_say(run: Run, record: RunRecord, display: Display) -> None:
-    """Draw the report where the sweep wants it; a figure that cannot be drawn is no run that failed."""
+    """Draw the report if the sweep asks for it; if that fails, show a message instead of failing the run."""
     if not run.config.tracking.figures:
         return
     try:
         draw_report(run, record)
-    # A drawing is no part of what was measured: whatever it raises is told.
+    # No error of a drawing may fail a finished run.
     except Exception as error:
         again = f"`supsup report {run.layout.root}` tries again"
         display.message(f"the report was not drawn ({first_line(error)[:200]}); {again}")
 
 
-def _csv(facts: Sequence[MaskInfo]) -> str:
+def _csv(infos: Sequence[MaskInfo]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(MaskInfo.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(one) for one in facts)
+    writer.writerows(asdict(one) for one in infos)
     return text.getvalue()

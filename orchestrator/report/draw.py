@@ -1,7 +1,7 @@
-"""Figures with matplotlib: colour-blind safe, readable when small, written whole or not at all.
+"""Figures with matplotlib: safe for colour-blind readers, legible when small, written atomically.
 
-A figure is a PNG on white, and an SVG without background whose lines and letters follow the light
-or dark scheme of whoever looks at it.
+A figure is a PNG on white, and a transparent SVG whose lines and text follow the reader's light or
+dark colour scheme.
 """
 
 import io
@@ -12,10 +12,10 @@ from typing import Any
 from storage.files import commit_bytes
 from storage.locations import Location
 
-# Okabe and Ito's palette, which people with any colour vision can tell apart.
+# Okabe and Ito's palette, distinguishable with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-INK = "#212223"  # of lines and letters; in an SVG it becomes the reader's
+INK = "#212223"  # of lines and text; in an SVG replaced by the reader's
 SEQUENTIAL = "viridis"
 PANEL_INCHES = (4.2, 3.2)
 MAX_COLUMNS = 3
@@ -30,8 +30,8 @@ STYLE: Any = {
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.labelcolor": INK,
-    "svg.fonttype": "none",  # letters stay letters: small, and found by a search
-    "svg.hashsalt": "supsup",  # the same figure is the same bytes
+    "svg.fonttype": "none",  # text stays text: small and searchable
+    "svg.hashsalt": "supsup",  # the same figure gives the same bytes
     "axes.formatter.useoffset": False,
 }
 SVG_SCHEME = (
@@ -42,7 +42,7 @@ SVG_SCHEME = (
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One curve. values: x -> all y measured there; their mean is drawn, a band shows their range."""
+    """One curve. values: x -> all y measured there; drawn as their mean, with a band for their range."""
 
     name: str
     values: Mapping[float, Sequence[float]]
@@ -50,9 +50,9 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One panel. has_line: whether means are joined, with a band; else every y is a dot.
+    """One panel. has_line: whether to draw means and bands, rather than a dot for every y.
 
-    names: what stands at x = 0, 1, 2, where the axis has words.
+    names: tick labels at x = 0, 1, 2, ... of a categorical axis.
     """
 
     y_label: str
@@ -64,7 +64,7 @@ class Panel:
 
 
 def draw_panels(path: Location, panels: Sequence[Panel], *, title: str) -> None:
-    """Draw one panel beside the other, as PNG and SVG."""
+    """Draw panels side by side, as PNG and SVG."""
     figure, axes = new_figure(len(panels))
     for axis, panel in zip(axes, panels, strict=True):
         for i, curve in enumerate(panel.curves):
@@ -74,13 +74,14 @@ def draw_panels(path: Location, panels: Sequence[Panel], *, title: str) -> None:
             make_log(axis)
         if panel.names:
             axis.set_xticks(range(len(panel.names)), panel.names)
-    _legend(axes[0], [curve.name for panel in panels for curve in panel.curves])
+    if any(curve.name for panel in panels for curve in panel.curves):
+        _add_legend(axes[0])
     figure.suptitle(title, fontsize=10)
     save(figure, path)
 
 
 def save(figure: Any, path: Location) -> str:
-    """Commit a figure as PNG at ``path``, and as SVG beside it; return the SVG."""
+    """Commit a figure as PNG at ``path`` and as SVG beside it; return the SVG's text."""
     png, svg = io.BytesIO(), io.StringIO()
     with _style():
         figure.savefig(png, format="png", dpi=DPI)
@@ -92,18 +93,18 @@ def save(figure: Any, path: Location) -> str:
 
 
 def new_figure(num_panels: int, inches: tuple[float, float] = PANEL_INCHES) -> tuple[Any, Any]:
-    """Return a figure with panels side by side, three in a row, and their axes. inches: of a panel."""
-    from matplotlib.figure import Figure  # half a second to import; and without pyplot's global state
+    """Return a figure with up to three panels in a row, and its axes. inches: the size of a panel."""
+    from matplotlib.figure import Figure  # slow to import; avoids pyplot's global state
 
     width, height = inches
     columns = min(num_panels, MAX_COLUMNS)
     rows = -(-num_panels // columns)
     with _style():
         figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-        places = figure.subplots(rows, columns, squeeze=False).ravel()
-    axes = places[:num_panels]
-    for place in places[num_panels:]:
-        place.remove()
+        cells = figure.subplots(rows, columns, squeeze=False).ravel()
+    axes = cells[:num_panels]
+    for cell in cells[num_panels:]:
+        cell.remove()
     for axis in axes:
         axis.grid(visible=True, color=INK, alpha=0.12, linewidth=0.8)
         axis.set_axisbelow(True)
@@ -112,15 +113,15 @@ def new_figure(num_panels: int, inches: tuple[float, float] = PANEL_INCHES) -> t
 
 
 def name_axes(axis: Any, x_label: str, y_label: str, *, legend: bool = False) -> None:
-    """Name the axes, and show the legend where there is one."""
+    """Label the axes. legend: whether to show one."""
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     if legend:
-        axis.legend(fontsize=8, frameon=False, labelcolor=INK)
+        _add_legend(axis)
 
 
 def make_log(axis: Any) -> None:
-    """Give an axis of logarithms plain numbers at 1 and 3 of each decade; matplotlib's own overlap."""
+    """Make the x axis logarithmic, with labels at 1 and 3 of each decade; the default labels overlap."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axis.set_xscale("log")
@@ -130,7 +131,7 @@ def make_log(axis: Any) -> None:
 
 
 def whole_numbers(axis: Any) -> None:
-    """Put ticks of the x axis at whole numbers: tasks, k."""
+    """Restrict the ticks of the x axis to whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
     axis.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
@@ -143,7 +144,7 @@ def _style() -> Any:
 
 
 def _follow_scheme(svg: str) -> str:
-    """Let lines and letters take the colour of the page's scheme."""
+    """Make lines and text follow the colour scheme of the page."""
     head, open_tag, rest = svg.partition("<svg")
     attributes, end, body = rest.partition(">")
     for colour in (INK, "#000000"):
@@ -154,7 +155,7 @@ def _follow_scheme(svg: str) -> str:
 def draw_curve(
     axis: Any, curve: Curve, number: int, *, has_marks: bool = True, is_wide: bool = False
 ) -> None:
-    """Draw the means of a curve, with a band of their range. is_wide: for one that others may lie upon."""
+    """Draw the means of a curve with a band for the range. is_wide: if other curves may overlap it."""
     points = sorted((x, ys) for x, ys in curve.values.items() if len(ys))
     xs, means = [x for x, _ in points], [sum(ys) / len(ys) for _, ys in points]
     colour = COLOURS[number % len(COLOURS)]
@@ -178,6 +179,5 @@ def _draw_dots(axis: Any, curve: Curve, number: int) -> None:
     axis.plot(*zip(*points, strict=True), marker, color=colour, markersize=4, label=curve.name or None)
 
 
-def _legend(axis: Any, names: Sequence[str]) -> None:
-    if any(names):
-        axis.legend(fontsize=8, frameon=False, labelcolor=INK)
+def _add_legend(axis: Any) -> None:
+    axis.legend(fontsize=8, frameon=False, labelcolor=INK)

@@ -1,4 +1,4 @@
-"""The figures of a run: one function each, from ``ReportData`` to a figure, or None without data."""
+"""The figures of a run: each function maps ``ReportData`` to a figure, or None without data."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,11 +20,11 @@ from orchestrator.report.text import byte_words
 
 WIDE = (4.8, 3.0)
 SQUARE = (4.4, 3.7)
-FEW = 60  # tasks: below it marks are large enough to count
-MAX_NAMED_LAYERS = 6  # more are numbered
-MAX_TICKS = 6  # at tasks of a matrix of many
-NUM_NAMED = 3  # worst tasks that are named
-# Of a scenario: its words, colour, line and width; GG is wide, since GNu often lies upon it.
+FEW = 60  # tasks; up to here marks are large enough to count
+MAX_NAMED_LAYERS = 6  # beyond, layers are numbered
+MAX_TICKS = 6  # of a matrix of many tasks
+NUM_NAMED = 3  # worst tasks to label
+# Label, colour, line style and width of each scenario; GG is wide, since GNu often overlaps it.
 SHOWN = {
     "GG": ("GG: task given", 0, "-", 4),
     "GNs": ("GNs: class right, task inferred", 3, "--", 2),
@@ -54,7 +54,7 @@ def draw_accuracy(data: ReportData) -> Any:
 
 
 def draw_scenarios(data: ReportData) -> Any:
-    """Draw accuracy in each scenario, and how often the task was found, against the tasks learned."""
+    """Draw accuracy in each scenario, and of task inference, against the number of tasks learned."""
     if not data.by_k:
         return None
     figure, (axis,) = new_figure(1, WIDE)
@@ -67,11 +67,11 @@ def draw_scenarios(data: ReportData) -> Any:
         curve = _percent(found, "task_inference_accuracy")
         words = "the right task found"
         axis.plot(*curve, color=COLOURS[2], marker="^", linestyle=":", markersize=5, label=words)
-    points = sorted({k for by_k in data.by_k.values() for k in by_k})
-    if points[-1] > 20 * points[0]:
+    ks = sorted({k for by_k in data.by_k.values() for k in by_k})
+    if ks[-1] > 20 * ks[0]:
         make_log(axis)
-    if len(points) <= 8:
-        axis.set_xticks(points, [f"{k:,}" for k in points])
+    if len(ks) <= 8:
+        axis.set_xticks(ks, [f"{k:,}" for k in ks])
         axis.minorticks_off()
     axis.margins(y=0.15)
     name_axes(axis, "tasks learned, k", "right, %", legend=True)
@@ -79,7 +79,7 @@ def draw_scenarios(data: ReportData) -> Any:
 
 
 def draw_confusion(data: ReportData) -> Any:
-    """Draw which task was inferred for images of which; many tasks share a cell."""
+    """Draw the confusion matrix of task inference; of many tasks, several share a cell."""
     if data.confusion is None:
         return None
     from matplotlib.colors import LogNorm
@@ -102,25 +102,25 @@ def draw_confusion(data: ReportData) -> Any:
 
 
 def draw_gap(data: ReportData) -> Any:
-    """Draw how far the true task stands from the best wrong one, for each k: below 0 a wrong one won."""
+    """Draw the margin of the true task over the best wrong one, for each k; below 0 a wrong one won."""
     if not data.margins:
         return None
     figure, (axis,) = new_figure(1, WIDE)
-    points = sorted(data.margins)
-    cuts = np.array([np.percentile(data.margins[k].values, [1, 25, 50, 75, 99]) for k in points])
-    x = np.arange(len(points))
+    ks = sorted(data.margins)
+    cuts = np.array([np.percentile(data.margins[k].values, [1, 25, 50, 75, 99]) for k in ks])
+    x = np.arange(len(ks))
     axis.vlines(x, cuts[:, 0], cuts[:, 4], color=COLOURS[5], linewidth=3, label="98 % of inferences")
     axis.vlines(x, cuts[:, 1], cuts[:, 3], color=COLOURS[0], linewidth=9, label="half of them")
     axis.plot(x, cuts[:, 2], "D", color=COLOURS[4], markersize=5, label="median")
-    for place, k in zip(x, points, strict=True):
+    for place, k in zip(x, ks, strict=True):
         wrong = 100 * data.margins[k].share_wrong
         words = "none wrong" if wrong == 0 else f"{wrong:.2g} % wrong"
         axis.annotate(
             words, (place, cuts[place, 4]), (0, 5), textcoords="offset points", ha="center", fontsize=8
         )
     axis.axhline(0, color=COLOURS[1], linewidth=1.5)
-    axis.set_xticks(x, [f"{k:,}" for k in points])
-    axis.set_xlim(-0.6, len(points) - 0.4)
+    axis.set_xticks(x, [f"{k:,}" for k in ks])
+    axis.set_xlim(-0.6, len(ks) - 0.4)
     axis.margins(y=0.2)
     name_axes(
         axis, "tasks learned, k", f"right task ahead of\nbest wrong one ({data.objective})", legend=True
@@ -129,7 +129,7 @@ def draw_gap(data: ReportData) -> Any:
 
 
 def draw_density(data: ReportData) -> Any:
-    """Draw the fraction of weights that each task's mask keeps, by layer."""
+    """Draw the density of each task's mask, by layer."""
     if not len(data.densities):
         return None
     figure, (axis,) = new_figure(1, WIDE)
@@ -161,13 +161,13 @@ def draw_density(data: ReportData) -> Any:
         whole_numbers(axis)
     if data.densities.max() > 20 * data.densities[data.densities > 0].min(initial=1.0):
         axis.set_yscale("log")
-    places = "layer" if num_layers <= MAX_NAMED_LAYERS else "layer, from 0 at the input"
-    name_axes(axis, places, "density (fraction kept)", legend=True)
+    label = "layer" if num_layers <= MAX_NAMED_LAYERS else "layer, from 0 at the input"
+    name_axes(axis, label, "density (fraction kept)", legend=True)
     return figure
 
 
 def draw_overlap(data: ReportData) -> Any:
-    """Draw, for each two tasks, the weights that both masks keep among those that either keeps."""
+    """Draw, for each pair of tasks, the intersection over union of their masks."""
     num = len(data.compared)
     if num < 2:
         return None
@@ -185,7 +185,7 @@ def draw_overlap(data: ReportData) -> Any:
 
 
 def draw_time_line(data: ReportData) -> Any:
-    """Draw which worker trained when; white is a gap, a dashed line a pause that was cut out."""
+    """Draw when each worker trained; white is a gap, a dashed line a pause that was cut out."""
     line = data.time_line
     if not line.spells:
         return None
@@ -215,7 +215,7 @@ def draw_time_line(data: ReportData) -> Any:
 
 
 def draw_bytes(data: ReportData) -> Any:
-    """Draw the bytes of a mask beside the limit, its entropy, and beside other ways to keep a task."""
+    """Draw the bytes of a mask beside its entropy, the lower bound, and other encodings."""
     if data.sizes is None:
         return None
     from matplotlib.ticker import MaxNLocator
@@ -245,7 +245,7 @@ def draw_bytes(data: ReportData) -> Any:
     return figure
 
 
-# In the order of the page: name of the file, heading, what to look at.
+# In the order of the page: file name, heading, caption, function.
 FIGURES: tuple[tuple[str, str, str, Draw], ...] = (
     ("accuracy", "Accuracy of each task", "Each dot is one task's own mask on its test set.", draw_accuracy),
     (
@@ -298,12 +298,12 @@ def _task_ticks(axis: Any, tasks: Sequence[int]) -> None:
         axis.set_xticks(range(len(tasks)), names)
         axis.set_yticks(range(len(tasks)), names)
         return
-    places: NDArray[np.int64] = np.unique(
+    ticks: NDArray[np.int64] = np.unique(
         np.linspace(0, len(tasks) - 1, min(len(tasks), MAX_TICKS)).round().astype(int)
     )
-    names = [str(tasks[place]) for place in places]
-    axis.set_xticks(places, names)
-    axis.set_yticks(places, names)
+    names = [str(tasks[tick]) for tick in ticks]
+    axis.set_xticks(ticks, names)
+    axis.set_yticks(ticks, names)
 
 
 def _time_unit(longest_s: float) -> tuple[float, str]:

@@ -1,7 +1,7 @@
-"""Bytes of a task: as its mask is stored, and as it would be in other encodings, beside the limit.
+"""Bytes per task: as stored, in other encodings, and the lower bound.
 
-The entropy is that of independent bits with each layer's own density: no code of single masks goes
-below it unless the places of the weights kept say something of each other.
+The bound is the entropy of independent bits with the density of each layer; a code for single masks
+can beat it only if the positions of kept weights are correlated.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from orchestrator.runs.run import Run
 from storage.files import GAPS_ZSTD_LEVEL
 from storage.mask_info import MaskInfo
 
-MAX_SAMPLED = 3  # tasks whose masks are coded in every way, at every run's end: up to a second each
+MAX_SAMPLED = 3  # tasks encoded in every way, in up to a second each
 HEADS = ("a task", "bytes", "bits a weight", "x entropy")
-# What the paper says of SplitImageNet: ResNet-50, 100 tasks of 10 classes, scenario GG.
+# The paper's results on SplitImageNet: ResNet-50, 100 tasks of 10 classes, scenario GG.
 PAPER_HEADS = ("paper: SplitImageNet", "accuracy", "all 100 tasks")
 PAPER_ROWS = (
     ("upper bound: a model each", "92.55 %", "10222.81 MB"),
@@ -38,7 +38,7 @@ PAPER_CAVEAT = (
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """One way to keep a task: the mean over tasks. is_stored: it is the one that is used."""
+    """The mean bytes per task in one encoding. is_stored: whether it is the one in use."""
 
     encoding: str
     num_bytes: float
@@ -47,7 +47,7 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskSizes:
-    """All ways; the last is the entropy. num_norm_bytes: running statistics beside each mask, stored."""
+    """Sizes in all encodings; the last is the entropy. num_norm_bytes: of stored running statistics, per mask."""
 
     encodings: tuple[Size, ...]
     num_weights: int
@@ -55,11 +55,11 @@ class MaskSizes:
 
     @property
     def entropy_bytes(self) -> float:
-        """The limit."""
+        """The lower bound."""
         return self.encodings[-1].num_bytes
 
     def rows(self) -> list[tuple[str, str, str, str]]:
-        """Return the cells below ``HEADS``."""
+        """Return the table rows for ``HEADS``."""
         return [
             (
                 size.encoding,
@@ -71,14 +71,14 @@ class MaskSizes:
         ]
 
 
-def mask_sizes(run: Run, facts: Sequence[MaskInfo], sampled: Sequence[int]) -> MaskSizes | None:
+def mask_sizes(run: Run, infos: Sequence[MaskInfo], sampled: Sequence[int]) -> MaskSizes | None:
     """Return the sizes of a run's masks; other encodings are made of the masks of ``sampled``."""
-    if not facts or not sampled:
+    if not infos or not sampled:
         return None
     shapes = run.identity.shapes
     masks = [np.frombuffer(mask.bits, dtype=np.uint8) for mask in run.store.iterate(sampled[:MAX_SAMPLED])]
     num_weights = sum(int(np.prod(shape)) for shape in shapes)
-    encoding = max({one.encoding for one in facts}, key=[one.encoding for one in facts].count)
+    encoding = max({one.encoding for one in infos}, key=[one.encoding for one in infos].count)
     codec = pa.Codec("zstd", compression_level=GAPS_ZSTD_LEVEL)
     encodings = (
         Size(encoding="float32 weights", num_bytes=4 * num_weights),
@@ -93,18 +93,18 @@ def mask_sizes(run: Run, facts: Sequence[MaskInfo], sampled: Sequence[int]) -> M
             num_bytes=_mean([len(codec.compress(to_gaps(mask, 1).tobytes())) for mask in masks]),
         ),
         Size(
-            encoding=f"stored ({encoding})", num_bytes=_mean([one.num_bytes for one in facts]), is_stored=True
+            encoding=f"stored ({encoding})", num_bytes=_mean([one.num_bytes for one in infos]), is_stored=True
         ),
         Size(
             encoding="entropy of the mask", num_bytes=_mean([_entropy_bytes(mask, shapes) for mask in masks])
         ),
     )
-    norm_bytes = _mean([one.num_norm_bytes for one in facts]) if run.identity.network.get("norms") else 0.0
+    norm_bytes = _mean([one.num_norm_bytes for one in infos]) if run.identity.network.get("norms") else 0.0
     return MaskSizes(encodings=encodings, num_weights=num_weights, num_norm_bytes=norm_bytes)
 
 
 def csc_bytes(packed_P: NDArray[np.uint8], shapes: Sequence[tuple[int, ...]]) -> int:
-    """Return the bytes of column pointers and row indices, 2 each, of (out, in ...) matrices."""
+    """Return the bytes of a packed mask as csc: 2 per column pointer and row index. shapes: (out, in, ...)."""
     layers = unpack(packed_P, shapes)
     return sum(2 * (int(layer.sum()) + int(np.prod(layer.shape[1:])) + 1) for layer in layers)
 
@@ -115,7 +115,7 @@ def _entropy_bytes(packed_P: NDArray[np.uint8], shapes: Sequence[tuple[int, ...]
 
 
 def entropy_bits(density: float) -> float:
-    """Return the entropy of a mask bit, in bits."""
+    """Return the entropy of one bit of a mask, in bits."""
     shares = np.array([density, 1 - density])
     shares = shares[shares > 0]
     return float(-(shares * np.log2(shares)).sum())

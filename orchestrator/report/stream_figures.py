@@ -1,4 +1,4 @@
-"""Figures of one run: how a stream without task ids went, how masks were recovered."""
+"""Figures of a stream without task ids and of the recovery of masks."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from storage.tables import read_evaluation, task_accuracies
 
 
 def draw_stream(run: Run) -> list[Location]:
-    """Draw ``report/stream.png`` where a stream has ended and is evaluated; return what was drawn."""
+    """Draw ``report/stream.png`` if a stream has ended and is evaluated; return the files."""
     rows, scored = finished_log(run), _scored(run)
     if rows is None or scored is None:
         return []
@@ -26,7 +26,7 @@ def draw_stream(run: Run) -> list[Location]:
 
 
 def draw_recoveries(run: Run) -> list[Location]:
-    """Draw ``report/recovery-<label>-<k>.png`` for each table of recoveries; return what was drawn."""
+    """Draw ``report/recovery-<label>-<k>.png`` for each table of recoveries; return the files."""
     written = []
     for table in listed(run.layout.evaluations, "recovery-*.parquet"):
         key = TableKey.parse(table.stem.removeprefix("recovery-"))
@@ -39,7 +39,7 @@ def draw_recoveries(run: Run) -> list[Location]:
 
 
 def _scored(run: Run) -> pa.Table | None:
-    """Return the NNs table of all true tasks, None without one that can be read."""
+    """Return the NNs table over all true tasks, None if it is missing or damaged."""
     evaluation = run.config.evaluation
     key = TableKey(evaluation.method.label, run.config.benchmark.num_tasks, test_batches(run))
     try:
@@ -49,7 +49,7 @@ def _scored(run: Run) -> pa.Table | None:
 
 
 def _stream_figure(run: Run, rows: Rows, scored: pa.Table) -> Any:
-    """Return how sure each decision was, who was chosen, and the accuracy by true task."""
+    """Return a figure of the confidence of each decision, the masks chosen, and accuracy by true task."""
     rules = run.config.training.allocation
     assert rules is not None, "a run without task identity allocates"
     figure, (sure, chosen, accuracy) = new_figure(3)
@@ -78,7 +78,7 @@ def _stream_figure(run: Run, rows: Rows, scored: pa.Table) -> Any:
 
 
 def _recovery_figure(run: Run, steps: pa.Table, key: TableKey) -> Any:
-    """Return distance, energy and entropy at each step, by task."""
+    """Return a figure of Hamming distance, energy and entropy at each step, by task."""
     figure, axes = new_figure(3)
     names = {"hamming": "bits wrong", "energy": "energy", "entropy": "entropy, nats"}
     for axis, (column, name) in zip(axes, names.items(), strict=True):

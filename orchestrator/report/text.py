@@ -1,4 +1,4 @@
-"""Words that tables, pages and commands share: shares, bytes, durations, paths."""
+"""Formatting shared by tables, pages and commands: percentages, bytes, durations, paths."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from storage.run_file import RunRecord
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction as people write it."""
+    """Format a fraction as a percentage: 12.34 %."""
     return f"{100 * fraction:.2f} %"
 
 
 def byte_words(size: float) -> str:
-    """Return bytes as people write them: 39.4 kB."""
+    """Format a number of bytes: 39.4 kB."""
     for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if size >= factor:
             return f"{size / factor:.3g} {unit}"
@@ -24,26 +24,26 @@ def byte_words(size: float) -> str:
 
 
 def say(console: Console, text: str) -> None:
-    """Print one line as it is."""
+    """Print text without markup, highlighting or wrapping."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:
-    """Return h:mm:ss, or m:ss below an hour."""
+    """Format seconds as h:mm:ss, or m:ss below an hour."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def short(path: Location) -> str:
-    """Return a path as people type it: from here where it is below."""
+    """Return a path relative to the working folder, if it is inside it."""
     if isinstance(path, ObjectPath):
         return str(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def what_words(run: Run, record: RunRecord) -> str:
-    """Return in a sentence or two what a run is."""
+    """Return a short description of a run, as text."""
     spec = run.config
     weights = sum(layer.num_weights for layer in run.layers)
     training = spec.training
@@ -57,7 +57,7 @@ def what_words(run: Run, record: RunRecord) -> str:
 
 
 def _method_words(spec: SweepConfig) -> str:
-    """Say what is learned for each task."""
+    """Return what is learned for each task, as text."""
     if spec.baseline is not None:
         random = " on random weights" if spec.baseline.random_weights else ""
         return f"the baseline {spec.baseline.kind}{random} in place of supermasks"

@@ -1,1 +1,1 @@
-"""The paper's targets: run, measured, judged."""
+"""Runs, measures and judges the paper's targets."""

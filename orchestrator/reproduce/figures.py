@@ -1,4 +1,4 @@
-"""Figures of the paper's kind, drawn from the tables of ``target_tables`` and nothing else."""
+"""The tables of a target, and figures like the paper's drawn from those tables alone."""
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,7 +46,7 @@ Tables = Mapping[str, pa.Table]
 
 
 def draw_target(folder: Location, target: str, tables: Tables) -> list[Location]:
-    """Draw what a target's tables allow, as PNG and SVG in ``folder``; return the PNG files."""
+    """Draw all figures that a target's tables have data for, as PNG and SVG; return the PNG files."""
     drawn = []
     for name, draw in _figures(tables):
         path = folder / f"{target}-{name}.png"
@@ -69,7 +69,7 @@ def _figures(tables: Tables) -> Iterable[tuple[str, Callable[[Tables], Any]]]:
 
 
 def draw_accuracy(tables: Tables) -> Any:
-    """Draw accuracy, with the task given and inferred, and task inference, against the tasks learned."""
+    """Draw accuracy, task given and inferred, and that of task inference, against the tasks learned."""
     rows = _few_batches(tables[POINTS].to_pylist())
     curves = list(dict.fromkeys((row["run"], row["scenario"], row["method"]) for row in rows))
     if not any(row["metric"] == FOUND for row in rows) or len({row["k"] for row in rows}) < 2:
@@ -90,7 +90,7 @@ def draw_accuracy(tables: Tables) -> Any:
 
 
 def draw_runs(tables: Tables) -> Any:
-    """Draw accuracy without task ids against the tasks learned, a panel each way, a curve each run."""
+    """Draw accuracy without task ids against the tasks learned: a panel per method, a curve per run."""
     rows = [row for row in _few_batches(tables[POINTS].to_pylist()) if row["scenario"] != "GG"]
     methods = sorted({row["method"] for row in rows}, reverse=True)
     runs = list(dict.fromkeys(row["run"] for row in rows))
@@ -111,7 +111,7 @@ def draw_runs(tables: Tables) -> Any:
 
 
 def draw_confusion(tables: Tables) -> Any:
-    """Draw how often which task was taken for which, and how far off the wrong ones are."""
+    """Draw the confusion matrix of task inference, and how far off the wrong answers are."""
     table = tables[CONFUSION]
     true, found = table["task"].to_numpy(), table["inferred_task"].to_numpy()
     counts, k = table["num_inferences"].to_numpy(), table["k"][0].as_py()
@@ -132,7 +132,7 @@ def draw_confusion(tables: Tables) -> Any:
 
 
 def draw_recovery(tables: Tables) -> Any:
-    """Draw how the bits that are wrong vanish, and how many masks are found exactly, step by step."""
+    """Draw the share of wrong bits, and of masks recovered exactly, at each step."""
     rows = tables[STEPS].to_pylist()
     figure, (left, right) = new_figure(2, PANEL)
     for number, method in enumerate(sorted({row["method"] for row in rows})):
@@ -165,26 +165,26 @@ def _grouped(rows: Sequence[Row], x: str, y: str) -> dict[int, list[float]]:
 
 
 def _by_tasks(axes: Sequence[Any], rows: Sequence[Row]) -> None:
-    """Give percentages an axis that ends at 100 and starts at 90, or below what was measured."""
-    measurements = sorted({row["k"] for row in rows})
+    """Set ticks at k and an axis of percentages from 90, or below the lowest value, to 100."""
+    ks = sorted({row["k"] for row in rows})
     for axis in axes:
         low = min((min(line.get_ydata()) for line in axis.get_lines()), default=90.0)
         axis.set_ylim(min(90.0, 5 * np.floor(low / 5)), 100.5)
         axis.axhline(100, color=INK, alpha=0.2, linewidth=0.8)
-        if len(measurements) <= MAX_TICKS:
-            axis.set_xticks(measurements, [f"{k:,}" for k in measurements])
+        if len(ks) <= MAX_TICKS:
+            axis.set_xticks(ks, [f"{k:,}" for k in ks])
         else:
             whole_numbers(axis)
 
 
 def _few_batches(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows of each curve on the test batches that task inference used, so that curves compare."""
+    """Return the rows on the test batches that task inference used, so that curves are comparable."""
     inferred = {str(row["batches"]) for row in rows if row["metric"] == FOUND}
     return [row for row in rows if str(row["batches"]) in (inferred or {"all"})]
 
 
 def values_by_k(table: pa.Table, scenario: str, method: str, metric: str) -> dict[int, float]:
-    """Return k -> mean over seeds of a metric, on the test batches that task inference used."""
+    """Return k -> the mean of a metric over seeds, on the test batches that task inference used."""
     rows = [
         row
         for row in _few_batches(table.to_pylist())
@@ -194,7 +194,7 @@ def values_by_k(table: pa.Table, scenario: str, method: str, metric: str) -> dic
 
 
 def target_tables(folders: TargetFolders, measurements: Sequence[Measurement]) -> dict[str, pa.Table]:
-    """Return the tables by name: points; confusion at the largest k; steps of recoveries."""
+    """Return the tables by name: points, confusion at the largest k, and steps of recovery."""
     tables = {POINTS: measurements_table(measurements)} if measurements else {}
     found = [(seed, run) for _, seed, run in folders if run.layout.run_file.exists()]
     for name, rows in ((CONFUSION, _confusions(found)), (STEPS, _steps(found))):
@@ -204,7 +204,7 @@ def target_tables(folders: TargetFolders, measurements: Sequence[Measurement]) -
 
 
 def write_tables(folder: Location, target: str, tables: Tables) -> None:
-    """Commit ``<target>-<name>.csv`` of each table."""
+    """Commit each table as ``<target>-<name>.csv``."""
     for name, table in tables.items():
         text = io.BytesIO()
         pa_csv.write_csv(table, text)
@@ -212,7 +212,7 @@ def write_tables(folder: Location, target: str, tables: Tables) -> None:
 
 
 def read_tables(folder: Location, target: str) -> dict[str, pa.Table]:
-    """Return what ``write_tables`` wrote of a target."""
+    """Return the tables of a target that ``write_tables`` wrote."""
     return {
         path.stem.removeprefix(f"{target}-"): pa_csv.read_csv(parquet_source(path))
         for path in listed(folder, f"{target}-*.csv")
@@ -220,7 +220,7 @@ def read_tables(folder: Location, target: str) -> dict[str, pa.Table]:
 
 
 def _confusions(runs: Sequence[tuple[int, Run]]) -> list[pa.Table]:
-    """Return which task was taken for which at the last k, of runs with few enough tasks to draw."""
+    """Return the confusions at the last k, of runs with few enough tasks to draw."""
     found = []
     for seed, run in runs:
         evaluation = run.config.evaluation
@@ -234,7 +234,7 @@ def _confusions(runs: Sequence[tuple[int, Run]]) -> list[pa.Table]:
 
 
 def _steps(runs: Sequence[tuple[int, Run]]) -> list[pa.Table]:
-    """Return, for each seed, way and step of recovery: the mean share of bits still wrong, masks found exactly."""
+    """Return the shares of wrong bits and of exact masks at each step of recovery, by seed and method."""
     found = []
     for seed, run in runs:
         bits = sum(shape[0] for shape in run.identity.shapes)
@@ -243,14 +243,14 @@ def _steps(runs: Sequence[tuple[int, Run]]) -> list[pa.Table]:
                 table = read_evaluation(path, run.fingerprint)
             except DamagedFileError:
                 continue
-            if table["hamming"].null_count:  # the masks are gone
+            if table["hamming"].null_count:  # the masks were deleted
                 continue
             found.append(_with(_mean_steps(table, bits), seed=seed, method=_method(path)))
     return found
 
 
 def _mean_steps(table: pa.Table, bits: int) -> pa.Table:
-    """Return the mean over tasks at each step; a task whose images end earlier stays where it ended."""
+    """Return the mean over tasks at each step; a task with fewer steps keeps its last value."""
     tasks = table.sort_by([("task", "ascending"), ("step", "ascending")]).group_by("task", use_threads=False)
     wrong = [np.array(row) for row in tasks.aggregate([("hamming", "list")])["hamming_list"].to_pylist()]
     most = max(len(row) for row in wrong)
@@ -265,7 +265,7 @@ def _mean_steps(table: pa.Table, bits: int) -> pa.Table:
 
 
 def _method(path: Location) -> str:
-    """Return the method of recovery that a table's name gives."""
+    """Return the method of recovery from a table's file name."""
     key = TableKey.parse(path.stem.removeprefix("recovery-"))
     return "" if key is None else key.label
 

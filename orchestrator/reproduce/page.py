@@ -1,4 +1,4 @@
-"""Verdicts as JSON and Markdown: what was measured, from which runs, and how to make them again."""
+"""Writes verdicts as JSON and Markdown: what was measured, from which runs, and how to repeat it."""
 
 import json
 from collections.abc import Sequence
@@ -12,23 +12,22 @@ from storage.files import commit_json, commit_text
 from storage.locations import Location
 
 HEADS = ("target", "experiment", "published", "measured", "verdict", "seeds", "wall time", "command")
-
 VERSIONS = ("supsup", "torch", "numpy", "pyarrow", "ray", "mlflow", "python")
 
 
-def write_outcome(folder: Location, result: TargetResult) -> None:
+def write_result(folder: Location, result: TargetResult) -> None:
     """Commit ``<target>.json``."""
-    commit_json(folder / f"{result.target.name}.json", outcome_values(result))
+    commit_json(folder / f"{result.target.name}.json", result_values(result))
 
 
 def write_page(folder: Location, values: Sequence[dict[str, Any]]) -> None:
-    """Commit ``verdicts.md`` of some targets. values: as of ``outcome_values``."""
+    """Commit ``verdicts.md``. values: from ``result_values``, one for each target."""
     parts = ["# Verdicts", verdict_table(values), *(target_section(one) for one in values)]
     commit_text(folder / "verdicts.md", "\n\n".join(parts) + "\n")
 
 
-def read_outcomes(folder: Location, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the values that ``write_outcome`` wrote; targets that are not there are left out."""
+def read_results(folder: Location, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the values that ``write_result`` wrote, without missing targets."""
     found = []
     for name in names:
         path = folder / f"{name}.json"
@@ -37,8 +36,8 @@ def read_outcomes(folder: Location, names: Sequence[str]) -> list[dict[str, Any]
     return found
 
 
-def outcome_values(result: TargetResult) -> dict[str, Any]:
-    """Return an outcome as plain values: claim, verdict, configs, seeds, spread, versions, times."""
+def result_values(result: TargetResult) -> dict[str, Any]:
+    """Return a result as plain values: claim, verdict, settings, seeds, spread, versions, times."""
     target = result.target
     return {
         "target": target.name,
@@ -66,7 +65,7 @@ def verdict_table(values: Sequence[dict[str, Any]]) -> str:
 
 
 def target_section(one: dict[str, Any]) -> str:
-    """Return what is to be said of one target, as Markdown."""
+    """Return the section about one target, as Markdown."""
     lines = [f"## {one['target']}: {one['title']}", "", f"Published: {one['claim']} ({one['place']})."]
     lines += ["", f"**{_sentence(one['verdict'])}**", ""]
     marks = {True: "yes", False: "no", None: "not measured"}
@@ -110,7 +109,7 @@ def _run_lines(runs: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _rate(run: dict[str, Any]) -> str:
-    """Return how many tasks were trained in an hour of training, their tests included."""
+    """Return the tasks per hour of training, tests included."""
     return f"{3600 * run['num_tasks'] / run['train_wall_s']:,.0f}" if run.get("train_wall_s") else "-"
 
 
@@ -118,5 +117,5 @@ def _made(run: dict[str, Any]) -> str:
     known = run["provenance"]
     day = datetime.fromtimestamp(run["last_s"], UTC).date().isoformat()
     versions = ", ".join(f"{name} {known[name]}" for name in VERSIONS if known.get(name))
-    cores = f", {known['cores']} cores" if "cores" in known else ""  # not noted by older versions
+    cores = f", {known['cores']} cores" if "cores" in known else ""  # missing from older versions
     return f"{versions}, on {known.get('processor')}{cores}, {day}"

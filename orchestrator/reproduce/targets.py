@@ -1,6 +1,6 @@
-"""Targets of ``supsup reproduce``: what the paper says, which sweeps measure it, what counts as reached.
+"""Targets of ``supsup reproduce``: a claim of the paper, the sweeps that measure it, the criteria.
 
-A target is a file of ``sweeps/targets``. Its sweeps are files of ``sweeps`` with fixed settings.
+A target is a file in ``sweeps/targets``. Its sweeps are files in ``sweeps`` with fixed settings.
 """
 
 import json
@@ -15,18 +15,18 @@ from core.errors import ConfigError
 from core.specs.base import Spec
 from orchestrator.config.load import read_sweep_file
 
-SWEEPS = Path("sweeps")  # of the folder you work in, else of the source tree
+SWEEPS = Path("sweeps")  # in the working folder, else in the source tree
 SOURCE = Path(__file__).resolve().parents[2]
-FREE_SECTIONS = ("executor", "storage", "tracking", "data_dir")  # which change no number
-FREE_KEYS = ("benchmark.num_tasks", "evaluation.batches", "training.cohort_size")  # said in the verdict
+FREE_SECTIONS = ("executor", "storage", "tracking", "data_dir")  # do not affect results
+FREE_KEYS = ("benchmark.num_tasks", "evaluation.batches", "training.cohort_size")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetRun(Spec):
-    """One sweep of a target, once for each seed.
+    """One sweep of a target, run once per seed.
 
-    name: what tables call it. settings: key=value on top of the file. evaluate: further settings, each of
-    an evaluation of the same masks.
+    name: in tables. settings: key=value on top of the file. evaluate: settings of further evaluations of
+    the same masks.
     """
 
     name: str
@@ -38,7 +38,7 @@ class TargetRun(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Near(Spec):
-    """The mean over seeds is within so many points of a number of the paper."""
+    """The mean over seeds is within ``within_points`` percentage points of a number of the paper."""
 
     kind: Literal["near"]
     run: str
@@ -50,7 +50,7 @@ class Near(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class AtLeast(Spec):
-    """The mean over seeds reaches a share."""
+    """The mean over seeds reaches ``percent``."""
 
     kind: Literal["at_least"]
     run: str
@@ -61,7 +61,7 @@ class AtLeast(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class NoDrop(Spec):
-    """The mean over seeds at ``last`` tasks is at most so many points below that at ``first``."""
+    """The mean over seeds at ``last`` tasks is at most ``within_points`` below that at ``first``."""
 
     kind: Literal["no_drop"]
     run: str
@@ -73,7 +73,7 @@ class NoDrop(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Above(Spec):
-    """One run is above another by so many points. than_metric: of the other; None: the same metric."""
+    """One run is above another by ``by_points``. than_metric: of the other run; None: the same metric."""
 
     kind: Literal["above"]
     run: str
@@ -89,7 +89,7 @@ Criterion = Annotated[Near | AtLeast | NoDrop | Above, Field(discriminator="kind
 
 @dataclass(frozen=True, kw_only=True)
 class PaperNumber(Spec):
-    """A number that was published. of: whose it is, such as "the paper's"."""
+    """A published number. of: its source, such as "the paper's"."""
 
     percent: float
     of: str
@@ -97,10 +97,10 @@ class PaperNumber(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Target(Spec):
-    """One target. place: where the claim stands. number: None where there is a figure only.
+    """One target. place: of the claim in the paper. number: None if the paper has a figure only.
 
-    differs: where this differs from the original's protocol. A criterion's ``metric`` is
-    ``scenario/accuracy`` or ``scenario/way of inference/metric``, as in ``summary.json``.
+    differs: how the protocol differs from the original. A criterion's ``metric`` is
+    ``scenario/accuracy`` or ``scenario/method/metric``, as in ``summary.json``.
     """
 
     name: str
@@ -114,7 +114,7 @@ class Target(Spec):
 
 
 def load_targets(names: Sequence[str]) -> list[Target]:
-    """Return targets by name, T1 first; all where none is named. Raises ConfigError."""
+    """Return targets by name, T1 first; all if no name is given. Raises ConfigError."""
     folder = sweeps_folder() / "targets"
     known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     unknown = [name for name in names if name.upper() not in known]
@@ -125,7 +125,7 @@ def load_targets(names: Sequence[str]) -> list[Target]:
 
 
 def sweeps_folder() -> Path:
-    """Return the folder of sweep files: of the working folder, else of the source tree. Raises ConfigError."""
+    """Return the folder of sweep files, in the working folder or the source tree. Raises ConfigError."""
     for folder in (SWEEPS, SOURCE / SWEEPS):
         if (folder / "targets").is_dir():
             return folder
@@ -135,7 +135,7 @@ def sweeps_folder() -> Path:
 
 
 def check_settings(settings: Sequence[str]) -> None:
-    """Raise ConfigError on a setting that would make another experiment of a target."""
+    """Raise ConfigError on a setting that would change the experiment of a target."""
     for setting in settings:
         key = setting.partition("=")[0]
         if key not in FREE_KEYS and key.partition(".")[0] not in FREE_SECTIONS:
@@ -147,7 +147,7 @@ def check_settings(settings: Sequence[str]) -> None:
 
 
 def departures(settings: Sequence[str]) -> list[str]:
-    """Return the settings that make less of a target than it is, for its verdict to name."""
+    """Return the settings that make a target smaller, which its verdict mentions."""
     return [one for one in settings if one.partition("=")[0] in FREE_KEYS[:2]]
 
 

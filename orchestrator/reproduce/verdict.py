@@ -1,4 +1,4 @@
-"""What a target came to, in words that claim no more than was measured. Pure."""
+"""Verdicts on targets, which claim no more than was measured. Pure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ NOT_REPRODUCED = "not reproduced"
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """One criterion. words: what was asked and measured. holds: None where it was not measured."""
+    """One criterion. words: what was wanted and measured. holds: None if it was not measured."""
 
     words: str
     holds: bool | None
@@ -22,7 +22,7 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a target came to. figure: the measured value beside the paper's number, as words."""
+    """The verdict on a target. figure: the measured value of the first criterion, as text."""
 
     words: str
     figure: str
@@ -30,7 +30,7 @@ class Verdict:
 
 
 def judge(target: Target, measurements: Sequence[Measurement], departures: Sequence[str] = ()) -> Verdict:
-    """Judge a target. departures: settings that made less of it (``orchestrator.reproduce.targets.departures``)."""
+    """Judge a target. departures: settings that made it smaller (``orchestrator.reproduce.targets.departures``)."""
     judged = tuple(_judge(criterion, measurements) for criterion in target.criteria)
     first = target.criteria[0]
     figure = _measured(values_at(measurements, first.run, first.metric, _k(first)))
@@ -53,10 +53,10 @@ def judge(target: Target, measurements: Sequence[Measurement], departures: Seque
 
 
 def _missing_seeds(target: Target, measurements: Sequence[Measurement]) -> list[str]:
-    """Say where a criterion has values of some of its run's seeds only."""
+    """Return, as text, how many seeds of a run were measured, for runs with some missing."""
     num_seeds = {run.name: len(run.seeds) for run in target.runs}
-    found = {place: len(values_at(measurements, *place)) for one in target.criteria for place in _places(one)}
-    few = {place[0]: number for place, number in found.items() if 0 < number < num_seeds[place[0]]}
+    found = {at: len(values_at(measurements, *at)) for one in target.criteria for at in _operands(one)}
+    few = {at[0]: number for at, number in found.items() if 0 < number < num_seeds[at[0]]}
     return [f"{number} of {num_seeds[run]} seeds of {run}" for run, number in few.items()]
 
 
@@ -64,49 +64,48 @@ def _k(criterion: Criterion) -> int:
     return criterion.last if isinstance(criterion, NoDrop) else criterion.k
 
 
-def _places(criterion: Criterion) -> list[tuple[str, str, int]]:
-    """Return the (run, metric, k) that a criterion compares, in order."""
-    at = [(criterion.run, criterion.metric, _k(criterion))]
+def _operands(criterion: Criterion) -> list[tuple[str, str, int]]:
+    """Return each (run, metric, k) that a criterion compares, in order."""
+    operands = [(criterion.run, criterion.metric, _k(criterion))]
     if isinstance(criterion, NoDrop):
-        at.insert(0, (criterion.run, criterion.metric, criterion.first))
+        operands.insert(0, (criterion.run, criterion.metric, criterion.first))
     if isinstance(criterion, Above):
-        at.append((criterion.than, criterion.than_metric or criterion.metric, criterion.k))
-    return at
+        operands.append((criterion.than, criterion.than_metric or criterion.metric, criterion.k))
+    return operands
 
 
 def _judge(criterion: Criterion, measurements: Sequence[Measurement]) -> Judged:
     what = f"{criterion.run}: {criterion.metric}"
-    at = _places(criterion)
-    found = [values_at(measurements, *place) for place in at]
-    for place, values in zip(at, found, strict=True):
+    operands = _operands(criterion)
+    found = [values_at(measurements, *operand) for operand in operands]
+    for (run, metric, k), values in zip(operands, found, strict=True):
         if not values:
-            run, metric, k = place
             return Judged(words=f"{run}: {metric} was not measured at k = {k}", holds=None)
     means = [100 * mean(values) for values in found]
     return _compare(criterion, what, means, _measured(found[-1 if isinstance(criterion, NoDrop) else 0]))
 
 
 def _compare(criterion: Criterion, what: str, means: Sequence[float], shown: str) -> Judged:
-    """Compare means over seeds, in percent, in the order of ``_judge``."""
+    """Compare means over seeds, in percent, in the order of ``_operands``."""
     match criterion:
-        case Near(percent=wanted, within_points=measurements, k=k):
-            words = f"{what} at k = {k}: {shown}, wanted {wanted} % within {measurements:g} points"
-            return Judged(words=words, holds=abs(means[0] - wanted) <= measurements)
+        case Near(percent=wanted, within_points=margin, k=k):
+            words = f"{what} at k = {k}: {shown}, wanted {wanted} % within {margin:g} points"
+            return Judged(words=words, holds=abs(means[0] - wanted) <= margin)
         case AtLeast(percent=wanted, k=k):
             words = f"{what} at k = {k}: {shown}, wanted at least {wanted:g} %"
             return Judged(words=words, holds=means[0] >= wanted)
-        case NoDrop(first=first, last=last, within_points=measurements):
-            words = f"{what}: {shown} at k = {last}, {means[0]:.2f} % at k = {first}, wanted a drop of at most {measurements:g}"
-            return Judged(words=words, holds=means[0] - means[1] <= measurements)
-        case Above(than=than, than_metric=metric, by_points=measurements, k=k):
+        case NoDrop(first=first, last=last, within_points=margin):
+            words = f"{what}: {shown} at k = {last}, {means[0]:.2f} % at k = {first}, wanted a drop of at most {margin:g}"
+            return Judged(words=words, holds=means[0] - means[1] <= margin)
+        case Above(than=than, than_metric=metric, by_points=margin, k=k):
             other = f"{than}{f' ({metric})' if metric else ''}"
-            by = f" by at least {measurements:g} points" if measurements else ""
+            by = f" by at least {margin:g} points" if margin else ""
             words = f"{what} at k = {k}: {shown}, wanted above {other}{by}, {means[1]:.2f} %"
-            return Judged(words=words, holds=means[0] > means[1] and means[0] - means[1] >= measurements)
+            return Judged(words=words, holds=means[0] > means[1] and means[0] - means[1] >= margin)
 
 
 def _measured(values: Sequence[float]) -> str:
-    """Return the mean over seeds, and their standard deviation, as words."""
+    """Return the mean over seeds with its standard deviation, as text."""
     if not values:
         return "-"
     if len(values) == 1:

@@ -1,1 +1,1 @@
-"""One run folder: identity, record, lock, history, results."""
+"""A run folder: identity, record, lock, history, results."""

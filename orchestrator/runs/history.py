@@ -1,4 +1,4 @@
-"""``sessions.json``: when a controller worked in a run folder, and how each time ended."""
+"""``sessions.json`` and ``failures.json``: the controller sessions and the failed tasks of a run."""
 
 import json
 import time
@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from orchestrator.execution.controller import Failure
+from orchestrator.execution.jobs import Job
 from orchestrator.runs.run import Run
 from storage.files import commit_json
 from storage.layout import RunLayout, host_name
@@ -16,7 +17,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """One controller's work. Unix times in seconds; ended_s and status: None while it goes on, or was killed."""
+    """A controller session. Unix times in seconds. ended_s, status: None if it is running or was killed."""
 
     started_s: float
     host: str
@@ -25,7 +26,7 @@ class Session:
 
 
 def read_sessions(layout: RunLayout) -> list[Session]:
-    """Return the sessions of a run, the oldest first; none where the file is absent or unreadable."""
+    """Return the sessions of a run, oldest first; empty if the file is missing or unreadable."""
     try:
         return [Session(**row) for row in json.loads(layout.sessions.read_text())]
     except (OSError, ValueError, TypeError):
@@ -33,12 +34,12 @@ def read_sessions(layout: RunLayout) -> list[Session]:
 
 
 def begin_session(layout: RunLayout) -> None:
-    """Note that a controller begins."""
+    """Record the start of a session."""
     _write(layout, [*read_sessions(layout), Session(started_s=time.time(), host=host_name())])
 
 
 def end_session(layout: RunLayout, status: Status) -> None:
-    """Note how the last session ended."""
+    """Record the end of the last session."""
     *before, last = read_sessions(layout) or [Session(started_s=time.time(), host=host_name())]
     ended = Session(started_s=last.started_s, host=last.host, ended_s=time.time(), status=status)
     _write(layout, [*before, ended])
@@ -49,7 +50,7 @@ def _write(layout: RunLayout, sessions: list[Session]) -> None:
 
 
 def write_failures(run: Run, failures: Sequence[Failure]) -> None:
-    """Commit the tasks given up on, or remove the file when there are none."""
+    """Commit the failed tasks, or remove the file if there are none."""
     if not failures:
         run.layout.failures.unlink(missing_ok=True)
         return
@@ -62,24 +63,26 @@ def write_failures(run: Run, failures: Sequence[Failure]) -> None:
             "failed_s": f.failed_s,
         }
         for f in failures
-        for what in ([{"decision": f.job.first}] if f.job.unit == "decisions" else _each_task(f))
+        for what in _numbers(f.job)
     ]
     commit_json(run.layout.failures, rows)
 
 
-def _each_task(failure: Failure) -> list[dict[str, int]]:
-    return [{"task": task} for task in failure.job.tasks]
+def _numbers(job: Job) -> list[dict[str, int]]:
+    if job.unit == "decisions":
+        return [{"decision": job.first}]
+    return [{"task": task} for task in job.tasks]
 
 
 def reason(row: dict[str, Any]) -> str:
-    """Return the first line of why a task failed; of an error without words its kind."""
+    """Return the first line of a failed task's error, or the error's type if it has no message."""
     return str(row["error"] or row["kind"]).splitlines()[0]
 
 
 def read_failures(run: Run) -> list[dict[str, Any]]:
-    """Return the tasks that failed in the last run.
+    """Return the failures of the last session.
 
-    task (in a stream the decision), error, kind, attempts, and failed_s, Unix time.
+    Keys: task (of a stream: decision), error, kind (its type), attempts, failed_s (Unix time).
     """
     if not run.layout.failures.exists():
         return []
@@ -88,5 +91,5 @@ def read_failures(run: Run) -> list[dict[str, Any]]:
 
 
 def failed_tasks(run: Run) -> dict[int, str]:
-    """Return the tasks that failed in the last run, each with the first line of the reason."""
+    """Return the tasks that failed in the last session, with the first lines of their errors."""
     return {row["task"]: reason(row) for row in read_failures(run) if "task" in row}

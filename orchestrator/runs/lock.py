@@ -1,7 +1,7 @@
-"""One controller a run: a file lock on file systems, a lease in object stores.
+"""One controller per run: a file lock on file systems, a lease in object stores.
 
-A lease is an object that its holder writes anew every few seconds. Two controllers could still
-slip past each other; they would train the same tasks to the same bits, at a cost of time only.
+A lease is an object that its holder rewrites every few seconds. In a race, two controllers could both
+get it; they would then train the same tasks to the same bits, which costs only time.
 """
 
 import json
@@ -22,21 +22,21 @@ from storage.layout import RunLayout, host_name
 from storage.locations import ObjectPath
 
 RENEW_S = 5.0
-LEASE_S = 20.0  # a lease not renewed for so long is free; several times RENEW_S
-LONG_DEAD_S = 600.0  # by the clock: more than clocks of a cluster differ
+LEASE_S = 20.0  # without renewal, a lease expires; several times RENEW_S
+LONG_DEAD_S = 600.0  # by wall clock: more than the clocks of a cluster differ
 READ_BACK_S = 0.5
 
 
 @contextmanager
 def locked(layout: RunLayout) -> Iterator[None]:
-    """Make the run folder and hold its lock. Raises RunLockedError or RunFolderError."""
+    """Create the run folder and hold its lock. Raises RunLockedError or RunFolderError."""
     lock = layout.lock
     with _lease(lock, layout) if isinstance(lock, ObjectPath) else _file_lock(lock, layout):
         yield
 
 
 def lock_holder(layout: RunLayout) -> str:
-    """Say which process holds the run, as it wrote into the lock."""
+    """Return, as text, the process that holds the lock."""
     try:
         holder = json.loads(layout.lock.read_text())
         return f"process {holder['process_id']} on {holder['host']}"
@@ -45,7 +45,7 @@ def lock_holder(layout: RunLayout) -> str:
 
 
 def is_locked(layout: RunLayout) -> bool:
-    """Tell whether a controller is at work; leaves no trace."""
+    """Return whether a controller is at work; writes nothing."""
     if isinstance(layout.lock, ObjectPath):
         holder = _holder(layout.lock)
         return holder is not None and not _is_dead(holder, LEASE_S)
@@ -101,16 +101,16 @@ def _lease(path: ObjectPath, layout: RunLayout) -> Iterator[None]:
     finally:
         stop.set()
         renewing.join()
-        with suppress(OSError):  # it runs out by itself
+        with suppress(OSError):  # it expires by itself
             path.write_bytes(b"")
 
 
 def _wait_until_free(path: ObjectPath, layout: RunLayout) -> None:
-    """Return when nobody holds the lease: at once, or when its holder has not renewed it for long."""
+    """Wait until the lease is free or has expired. Raises RunLockedError if its holder renews it."""
     first = _holder(path)
     if first is None or _is_dead(first, LONG_DEAD_S):
         return
-    # By what is seen to change, not by the clock: that of another machine may differ.
+    # By observed changes, not by the clock of another machine, which may differ.
     until_s = time.monotonic() + LEASE_S
     while time.monotonic() < until_s:
         now = _holder(path)
@@ -123,7 +123,7 @@ def _wait_until_free(path: ObjectPath, layout: RunLayout) -> None:
 
 def _renew(path: ObjectPath, mine: dict[str, Any], stop: threading.Event) -> None:
     while not stop.wait(RENEW_S):
-        with suppress(OSError):  # tried again soon
+        with suppress(OSError):  # retried soon
             _write(path, mine)
 
 
@@ -132,7 +132,7 @@ def _write(path: ObjectPath, mine: dict[str, Any]) -> None:
 
 
 def _holder(path: ObjectPath) -> dict[str, Any] | None:
-    """Return who wrote the lease last, None where nobody holds it."""
+    """Return the last holder of the lease, None if it is free."""
     try:
         holder = json.loads(path.read_bytes() or b"null")
     except (FileNotFoundError, ValueError):
@@ -143,7 +143,7 @@ def _holder(path: ObjectPath) -> dict[str, Any] | None:
 
 
 def _is_dead(holder: dict[str, Any], patience_s: float) -> bool:
-    """Tell whether the holder is a process of this machine that is gone, or has long said nothing."""
+    """Return whether the holder is a dead process of this machine, or has not renewed for ``patience_s``."""
     if holder["host"] == host_name() and not psutil.pid_exists(int(holder["process_id"])):
         return True
     return time.time() - float(holder["renewed_s"]) > patience_s

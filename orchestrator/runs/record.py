@@ -1,4 +1,4 @@
-"""``run.json`` of a run: written once, checked at every start; where results come from."""
+"""``run.json`` of a run, checked at every start; the provenance of results."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ import psutil
 from core.data.datasets import Dataset
 from core.errors import RunFolderError
 from orchestrator.config.load import config_values
-from orchestrator.runs.run import Run, _check_record
+from orchestrator.runs.run import Run, check_record
 from orchestrator.runs.sizing import Resources, _choose_engine, cohort_size
 from storage.files import remove_temporaries
 from storage.layout import RunLayout, host_name
@@ -25,9 +25,9 @@ PACKAGES = ("supsup", "torch", "numpy", "pyarrow", "ray", "mlflow")
 
 
 def ensure_record(run: Run, resources: Resources, dataset: Dataset) -> RunRecord:
-    """Read ``run.json``, or write it; keep what was fixed, grow ``num_tasks``.
+    """Return the record in ``run.json``; write it if it is missing or has fewer tasks.
 
-    Raises RunFolderError where the run was made by other versions, or on other data.
+    Raises RunFolderError if the run was made by other versions, or on other data.
     """
     wanted = run.config.benchmark.num_tasks
     if not run.layout.run_file.exists():
@@ -35,7 +35,7 @@ def ensure_record(run: Run, resources: Resources, dataset: Dataset) -> RunRecord
         write_run(run.layout, record)
         return record
     record = read_run(run.layout)
-    _check_record(run.layout, record, run)
+    check_record(run.layout, record, run)
     check_dataset(run.layout, record, dataset)
     if wanted > record.num_tasks:
         record = replace(record, num_tasks=wanted, config=config_values(run.config))
@@ -44,7 +44,7 @@ def ensure_record(run: Run, resources: Resources, dataset: Dataset) -> RunRecord
 
 
 def clean_temporaries(layout: RunLayout) -> list[Path]:
-    """Remove what dead writers left half-written."""
+    """Remove the temporary files of dead writers; return their paths."""
     return remove_temporaries(layout.root, _writer_is_alive)
 
 
@@ -53,7 +53,7 @@ def _writer_is_alive(host: str, process_id: int, path: Path) -> bool:
         written_s = path.stat().st_mtime
     except FileNotFoundError:
         return True
-    if host != host_name():  # its processes cannot be seen from here
+    if host != host_name():  # cannot see its processes from here
         return time.time() - written_s < FOREIGN_HOST_TEMPORARY_S
     try:
         process = psutil.Process(process_id)
@@ -64,7 +64,7 @@ def _writer_is_alive(host: str, process_id: int, path: Path) -> bool:
 
 
 def check_dataset(layout: RunLayout, record: RunRecord, dataset: Dataset) -> None:
-    """Raise RunFolderError where a run was made on other data than ``dataset``."""
+    """Raise RunFolderError if a run was made on other data than ``dataset``."""
     made_on = record.provenance.get("dataset_digest")  # absent from runs of older versions
     found = dataset.digest() if made_on is not None else None
     if found != made_on:
@@ -89,10 +89,7 @@ def _new_record(run: Run, resources: Resources, dataset_digest: str) -> RunRecor
 
 
 def provenance() -> dict[str, Any]:
-    """Return versions, git commit of this code (None outside a checkout), processor and cores.
-
-    cores: those of the controller's machine that it may use.
-    """
+    """Return versions, git commit (None outside a checkout), processor and usable cores of this machine."""
     return {
         "python": platform.python_version(),
         **{name: package_version(name) for name in PACKAGES},
@@ -111,20 +108,12 @@ def package_version(name: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the source tree, with ``+changes`` where it was edited."""
+    """Return the commit of the source tree, with ``+changes`` if it was edited; None outside a checkout."""
     folder = Path(__file__).resolve().parents[2]
     if not (folder / ".git").exists():
         return None
-    command = [
-        "git",
-        "-C",
-        str(folder),
-        "describe",
-        "--always",
-        "--abbrev=40",
-        "--exclude=*",
-        "--dirty=+changes",
-    ]
+    options = ["--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    command = ["git", "-C", str(folder), "describe", *options]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

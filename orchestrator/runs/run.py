@@ -1,4 +1,4 @@
-"""A run folder: which one a sweep means, who may work in it, and what it was made with."""
+"""The run folder of a sweep: locating, opening, checking."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,7 @@ from storage.run_file import RunRecord, read_run
 
 @dataclass(frozen=True)
 class Run:
-    """A sweep's run folder, whether it exists or not. layers: of the base network's weights."""
+    """A sweep's run folder, which need not exist. layers: of the base network's weights."""
 
     config: SweepConfig
     layout: RunLayout
@@ -31,12 +31,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name, also that of the MLflow run."""
+        """The name of the folder and of the MLflow run."""
         return self.layout.root.name
 
 
 def locate_run(config: SweepConfig, recipe: int = RECIPE) -> Run:
-    """Return the run folder that ``config`` means; touches nothing."""
+    """Return the run folder of a sweep; reads and writes nothing there."""
     spec = config.run_spec()
     inputs = spec.benchmark.channels_first
     weight_layers = layers(spec.network, inputs)
@@ -66,9 +66,9 @@ def _run(config: SweepConfig, identity: StoreIdentity, weight_layers: tuple[Laye
 
 
 def open_run(root: Location) -> tuple[Run, RunRecord]:
-    """Return the run in an existing folder. Raises RunFolderError when it is none, or changed.
+    """Return the run in an existing folder. Raises RunFolderError if it is not a run folder, or was edited.
 
-    A network of the user's own is not imported: its layers are those that were recorded.
+    A network of the user's own is not imported: its layers come from the record.
     """
     layout = RunLayout(root.absolute())
     record = read_run(layout)
@@ -83,11 +83,12 @@ def open_run(root: Location) -> tuple[Run, RunRecord]:
         located = _run(config, record.identity(), shapes)
     else:
         located = locate_run(config, *recipes)
-    _check_record(layout, record, located)
+    check_record(layout, record, located)
     return replace(located, layout=layout), record
 
 
-def _check_record(layout: RunLayout, record: RunRecord, run: Run) -> None:
+def check_record(layout: RunLayout, record: RunRecord, run: Run) -> None:
+    """Raise RunFolderError if a run's record does not match its config."""
     for key, found, expected in (
         ("fingerprint", record.fingerprint, run.fingerprint),
         ("base network digest", record.network.get("digest"), run.identity.network["digest"]),

@@ -1,4 +1,4 @@
-"""``search.json``: the runs of a search and what became of them."""
+"""``search.json``: the runs of a search."""
 
 import json
 from typing import Any
@@ -11,12 +11,12 @@ SEARCH_FILE = "search.json"
 
 
 def search_folder(config: SweepConfig) -> Location:
-    """Return where tables and figures over all points go."""
+    """Return the folder for tables and figures over all runs of a search."""
     return to_location(config.storage.uri) / f"{config.name}-search"
 
 
 def search_of(run: Run) -> str | None:
-    """Return the name of the search that a run belongs to, by the search's own file; None for none."""
+    """Return the name of the search that a run belongs to, according to ``search.json``, or None."""
     folder = run.layout.root.parent / search_folder(run.config).name
     return folder.name if run.name in _read_file(folder).get("runs", []) else None
 

@@ -78,7 +78,7 @@ class Stream:
             )
             for first in range(num_done - num_done % DECISIONS_PER_JOB, total, DECISIONS_PER_JOB)
         ]
-        chosen = tuple(job for job in jobs if only is None or not set(job.numbers).isdisjoint(only))
+        chosen = tuple(job for job in jobs if only is None or not set(job.tasks).isdisjoint(only))
         return Plan(jobs=chosen, num_done=num_done, num_total=total)
 
     def collect(self, context: RunContext) -> Measured:

@@ -1,1 +1,1 @@
-"""MLflow: what it is sent of a run, and how."""
+"""MLflow tracking."""

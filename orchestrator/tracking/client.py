@@ -1,11 +1,11 @@
-"""MLflow's client, imported late and told to stay quiet; experiments by name."""
+"""MLflow's client, configured to stay quiet; experiments and runs by name."""
 
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-# Before mlflow is imported: nothing leaves the machine, and a server that is down is known soon.
+# Before importing mlflow: no telemetry, and requests to a dead server fail soon.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -26,17 +26,18 @@ MAX_BATCH_PARAMS = 100
 MAX_PARAM_CHARS = 6000
 MAX_TAG_CHARS = 5000
 MAX_PAGE_RUNS = 1000
+PATH_TAG = "supsup.path"  # sorts our view: each sweep, then its tasks
 
 
 def connect(uri: str) -> Any:
-    """Return a client of the store at ``uri`` (absolute), made first where it is a new file."""
+    """Return a client of the store at ``uri`` (absolute); create a SQLite file if it is missing."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     database = sqlite_path(uri)
     if database is None:
         return MlflowClient(tracking_uri=uri)
     database.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes that create the tables of a fresh database at once both fail.
+    # Two processes that create the tables of a new database at once both fail.
     with FileLock(f"{database}.lock"):
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
@@ -49,22 +50,22 @@ def mlflow_version() -> str:
 
 
 def experiment_id(client: Any, name: str, uri: str) -> str:
-    """Return the id of an experiment, made where there is none. Raises SupSupError.
+    """Return the id of an experiment, created if it is missing. Raises SupSupError.
 
-    Artifacts lie beside a database that is a file; a server places them itself.
+    Artifacts are stored beside a SQLite file; a server chooses their location itself.
     """
     found = client.get_experiment_by_name(name)
     if found is None:
         database = sqlite_path(uri)
-        place = None if database is None else (database.parent / "mlflow-artifacts" / name).as_uri()
-        return str(client.create_experiment(name, artifact_location=place))
+        location = None if database is None else (database.parent / "mlflow-artifacts" / name).as_uri()
+        return str(client.create_experiment(name, artifact_location=location))
     if found.lifecycle_stage == "deleted":
         raise SupSupError(f"the experiment {name!r} was deleted in MLflow; restore it there")
     return str(found.experiment_id)
 
 
 def find_runs(client: Any, experiment: str, query: str) -> Iterator[Any]:
-    """Yield all runs that a query finds, the oldest first."""
+    """Yield all runs that match a query, oldest first."""
     token = None
     while True:
         order = ["attributes.start_time ASC"]
@@ -78,19 +79,19 @@ def find_runs(client: Any, experiment: str, query: str) -> Iterator[Any]:
 
 
 def find_sweep(client: Any, experiment: str, fingerprint: str) -> Any:
-    """Return the run of a run folder, None where there is none: names are not unique, so by its tags."""
+    """Return the run of a run folder, or None; by its tags, since names are not unique."""
     query = f"tags.`supsup.fingerprint` = '{fingerprint}' and tags.`supsup.kind` = 'sweep'"
     return next(find_runs(client, experiment, query), None)
 
 
 def log_metrics(client: Any, run_id: str, metrics: Sequence[Metric]) -> None:
-    """Log metrics of one run in batches that MLflow takes."""
+    """Log metrics of a run in batches of the size that MLflow accepts."""
     for batch in _batches(metrics, MAX_BATCH_METRICS):
         client.log_batch(run_id, metrics=batch)
 
 
 def log_new_params(client: Any, run_id: str, params: dict[str, Any]) -> None:
-    """Log the params that the run does not have: one that is there cannot change."""
+    """Log the params that the run does not have; existing ones cannot change."""
     known = client.get_run(run_id).data.params
     new = [Param(key, str(value)[:MAX_PARAM_CHARS]) for key, value in params.items() if key not in known]
     for batch in _batches(new, MAX_BATCH_PARAMS):
@@ -98,13 +99,10 @@ def log_new_params(client: Any, run_id: str, params: dict[str, Any]) -> None:
 
 
 def milliseconds(unix_s: float) -> int:
-    """Return MLflow's unit of time."""
+    """Convert Unix seconds to MLflow's milliseconds."""
     return int(unix_s * 1000)
 
 
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-PATH_TAG = "supsup.path"  # what our view is sorted by: each sweep, then its tasks

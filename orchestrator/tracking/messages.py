@@ -1,4 +1,4 @@
-"""What a tracker is told of a run."""
+"""The data of a run that is sent to MLflow."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +10,10 @@ from storage.locations import Location
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedRun:
-    """What an MLflow run is told at its start. created_s: Unix time of the run folder.
+    """The data of a run at its start. created_s: Unix time of the run folder.
 
-    search: the name of the search that the run belongs to. dataset_digest: sha256 in hex, None
-    where the run folder does not say.
+    dataset_digest: sha256 in hex, None if the run folder does not have it. search: the name of the
+    search that the run belongs to.
     """
 
     experiment: str
@@ -41,7 +41,7 @@ class TrackedTask:
 
 @dataclass(frozen=True, kw_only=True)
 class FailedTask:
-    """A task that failed in the last run: when, and the first line of why."""
+    """A task that failed in the last session. error: its first line. failed_s: Unix time."""
 
     task: int
     error: str
@@ -50,10 +50,10 @@ class FailedTask:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedEnd:
-    """What it is told at the end.
+    """The data of a run at its end. ended_s: Unix time.
 
-    metrics: (key, k, value). artifacts: files, each with its artifact folder. masks_digest: of all
-    masks, sha256 in hex, None with a mask missing. note: Markdown.
+    metrics: (key, k, value). artifacts: files with their artifact folders. masks_digest: of all
+    masks, sha256 in hex, None if a mask is missing. note: Markdown.
     """
 
     status: Status
@@ -69,7 +69,7 @@ class TrackedEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedSearch:
-    """What the run above those of a search's points is told. metrics: of the best point."""
+    """The data of a search, the parent of its runs. metrics: of the best run."""
 
     experiment: str
     name: str

@@ -1,4 +1,4 @@
-"""``supsup export RUN --mlflow``: the masks as a pyfunc model in MLflow, by reference to our code."""
+"""``supsup export RUN --mlflow``: the masks as a pyfunc model in MLflow."""
 
 import math
 import re
@@ -28,7 +28,7 @@ from storage.locations import Location
 
 CODE = Path(__file__).parents[2]
 ROOMS = ("core", "storage", "orchestrator")
-# What loading and answering imports; a test says so.
+# All that serving a model imports, as a test checks.
 REQUIREMENTS = (
     "filelock", "numba", "numpy", "omegaconf", "pillow", "psutil", "pyarrow", "pydantic", "pyyaml", "rich", "torch"
 )  # fmt: skip
@@ -36,7 +36,7 @@ REQUIREMENTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedModel:
-    """A model in MLflow. uri: what `mlflow models serve -m` takes. version: of the registered name."""
+    """A model in MLflow. uri: for `mlflow models serve -m`. version: of the registered model."""
 
     uri: str
     store: str
@@ -46,10 +46,10 @@ class ExportedModel:
 
 
 def export_model(root: Location, uri: str | None, name: str | None, alias: str | None) -> ExportedModel:
-    """Log a run's masks as a model of its MLflow run, registered as ``name`` where there is one.
+    """Log a run's masks as a model of its MLflow run; register it as a new version of ``name``, if given.
 
-    uri: MLflow's store, None for the run's. alias: of this version, such as champion. The same again
-    is a new version. Raises ConfigError or RunFolderError.
+    uri: MLflow's store, None for the run's. alias: of this version, such as champion. Raises ConfigError
+    or RunFolderError.
     """
     if alias is not None and name is None:
         raise ConfigError("--alias: an alias belongs to a registered name; give --register NAME too")
@@ -97,7 +97,7 @@ def _mlflow_run(client: Any, run: Run, store: str) -> Any:
 
 @contextmanager
 def _logging_to(client: Any, store: str, found: Any) -> Iterator[None]:
-    """Make a finished run the active one; afterwards it has ended as before."""
+    """Make a finished run the active one; restore its status and end time on exit."""
     mlflow.set_tracking_uri(store)
     mlflow.set_registry_uri(store)
     try:
@@ -132,22 +132,22 @@ def _log(run: Run, name: str | None) -> tuple[str, str | None]:
 
 def _copy_run(run: Run, folder: Path) -> None:
     """Copy run.json and the mask files of the leading tasks."""
-    target, places = RunLayout(folder), run.store.locate()
+    target, locations = RunLayout(folder), run.store.locate()
     target.masks.mkdir(parents=True)
     target.run_file.write_bytes(run.layout.run_file.read_bytes())
-    for path in dict.fromkeys(places[task] for task in range(num_leading(run.store))):
+    for path in dict.fromkeys(locations[task] for task in range(num_leading(run.store))):
         (target.masks / path.name).write_bytes(path.read_bytes())
 
 
 def _copy_code(folder: Path) -> list[str]:
-    """Copy our sources, without what Python compiled of them and the marks for type checkers."""
+    """Copy our sources and return their folders."""
     for room in ROOMS:
         shutil.copytree(CODE / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "py.typed"))
     return [str(folder / room) for room in ROOMS]
 
 
 def _requirements() -> list[str]:
-    """Return what the model needs, pinned; torch without the name of its build."""
+    """Return the pinned requirements of the model, without build tags."""
     pinned = [f"{name}=={re.sub(r'[+].*', '', version(name))}" for name in REQUIREMENTS]
     return [f"mlflow=={mlflow_version()}", *pinned]
 
@@ -165,14 +165,14 @@ def _signature(shape: tuple[int, ...]) -> ModelSignature:
 
 
 def _example(run: Run, shape: tuple[int, ...]) -> Any:
-    """Return one image of the right size: a ramp from black to white."""
+    """Return one image, float32 [1, *shape]: a ramp from black to white."""
     scale, _, _ = normalisation(run.config.benchmark.dataset)
     ramp = np.linspace(0, scale, math.prod(shape), dtype=np.float32)
     return np.floor(ramp).reshape(1, *shape)
 
 
 def serve_command(model: ExportedModel) -> str:
-    """Return the command that serves a model on this machine."""
+    """Return the shell command that serves a model on this machine."""
     return (
         f"MLFLOW_TRACKING_URI={model.store} mlflow models serve -m {model.uri} --env-manager local "
         "--host 127.0.0.1 --port 5001"

@@ -1,4 +1,4 @@
-"""One run in MLflow, its tasks' metrics and its end: every call can be repeated without doubling."""
+"""A run in MLflow and the runs of its tasks. All calls are idempotent."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,13 +24,13 @@ from orchestrator.tracking.views import save_views
 from storage.locations import local_copy
 
 MAX_DIGEST_CHARS = 36
-FIRST_METRIC = "test_accuracy"  # a task that has it on the run has all
+FIRST_METRIC = "test_accuracy"  # logged with the others, so it shows which tasks are logged
 ERROR_TAG = "supsup.error"
 
 
 @dataclass
 class TaskRuns:
-    """The runs of one sweep's tasks. known: task -> (run id, status)."""
+    """The MLflow runs of a sweep's tasks. known: task -> (run id, status)."""
 
     client: Any
     run: TrackedRun
@@ -40,7 +40,7 @@ class TaskRuns:
 
     @classmethod
     def open(cls, client: Any, run: TrackedRun, experiment: str, parent: str) -> "TaskRuns":
-        """Find the runs that are there."""
+        """Find the existing runs of tasks."""
         known: dict[int, tuple[str, str]] = {}
         if run.task_runs != "none":
             query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`supsup.kind` = 'task'"
@@ -49,12 +49,12 @@ class TaskRuns:
         return cls(client, run, experiment, parent, known)
 
     def wants(self, task: int) -> bool:
-        """Tell whether a trained task has yet to get its run, or the run its end."""
+        """Return whether a trained task still needs a run, or its run an end."""
         known = self.known.get(task)
         return self.run.task_runs == "all" if known is None else known[1] != "FINISHED"
 
     def log(self, task: TrackedTask) -> None:
-        """Give a trained task its finished run: metrics, tags and times, in one batch."""
+        """Log a trained task as a finished run with metrics, tags and times."""
         is_new = task.task not in self.known
         run_id = self._run_id(task.task, task.started_s, task.tags)
         was, end = self.known[task.task][1], milliseconds(task.finished_s)
@@ -66,7 +66,7 @@ class TaskRuns:
         self._end(task.task, "FINISHED", end)
 
     def log_failed(self, task: FailedTask) -> None:
-        """Mark a task's run as failed, with the first line of why."""
+        """Mark a task's run as failed, with the first line of the error."""
         if self.run.task_runs == "none" or self.known.get(task.task, ("", ""))[1] == "FINISHED":
             return
         run_id = self._run_id(task.task, task.failed_s, {})
@@ -83,7 +83,7 @@ class TaskRuns:
         return [Param("task", str(task)), Param("seed", str(self.run.params.get("seed")))]
 
     def _run_id(self, task: int, start_s: float, more: Mapping[str, str]) -> str:
-        """Return a task's run, made where there is none; ``more`` tags cost least at once."""
+        """Return the id of a task's run, created with the tags ``more`` if it is missing."""
         if task not in self.known:
             tags = {
                 "mlflow.parentRunId": self.parent,
@@ -102,9 +102,9 @@ class TaskRuns:
 
 @dataclass
 class MlflowRun:
-    """A run found or created, and what MLflow already has of its tasks.
+    """A run in MLflow, with what it already has.
 
-    steps: tasks whose metrics are on the run. samples: times of the system's samples that are.
+    steps: tasks whose metrics are logged. samples: times of the logged system samples, in ms.
     """
 
     client: Any
@@ -116,7 +116,7 @@ class MlflowRun:
 
     @classmethod
     def open(cls, uri: str, run: TrackedRun) -> "MlflowRun":
-        """Find or create experiment and run, set it RUNNING, log its params, tags and data set."""
+        """Find or create the run, set it RUNNING, and log its params, tags and data set."""
         client = connect(uri)
         found = experiment_id(client, run.experiment, uri)
         save_views(client, found)
@@ -135,7 +135,7 @@ class MlflowRun:
         return cls(client, run, run_id, steps, tasks, {m.timestamp for m in history})
 
     def log_tasks(self, tasks: Sequence[TrackedTask]) -> None:
-        """Log the metrics of tasks that the run does not have, step = task index."""
+        """Log the metrics of new tasks; the step is the task."""
         new = [task for task in tasks if task.task not in self.steps]
         metrics = [
             Metric(f"task/{key}", value, milliseconds(task.finished_s), task.task)
@@ -146,7 +146,7 @@ class MlflowRun:
         self.steps.update(task.task for task in new)
 
     def log_samples(self, samples: Sequence[Sample]) -> None:
-        """Log how busy the machine was, as MLflow's page of system metrics expects it; step = seconds."""
+        """Log new samples for MLflow's page of system metrics; the step is in seconds."""
         metrics = []
         for sample in samples:
             when = milliseconds(sample["time_s"])
@@ -158,7 +158,7 @@ class MlflowRun:
         self.samples.update(milliseconds(sample["time_s"]) for sample in samples)
 
     def log_end(self, end: TrackedEnd) -> None:
-        """Log metrics by k, artifacts, the note, and the masks by digest; the run goes on."""
+        """Log metrics by k, artifacts, the note and the digest of the masks."""
         created = milliseconds(self.run.created_s)
         log_metrics(
             self.client, self.run_id, [Metric(key, value, created, k) for key, k, value in end.metrics]
@@ -174,7 +174,7 @@ class MlflowRun:
         self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
     def finish(self, end: TrackedEnd) -> None:
-        """Set how and when the run ended: the last thing that is sent."""
+        """Set the final status and end time of the run."""
         self.client.set_terminated(self.run_id, status=end.status, end_time=milliseconds(end.ended_s))
 
 
@@ -187,7 +187,7 @@ def _create_run(client: Any, experiment: str, run: TrackedRun) -> str:
 
 
 def _log_input(client: Any, run_id: str, name: str, digest: str, context: str, *, source: str) -> None:
-    """Log data by digest; the same again changes nothing."""
+    """Log data by digest."""
     data = Dataset(
         name=name, digest=digest[:MAX_DIGEST_CHARS], source_type="local", source=f'{{"uri": "{source}"}}'
     )

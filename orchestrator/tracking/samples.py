@@ -1,6 +1,6 @@
-"""``system.json``: how busy the controller's machine was, sampled while a run goes on.
+"""``system.json``: samples of the load of the controller's machine during a run.
 
-Names and units are those of MLflow's system metrics, whose page draws them.
+Names and units are those of MLflow's system metrics.
 """
 
 import contextlib
@@ -13,14 +13,14 @@ from storage.files import commit_json
 from storage.layout import RunLayout
 
 INTERVAL_S = 10.0
-LATER_INTERVAL_S = 60.0  # after the first hour of samples, so that days of them stay a small file
+LATER_INTERVAL_S = 60.0  # after the first hour, to keep the file small
 NUM_OFTEN = 360
 
 Sample = dict[str, float]  # "time_s", Unix time, and the metrics
 
 
 def read_samples(layout: RunLayout) -> list[Sample]:
-    """Return the samples of a run, the oldest first."""
+    """Return the samples of a run, oldest first."""
     try:
         samples: list[Sample] = json.loads(layout.system.read_text())
     except (OSError, ValueError):
@@ -29,7 +29,7 @@ def read_samples(layout: RunLayout) -> list[Sample]:
 
 
 class SystemSampler:
-    """A thread that samples every ten seconds and keeps the file; ``close`` takes the last sample."""
+    """A thread that samples the load and writes the file; ``close`` takes the last sample."""
 
     def __init__(self, layout: RunLayout) -> None:
         self._layout = layout
@@ -37,17 +37,17 @@ class SystemSampler:
         self._thread = threading.Thread(target=self._work, name="system-sampler", daemon=True)
 
     def start(self) -> None:
-        """Begin; goes on after the samples that are there."""
+        """Start the thread, which appends to existing samples."""
         self._thread.start()
 
     def close(self) -> None:
-        """End with a last sample."""
+        """Take a last sample and stop."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(timeout=INTERVAL_S)
 
     def _work(self) -> None:
-        # How busy a machine was is worth no trouble of the run's: a fault ends the sampling.
+        # An error ends the sampling, never the run.
         with contextlib.suppress(Exception):
             monitors, samples = _monitors(), read_samples(self._layout)
             is_ended = False
@@ -58,13 +58,13 @@ class SystemSampler:
 
 
 def _monitors() -> list[Any]:
-    """Return MLflow's own monitors, that of GPUs where there are any and pynvml is installed."""
+    """Return MLflow's monitors; that of GPUs only if there are any and pynvml is installed."""
     import psutil
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
-    psutil.cpu_percent()  # the first answer counts from the second call on
+    psutil.cpu_percent()  # the next call measures from here
     found: list[Any] = [CPUMonitor(), DiskMonitor()]
     with contextlib.suppress(ImportError, RuntimeError):
         found.append(GPUMonitor())

@@ -1,4 +1,4 @@
-"""The MLflow run above those of a search's points."""
+"""The MLflow run of a search, the parent of its runs."""
 
 import time
 from typing import Any
@@ -19,7 +19,7 @@ from storage.locations import local_copy
 
 
 def find_or_create_search(client: Any, experiment: str, name: str) -> str:
-    """Return the id of a search's run; of two that were made at once the older counts."""
+    """Return the id of a search's run, created if missing; of two created at once, the older wins."""
     query = f"tags.`supsup.kind` = 'search' and tags.`supsup.search` = '{name}'"
     found = next(find_runs(client, experiment, query), None)
     if found is None:
@@ -32,9 +32,9 @@ def find_or_create_search(client: Any, experiment: str, name: str) -> str:
 
 
 def log_search(uri: str, search: TrackedSearch) -> None:
-    """Find or make a search's run and tell it what the search came to; again, it says the latest.
+    """Log the results of a search to its run, replacing earlier ones.
 
-    The space may change between two searches of a name, so its values are tags.
+    The space may change between two searches of the same name, so its values are tags, not params.
     """
     client = connect(uri)
     run_id = find_or_create_search(client, experiment_id(client, search.experiment, uri), search.name)

@@ -1,7 +1,7 @@
-"""What MLflow loads of an exported model: images in; task, class and confidence out.
+"""The loader module of exported models: images in; task, class and confidence out.
 
-MLflow imports this module by its name and calls ``_load_pyfunc`` with the folder of the data, a run
-folder of ``run.json`` and mask files. Nothing is unpickled. Knows neither Ray nor MLflow.
+MLflow imports this module by name and calls ``_load_pyfunc`` with the data folder, a run folder with
+``run.json`` and mask files. Nothing is unpickled. Imports neither Ray nor MLflow.
 """
 
 import os
@@ -21,7 +21,7 @@ from storage.mask_store import MaskStore
 
 
 class ServedModel:
-    """Answers as ``supsup infer`` does, a row per image."""
+    """Answers like ``supsup infer``, one row per image."""
 
     def __init__(self, answering: Predictor) -> None:
         self._predictor = answering

@@ -24,9 +24,9 @@ DEFAULT_URI = "sqlite:///runs/mlflow.db"
 
 
 def start_server(uri: str, port: int | None) -> tuple["subprocess.Popen[bytes]", str]:
-    """Start MLflow's server and wait until it answers; return the process and its address.
+    """Start MLflow's server, wait until it answers, and return its process and address.
 
-    port: None takes a free one. Raises ConfigError (no such store) or SupSupError.
+    port: None picks a free one. Raises ConfigError (no such store) or SupSupError.
     """
     store = absolute_uri(uri)
     database = sqlite_path(store)
@@ -38,7 +38,7 @@ def start_server(uri: str, port: int | None) -> tuple["subprocess.Popen[bytes]",
     if database is not None:
         command += ["--default-artifact-root", (database.parent / "mlflow-artifacts").as_uri()]
     address = f"http://127.0.0.1:{chosen}"
-    # To a file: a pipe that nobody reads fills up and stops the server.
+    # To a file: an unread pipe would fill up and block the server.
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env=_environment(chosen), stdout=log, stderr=log)
         if not _becomes_healthy(process, address):
@@ -71,7 +71,7 @@ def _becomes_healthy(process: "subprocess.Popen[bytes]", address: str) -> bool:
 
 
 def stop_server(process: "subprocess.Popen[bytes]") -> None:
-    """End the server and its children, by process id."""
+    """Terminate the server and its children."""
     import psutil
 
     try:
@@ -91,7 +91,7 @@ def stop_server(process: "subprocess.Popen[bytes]") -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Links:
-    """Addresses of pages. views: by name; empty where this MLflow cannot have ours. run: the sweep's page."""
+    """URLs of MLflow pages. views: by name; empty if this version does not support ours. run: of the sweep."""
 
     runs: str
     views: dict[str, str] = field(default_factory=dict)
@@ -101,7 +101,7 @@ class Links:
 def find_links(address: str, experiment: str | None = None, fingerprint: str | None = None) -> Links:
     """Return the pages of an experiment, and of the run with a fingerprint, on a running server.
 
-    The plain link opens an empty page of another kind, so it names the training view.
+    Without ``workflowType``, MLflow would open an empty page of another kind.
     """
     if experiment is None:
         return Links(runs=f"{address}/#/experiments")
@@ -124,10 +124,10 @@ def find_links(address: str, experiment: str | None = None, fingerprint: str | N
 
 
 def _links_or_address(address: str, *names: str) -> Links:
-    """Return the links, or the address alone of a server that does not answer as expected."""
+    """Return the links, or only the address if the server does not answer as expected."""
     try:
         return find_links(address, *names)
-    # Pages are looked at, whatever our links to them met.
+    # The pages are useful without links to them.
     except Exception:
         return Links(runs=address)
 
@@ -135,7 +135,7 @@ def _links_or_address(address: str, *names: str) -> Links:
 def serve_ui(
     console: Console, root: Location | None, uri: str | None, port: int | None, *, show: bool
 ) -> None:
-    """Start the server, print the links, wait for Ctrl-C. show: open the first in a browser."""
+    """Start the server, print links and wait for Ctrl-C. show: open the first link in a browser."""
     run = None if root is None else open_run(root)[0]
     uri = uri or (run.config.tracking.uri if run else DEFAULT_URI)
     if uri is None:

@@ -1,4 +1,4 @@
-"""``supsup sync``: a run's MLflow pages, made or made whole from the run folder alone."""
+"""``supsup sync``: sends what MLflow lacks of a run, from its folder alone."""
 
 from collections.abc import Iterator
 
@@ -12,10 +12,10 @@ from storage.locations import Location
 
 
 def sync_run(root: Location, uri: str | None, display: Display) -> tuple[str, int]:
-    """Send a run to MLflow; return the store's URI and how many tasks got or ended their own run.
+    """Send a run to MLflow; return the store's URI and the number of tasks whose own runs were sent.
 
-    uri: of the store, None for the run's. Raises ConfigError where neither names one, RunLockedError
-    while a controller is at work, SupSupError where MLflow does not take it.
+    uri: of the store, None for the run's. Raises ConfigError if neither is set, RunLockedError while
+    a controller is at work, SupSupError if MLflow fails.
     """
     run, record = open_run(root)
     store = chosen_store(run.name, uri, run.config.tracking.uri)
@@ -25,7 +25,7 @@ def sync_run(root: Location, uri: str | None, display: Display) -> tuple[str, in
             num_sent = sum(_send(sender, display))
         except SupSupError:
             raise
-        # MLflow, its database and its server raise whatever they like.
+        # MLflow, its database and its server raise errors of any type.
         except Exception as error:
             raise SupSupError(
                 f"MLflow at {sender.uri} did not take {run.name}: {first_line(error)[:200]}; the same command "
@@ -37,7 +37,7 @@ def sync_run(root: Location, uri: str | None, display: Display) -> tuple[str, in
 
 
 def _send(sender: Sender, display: Display) -> Iterator[int]:
-    """Send all; yield 1 for each task's own run."""
+    """Send everything; yield 1 for each task's own run."""
     sender.open()
     sender.add(None)
     num_waiting = len(sender.waiting)

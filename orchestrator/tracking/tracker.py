@@ -1,9 +1,8 @@
-"""MLflow: a view of the run folder, written by one background thread from the files on disk.
+"""Sends a run to MLflow from the files in its folder, in one background thread.
 
-The run folder is the truth. Every operation here can be repeated without doubling
-anything, so a store that is down is tried again while the run lasts, and what it missed
-is sent by the next ``supsup run`` of the sweep or by ``supsup sync``: the spool is the run
-folder itself. Training never waits for MLflow.
+The run folder is the source of truth, and every operation here is idempotent: while a store is down,
+steps are retried, and whatever it missed is sent by the next ``supsup run`` or ``supsup sync``.
+Training never waits for MLflow.
 """
 
 import queue
@@ -24,21 +23,21 @@ from orchestrator.tracking.samples import SystemSampler, read_samples
 from storage.run_file import RunRecord
 
 RETRY_S = 5.0
-FLUSH_S = 15.0  # at the end, wait this long after the last thing that worked
-HURRY_S = 1.0  # the same for a run that was stopped: who stops a job kills it three seconds later
+FLUSH_S = 15.0  # at the end, wait this long after the last success
+HURRY_S = 1.0  # the same for a stopped run: Ray kills a job three seconds after stopping it
 SAMPLES_EVERY_S = 30.0
-MANY_RUNS = 100  # of tasks still to send at the end: some seconds, so it is said
+MANY_RUNS = 100  # left at the end; sending them takes seconds, so there is a message
+BUSY_SHARE = 0.05  # of the thread's time spent sending, while no processor is free
+FREE_PROCESSORS = 0.5
 
 Step = Callable[[], object]
-BUSY_SHARE = 0.05  # of the writer's time at work, while no processor is free
-FREE_PROCESSORS = 0.5
 
 
 class Tracker(Protocol):
-    """Takes what happens and returns at once; ``close`` waits, but not long."""
+    """Sends a run to a tracking store; calls return at once, except that ``close`` waits briefly."""
 
     def open(self) -> None:
-        """Begin, or go on with, the run; tasks that are there already are sent where missing."""
+        """Start or resume the run; stored tasks that the tracking store lacks are sent."""
         ...
 
     def tasks(self, tasks: Iterable[int]) -> None:
@@ -46,9 +45,9 @@ class Tracker(Protocol):
         ...
 
     def close(self, *, is_hurried: bool = False) -> bool:
-        """End the run as the run folder says; tell whether everything was taken.
+        """End the run as its folder says; return whether everything was sent.
 
-        is_hurried: take a second or two, and leave out what ``supsup sync`` can send.
+        is_hurried: take a second or two, and leave the rest to ``supsup sync``.
         """
         ...
 
@@ -63,17 +62,17 @@ class NullTracker:
         """Do nothing."""
 
     def close(self, *, is_hurried: bool = False) -> bool:
-        """Have nothing left to send."""
+        """Do nothing."""
         del is_hurried
         return True
 
 
 @dataclass
 class Sender:
-    """Sends one run, step by step; what a step sent it does not send again.
+    """Sends one run in steps, each of which can be repeated.
 
-    mlflow: an ``orchestrator.tracking.runs.MlflowRun``, once open.
-    is_hurried: set from outside, leaves the runs of tasks that wait to the next start or to ``sync``.
+    mlflow: an ``orchestrator.tracking.runs.MlflowRun``, once open. waiting: tasks whose own runs are
+    not sent yet. is_hurried: set by the caller to leave those to the next start or to ``sync``.
     """
 
     run: Run
@@ -84,29 +83,29 @@ class Sender:
     is_hurried: bool = False
 
     def open(self) -> None:
-        """Find or make the run in MLflow."""
-        from orchestrator.tracking.runs import MlflowRun  # seconds to import, so where it is first used
+        """Find or create the run in MLflow."""
+        from orchestrator.tracking.runs import MlflowRun  # takes seconds to import
 
         self.mlflow = MlflowRun.open(self.uri, tracked_run(self.run, self.record))
 
     def add(self, tasks: Iterable[int] | None) -> None:
-        """Put the metrics of trained tasks on the run; their own runs wait for ``next_task``."""
+        """Log the metrics of trained tasks (None: all); their own runs wait for ``next_task``."""
         found = tracked_tasks(self.run, None if tasks is None else set(tasks))
         self.mlflow.log_tasks(found)
         self.waiting |= {task.task: task for task in found if self.mlflow.tasks.wants(task.task)}
 
     def next_task(self) -> None:
-        """Send one task's own run."""
+        """Send the own run of one waiting task."""
         task = next(iter(self.waiting))
         self.mlflow.tasks.log(self.waiting[task])
         del self.waiting[task]
 
     def samples(self) -> None:
-        """Send how busy the machine was."""
+        """Send the samples of the machine's load."""
         self.mlflow.log_samples(read_samples(self.run.layout))
 
     def end(self) -> Iterator[Step]:
-        """Yield the steps that end the run: what the sweep came to first, then what is left of tasks."""
+        """Yield the steps that end the run: its results, then the runs of waiting and failed tasks."""
         read: list[TrackedEnd] = []
         yield lambda: read.append(tracked_end(self.run, self.record))
         end = read[0]
@@ -119,7 +118,7 @@ class Sender:
 
 
 class MlflowTracker:
-    """Gives the steps of a ``Sender`` to one thread, which repeats each until it works or time is up."""
+    """Runs the steps of a ``Sender`` in a thread, repeating each until it succeeds or time is up."""
 
     def __init__(self, sender: Sender, warn: Callable[[str], None]) -> None:
         self._sender = sender
@@ -131,29 +130,29 @@ class MlflowTracker:
         self._last_success_s = time.monotonic()
         self._has_warned = False
         self._is_sent = False
-        self._rest_s = 0.0  # after the last task's run
+        self._rest_s = 0.0  # after sending a task's run
         self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
 
     def open(self) -> None:
-        """Start the thread, which finds or creates the run and sends what is missing."""
+        """Start the thread."""
         self._thread.start()
 
     def tasks(self, tasks: Iterable[int]) -> None:
-        """Queue trained tasks: their metrics by step, and their own runs."""
+        """Queue trained tasks."""
         self._trained.put(list(tasks))
 
     def close(self, *, is_hurried: bool = False) -> bool:
-        """Wait while MLflow takes things, until it has taken nothing for a while, or Ctrl-C."""
+        """Wait for the thread, until MLflow has accepted nothing for a while, or Ctrl-C."""
         self._sender.is_hurried = is_hurried
         self._sampler.close()
         self._trained.put(None)
         self._last_success_s = time.monotonic()
         self._closing.set()
         if not is_hurried:
-            self._say_what_is_left()
+            self._warn_of_many_runs()
         try:
             self._wait(HURRY_S if is_hurried else FLUSH_S)
-        except KeyboardInterrupt:  # the run itself is done, and its end is soon sent
+        except KeyboardInterrupt:  # the run itself is done, and ending it is quick
             self._sender.is_hurried = True
             self._wait(HURRY_S)
         self._abandoned.set()
@@ -163,7 +162,7 @@ class MlflowTracker:
         while self._thread.is_alive() and time.monotonic() - self._last_success_s < patience_s:
             self._thread.join(timeout=0.1)
 
-    def _say_what_is_left(self) -> None:
+    def _warn_of_many_runs(self) -> None:
         num_left = len(self._sender.waiting)
         if num_left > MANY_RUNS and not self._has_warned:
             self._warn(
@@ -196,12 +195,12 @@ class MlflowTracker:
         yield from sender.end()
 
     def _start_sampler(self) -> None:
-        import orchestrator.tracking.runs  # noqa: F401  two threads cannot import mlflow at once
+        import orchestrator.tracking.runs  # noqa: F401  # two threads cannot import mlflow at once
 
         self._sampler.start()
 
     def _next_trained(self) -> list[int] | None:
-        """Return tasks trained since, none after a while or where runs of tasks wait; None at the end."""
+        """Return newly trained tasks; empty on a timeout, which is short if tasks wait; None at the end."""
         try:
             trained = self._trained.get(timeout=self._rest_s if self._sender.waiting else SAMPLES_EVERY_S)
             while trained is not None and not self._trained.empty():
@@ -219,7 +218,7 @@ class MlflowTracker:
             return False
         try:
             step()
-        # A tracker's trouble is never the run's: any failure is told once and tried again.
+        # No error of MLflow may fail the run: warn once and retry.
         except Exception as error:
             if not self._has_warned:
                 reason = " ".join(str(error).split())[:160]
@@ -238,13 +237,13 @@ def make_tracker(run: Run, record: RunRecord, warn: Callable[[str], None]) -> Tr
 
 
 class Throttle:
-    """Looks at how busy the processors were since it last looked."""
+    """Slows down sending while all processors are busy."""
 
     def __init__(self) -> None:
         self._last = psutil.cpu_times()
 
     def rest_s(self, worked_s: float) -> float:
-        """Return how long to rest after ``worked_s`` of work; nothing while a processor is free."""
+        """Return how long to rest after ``worked_s`` of work: 0 if a processor was free since the last call."""
         now, before = psutil.cpu_times(), self._last
         self._last = now
         whole_s = sum(now) - sum(before)
@@ -254,5 +253,5 @@ class Throttle:
 
 
 def idle_processors(idle_s: float, whole_s: float) -> float:
-    """Return how many processors were idle; idle_s, whole_s: summed over all of them."""
+    """Return the mean number of idle processors. idle_s, whole_s: summed over all processors."""
     return (psutil.cpu_count() or 1) * idle_s / whole_s

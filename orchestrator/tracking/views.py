@@ -1,7 +1,7 @@
-"""Saved views of an experiment's runs: columns, filter and order, in MLflow's Views menu and by link.
+"""Saved views of an experiment's runs (columns, filter, order) in MLflow's Views menu and by link.
 
-MLflow keeps a shared view as a tag of the experiment, in a format of its own that it does not
-document. So nothing here may fail a run: where the format has moved, pages lack our views.
+MLflow stores a shared view as a tag of the experiment, in an undocumented format. Nothing here may
+fail a run: if the format changes, our views are missing.
 """
 
 import base64
@@ -15,13 +15,13 @@ from packaging.version import Version
 
 from orchestrator.tracking.client import mlflow_version
 
-KNOWN_VERSIONS = (Version("3.17"), Version("3.18"))  # from, below: seen in a browser
+KNOWN_VERSIONS = (Version("3.17"), Version("3.18"))  # from, below; tested in a browser
 TAG = "mlflow.sharedViewState."
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One saved view. columns: as MLflow names them; order_by: one of them, or its default, by start."""
+    """One saved view. columns: by MLflow's names. order_by: a column; by default the start time."""
 
     key: str
     name: str
@@ -70,11 +70,11 @@ VIEWS = (SWEEPS, WORST, FAILED)
 
 
 def save_views(client: Any, experiment: str) -> bool:
-    """Save our views where they are not; tell whether this MLflow can have them."""
+    """Save our views if they are missing; return whether this version of MLflow supports them."""
     low, high = KNOWN_VERSIONS
     if not low <= Version(mlflow_version()) < high:
         return False
-    with contextlib.suppress(Exception):  # see above: never fatal
+    with contextlib.suppress(Exception):  # never fatal, see above
         found = client.get_experiment(experiment)
         for view in VIEWS:
             content = encode(view, found.creation_time or 0)
@@ -85,7 +85,7 @@ def save_views(client: Any, experiment: str) -> bool:
 
 
 def encode(view: View, created_ms: int) -> str:
-    """Return the tag of a view, as MLflow's pages write them."""
+    """Return a view in MLflow's tag format."""
     state = {
         "searchFilter": view.query,
         "orderByKey": view.order_by,

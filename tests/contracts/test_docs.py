@@ -207,6 +207,6 @@ def test_published_tables_are_those_of_the_stored_results():
             "python docs/publish.py"
         )
     measured = {
-        one["target"] for one in publish.read_outcomes(publish.RESULTS, publish.TARGETS) if one["runs"]
+        one["target"] for one in publish.read_results(publish.RESULTS, publish.TARGETS) if one["runs"]
     }
     assert measured >= {"T1", "T2", "T4", "T5", "T7", "T8", "T9"}

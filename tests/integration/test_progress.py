@@ -47,7 +47,7 @@ def break_at(monkeypatch, number):
     run = Worker.run
 
     def broken(self, job):
-        if number in job.numbers:
+        if number in job.tasks:
             raise ValueError("a broken task")
         return run(self, job)
 

@@ -47,11 +47,11 @@ def test_other_versions_are_said(nodes, tmp_path):
 
 def test_looking_around_finds_what_is_not_shared(tmp_path):
     probe = tmp_path / ".probe-1"
-    assert "is not shared with it" in resources.look_around(probe)["storage"]
+    assert "is not shared with it" in resources.inspect_node(probe)["storage"]
     probe.write_bytes(b"other")
-    assert "another file" in resources.look_around(probe)["storage"]
+    assert "another file" in resources.inspect_node(probe)["storage"]
     probe.write_bytes(b"supsup")
-    assert resources.look_around(probe)["storage"] is None
+    assert resources.inspect_node(probe)["storage"] is None
     assert [path.name for path in tmp_path.iterdir()] == [".probe-1"]
 
 
