@@ -71,14 +71,14 @@ class MaskSizes:
         ]
 
 
-def mask_sizes(run: Run, facts: Sequence[MaskInfo], sampled: Sequence[int]) -> MaskSizes | None:
+def mask_sizes(run: Run, infos: Sequence[MaskInfo], sampled: Sequence[int]) -> MaskSizes | None:
     """Return the sizes of a run's masks; other encodings are made of the masks of ``sampled``."""
-    if not facts or not sampled:
+    if not infos or not sampled:
         return None
     shapes = run.identity.shapes
     masks = [np.frombuffer(mask.bits, dtype=np.uint8) for mask in run.store.iterate(sampled[:MAX_SAMPLED])]
     num_weights = sum(int(np.prod(shape)) for shape in shapes)
-    encoding = max({one.encoding for one in facts}, key=[one.encoding for one in facts].count)
+    encoding = max({one.encoding for one in infos}, key=[one.encoding for one in infos].count)
     codec = pa.Codec("zstd", compression_level=GAPS_ZSTD_LEVEL)
     encodings = (
         Size(encoding="float32 weights", num_bytes=4 * num_weights),
@@ -93,13 +93,13 @@ def mask_sizes(run: Run, facts: Sequence[MaskInfo], sampled: Sequence[int]) -> M
             num_bytes=_mean([len(codec.compress(to_gaps(mask, 1).tobytes())) for mask in masks]),
         ),
         Size(
-            encoding=f"stored ({encoding})", num_bytes=_mean([one.num_bytes for one in facts]), is_stored=True
+            encoding=f"stored ({encoding})", num_bytes=_mean([one.num_bytes for one in infos]), is_stored=True
         ),
         Size(
             encoding="entropy of the mask", num_bytes=_mean([_entropy_bytes(mask, shapes) for mask in masks])
         ),
     )
-    norm_bytes = _mean([one.num_norm_bytes for one in facts]) if run.identity.network.get("norms") else 0.0
+    norm_bytes = _mean([one.num_norm_bytes for one in infos]) if run.identity.network.get("norms") else 0.0
     return MaskSizes(encodings=encodings, num_weights=num_weights, num_norm_bytes=norm_bytes)
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar, Protocol
 from core.data.datasets import Dataset
 from orchestrator.execution.jobs import Unit
 from orchestrator.execution.plan import Plan
-from orchestrator.runs.results import Measured
+from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
 from storage.run_file import RunRecord
 from storage.verify import Findings, Problem
@@ -93,7 +93,7 @@ class Stage(Protocol):
         """Return the jobs that are left. only: plan nothing but these tasks (or decisions)."""
         ...
 
-    def collect(self, context: RunContext) -> Measured:
+    def collect(self, context: RunContext) -> Results:
         """Merge what the jobs wrote, and return all that was measured, earlier runs included."""
         ...
 

@@ -10,7 +10,7 @@ from core.stream.schedule import num_decisions, plan_visits
 from orchestrator.execution.jobs import Job
 from orchestrator.execution.plan import Plan
 from orchestrator.runs.history import read_failures, reason
-from orchestrator.runs.results import Measured, finished_log
+from orchestrator.runs.results import Results, finished_log
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import Progress, RunContext, Verification
 from storage.decisions import score_rows
@@ -81,10 +81,10 @@ class Stream:
         chosen = tuple(job for job in jobs if only is None or not set(job.numbers).isdisjoint(only))
         return Plan(jobs=chosen, num_done=num_done, num_total=total)
 
-    def collect(self, context: RunContext) -> Measured:
+    def collect(self, context: RunContext) -> Results:
         """Return nothing: masks are evaluated when the stream has ended."""
         del context
-        return {}
+        return Results()
 
     def verify(self, run: Run, findings: Findings) -> Verification:
         """See ``TrainingStage``."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from orchestrator.execution.plan import Plan, plan_jobs
 from orchestrator.runs.history import failed_tasks
-from orchestrator.runs.results import Measured
+from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import Progress, RunContext, Verification
 from storage.hopfield_file import num_remembered
@@ -56,11 +56,11 @@ class Supermasks:
             note=f"all {num_tasks} tasks are trained; nothing to train",
         )
 
-    def collect(self, context: RunContext) -> Measured:
+    def collect(self, context: RunContext) -> Results:
         """Remove checkpoints of cohorts that were cut in other ways; accuracies are evaluation's."""
         if self.progress(context.run).is_complete:
             remove_tree(context.run.layout.saves)
-        return {}
+        return Results()
 
     def verify(self, run: Run, findings: Findings) -> Verification:
         """See ``TrainingStage``."""

@@ -7,9 +7,9 @@ import pytest
 
 from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run, open_run
-from orchestrator.search.points import plan_points, stored_metrics
+from orchestrator.search.settings import plan_settings
 from orchestrator.stages import training_stage
-from orchestrator.status import run_status
+from orchestrator.status import complete_results, run_status
 from orchestrator.tracking.content import tracked_end
 from orchestrator.worker import stream as stream_work
 from tests.conftest import supsup, sweep_text
@@ -119,7 +119,7 @@ def answers(path, run, record, capsys, *, is_whole):
     assert supsup("plan", path) == 0
     assert f"{num_done} done, {3 - num_done} to train" in capsys.readouterr().out
     assert f"{num_done} of 3 tasks trained" in tracked_end(run, record).note
-    (setting,) = plan_points(
+    (setting,) = plan_settings(
         load_sweep(path, ["search.space.seed=[3]"]),
     )
-    assert (stored_metrics(setting) is not None) == is_whole
+    assert (complete_results(setting.run) is not None) == is_whole
