@@ -8,6 +8,7 @@ from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAP
 from orchestrator.report.text import percent, say
 from orchestrator.runs.results import GIVEN, Metrics, Result, Results
 from orchestrator.runs.run import Run
+from orchestrator.stages import training_stage
 from storage.bank_file import num_leading
 
 RESULT_HEADS = ("scenario", "inference", "k", "accuracy", "task right")
@@ -112,6 +113,11 @@ def allocation_words(metrics: Metrics) -> str:
 def _warn_missing(console: Console, run: Run, scenario: str, results: Results) -> None:
     found = {one.k for one in results.own(run) if one.scenario == scenario}
     missing = sorted(set(run.config.evaluation.at or ()) - found)
-    if missing:
-        ks = ", ".join(map(str, missing))
-        say(console, f"{scenario} not evaluated at k = {ks}: {num_leading(run.store)} tasks are trained")
+    if not missing:
+        return
+    stage = training_stage(run.config)
+    num_trained = num_leading(run.store) if stage.has_masks else stage.progress(run).num_done
+    words = f"{num_trained} tasks are trained"
+    if not stage.has_masks and missing[0] <= num_trained:
+        words += ", and a baseline is measured while it learns"
+    say(console, f"{scenario} not evaluated at k = {', '.join(map(str, missing))}: {words}")

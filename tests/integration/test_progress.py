@@ -85,6 +85,15 @@ def test_status_shows_what_failed_and_only_failed_trains_no_more_than_that(
     assert run_status(run.layout.root).progress == progress
 
 
+def test_a_baseline_names_the_tasks_it_learned_where_a_k_was_not_measured(tmp_path, capsys):
+    sweep = write(tmp_path, "baseline", evaluation="{at: [2, 6]}")
+    assert supsup("run", sweep) == 0
+    assert "GG not evaluated at k = 6: 4 tasks are trained\n" in capsys.readouterr().out
+    assert supsup("run", sweep, "evaluation.at=[3]") == 0
+    why = "4 tasks are trained, and a baseline is measured while it learns\n"
+    assert f"GG not evaluated at k = 3: {why}" in capsys.readouterr().out
+
+
 def test_a_memory_stands_for_masks_that_were_deleted_whoever_asks(tmp_path, capsys):
     """HopSupSup: README invites people to delete ``masks/`` once they are in the memory."""
     path = tmp_path / "hop.yaml"
