@@ -6,12 +6,15 @@ run folder, trained once.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from core.errors import SupSupError, first_line
 from orchestrator.execution.jobs import Job, JobResult
+from orchestrator.execution.progress import Display
+from orchestrator.runs.run import Run
 from orchestrator.search.settings import Setting, metrics_at_last_k
-from storage.mask_store import MaskStore
+from orchestrator.stages import training_stage
 
 # Takes the tasks trained so far and the mean of their accuracies, as each cohort ends.
 Report = Callable[[int, float], None]
@@ -57,7 +60,7 @@ def _run_setting(index: int, setting: Setting, data_folder: Path | None, report:
     executor = replace(setting.config.executor, kind="inline", workers=1, address=None)
     config = replace(setting.config, executor=executor)
     try:
-        result = run_sweep(config, data_folder, _Progress(setting.run.store, report))
+        result = run_sweep(config, data_folder, _Reporter(setting.run, report))
     except SupSupError as error:
         return SettingEnd(index=index, metrics={}, error=str(error))
     failed = [f"{failure.job}: {first_line(failure.error)}" for failure in result.failures]
@@ -65,39 +68,23 @@ def _run_setting(index: int, setting: Setting, data_folder: Path | None, report:
     return SettingEnd(index=index, metrics=metrics, error="; ".join(failed) or None)
 
 
-class _Progress:
-    """A display that nobody sees: it reports the mean accuracy so far, tasks of before included."""
+class _Reporter(Display):
+    """Shows nothing; reports the mean accuracy so far, with the tasks of earlier sessions."""
 
-    def __init__(self, store: MaskStore, report: Report) -> None:
-        self._store, self._report = store, report
-        self._accuracies: list[float] = []
+    def __init__(self, run: Run, report: Report) -> None:
+        self._run, self._report = run, report
 
-    def start(
-        self, verb: str, num_total: int, num_done: int, unit: str = "tasks", *, num_jobs: int = 0
-    ) -> None:
-        """Begin a phase; before training, take what is known of the tasks that are there."""
-        del num_total, num_done, unit, num_jobs
-        if verb == "training":
-            self._accuracies = self._store.info_table()["test_accuracy"].to_pylist()
-
-    def advance(self, job: Job, result: JobResult) -> None:
-        """Report after a cohort."""
+    def on_result(self, job: Job, result: JobResult) -> None:
+        """Report after tasks were trained."""
         del job
-        self._accuracies += [task.test_accuracy for task in result.reports]
         if result.reports:
-            self._report(len(self._accuracies), sum(self._accuracies) / len(self._accuracies))
+            self._accuracies.update({report.task: report.test_accuracy for report in result.reports})
+            known = [accuracy for accuracy in self._accuracies.values() if accuracy is not None]
+            self._report(len(self._accuracies), sum(known) / len(known))
 
-    def count(self, num_done: int) -> None:
-        """Show nothing."""
-
-    def failed(self, num_tasks: int) -> None:
-        """Show nothing."""
-
-    def workers(self, num_busy: int, num_ready: int) -> None:
-        """Show nothing."""
-
-    def message(self, text: str) -> None:
-        """Say nothing: trials have no terminal."""
-
-    def stop(self) -> None:
-        """Have nothing to take down."""
+    @cached_property
+    def _accuracies(self) -> dict[int, float | None]:
+        """Of each trained task; None for one whose accuracy is not stored."""
+        stage = training_stage(self._run.config)
+        stored = stage.accuracies(self._run)
+        return {task: stored.get(task) for task in sorted(stage.progress(self._run).done)}

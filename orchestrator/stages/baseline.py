@@ -1,6 +1,7 @@
 """A method to compare with: one task after another by one worker at a time, measured at each k on the way."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +19,7 @@ from orchestrator.stages.base import Progress, RunContext, Verification
 from orchestrator.stages.tables import merge_inferred, request_results
 from storage.checkpoints import num_learned, read_baseline
 from storage.layout import TableKey
+from storage.locations import listed
 from storage.tables import read_evaluation, task_accuracies
 from storage.verify import Findings, Problem
 
@@ -39,6 +41,14 @@ class Baseline:
         done = frozenset(range(min(num_learned(run.layout), num_tasks)))
         failed = {task: why for task, why in failed_tasks(run).items() if task not in done}
         return Progress(num_total=num_tasks, done=done, failed=failed)
+
+    def accuracies(self, run: Run) -> dict[int, float]:
+        """See ``TrainingStage``; those of the last table, for a baseline stores no others."""
+        keys = [TableKey.parse(path.stem) for path in listed(run.layout.evaluations, f"{GIVEN}-*.parquet")]
+        for key in sorted((key for key in keys if key), key=lambda key: key.k, reverse=True):
+            with suppress(DamagedFileError):
+                return task_accuracies(read_evaluation(run.layout.evaluation(key), run.fingerprint))
+        return {}
 
     def prepare(self, context: RunContext) -> None:
         """Nothing is needed."""

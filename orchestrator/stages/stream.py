@@ -12,7 +12,7 @@ from orchestrator.execution.plan import Plan
 from orchestrator.runs.history import read_failures, reason
 from orchestrator.runs.results import Results, finished_log
 from orchestrator.runs.run import Run
-from orchestrator.stages.base import Progress, RunContext, Verification
+from orchestrator.stages.base import Progress, RunContext, Verification, mask_accuracies
 from storage.decisions import score_rows
 from storage.stream_state import read_position, restart_stream
 from storage.verify import Findings
@@ -45,6 +45,10 @@ class Stream:
             failed=_failed(run, num_done),
             unit="decisions",
         )
+
+    def accuracies(self, run: Run) -> dict[int, float]:
+        """See ``TrainingStage``."""
+        return mask_accuracies(run)
 
     def prepare(self, context: RunContext) -> None:
         """Start the stream anew where its log cannot be read or masks of it are missing."""

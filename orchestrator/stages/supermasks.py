@@ -8,7 +8,7 @@ from orchestrator.execution.plan import Plan, plan_jobs
 from orchestrator.runs.history import failed_tasks
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
-from orchestrator.stages.base import Progress, RunContext, Verification
+from orchestrator.stages.base import Progress, RunContext, Verification, mask_accuracies
 from storage.hopfield_file import num_remembered
 from storage.locations import remove_tree
 from storage.verify import Findings
@@ -34,6 +34,10 @@ class Supermasks:
         done = frozenset(stored) & frozenset(range(num_tasks))
         failed = {task: why for task, why in failed_tasks(run).items() if task not in done}
         return Progress(num_total=num_tasks, done=done, failed=failed)
+
+    def accuracies(self, run: Run) -> dict[int, float]:
+        """See ``TrainingStage``."""
+        return mask_accuracies(run)
 
     def prepare(self, context: RunContext) -> None:
         """Warn where the engine asked for is not the one that the run keeps."""

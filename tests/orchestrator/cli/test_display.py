@@ -33,7 +33,7 @@ def test_a_pipe_gets_plain_lines_and_a_terminal_the_bar():
     display.start("training", 4, 2)
     display.message("[not markup] said")
     job = Job(first=2, last=3)
-    display.advance(job, done(job))
+    display.on_result(job, done(job))
     display.stop()
     lines = pipe.getvalue().splitlines()
     assert lines[:2] == ["training 2/4 tasks", "[not markup] said"]
@@ -47,7 +47,7 @@ def test_the_live_bar_shows_the_same_words():
     display = LiveDisplay(Console(file=screen, force_terminal=True, width=140))
     display.start("training", 4, 0)
     job = Job(first=0, last=3)
-    display.advance(job, done(job))
+    display.on_result(job, done(job))
     display.message("said")
     display.stop()
     assert "4/4" in screen.getvalue()
@@ -64,7 +64,7 @@ def test_the_live_view_shows_who_works_what_ended_last_and_failures():
     assert "waiting for workers" in screen.getvalue()
     display.workers(2, 2)
     job = Job(first=0, last=1)
-    display.advance(job, done(job))
+    display.on_result(job, done(job))
     display.failed(0)
     display.failed(2)
     display.stop()
@@ -92,7 +92,7 @@ def test_quiet_says_messages_only():
     display = make_display(Console(file=pipe), quiet=True)
     display.start("training", 2, 0)
     job = Job(first=0, last=1)
-    display.advance(job, done(job))
+    display.on_result(job, done(job))
     display.message("the disk is full")
     assert pipe.getvalue() == "the disk is full\n"
 
