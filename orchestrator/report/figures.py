@@ -107,21 +107,21 @@ def draw_gap(data: ReportData) -> Any:
     if not data.margins:
         return None
     figure, (axis,) = new_figure(1, WIDE)
-    points = sorted(data.margins)
-    cuts = np.array([np.percentile(data.margins[k].values, [1, 25, 50, 75, 99]) for k in points])
-    x = np.arange(len(points))
+    ks = sorted(data.margins)
+    cuts = np.array([np.percentile(data.margins[k].values, [1, 25, 50, 75, 99]) for k in ks])
+    x = np.arange(len(ks))
     axis.vlines(x, cuts[:, 0], cuts[:, 4], color=COLOURS[5], linewidth=3, label="98 % of inferences")
     axis.vlines(x, cuts[:, 1], cuts[:, 3], color=COLOURS[0], linewidth=9, label="half of them")
     axis.plot(x, cuts[:, 2], "D", color=COLOURS[4], markersize=5, label="median")
-    for place, k in zip(x, points, strict=True):
+    for place, k in zip(x, ks, strict=True):
         wrong = 100 * data.margins[k].share_wrong
         words = "none wrong" if wrong == 0 else f"{wrong:.2g} % wrong"
         axis.annotate(
             words, (place, cuts[place, 4]), (0, 5), textcoords="offset points", ha="center", fontsize=8
         )
     axis.axhline(0, color=COLOURS[1], linewidth=1.5)
-    axis.set_xticks(x, [f"{k:,}" for k in points])
-    axis.set_xlim(-0.6, len(points) - 0.4)
+    axis.set_xticks(x, [f"{k:,}" for k in ks])
+    axis.set_xlim(-0.6, len(ks) - 0.4)
     axis.margins(y=0.2)
     name_axes(
         axis, "tasks learned, k", f"right task ahead of\nbest wrong one ({data.objective})", legend=True
@@ -285,8 +285,8 @@ FIGURES: tuple[tuple[str, str, str, Draw], ...] = (
 
 
 def _percent(by_k: dict[int, Metrics], key: str) -> tuple[list[int], list[float]]:
-    points = [(k, 100 * metrics[key]) for k, metrics in by_k.items() if key in metrics]
-    return [k for k, _ in points], [share for _, share in points]
+    shares = [(k, 100 * metrics[key]) for k, metrics in by_k.items() if key in metrics]
+    return [k for k, _ in shares], [share for _, share in shares]
 
 
 def _has(by_k: dict[int, Metrics], key: str) -> bool:

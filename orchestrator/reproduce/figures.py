@@ -166,13 +166,13 @@ def _grouped(rows: Sequence[Row], x: str, y: str) -> dict[int, list[float]]:
 
 def _by_tasks(axes: Sequence[Any], rows: Sequence[Row]) -> None:
     """Give percentages an axis that ends at 100 and starts at 90, or below what was measured."""
-    measurements = sorted({row["k"] for row in rows})
+    ks = sorted({row["k"] for row in rows})
     for axis in axes:
         low = min((min(line.get_ydata()) for line in axis.get_lines()), default=90.0)
         axis.set_ylim(min(90.0, 5 * np.floor(low / 5)), 100.5)
         axis.axhline(100, color=INK, alpha=0.2, linewidth=0.8)
-        if len(measurements) <= MAX_TICKS:
-            axis.set_xticks(measurements, [f"{k:,}" for k in measurements])
+        if len(ks) <= MAX_TICKS:
+            axis.set_xticks(ks, [f"{k:,}" for k in ks])
         else:
             whole_numbers(axis)
 

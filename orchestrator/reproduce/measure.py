@@ -91,7 +91,7 @@ def measured(folders: TargetFolders) -> tuple[list[RunFacts], list[Measurement]]
 
 
 def measurements_table(measurements: Sequence[Measurement]) -> pa.Table:
-    """Return points as a table, a row each."""
+    """Return measurements as a table, a row each."""
     return pa.Table.from_pylist([asdict(measurement) for measurement in measurements])
 
 

@@ -100,7 +100,7 @@ class Target(Spec):
     """One target. place: where the claim stands. number: None where there is a figure only.
 
     differs: where this differs from the original's protocol. A criterion's ``metric`` is
-    ``scenario/accuracy`` or ``scenario/way of inference/metric``, as in ``summary.json``.
+    ``scenario/accuracy`` or ``scenario/method/metric``, as in ``summary.json``.
     """
 
     name: str

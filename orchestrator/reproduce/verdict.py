@@ -89,20 +89,20 @@ def _judge(criterion: Criterion, measurements: Sequence[Measurement]) -> Judged:
 def _compare(criterion: Criterion, what: str, means: Sequence[float], shown: str) -> Judged:
     """Compare means over seeds, in percent, in the order of ``_judge``."""
     match criterion:
-        case Near(percent=wanted, within_points=measurements, k=k):
-            words = f"{what} at k = {k}: {shown}, wanted {wanted} % within {measurements:g} points"
-            return Judged(words=words, holds=abs(means[0] - wanted) <= measurements)
+        case Near(percent=wanted, within_points=margin, k=k):
+            words = f"{what} at k = {k}: {shown}, wanted {wanted} % within {margin:g} points"
+            return Judged(words=words, holds=abs(means[0] - wanted) <= margin)
         case AtLeast(percent=wanted, k=k):
             words = f"{what} at k = {k}: {shown}, wanted at least {wanted:g} %"
             return Judged(words=words, holds=means[0] >= wanted)
-        case NoDrop(first=first, last=last, within_points=measurements):
-            words = f"{what}: {shown} at k = {last}, {means[0]:.2f} % at k = {first}, wanted a drop of at most {measurements:g}"
-            return Judged(words=words, holds=means[0] - means[1] <= measurements)
-        case Above(than=than, than_metric=metric, by_points=measurements, k=k):
+        case NoDrop(first=first, last=last, within_points=margin):
+            words = f"{what}: {shown} at k = {last}, {means[0]:.2f} % at k = {first}, wanted a drop of at most {margin:g}"
+            return Judged(words=words, holds=means[0] - means[1] <= margin)
+        case Above(than=than, than_metric=metric, by_points=margin, k=k):
             other = f"{than}{f' ({metric})' if metric else ''}"
-            by = f" by at least {measurements:g} points" if measurements else ""
+            by = f" by at least {margin:g} points" if margin else ""
             words = f"{what} at k = {k}: {shown}, wanted above {other}{by}, {means[1]:.2f} %"
-            return Judged(words=words, holds=means[0] > means[1] and means[0] - means[1] >= measurements)
+            return Judged(words=words, holds=means[0] > means[1] and means[0] - means[1] >= margin)
 
 
 def _measured(values: Sequence[float]) -> str:

@@ -17,6 +17,7 @@ from orchestrator.search.settings import (
     State,
     changes,
     plan_settings,
+    search_config,
     settled,
     write_results,
 )
@@ -44,8 +45,7 @@ def run_search(config: SweepConfig, data_folder: Path | None, display: Display) 
 
 
 def _check(config: SweepConfig) -> None:
-    search = config.search
-    assert search is not None, "a search has a space"
+    search = search_config(config)
     if search.scheduler != "fifo" and config.executor.kind == "inline":
         raise ConfigError(
             f"search.scheduler: found {search.scheduler!r}, expected 'fifo' for executor.kind: inline"
@@ -111,13 +111,12 @@ def _run(config: SweepConfig, trials: list[Trial], data_folder: Path | None, res
         return
     from orchestrator.search.tune import run_trials  # imports ray: only when there is work
 
-    assert config.search is not None, "a search has a space"
     resources = find_resources(config.executor, connect=True)
     if config.executor.address is not None:
         check_nodes(config.storage.uri, results.display)
     run_trials(
         trials,
-        config.search,
+        search_config(config),
         data_folder,
         results.trial_ended,
         num_workers=min(resources.num_workers, len(trials)),

@@ -13,7 +13,7 @@ from orchestrator.config.search import DRAWN, SearchConfig, Settings, Value
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run, locate_run
-from orchestrator.runs.search_file import SEARCH_FILE, _read_file, search_folder
+from orchestrator.runs.search_file import SEARCH_FILE, read_search_file, search_folder
 from orchestrator.status import complete_results
 from storage.files import commit_json
 from storage.layout import RunLayout
@@ -71,7 +71,7 @@ def plan_settings(config: SweepConfig) -> list[Setting]:
 
     Raises ConfigError on a setting that is no sweep, or is there twice.
     """
-    search = _search(config)
+    search = search_config(config)
     settings: list[Setting] = []
     seen: dict[tuple[Location, str], Setting] = {}
     for values in _combinations(search, config.seed):
@@ -107,7 +107,7 @@ def values_words(values: Settings) -> str:
 
 def settled(config: SweepConfig, settings: Sequence[Setting]) -> dict[int, SettingResult]:
     """Return, by index, the settings that need no run: finished ones, and those ended early before."""
-    rules, rows = stop_rules(_search(config)), read_rows(config)
+    rules, rows = stop_rules(search_config(config)), read_rows(config)
     found = {}
     for index, setting in enumerate(settings):
         results, row = complete_results(setting.run), rows.get(setting.digest, {})
@@ -132,12 +132,12 @@ def stop_rules(search: SearchConfig) -> str:
 
 def read_rows(config: SweepConfig) -> dict[str, dict[str, Any]]:
     """Return what the last search wrote of its settings, by their digest."""
-    return {row["digest"]: row for row in _read_file(search_folder(config)).get("points", [])}
+    return {row["digest"]: row for row in read_search_file(search_folder(config)).get("points", [])}
 
 
 def write_results(config: SweepConfig, settings: Sequence[Setting], results: Sequence[SettingResult]) -> None:
     """Commit ``search.json``: the space, the run folders of all settings, a row for each that has ended."""
-    search = _search(config)
+    search = search_config(config)
     rows = [
         {
             "settings": result.setting.values,
@@ -157,13 +157,13 @@ def write_results(config: SweepConfig, settings: Sequence[Setting], results: Seq
 
 def results_json(config: SweepConfig) -> str:
     """Return what ``search.json`` says, as indented JSON."""
-    return json.dumps(_read_file(search_folder(config)), indent=2)
+    return json.dumps(read_search_file(search_folder(config)), indent=2)
 
 
 def changes(config: SweepConfig) -> str | None:
     """Say how the space differs from that of the last search; None where it does not, or is the first."""
-    old = _read_file(search_folder(config)).get("space")
-    new = {key: list(values) for key, values in _search(config).space.items()}
+    old = read_search_file(search_folder(config)).get("space")
+    new = {key: list(values) for key, values in search_config(config).space.items()}
     if old is None or old == new:
         return None
     words = []
@@ -181,6 +181,7 @@ def changes(config: SweepConfig) -> str | None:
     return "; ".join(words) or "another order"
 
 
-def _search(config: SweepConfig) -> SearchConfig:
+def search_config(config: SweepConfig) -> SearchConfig:
+    """Return the ``search`` section of a sweep that has one."""
     assert config.search is not None, "a search has a space"
     return config.search

@@ -14,7 +14,7 @@ from orchestrator.execution.progress import Display
 from orchestrator.report.draw import Curve, Panel, draw_panels
 from orchestrator.report.text import say
 from orchestrator.runs.search_file import SEARCH_FILE, search_folder
-from orchestrator.search.settings import SettingResult, plan_settings, settled, values_words
+from orchestrator.search.settings import SettingResult, plan_settings, search_config, settled, values_words
 from orchestrator.tracking.messages import TrackedSearch, absolute_uri
 from storage.locations import Location
 
@@ -33,22 +33,23 @@ def print_search(
     console: Console, config: SweepConfig, results: Sequence[SettingResult]
 ) -> Sequence[Location]:
     """Print one row per setting, the best one, mean and spread over seeds; return the figures, drawn here."""
-    assert config.search is not None, "a search has a space"
-    dimensions = config.search.dimensions
+    search = search_config(config)
     shown = {name: _heading(name) for name in _metric_names(results) if _end(name)}
-    table = Table(*(d.name for d in dimensions), *shown.values(), "", box=SIMPLE_HEAD, title=config.name)
+    table = Table(
+        *(d.name for d in search.dimensions), *shown.values(), "", box=SIMPLE_HEAD, title=config.name
+    )
     best = best_setting(config, results)
     for result in results:
         cells = [_cell(name, result.metrics.get(name)) for name in shown]
-        values = [_value(result.setting.values[d.key]) for d in dimensions]
+        values = [_value(result.setting.values[d.key]) for d in search.dimensions]
         table.add_row(*values, *cells, "best" if result is best else _state(result))
     console.print(table)
     for result in results:
         if result.error:
             say(console, f"{result.setting} failed: {result.error}")
     names = _metric_names(results)
-    if config.search.metric is not None and names and config.search.metric not in names:
-        say(console, f"search.metric: found {config.search.metric!r}, but there is only {', '.join(names)}")
+    if search.metric is not None and names and search.metric not in names:
+        say(console, f"search.metric: found {search.metric!r}, but there is only {', '.join(names)}")
     for line in over_seeds(config, results):
         say(console, line)
     figures = draw_search(config, results)
@@ -75,9 +76,8 @@ def print_search_plan(console: Console, config: SweepConfig, identity: str) -> N
 
 def metric_name(config: SweepConfig, results: Sequence[SettingResult]) -> str | None:
     """Return the metric that ranks the settings; None where no setting has one."""
-    assert config.search is not None, "a search has a space"
     names = _metric_names(results)
-    wanted = config.search.metric
+    wanted = search_config(config).metric
     if wanted is not None:
         return wanted if wanted in names else None
     return next((name for name in names if name.endswith("/accuracy")), None)
@@ -87,11 +87,10 @@ def best_setting(config: SweepConfig, results: Sequence[SettingResult]) -> Setti
     """Return the finished setting with the best value; None where there is no choice."""
     name = metric_name(config, results)
     found = [result for result in results if name in result.metrics and result.state == "done"]
-    assert config.search is not None, "a search has a space"
-    varied = {dimension.key for dimension in config.search.dimensions}
+    varied = {dimension.key for dimension in search_config(config).dimensions}
     if len(found) < 2 or name is None or varied == {"seed"}:  # of seeds none is better
         return None
-    choose = max if config.search.mode == "max" else min
+    choose = max if search_config(config).mode == "max" else min
     return choose(found, key=lambda result: result.metrics[name])
 
 
@@ -115,9 +114,8 @@ def over_seeds(config: SweepConfig, results: Sequence[SettingResult]) -> list[st
 
 def draw_search(config: SweepConfig, results: Sequence[SettingResult]) -> list[Location]:
     """Draw what there is to draw; return the figures."""
-    assert config.search is not None, "a search has a space"
     drawn = []
-    axis = _main_axis(config.search.dimensions)
+    axis = _main_axis(search_config(config).dimensions)
     if axis is not None:
         labels = {
             _label(name): _curves(results, axis.key, name) for name in _metric_names(results) if _end(name)
@@ -132,7 +130,9 @@ def draw_search(config: SweepConfig, results: Sequence[SettingResult]) -> list[L
     name = metric_name(config, results)
     if name is not None and any(name in result.metrics for result in results):
         path = search_folder(config) / "dimensions.png"
-        draw_panels(path, [_panel(d, name, results) for d in config.search.dimensions], title=config.name)
+        draw_panels(
+            path, [_panel(d, name, results) for d in search_config(config).dimensions], title=config.name
+        )
         drawn.append(path)
     return drawn
 
@@ -238,10 +238,9 @@ def track_search(
 def _tracked_search(
     config: SweepConfig, results: Sequence[SettingResult], figures: Sequence[Location]
 ) -> TrackedSearch:
-    assert config.search is not None, "a search has a space"
     best, folder = best_setting(config, results), search_folder(config)
-    lines = [f"### {folder.name}", f"{len(results)} points over {', '.join(config.search.space)}."]
-    tags = {f"space.{key}": str(list(values)) for key, values in config.search.space.items()}
+    lines = [f"### {folder.name}", f"{len(results)} points over {', '.join(search_config(config).space)}."]
+    tags = {f"space.{key}": str(list(values)) for key, values in search_config(config).space.items()}
     if best is not None:
         lines.append(f"**The best: {best.setting}**, run `{best.setting.run.name}`.")
         tags |= {f"best.{key}": str(value) for key, value in best.setting.values.items()}

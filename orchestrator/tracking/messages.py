@@ -71,7 +71,7 @@ class TrackedEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedSearch:
-    """What the run above those of a search's points is told. metrics: of the best point."""
+    """What the run above those of a search's settings is told. metrics: of the best setting."""
 
     experiment: str
     name: str

@@ -1,4 +1,4 @@
-"""The MLflow run above those of a search's points."""
+"""The MLflow run above those of a search's settings."""
 
 import time
 from typing import Any
