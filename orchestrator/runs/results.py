@@ -1,7 +1,6 @@
 """Everything measured on a run, as ``report/summary.json`` has it; and the files written beside it."""
 
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,18 +35,14 @@ class Result:
         return self.scenario if self.num_batches is None else f"{self.scenario}-b{self.num_batches}"
 
 
-@dataclass(frozen=True)
-class Results:
+class Results(tuple[Result, ...]):
     """All results of a run, or some of them; each scenario, method, number of batches and k once."""
 
-    all: tuple[Result, ...] = ()
-
-    def __iter__(self) -> Iterator[Result]:
-        return iter(self.all)
+    __slots__ = ()
 
     def ascending(self) -> list[Result]:
         """Return the results by scenario, method and k."""
-        return sorted(self.all, key=lambda one: (one.key, one.method, one.k))
+        return sorted(self, key=lambda one: (one.key, one.method, one.k))
 
     def merged(self, other: "Results") -> "Results":
         """Return these with ``other`` on top; a metric that ``other`` does not have stays."""
@@ -56,12 +51,12 @@ class Results:
             place = one.key, one.method, one.k
             old = both.get(place, one)
             both[place] = replace(one, metrics=old.metrics | one.metrics)
-        return Results(tuple(both.values()))
+        return Results(both.values())
 
     def own(self, run: Run) -> "Results":
         """Return the results on the sweep's number of test batches, with its own method."""
         methods, num_batches = ("", run.config.evaluation.method.label), test_batches(run)
-        return Results(tuple(x for x in self if x.num_batches == num_batches and x.method in methods))
+        return Results(x for x in self if x.num_batches == num_batches and x.method in methods)
 
     def asked(self, run: Run) -> "Results | None":
         """Return the results that the sweep asks for, in its order; None where one is missing."""
@@ -70,7 +65,7 @@ class Results:
         places = [
             (name, k) for name in evaluation.asked for k in evaluation.ks(run.config.benchmark.num_tasks)
         ]
-        return Results(tuple(found[at] for at in places)) if found.keys() >= set(places) else None
+        return Results(found[at] for at in places) if found.keys() >= set(places) else None
 
     def metrics_by_k(self, own: Run) -> tuple[tuple[str, int, float], ...]:
         """Return (key, k, value) for MLflow.
@@ -99,21 +94,14 @@ class Results:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Results":
         """Return the results that ``to_json`` gave, in the order of ``content``."""
-        return cls(tuple(_results(content)))
-
-
-def _results(content: dict[str, Any]) -> Iterable[Result]:
-    for key, of_scenario in content.items():
-        scenario, _, batches = key.partition("-b")
-        for method, by_k in ({"": of_scenario} if scenario == GIVEN else of_scenario).items():
-            for k, metrics in by_k.items():
-                yield Result(
-                    scenario=scenario,
-                    method=method,
-                    num_batches=int(batches) if batches else None,
-                    k=int(k),
-                    metrics=metrics,
-                )
+        found = []
+        for key, of_scenario in content.items():
+            scenario, _, batches = key.partition("-b")
+            num_batches = int(batches) if batches else None
+            for method, by_k in ({"": of_scenario} if scenario == GIVEN else of_scenario).items():
+                place: dict[str, Any] = {"scenario": scenario, "method": method, "num_batches": num_batches}
+                found += [Result(**place, k=int(k), metrics=metrics) for k, metrics in by_k.items()]
+        return cls(found)
 
 
 def read_results(run: Run) -> Results:

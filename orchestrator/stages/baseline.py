@@ -89,7 +89,7 @@ class Baseline:
             if run.config.evaluation.inferred_scenarios:
                 merge_inferred(run, request)
                 found += request_results(run, request)
-        return Results(tuple(found))
+        return Results(found)
 
     def verify(self, run: Run, findings: Findings) -> Verification:
         """Read the state; a run learns again what cannot be read."""

@@ -49,10 +49,8 @@ class Given:
         run = context.run
         accuracies = write_evaluations(run, context.counts, _num_test_images(context))
         return Results(
-            tuple(
-                Result(scenario=GIVEN, num_batches=test_batches(run), k=k, metrics={"accuracy": accuracy})
-                for k, accuracy in accuracies.items()
-            )
+            Result(scenario=GIVEN, num_batches=test_batches(run), k=k, metrics={"accuracy": accuracy})
+            for k, accuracy in accuracies.items()
         )
 
 

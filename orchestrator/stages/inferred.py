@@ -58,11 +58,9 @@ class Inferred:
         for request in _open_requests(run):
             merge_inferred(run, request)
         return Results(
-            tuple(
-                replace(result, metrics=result.metrics | _stream_metrics(run, request))
-                for request in inference_requests(run)
-                for result in request_results(run, request)
-            )
+            replace(result, metrics=result.metrics | _stream_metrics(run, request))
+            for request in inference_requests(run)
+            for result in request_results(run, request)
         )
 
 

@@ -68,7 +68,7 @@ class Recovered:
             metrics = recovery_metrics(run, request)
             if metrics is not None:
                 found.append(table_result(SCENARIO, request, metrics))
-        return Results(tuple(found))
+        return Results(found)
 
 
 def _requests(run: Run) -> list[RecoveryRequest]:
