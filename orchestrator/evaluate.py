@@ -14,7 +14,7 @@ from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_say
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import check_dataset, clean_temporaries
-from orchestrator.runs.results import Measured, write_report
+from orchestrator.runs.results import Results, write_report
 from orchestrator.runs.run import Run, open_run
 from orchestrator.session import RunSession, open_session
 from orchestrator.stages import evaluation_stages, training_stage
@@ -27,11 +27,11 @@ SECTIONS = ("evaluation", "executor", "tracking", "data_dir")  # what `supsup ev
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
-    """What an evaluation came to. measured: as in summary.json."""
+    """What an evaluation gave."""
 
     run: Run
     failures: tuple[Failure, ...]
-    measured: Measured
+    results: Results
     elapsed_s: float
     num_trained: int = 0
 
@@ -65,20 +65,18 @@ def evaluate_run(
     with locked(run.layout):
         clean_temporaries(run.layout)
         with open_session(run, record, dataset, resources, display) as session:
-            measured, failures = evaluate(session)
-            write_report(run, measured)
+            results, failures = evaluate(session)
+            write_report(run, results)
             draw_or_say(run, record, display)
             session.end(failures)
-    return EvaluationResult(
-        run=run, failures=failures, measured=measured, elapsed_s=time.monotonic() - start_s
-    )
+    return EvaluationResult(run=run, failures=failures, results=results, elapsed_s=time.monotonic() - start_s)
 
 
-def evaluate(session: RunSession) -> tuple[Measured, tuple[Failure, ...]]:
+def evaluate(session: RunSession) -> tuple[Results, tuple[Failure, ...]]:
     """Answer what the sweep asks at every k whose tasks are trained; files that are there stand."""
-    measured: Measured = {}
+    results = Results()
     failures: tuple[Failure, ...] = ()
     for stage in evaluation_stages(session.context.run.config):
-        result = session.run(stage)
-        measured, failures = measured | result.measured, failures + result.failures
-    return measured, failures
+        ended = session.run(stage)
+        results, failures = results.merged(ended.results), failures + ended.failures
+    return results, failures

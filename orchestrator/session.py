@@ -14,7 +14,7 @@ from orchestrator.execution.plan import Plan
 from orchestrator.execution.progress import Display
 from orchestrator.execution.retry_policy import RetryPolicy
 from orchestrator.runs.history import begin_session, end_session
-from orchestrator.runs.results import Measured
+from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
 from orchestrator.runs.sizing import Resources
 from orchestrator.stages import training_stage
@@ -34,7 +34,7 @@ class StoppedError(SupSupError):
 class StageResult:
     """What running a stage gave. num_trained: masks, or tasks of a baseline, in this session."""
 
-    measured: Measured
+    results: Results
     failures: tuple[Failure, ...]
     num_trained: int
 
@@ -59,7 +59,7 @@ class RunSession:
         failures, num_trained = self._work(stage, plan) if plan.jobs else ((), 0)
         if not plan.jobs and plan.note is not None and only is None:
             self.display.message(plan.note)
-        return StageResult(measured=stage.collect(self.context), failures=failures, num_trained=num_trained)
+        return StageResult(results=stage.collect(self.context), failures=failures, num_trained=num_trained)
 
     def _work(self, stage: Stage, plan: Plan) -> tuple[tuple[Failure, ...], int]:
         """Run the jobs of ``plan``; those in order end with the first failure."""

@@ -4,8 +4,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.errors import RunFolderError, first_line
+from core.errors import DamagedFileError, RunFolderError, first_line
+from orchestrator.runs.history import read_failures
 from orchestrator.runs.lock import is_locked, lock_holder
+from orchestrator.runs.results import Results, read_results
 from orchestrator.runs.run import Run, open_run
 from orchestrator.stages import training_stage
 from orchestrator.stages.base import Progress
@@ -80,6 +82,17 @@ def run_status(root: Location) -> RunStatus:
         last=tuple((info.task, info.test_accuracy) for info in latest),
         num_workers=len({info.worker for info in recent}),
     )
+
+
+def complete_results(run: Run) -> Results | None:
+    """Return the results that the run's sweep asks for, None where something is left to do."""
+    if not run.layout.run_file.exists() or read_failures(run):
+        return None
+    try:
+        is_trained = training_stage(run.config).progress(run).is_complete
+    except (DamagedFileError, RunFolderError):
+        return None
+    return read_results(run).asked(run) if is_trained else None
 
 
 def find_runs(storage: str | Location) -> list[Location]:

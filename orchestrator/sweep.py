@@ -14,7 +14,7 @@ from orchestrator.report.build import draw_or_say
 from orchestrator.runs.history import write_failures
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import clean_temporaries, ensure_record
-from orchestrator.runs.results import Measured, write_report
+from orchestrator.runs.results import Results, write_report
 from orchestrator.runs.run import Run, locate_run
 from orchestrator.runs.sizing import Resources
 from orchestrator.session import RunSession, StageResult, open_session
@@ -25,13 +25,13 @@ from storage.verify import quarantine, verify_masks
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """What a run came to. measured: as in summary.json. facts: of each task, in order."""
+    """What a run gave. infos: of each task, in order."""
 
     run: Run
     num_trained: int
     failures: tuple[Failure, ...]
-    measured: Measured
-    facts: list[MaskInfo]
+    results: Results
+    infos: list[MaskInfo]
     elapsed_s: float
 
 
@@ -57,8 +57,8 @@ def run_sweep(
         with open_session(run, record, dataset, resources, display) as session:
             trained = _train(session, only_failed=only_failed)
             evaluated, evaluation_failures = evaluate(session)
-            measured, failures = trained.measured | evaluated, trained.failures + evaluation_failures
-            write_report(run, measured)
+            results, failures = trained.results.merged(evaluated), trained.failures + evaluation_failures
+            write_report(run, results)
             draw_or_say(run, record, display)
             clean_temporaries(run.layout)
             session.end(failures)
@@ -66,8 +66,8 @@ def run_sweep(
             run=run,
             num_trained=trained.num_trained,
             failures=failures,
-            measured=measured,
-            facts=mask_info(run.store),
+            results=results,
+            infos=mask_info(run.store),
             elapsed_s=time.monotonic() - start_s,
         )
 

@@ -37,7 +37,7 @@ class RunWatcher:
             self._show_once(result.note)
         self.correct.update(result.correct)
         self.tracker.tasks(report.task for report in result.reports)
-        self.display.advance(job, result)
+        self.display.on_result(job, result)
         if job in self._logs:
             self._log(job, "done\n")
 

@@ -110,14 +110,14 @@ class Tally:
         return f"last {words}" if words else ""
 
 
-class _Counting:
+class _Counting(Display):
     """What displays have in common: a phase's counts."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._verb, self._tally = "", Tally()
 
-    def advance(self, job: Job, result: JobResult) -> None:
+    def on_result(self, job: Job, result: JobResult) -> None:
         """Count a finished job."""
         self._tally.add(job, result)
         self._show_count()
@@ -214,9 +214,6 @@ class PlainDisplay(_Counting):
     def message(self, text: str) -> None:
         """Print a line."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def stop(self) -> None:
-        """Do nothing: printed lines stay."""
 
     def _show_count(self) -> None:
         """Print a line, unless the last one is too recent."""

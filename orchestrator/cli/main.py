@@ -86,8 +86,8 @@ def run(
             raise ConfigError(
                 "--only-failed: found a search, expected one run; a search tries failed points again"
             )
-        from orchestrator.search.points import results_json
         from orchestrator.search.search import run_search
+        from orchestrator.search.settings import results_json
         from orchestrator.search.summary import print_search, track_search
 
         results = run_search(config, data_folder(config.data_dir), display)

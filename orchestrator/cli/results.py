@@ -12,7 +12,7 @@ from orchestrator.cluster.resources import find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import EvaluationResult
 from orchestrator.execution.controller import Failure
-from orchestrator.report.tables import print_measured
+from orchestrator.report.tables import print_results
 from orchestrator.report.text import byte_words, duration, percent, say, short
 from orchestrator.runs.lock import locked
 from orchestrator.runs.run import Run, locate_run, open_run
@@ -33,9 +33,9 @@ KEY_WIDTH = 12
 
 def print_result(console: Console, result: SweepResult) -> None:
     """Print the tasks (the worst, when they are many), accuracy by k, failures, what it came to."""
-    if result.facts:
+    if result.infos:
         console.print(_task_table(result))
-    print_measured(console, result.run, result.measured)
+    print_results(console, result.run, result.results)
     if result.failures:
         console.print(_failure_table(result.failures))
     print_overview(console, result)
@@ -43,7 +43,7 @@ def print_result(console: Console, result: SweepResult) -> None:
 
 def print_evaluation(console: Console, result: EvaluationResult) -> None:
     """Print accuracy by scenario and k, failures, and where the tables are."""
-    print_measured(console, result.run, result.measured)
+    print_results(console, result.run, result.results)
     if result.failures:
         console.print(_failure_table(result.failures))
     where = short(result.run.layout.evaluations)
@@ -103,7 +103,7 @@ def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
 
 
 def _task_table(result: SweepResult) -> Table:
-    rows = result.facts
+    rows = result.infos
     noun = training_stage(result.run.config).noun
     title = f"{result.run.name}: {len(rows)} {noun}"
     if len(rows) > MAX_TASK_ROWS:
@@ -148,23 +148,23 @@ def print_overview(console: Console, result: SweepResult) -> None:
 
 
 def _rows(result: SweepResult) -> list[tuple[str, str]]:
-    run, facts, num_trained, failures = result.run, result.facts, result.num_trained, result.failures
+    run, infos, num_trained, failures = result.run, result.infos, result.num_trained, result.failures
     stage = training_stage(run.config)
     what, progress = stage.noun, stage.progress(run)
     now = f"trained {num_trained} {what}" if num_trained else "trained nothing"
     num_there = 0 if progress.unit == "decisions" else progress.num_done
     done = f"{num_there} {what} are there; {now} in {duration(result.elapsed_s)}"
     rows = [("done", f"{done}, {len(failures)} jobs failed" if failures else done)]
-    if facts:
-        worst = min(facts, key=lambda one: one.test_accuracy)
-        accuracy = percent(mean(one.test_accuracy for one in facts))
+    if infos:
+        worst = min(infos, key=lambda one: one.test_accuracy)
+        accuracy = percent(mean(one.test_accuracy for one in infos))
         rows += [
             (
                 "accuracy",
                 f"{accuracy} with the task given; the worst, {worst.task}: {percent(worst.test_accuracy)}",
             ),
-            ("density", f"{mean(one.density for one in facts):.3g} of the weights kept"),
-            ("stored", _stored(run, facts)),
+            ("density", f"{mean(one.density for one in infos):.3g} of the weights kept"),
+            ("stored", _stored(run, infos)),
         ]
     rows.append(("run folder", short(run.layout.root)))
     page = run.layout.report / "report.html"
@@ -173,9 +173,9 @@ def _rows(result: SweepResult) -> list[tuple[str, str]]:
     return rows
 
 
-def _stored(run: Run, facts: Sequence[MaskInfo]) -> str:
-    sizes = [one.num_bytes for one in facts]
-    norms = mean(one.num_norm_bytes for one in facts)
+def _stored(run: Run, infos: Sequence[MaskInfo]) -> str:
+    sizes = [one.num_bytes for one in infos]
+    norms = mean(one.num_norm_bytes for one in infos)
     beside = f", and {byte_words(norms)} of running statistics" if run.identity.network.get("norms") else ""
     return f"{byte_words(sum(sizes))} of masks, {byte_words(mean(sizes))} each{beside}"
 
@@ -222,7 +222,7 @@ def result_json(result: SweepResult | EvaluationResult) -> str:
         "num_tasks": run.config.benchmark.num_tasks,
         "num_trained": result.num_trained,
         "failures": failed,
-        "measured": result.measured,
+        "measured": result.results.to_json(),
         "elapsed_s": round(result.elapsed_s, 3),
     }
     return json.dumps(content, indent=2)

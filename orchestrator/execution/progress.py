@@ -1,12 +1,10 @@
 """The interface of displays, which show the progress of a run."""
 
-from typing import Protocol
-
 from orchestrator.execution.jobs import Job, JobResult
 
 
-class Display(Protocol):
-    """Shows progress and messages."""
+class Display:
+    """Shows progress and messages; this one shows nothing, and its subclasses what they are for."""
 
     def start(
         self, verb: str, num_total: int, num_done: int, unit: str = "tasks", *, num_jobs: int = 0
@@ -16,8 +14,8 @@ class Display(Protocol):
         num_jobs: cohorts, or other jobs, for the rest.
         """
 
-    def advance(self, job: Job, result: JobResult) -> None:
-        """Count the tasks of a finished job."""
+    def on_result(self, job: Job, result: JobResult) -> None:
+        """Count the tasks of a finished job; only a training job has reports."""
 
     def count(self, num_done: int) -> None:
         """Count tasks done without a job."""

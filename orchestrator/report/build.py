@@ -16,7 +16,7 @@ from orchestrator.report.page import Shown, report_page
 from orchestrator.report.stream_figures import draw_recoveries, draw_stream
 from orchestrator.report.text import what_words
 from orchestrator.runs.lock import locked
-from orchestrator.runs.results import read_summary
+from orchestrator.runs.results import read_results
 from orchestrator.runs.run import Run, open_run
 from storage.files import commit_text
 from storage.locations import Location
@@ -54,13 +54,13 @@ def draw_report(run: Run, record: RunRecord) -> Report:
     page = report_page(
         run.name,
         lead,
-        summary=read_summary(run),
+        results=read_results(run),
         figures=shown,
-        facts=data.facts,
+        infos=data.infos,
         sizes=data.sizes,
         config=sweep_yaml(run.config),
     )
-    commit_text(folder / "tasks.csv", _csv(data.facts))
+    commit_text(folder / "tasks.csv", _csv(data.infos))
     commit_text(folder / "report.html", page)
     return Report((*written, folder / "report.html"), data.sizes)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from core.errors import DamagedFileError
 from orchestrator.report.mask_sizes import MaskSizes, mask_sizes
-from orchestrator.runs.results import own_batches, read_summary, test_batches
+from orchestrator.runs.results import Metrics, read_results, test_batches
 from orchestrator.runs.run import Run
 from storage.files import parquet_source
 from storage.layout import TableKey
@@ -71,14 +70,14 @@ class TimeLine:
 class ReportData:
     """All that is drawn; what a run does not have is empty or None.
 
-    by_k: scenario -> k -> metrics, with the run's own way of inference. margins: by k. densities: float [tasks, layers]. overlap: the share of
+    by_k: scenario -> k -> metrics, with the run's own method. margins: by k. densities: float [tasks, layers]. overlap: the share of
     weights kept by both of two tasks among those kept by either, float [tasks, tasks], of ``compared``.
     chance_overlap: that share for independent masks of the same densities, layer by layer.
     """
 
     name: str
-    facts: Sequence[MaskInfo]
-    by_k: dict[str, dict[int, dict[str, float]]]
+    infos: Sequence[MaskInfo]
+    by_k: dict[str, dict[int, Metrics]]
     confusion: Confusion | None
     margins: dict[int, Margins]
     objective: str
@@ -94,14 +93,14 @@ class ReportData:
 
 def report_data(run: Run) -> ReportData:
     """Gather what there is."""
-    facts = mask_info(run.store)
-    tasks = [one.task for one in facts]
+    infos = mask_info(run.store)
+    tasks = [one.task for one in infos]
     compared = spread(tasks, MAX_COMPARED)
     method = run.config.evaluation.method
     densities = layer_densities(run, spread(tasks, MAX_COUNTED))
     return ReportData(
         name=run.name,
-        facts=facts,
+        infos=infos,
         by_k=_by_k(run),
         confusion=_confusion(run),
         margins=_margins(run),
@@ -111,9 +110,9 @@ def report_data(run: Run) -> ReportData:
         compared=tuple(compared),
         overlap=overlap(run, compared),
         chance_overlap=chance_overlap(run.identity.shapes, densities),
-        time_line=time_line(facts),
+        time_line=time_line(infos),
         num_weights=sum(int(np.prod(shape)) for shape in run.identity.shapes),
-        sizes=mask_sizes(run, facts, compared),
+        sizes=mask_sizes(run, infos, compared),
     )
 
 
@@ -159,10 +158,10 @@ def chance_overlap(shapes: Sequence[tuple[int, ...]], densities: NDArray[np.floa
     return float(both / either) if either else 0.0
 
 
-def time_line(facts: Sequence[MaskInfo]) -> TimeLine:
+def time_line(infos: Sequence[MaskInfo]) -> TimeLine:
     """Return who trained which cohort when; long pauses of all workers are cut out."""
     cohorts: dict[tuple[str, str, float], list[MaskInfo]] = {}
-    for one in facts:
+    for one in infos:
         cohorts.setdefault((one.worker, one.file, one.started_s), []).append(one)
     spans = sorted(
         (of[0].started_s, of[0].finished_s, worker, len(of)) for (worker, _, _), of in cohorts.items()
@@ -182,21 +181,15 @@ def time_line(facts: Sequence[MaskInfo]) -> TimeLine:
     return TimeLine(spells=tuple(spells), cuts=tuple(cuts))
 
 
-def _by_k(run: Run) -> dict[str, dict[int, dict[str, float]]]:
-    found: dict[str, dict[int, dict[str, float]]] = {}
-    own, label = own_batches(run.config), run.config.evaluation.method.label
-    for key, by_label in read_summary(run).items():
-        scenario, _, batches = key.partition("-")
-        by_k: dict[str, Any] = by_label if scenario == "GG" else by_label.get(label, {})
-        if batches == own and by_k:
-            found[scenario] = {
-                int(k): metrics for k, metrics in sorted(by_k.items(), key=lambda i: int(i[0]))
-            }
+def _by_k(run: Run) -> dict[str, dict[int, Metrics]]:
+    found: dict[str, dict[int, Metrics]] = {}
+    for one in read_results(run).own(run).ascending():
+        found.setdefault(one.scenario, {})[one.k] = one.metrics
     return found
 
 
 def _confusion(run: Run) -> Confusion | None:
-    """Return the confusion of the largest k with the run's own way of inference."""
+    """Return the confusion of the largest k with the run's own method."""
     label, num_batches = run.config.evaluation.method.label, test_batches(run)
     for k in reversed(_stored_ks(run)):
         path = run.layout.confusion(TableKey(label, k, num_batches))

@@ -17,6 +17,7 @@ from orchestrator.report.draw import (
     whole_numbers,
 )
 from orchestrator.report.text import byte_words
+from orchestrator.runs.results import Metrics
 
 WIDE = (4.8, 3.0)
 SQUARE = (4.4, 3.7)
@@ -37,11 +38,11 @@ Draw = Callable[[ReportData], Any]
 
 def draw_accuracy(data: ReportData) -> Any:
     """Draw the accuracy of each task, with its mean and the worst tasks named."""
-    if not data.facts:
+    if not data.infos:
         return None
     figure, (axis,) = new_figure(1, WIDE)
-    task = np.array([one.task for one in data.facts])
-    accuracy = np.array([100 * one.test_accuracy for one in data.facts])
+    task = np.array([one.task for one in data.infos])
+    accuracy = np.array([100 * one.test_accuracy for one in data.infos])
     few = len(task) <= FEW
     axis.plot(task, accuracy, "o", markersize=5 if few else 2, color=COLOURS[0], label="a task")
     axis.axhline(accuracy.mean(), color=COLOURS[1], linewidth=1.5, label=f"mean {accuracy.mean():.2f} %")
@@ -221,7 +222,7 @@ def draw_bytes(data: ReportData) -> Any:
     from matplotlib.ticker import MaxNLocator
 
     figure, (axis,) = new_figure(1, WIDE)
-    density = float(np.mean([one.density for one in data.facts]))
+    density = float(np.mean([one.density for one in data.infos]))
     encodings = data.sizes.encodings
     shades = [COLOURS[0] if size.is_stored else COLOURS[6] for size in encodings[:-1]] + [COLOURS[1]]
     names, sizes = [size.encoding for size in encodings], [size.num_bytes for size in encodings]
@@ -283,12 +284,12 @@ FIGURES: tuple[tuple[str, str, str, Draw], ...] = (
 )
 
 
-def _percent(by_k: dict[int, dict[str, float]], key: str) -> tuple[list[int], list[float]]:
-    points = [(k, 100 * metrics[key]) for k, metrics in by_k.items() if key in metrics]
-    return [k for k, _ in points], [share for _, share in points]
+def _percent(by_k: dict[int, Metrics], key: str) -> tuple[list[int], list[float]]:
+    shares = [(k, 100 * metrics[key]) for k, metrics in by_k.items() if key in metrics]
+    return [k for k, _ in shares], [share for _, share in shares]
 
 
-def _has(by_k: dict[int, dict[str, float]], key: str) -> bool:
+def _has(by_k: dict[int, Metrics], key: str) -> bool:
     return any(key in metrics for metrics in by_k.values())
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from html import escape
 
 from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
-from orchestrator.report.tables import MEASURED_HEADS, measured_rows
+from orchestrator.report.tables import RESULT_HEADS, result_rows
 from orchestrator.report.text import percent
-from orchestrator.runs.results import Measured
+from orchestrator.runs.results import Results
 from storage.mask_info import MaskInfo
 
 MAX_ROWS = 50  # tasks in the table; the rest is in tasks.csv
@@ -42,9 +42,9 @@ def report_page(
     name: str,
     lead: str,
     *,
-    summary: Measured,
+    results: Results,
     figures: Sequence[Shown],
-    facts: Sequence[MaskInfo],
+    infos: Sequence[MaskInfo],
     sizes: MaskSizes | None,
     config: str,
 ) -> str:
@@ -55,10 +55,10 @@ def report_page(
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
         f"<title>{escape(name)}</title><style>{STYLE}</style></head><body>",
         f"<header><h1>{escape(name)}</h1><p>{escape(lead)}</p></header>",
-        _table(MEASURED_HEADS, rows) if (rows := measured_rows(summary)) else "",
+        _table(RESULT_HEADS, rows) if (rows := result_rows(results)) else "",
         f"<main>{''.join(map(_figure, figures))}</main>",
         _bytes(sizes),
-        _tasks(facts),
+        _tasks(infos),
         f"<details><summary>The sweep</summary><pre>{escape(config)}</pre></details>",
         "</body></html>",
     ]
@@ -83,10 +83,10 @@ def _bytes(sizes: MaskSizes | None) -> str:
     )
 
 
-def _tasks(facts: Sequence[MaskInfo]) -> str:
-    if not facts:
+def _tasks(infos: Sequence[MaskInfo]) -> str:
+    if not infos:
         return ""
-    worst = sorted(facts, key=lambda one: (one.test_accuracy, one.task))[:MAX_ROWS]
+    worst = sorted(infos, key=lambda one: (one.test_accuracy, one.task))[:MAX_ROWS]
     rows = [
         [
             str(one.task),
@@ -100,7 +100,7 @@ def _tasks(facts: Sequence[MaskInfo]) -> str:
         for one in worst
     ]
     heads = ["task", "accuracy", "train loss", "density", "training", "bytes", "digest"]
-    few = "" if len(facts) <= MAX_ROWS else f", the {MAX_ROWS} worst of {len(facts):,}"
+    few = "" if len(infos) <= MAX_ROWS else f", the {MAX_ROWS} worst of {len(infos):,}"
     return f"<details open><summary>Tasks, worst first{few}</summary>{_table(heads, rows)}</details>"
 
 

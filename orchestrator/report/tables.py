@@ -6,48 +6,47 @@ from rich.table import Column, Table
 
 from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
 from orchestrator.report.text import percent, say
-from orchestrator.runs.results import Measured, scenario_key
+from orchestrator.runs.results import GIVEN, Metrics, Result, Results
 from orchestrator.runs.run import Run
+from orchestrator.stages import training_stage
 from storage.bank_file import num_leading
 
-MEASURED_HEADS = ("scenario", "inference", "k", "accuracy", "task right")
+RESULT_HEADS = ("scenario", "inference", "k", "accuracy", "task right")
 
 
-def print_measured(console: Console, run: Run, measured: Measured) -> None:
-    """Print accuracy by scenario, way of inference and k; what was asked and left out, aloud."""
+def print_results(console: Console, run: Run, results: Results) -> None:
+    """Print accuracy by scenario, method and k; warn of what was asked for and is not there."""
     inferred = Table("scenario", "inference", "k", "accuracy", "task right", "in best 5", box=SIMPLE_HEAD)
     recovery = Column("recovery", no_wrap=True)
     recovered = Table(
         "scenario", recovery, "k", "accuracy", "true mask", "found exactly", "steps", box=SIMPLE_HEAD
     )
-    for key, by_label in measured.items():
-        if key.startswith("GG"):
-            for k, metrics in by_label.items():
-                say(console, f"{key} accuracy over the first {k} tasks: {percent(metrics['accuracy'])}")
+    for one in results.ascending():
+        if one.scenario == GIVEN:
+            accuracy = percent(one.metrics["accuracy"])
+            say(console, f"{one.key} accuracy over the first {one.k} tasks: {accuracy}")
             continue
-        for label, by_k in by_label.items():
-            for k, metrics in by_k.items():
-                _say_more(console, label, k, metrics)
-                if "psi_bytes" in metrics:
-                    recovered.add_row(key, label.removeprefix("hopfield-"), k, *_recovery_cells(metrics))
-                else:
-                    inferred.add_row(key, label, k, *_inference_cells(metrics))
+        _say_more(console, one)
+        if "psi_bytes" in one.metrics:
+            label = one.method.removeprefix("hopfield-")
+            recovered.add_row(one.key, label, str(one.k), *_recovery_cells(one.metrics))
+        else:
+            inferred.add_row(one.key, one.method, str(one.k), *_inference_cells(one.metrics))
     for table in (inferred, recovered):
         if table.row_count:
             console.print(table)
     for scenario in run.config.evaluation.asked:
-        _say_skipped(console, run, scenario, measured.get(scenario_key(run, scenario), {}))
+        _warn_missing(console, run, scenario, results)
 
 
-def measured_rows(summary: Measured) -> list[tuple[str, str, str, str, str]]:
-    """Return the rows below ``MEASURED_HEADS`` of a summary.json, k ascending."""
+def result_rows(results: Results) -> list[tuple[str, str, str, str, str]]:
+    """Return the rows below ``RESULT_HEADS``, k ascending."""
     rows = []
-    for key, by_label in summary.items():
-        for label, by_k in ({"task given": by_label} if key.startswith("GG") else by_label).items():
-            for k, metrics in sorted(by_k.items(), key=lambda item: int(item[0])):
-                right = metrics.get("task_inference_accuracy")
-                found = "" if right is None else percent(right)
-                rows.append((key, label, f"{int(k):,}", percent(metrics["accuracy"]), found))
+    for one in results.ascending():
+        right = one.metrics.get("task_inference_accuracy")
+        found = "" if right is None else percent(right)
+        label = one.method or "task given"
+        rows.append((one.key, label, f"{one.k:,}", percent(one.metrics["accuracy"]), found))
     return rows
 
 
@@ -63,12 +62,12 @@ def print_sizes(console: Console, sizes: MaskSizes) -> None:
         say(console, f"running statistics: {sizes.num_norm_bytes:,.0f} bytes beside each mask")
 
 
-def _inference_cells(metrics: Measured) -> list[str]:
+def _inference_cells(metrics: Metrics) -> list[str]:
     keys = ("accuracy", "task_inference_accuracy", "top_5_task_inference_accuracy")
     return [percent(metrics[key]) for key in keys]
 
 
-def _recovery_cells(metrics: Measured) -> list[str]:
+def _recovery_cells(metrics: Metrics) -> list[str]:
     """Return the cells of a row; what needs the true masks is - where they are gone."""
     shares = [percent(metrics[key]) if key in metrics else "-" for key in ("given_accuracy", "recovered")]
     steps = (
@@ -79,10 +78,14 @@ def _recovery_cells(metrics: Measured) -> list[str]:
     return [percent(metrics["accuracy"]), *shares, steps]
 
 
-def _say_more(console: Console, label: str, k: str, metrics: Measured) -> None:
+def _say_more(console: Console, result: Result) -> None:
+    metrics = result.metrics
     if "shortlist_agreement" in metrics:
         agreement = percent(metrics["shortlist_agreement"])
-        say(console, f"{label} at k = {k}: agrees with the exact answer in {agreement} of a sample")
+        say(
+            console,
+            f"{result.method} at k = {result.k}: agrees with the exact answer in {agreement} of a sample",
+        )
     if "num_masks" in metrics:
         say(console, allocation_words(metrics))
     if "break_even_tasks" in metrics:
@@ -94,7 +97,7 @@ def _say_more(console: Console, label: str, k: str, metrics: Measured) -> None:
         )
 
 
-def allocation_words(metrics: Measured) -> str:
+def allocation_words(metrics: Metrics) -> str:
     """Say how allocation went, from the counts of ``AllocationScore``."""
     count = {key: int(value) for key, value in metrics.items() if key.startswith("num_")}
     words = (
@@ -107,9 +110,14 @@ def allocation_words(metrics: Measured) -> str:
     return words
 
 
-def _say_skipped(console: Console, run: Run, scenario: str, found: Measured) -> None:
-    by_k = found if scenario == "GG" else found.get(run.config.evaluation.method.label, {})
-    missing = sorted(set(run.config.evaluation.at or ()) - {int(k) for k in by_k})
-    if missing:
-        points = ", ".join(map(str, missing))
-        say(console, f"{scenario} not evaluated at k = {points}: {num_leading(run.store)} tasks are trained")
+def _warn_missing(console: Console, run: Run, scenario: str, results: Results) -> None:
+    found = {one.k for one in results.own(run) if one.scenario == scenario}
+    missing = sorted(set(run.config.evaluation.at or ()) - found)
+    if not missing:
+        return
+    stage = training_stage(run.config)
+    num_trained = num_leading(run.store) if stage.has_masks else stage.progress(run).num_done
+    words = f"{num_trained} tasks are trained"
+    if not stage.has_masks and missing[0] <= num_trained:
+        words += ", and a baseline is measured while it learns"
+    say(console, f"{scenario} not evaluated at k = {', '.join(map(str, missing))}: {words}")

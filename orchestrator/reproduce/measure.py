@@ -13,11 +13,10 @@ from core.masks.bits import joint_digest
 from orchestrator.config.load import config_values, load_sweep
 from orchestrator.reproduce.targets import Target, TargetRun, sweeps_folder
 from orchestrator.runs.history import Session, read_sessions
-from orchestrator.runs.results import read_summary
+from orchestrator.runs.results import GIVEN, read_results
 from orchestrator.runs.run import Run, locate_run, open_run
 from storage.mask_info import MaskInfo, mask_info
 
-GIVEN = "GG"
 TargetFolders = Sequence[tuple[TargetRun, int, Run]]  # run of the target, seed, its run folder
 
 
@@ -92,7 +91,7 @@ def measured(folders: TargetFolders) -> tuple[list[RunFacts], list[Measurement]]
 
 
 def measurements_table(measurements: Sequence[Measurement]) -> pa.Table:
-    """Return points as a table, a row each."""
+    """Return measurements as a table, a row each."""
     return pa.Table.from_pylist([asdict(measurement) for measurement in measurements])
 
 
@@ -158,21 +157,20 @@ def session_ends(sessions: Sequence[Session], finished_s: Sequence[float]) -> li
 
 
 def _measurements(name: str, seed: int, run: Run, masks: Sequence[MaskInfo]) -> list[Measurement]:
-    measurements = []
-    for key, by_label in read_summary(run).items():
-        scenario, _, batches = key.partition("-b")
-        for method, by_k in ({"": by_label} if scenario == GIVEN else by_label).items():
-            for k, metrics in by_k.items():
-                at: dict[str, Any] = {
-                    "run": name,
-                    "seed": seed,
-                    "scenario": scenario,
-                    "method": method,
-                    "k": int(k),
-                }
-                measurements += [
-                    Measurement(**at, batches=batches or "all", metric=m, value=v) for m, v in metrics.items()
-                ]
+    measurements = [
+        Measurement(
+            run=name,
+            seed=seed,
+            scenario=one.scenario,
+            method=one.method,
+            batches=str(one.num_batches or "all"),
+            k=one.k,
+            metric=metric,
+            value=value,
+        )
+        for one in read_results(run)
+        for metric, value in one.metrics.items()
+    ]
     known = {p.k for p in measurements if p.scenario == GIVEN and p.batches == "all"}
     asked = (
         {p.k for p in measurements if p.k <= len(masks)} - known if run.config.training.is_given else set()

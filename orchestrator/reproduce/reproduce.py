@@ -14,8 +14,7 @@ from orchestrator.reproduce.measure import Measurement, RunFacts, TargetFolders,
 from orchestrator.reproduce.targets import Target, TargetRun, departures
 from orchestrator.reproduce.verdict import Verdict, judge
 from orchestrator.runs.run import Run
-from orchestrator.search.points import Point as SearchPoint
-from orchestrator.search.points import stored_metrics
+from orchestrator.status import complete_results
 from orchestrator.sweep import run_sweep
 from storage.locations import Location
 from storage.verify import verify_masks
@@ -49,7 +48,7 @@ def run_target(
     failures: list[Failure] = []
     for one, _, run in folders:
         folder = _data(run.config, data_folder)
-        if _is_there(run) and not verify_masks(run.store).problems:
+        if complete_results(run) is not None and not verify_masks(run.store).problems:
             display.message(f"{run.name}: all there")
         else:
             failures += run_sweep(run.config, folder, display).failures
@@ -86,14 +85,9 @@ def _evaluate_more(
     failures: list[Failure] = []
     for more in one.evaluate:
         changed = replace(run, config=change_settings(run.config, [*same, *more], SECTIONS))
-        if not _is_there(changed):
+        if complete_results(changed) is None:
             failures += evaluate_run(run.layout.root, [*same, *more], data_folder, display).failures
     return failures
-
-
-def _is_there(run: Run) -> bool:
-    """Tell whether every task is trained, and every question of the run's sweep answered."""
-    return stored_metrics(SearchPoint(settings={}, run=run)) is not None
 
 
 def _data(config: SweepConfig, data_folder: Path | None) -> Path | None:

@@ -18,10 +18,11 @@ def search_folder(config: SweepConfig) -> Location:
 def search_of(run: Run) -> str | None:
     """Return the name of the search that a run belongs to, according to ``search.json``, or None."""
     folder = run.layout.root.parent / search_folder(run.config).name
-    return folder.name if run.name in _read_file(folder).get("runs", []) else None
+    return folder.name if run.name in read_search_file(folder).get("runs", []) else None
 
 
-def _read_file(folder: Location) -> dict[str, Any]:
+def read_search_file(folder: Location) -> dict[str, Any]:
+    """Return the content of ``search.json``, or nothing when there is none that can be read."""
     try:
         content = json.loads((folder / SEARCH_FILE).read_text())
     except (OSError, ValueError):

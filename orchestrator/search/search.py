@@ -1,7 +1,7 @@
 """A search: many runs, several at a time, each resumable by itself.
 
-The points are computed from the sweep file each time. One whose run folder is whole is read, not
-run; so the same command after a kill goes on, and a new value adds only its points.
+The settings are computed from the sweep file each time. One whose run folder is whole is read, not
+run; so the same command after a kill goes on, and a new value adds only its settings.
 """
 
 from pathlib import Path
@@ -11,41 +11,41 @@ from core.errors import ConfigError
 from orchestrator.cluster.resources import check_nodes, find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.progress import Display
-from orchestrator.search.points import (
-    Point,
-    PointResult,
+from orchestrator.search.settings import (
+    Setting,
+    SettingResult,
     State,
     changes,
-    plan_points,
+    plan_settings,
+    search_config,
     settled,
     write_results,
 )
-from orchestrator.search.trials import PointEnd, Trial, group_points, run_trial
+from orchestrator.search.trials import SettingEnd, Trial, group_settings, run_trial
 from orchestrator.session import StoppedError
 
 
-def run_search(config: SweepConfig, data_folder: Path | None, display: Display) -> list[PointResult]:
-    """Run what is left of every point, tell of each as it ends; results in the points' order."""
+def run_search(config: SweepConfig, data_folder: Path | None, display: Display) -> list[SettingResult]:
+    """Run what is left of every setting, tell of each as it ends; results in the settings' order."""
     _check(config)
-    points = plan_points(config)
+    settings = plan_settings(config)
     load_dataset(config.benchmark, data_folder)  # what is missing is said once, before anything runs
-    results = _Results(config, points, display, settled(config, points))
+    results = _Results(config, settings, display, settled(config, settings))
     results.say_what_is_there()
     results.write()
-    left = [(index, point) for index, point in enumerate(points) if index not in results.found]
+    left = [(index, setting) for index, setting in enumerate(settings) if index not in results.found]
     try:
         if left:
-            _run(config, group_points(left), data_folder, results)
+            _run(config, group_settings(left), data_folder, results)
     except KeyboardInterrupt:
-        ended = f"{len(results.found)} of {len(points)} points have ended"
+        ended = f"{len(results.found)} of {len(settings)} points have ended"
         raise StoppedError(f"stopped: {ended} and are kept; the same command goes on from there") from None
     results.write()
-    return [results.found[index] for index in range(len(points))]
+    return [results.found[index] for index in range(len(settings))]
 
 
 def _check(config: SweepConfig) -> None:
-    search = config.search
-    assert search is not None, "a search has a space"
+    search = search_config(config)
     if search.scheduler != "fifo" and config.executor.kind == "inline":
         raise ConfigError(
             f"search.scheduler: found {search.scheduler!r}, expected 'fifo' for executor.kind: inline"
@@ -58,33 +58,33 @@ def _check(config: SweepConfig) -> None:
 
 
 class _Results:
-    """What is known of each point, by index; committed whenever one ends."""
+    """What is known of each setting, by index; committed whenever one ends."""
 
     def __init__(
-        self, config: SweepConfig, points: list[Point], display: Display, found: dict[int, PointResult]
+        self, config: SweepConfig, settings: list[Setting], display: Display, found: dict[int, SettingResult]
     ) -> None:
         self.found = found
         self.display = display
-        self._config, self._points = config, points
+        self._config, self._settings = config, settings
 
     def say_what_is_there(self) -> None:
-        """Tell of points that need no run, and of a space that has changed."""
+        """Tell of settings that need no run, and of a space that has changed."""
         changed, num_read = changes(self._config), len(self.found)
         if changed is not None:
             self.display.message(f"the search space has changed since the last run: {changed}")
         if num_read or changed is not None:
-            num_left = len(self._points) - num_read
+            num_left = len(self._settings) - num_read
             self.display.message(
-                f"{num_read} of {len(self._points)} points are there and kept, {num_left} to run"
+                f"{num_read} of {len(self._settings)} points are there and kept, {num_left} to run"
             )
 
-    def trial_ended(self, trial: Trial, came_to: list[PointEnd] | tuple[int, float] | str) -> None:
-        """Note how a trial ended: its points' ends, or tasks and accuracy where it was ended early."""
+    def trial_ended(self, trial: Trial, came_to: list[SettingEnd] | tuple[int, float] | str) -> None:
+        """Note how a trial ended: its settings' ends, or tasks and accuracy where it was ended early."""
         if isinstance(came_to, list):
             for end in came_to:
                 self._note(end.index, "done" if end.error is None else "failed", end.metrics, end.error)
             return
-        for index, _ in trial.points:
+        for index, _ in trial.settings:
             if isinstance(came_to, str):
                 self._note(index, "failed", {}, came_to)
             else:
@@ -93,12 +93,14 @@ class _Results:
 
     def write(self) -> None:
         """Commit what is known."""
-        write_results(self._config, self._points, [self.found[index] for index in sorted(self.found)])
+        write_results(self._config, self._settings, [self.found[index] for index in sorted(self.found)])
 
     def _note(self, index: int, state: State, metrics: dict[str, float], error: str | None) -> None:
-        point = self._points[index]
-        self.found[index] = PointResult(point=point, state=state, metrics=metrics, error=error)
-        self.display.message(f"{len(self.found)}/{len(self._points)} {point}: {_words(self.found[index])}")
+        setting = self._settings[index]
+        self.found[index] = SettingResult(setting=setting, state=state, metrics=metrics, error=error)
+        self.display.message(
+            f"{len(self.found)}/{len(self._settings)} {setting}: {_words(self.found[index])}"
+        )
         self.write()
 
 
@@ -109,13 +111,12 @@ def _run(config: SweepConfig, trials: list[Trial], data_folder: Path | None, res
         return
     from orchestrator.search.tune import run_trials  # imports ray: only when there is work
 
-    assert config.search is not None, "a search has a space"
     resources = find_resources(config.executor, connect=True)
     if config.executor.address is not None:
         check_nodes(config.storage.uri, results.display)
     run_trials(
         trials,
-        config.search,
+        search_config(config),
         data_folder,
         results.trial_ended,
         num_workers=min(resources.num_workers, len(trials)),
@@ -126,7 +127,7 @@ def _run(config: SweepConfig, trials: list[Trial], data_folder: Path | None, res
     )
 
 
-def _words(result: PointResult) -> str:
+def _words(result: SettingResult) -> str:
     if result.error is not None:
         return f"failed: {result.error}"
     if result.state == "stopped":

@@ -1,4 +1,4 @@
-"""What a search came to: a table of its points, mean and spread over seeds, and figures."""
+"""What a search came to: a table of its settings, mean and spread over seeds, and figures."""
 
 from collections.abc import Sequence
 from statistics import mean, stdev
@@ -15,7 +15,7 @@ from orchestrator.execution.progress import Display
 from orchestrator.report.draw import Curve, Panel, draw_panels
 from orchestrator.report.text import say
 from orchestrator.runs.search_file import SEARCH_FILE, search_folder
-from orchestrator.search.points import PointResult, plan_points, settings_words, settled
+from orchestrator.search.settings import SettingResult, plan_settings, search_config, settled, values_words
 from orchestrator.tracking.messages import TrackedSearch
 from storage.locations import Location
 
@@ -30,24 +30,27 @@ SHOWN = {
 }
 
 
-def print_search(console: Console, config: SweepConfig, results: Sequence[PointResult]) -> Sequence[Location]:
-    """Print one row per point, the best one, mean and spread over seeds; return the figures, drawn here."""
-    assert config.search is not None, "a search has a space"
-    dimensions = config.search.dimensions
+def print_search(
+    console: Console, config: SweepConfig, results: Sequence[SettingResult]
+) -> Sequence[Location]:
+    """Print one row per setting, the best one, mean and spread over seeds; return the figures, drawn here."""
+    search = search_config(config)
     shown = {name: _heading(name) for name in _metric_names(results) if _end(name)}
-    table = Table(*(d.name for d in dimensions), *shown.values(), "", box=SIMPLE_HEAD, title=config.name)
-    best = best_point(config, results)
+    table = Table(
+        *(d.name for d in search.dimensions), *shown.values(), "", box=SIMPLE_HEAD, title=config.name
+    )
+    best = best_setting(config, results)
     for result in results:
         cells = [_cell(name, result.metrics.get(name)) for name in shown]
-        settings = [_value(result.point.settings[d.key]) for d in dimensions]
-        table.add_row(*settings, *cells, "best" if result is best else _state(result))
+        values = [_value(result.setting.values[d.key]) for d in search.dimensions]
+        table.add_row(*values, *cells, "best" if result is best else _state(result))
     console.print(table)
     for result in results:
         if result.error:
-            say(console, f"{result.point} failed: {result.error}")
+            say(console, f"{result.setting} failed: {result.error}")
     names = _metric_names(results)
-    if config.search.metric is not None and names and config.search.metric not in names:
-        say(console, f"search.metric: found {config.search.metric!r}, but there is only {', '.join(names)}")
+    if search.metric is not None and names and search.metric not in names:
+        say(console, f"search.metric: found {search.metric!r}, but there is only {', '.join(names)}")
     for line in over_seeds(config, results):
         say(console, line)
     figures = draw_search(config, results)
@@ -59,48 +62,46 @@ def print_search(console: Console, config: SweepConfig, results: Sequence[PointR
 
 
 def print_search_plan(console: Console, config: SweepConfig, identity: str) -> None:
-    """Print the points of a search and how far each is. identity: of the sweep file."""
-    points = plan_points(config)
-    known = settled(config, points)
+    """Print the settings of a search and how far each is. identity: of the sweep file."""
+    settings = plan_settings(config)
+    known = settled(config, settings)
     table = Table("run", "run folder", "", box=SIMPLE_HEAD)
-    for index, point in enumerate(points):
-        state = "begun" if point.layout.run_file.exists() else "new"
+    for index, setting in enumerate(settings):
+        state = "begun" if setting.layout.run_file.exists() else "new"
         if index in known:
             state = _state(known[index]) or "done"
-        table.add_row(str(point), point.layout.root.name, state)
+        table.add_row(str(setting), setting.layout.root.name, state)
     console.print(table)
     say(console, f"sweep: {identity}")
 
 
-def metric_name(config: SweepConfig, results: Sequence[PointResult]) -> str | None:
-    """Return the metric that ranks the points; None where no point has one."""
-    assert config.search is not None, "a search has a space"
+def metric_name(config: SweepConfig, results: Sequence[SettingResult]) -> str | None:
+    """Return the metric that ranks the settings; None where no setting has one."""
     names = _metric_names(results)
-    wanted = config.search.metric
+    wanted = search_config(config).metric
     if wanted is not None:
         return wanted if wanted in names else None
     return next((name for name in names if name.endswith("/accuracy")), None)
 
 
-def best_point(config: SweepConfig, results: Sequence[PointResult]) -> PointResult | None:
-    """Return the finished point with the best value; None where there is no choice."""
+def best_setting(config: SweepConfig, results: Sequence[SettingResult]) -> SettingResult | None:
+    """Return the finished setting with the best value; None where there is no choice."""
     name = metric_name(config, results)
     found = [result for result in results if name in result.metrics and result.state == "done"]
-    assert config.search is not None, "a search has a space"
-    varied = {dimension.key for dimension in config.search.dimensions}
+    varied = {dimension.key for dimension in search_config(config).dimensions}
     if len(found) < 2 or name is None or varied == {"seed"}:  # of seeds none is better
         return None
-    choose = max if config.search.mode == "max" else min
+    choose = max if search_config(config).mode == "max" else min
     return choose(found, key=lambda result: result.metrics[name])
 
 
-def over_seeds(config: SweepConfig, results: Sequence[PointResult]) -> list[str]:
+def over_seeds(config: SweepConfig, results: Sequence[SettingResult]) -> list[str]:
     """Return a line for each combination of the other keys: mean and spread over its seeds."""
     name = metric_name(config, results)
     groups: dict[str, list[float]] = {}
     for result in results:
-        if "seed" in result.point.settings and name in result.metrics:
-            others = {k: v for k, v in result.point.settings.items() if k != "seed"}
+        if "seed" in result.setting.values and name in result.metrics:
+            others = {k: v for k, v in result.setting.values.items() if k != "seed"}
             key = ", ".join(f"{key.split('.')[-1]} {_value(value)}" for key, value in others.items())
             groups.setdefault(key, []).append(_scaled(name or "", result.metrics[name or ""]))
     unit = "" if "/num_" in (name or "") else " %"
@@ -112,11 +113,10 @@ def over_seeds(config: SweepConfig, results: Sequence[PointResult]) -> list[str]
     ]
 
 
-def draw_search(config: SweepConfig, results: Sequence[PointResult]) -> list[Location]:
+def draw_search(config: SweepConfig, results: Sequence[SettingResult]) -> list[Location]:
     """Draw what there is to draw; return the figures."""
-    assert config.search is not None, "a search has a space"
     drawn = []
-    axis = _main_axis(config.search.dimensions)
+    axis = _main_axis(search_config(config).dimensions)
     if axis is not None:
         labels = {
             _label(name): _curves(results, axis.key, name) for name in _metric_names(results) if _end(name)
@@ -131,7 +131,9 @@ def draw_search(config: SweepConfig, results: Sequence[PointResult]) -> list[Loc
     name = metric_name(config, results)
     if name is not None and any(name in result.metrics for result in results):
         path = search_folder(config) / "dimensions.png"
-        draw_panels(path, [_panel(d, name, results) for d in config.search.dimensions], title=config.name)
+        draw_panels(
+            path, [_panel(d, name, results) for d in search_config(config).dimensions], title=config.name
+        )
         drawn.append(path)
     return drawn
 
@@ -147,13 +149,13 @@ def _main_axis(dimensions: Sequence[Dimension]) -> Dimension | None:
     return max(numeric, key=lambda d: len(d.values), default=None)
 
 
-def _panel(dimension: Dimension, metric: str, results: Sequence[PointResult]) -> Panel:
+def _panel(dimension: Dimension, metric: str, results: Sequence[SettingResult]) -> Panel:
     """Return all points over one dimension: dots where it was drawn, else the mean with its range."""
     values: dict[float, list[float]] = {}
     names: dict[str, float] = {}
     for result in results:
         if metric in result.metrics:
-            found = result.point.settings[dimension.key]
+            found = result.setting.values[dimension.key]
             x = float(found) if dimension.is_numeric else names.setdefault(_value(found), len(names))
             values.setdefault(x, []).append(_scaled(metric, result.metrics[metric]))
     return Panel(
@@ -166,19 +168,19 @@ def _panel(dimension: Dimension, metric: str, results: Sequence[PointResult]) ->
     )
 
 
-def _curves(results: Sequence[PointResult], axis: str, metric: str) -> list[Curve]:
+def _curves(results: Sequence[SettingResult], axis: str, metric: str) -> list[Curve]:
     """Return one curve for each combination of the other keys, seeds taken together."""
     groups: dict[str, dict[float, list[float]]] = {}
     for result in results:
-        others = {k: v for k, v in result.point.settings.items() if k not in (axis, "seed")}
-        name = settings_words(others)
-        values = groups.setdefault(name, {}).setdefault(float(result.point.settings[axis]), [])
+        others = {k: v for k, v in result.setting.values.items() if k not in (axis, "seed")}
+        name = values_words(others)
+        values = groups.setdefault(name, {}).setdefault(float(result.setting.values[axis]), [])
         if metric in result.metrics:
             values.append(_scaled(metric, result.metrics[metric]))
     return [Curve(name=name, values=values) for name, values in groups.items()]
 
 
-def _state(result: PointResult) -> str:
+def _state(result: SettingResult) -> str:
     if result.state == "stopped":
         done, accuracy = result.metrics["num_tasks"], result.metrics["mean_accuracy"]
         return f"ended early: {done:.0f} tasks, {100 * accuracy:.2f} %"
@@ -189,7 +191,7 @@ def _value(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _metric_names(results: Sequence[PointResult]) -> list[str]:
+def _metric_names(results: Sequence[SettingResult]) -> list[str]:
     return list(dict.fromkeys(name for result in results for name in result.metrics))
 
 
@@ -218,7 +220,7 @@ def _cell(name: str, value: float | None) -> str:
 
 
 def track_search(
-    config: SweepConfig, results: Sequence[PointResult], figures: Sequence[Location], display: Display
+    config: SweepConfig, results: Sequence[SettingResult], figures: Sequence[Location], display: Display
 ) -> None:
     """Send what a search came to; trouble with MLflow is said, never raised."""
     if config.tracking.uri is None:
@@ -235,15 +237,14 @@ def track_search(
 
 
 def _tracked_search(
-    config: SweepConfig, results: Sequence[PointResult], figures: Sequence[Location]
+    config: SweepConfig, results: Sequence[SettingResult], figures: Sequence[Location]
 ) -> TrackedSearch:
-    assert config.search is not None, "a search has a space"
-    best, folder = best_point(config, results), search_folder(config)
-    lines = [f"### {folder.name}", f"{len(results)} points over {', '.join(config.search.space)}."]
-    tags = {f"space.{key}": str(list(values)) for key, values in config.search.space.items()}
+    best, folder = best_setting(config, results), search_folder(config)
+    lines = [f"### {folder.name}", f"{len(results)} points over {', '.join(search_config(config).space)}."]
+    tags = {f"space.{key}": str(list(values)) for key, values in search_config(config).space.items()}
     if best is not None:
-        lines.append(f"**The best: {best.point}**, run `{best.point.run.name}`.")
-        tags |= {f"best.{key}": str(value) for key, value in best.point.settings.items()}
+        lines.append(f"**The best: {best.setting}**, run `{best.setting.run.name}`.")
+        tags |= {f"best.{key}": str(value) for key, value in best.setting.values.items()}
     lines.append(f"Everything is in `{folder}`. The points' runs are the children of this one.")
     return TrackedSearch(
         experiment=config.name,

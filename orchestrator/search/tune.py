@@ -17,7 +17,7 @@ from typing import Any
 
 from orchestrator.cluster.connect import ray, start_ray
 from orchestrator.config.search import SearchConfig
-from orchestrator.search.trials import PointEnd, Trial, run_trial
+from orchestrator.search.trials import SettingEnd, Trial, run_trial
 
 # Before ray.tune is used: Ctrl-C ends this command at once, no result files, no new output engine's tables.
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
@@ -30,9 +30,9 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, HyperBandScheduler
 TIME = "num_tasks"  # what schedulers count
 METRIC = "mean_accuracy"
 
-# Is told of each trial as it ends: what its points came to, or tasks and mean accuracy when it was
+# Is told of each trial as it ends: what its settings came to, or tasks and mean accuracy when it was
 # ended early, or the error that it ended with.
-OnEnd = Callable[[Trial, list[PointEnd] | tuple[int, float] | str], None]
+OnEnd = Callable[[Trial, list[SettingEnd] | tuple[int, float] | str], None]
 
 
 def run_trials(
@@ -62,7 +62,7 @@ def run_trials(
             param_space={"trial": tune.grid_search(list(range(len(trials))))},
             tune_config=tune.TuneConfig(
                 metric=METRIC,
-                mode="max",  # of an accuracy, whatever ranks the points at the end
+                mode="max",  # of an accuracy, whatever ranks the settings at the end
                 scheduler=_scheduler(search, max(trial.num_tasks for trial in trials)),
                 # HyperBand pauses trials until their round is full, and a paused one counts as concurrent.
                 max_concurrent_trials=None if search.scheduler == "hyperband" else num_workers,
@@ -85,7 +85,7 @@ def run_trials(
 def _train(
     config: dict[str, Any], *, trials: list[Trial], data_folder: Path | None, work_folder: str
 ) -> None:
-    """Run one trial in a process of Tune's; the last report carries what its points came to.
+    """Run one trial in a process of Tune's; the last report carries what its settings came to.
 
     work_folder: what relative paths of the sweep are relative to; Tune's own would be thrown away.
     """
@@ -120,7 +120,7 @@ class _Ends(tune.Callback):  # type: ignore[misc]  # ray has no types
         if ends is None:
             self._on_end(whole, (int(result.get(TIME, 0)), float(result.get(METRIC, 0.0))))
         else:
-            self._on_end(whole, [PointEnd(**end) for end in ends])
+            self._on_end(whole, [SettingEnd(**end) for end in ends])
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         del iteration, trials, info

@@ -11,8 +11,9 @@ from typing import ClassVar, Protocol
 from core.data.datasets import Dataset
 from orchestrator.execution.jobs import Unit
 from orchestrator.execution.plan import Plan
-from orchestrator.runs.results import Measured
+from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
+from storage.mask_info import mask_info
 from storage.run_file import RunRecord
 from storage.verify import Findings, Problem
 
@@ -42,6 +43,11 @@ class Progress:
 
     def __str__(self) -> str:
         return f"{self.num_done} of {self.num_total} {self.unit}"
+
+
+def mask_accuracies(run: Run) -> dict[int, float]:
+    """Return the test accuracy of each stored mask, by its number."""
+    return {info.task: info.test_accuracy for info in mask_info(run.store)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +99,7 @@ class Stage(Protocol):
         """Return the jobs that are left. only: plan nothing but these tasks (or decisions)."""
         ...
 
-    def collect(self, context: RunContext) -> Measured:
+    def collect(self, context: RunContext) -> Results:
         """Merge what the jobs wrote, and return all that was measured, earlier runs included."""
         ...
 
@@ -109,6 +115,10 @@ class TrainingStage(Stage, Protocol):
 
     def progress(self, run: Run, findings: Findings | None = None) -> Progress:
         """Return how far the run is. findings: of verifying all files; else their names and headers count."""
+        ...
+
+    def accuracies(self, run: Run) -> dict[int, float]:
+        """Return the stored test accuracies by task (in a stream by mask), the task given."""
         ...
 
     def verify(self, run: Run, findings: Findings) -> Verification:

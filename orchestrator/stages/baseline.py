@@ -1,6 +1,7 @@
 """A method to compare with: one task after another by one worker at a time, measured at each k on the way."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,12 +13,13 @@ from core.specs.inference import InferenceSpec
 from orchestrator.execution.jobs import InferenceRequest, Job
 from orchestrator.execution.plan import Plan
 from orchestrator.runs.history import failed_tasks
-from orchestrator.runs.results import Measured, scenario_key, test_batches
+from orchestrator.runs.results import GIVEN, Result, Results, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import Progress, RunContext, Verification
-from orchestrator.stages.tables import merge_inferred, request_metrics
+from orchestrator.stages.tables import merge_inferred, request_results
 from storage.checkpoints import num_learned, read_baseline
 from storage.layout import TableKey
+from storage.locations import listed
 from storage.tables import read_evaluation, task_accuracies
 from storage.verify import Findings, Problem
 
@@ -39,6 +41,14 @@ class Baseline:
         done = frozenset(range(min(num_learned(run.layout), num_tasks)))
         failed = {task: why for task, why in failed_tasks(run).items() if task not in done}
         return Progress(num_total=num_tasks, done=done, failed=failed)
+
+    def accuracies(self, run: Run) -> dict[int, float]:
+        """See ``TrainingStage``; those of the last table, for a baseline stores no others."""
+        keys = [TableKey.parse(path.stem) for path in listed(run.layout.evaluations, f"{GIVEN}-*.parquet")]
+        for key in sorted((key for key in keys if key), key=lambda key: key.k, reverse=True):
+            with suppress(DamagedFileError):
+                return task_accuracies(read_evaluation(run.layout.evaluation(key), run.fingerprint))
+        return {}
 
     def prepare(self, context: RunContext) -> None:
         """Nothing is needed."""
@@ -62,27 +72,24 @@ class Baseline:
         note = f"all {num_tasks} tasks are learned; nothing to train"
         return Plan(jobs=chosen, num_done=num_done, num_total=num_tasks, note=note)
 
-    def collect(self, context: RunContext) -> Measured:
+    def collect(self, context: RunContext) -> Results:
         """Return what the tables say, at each k that was measured."""
-        run = context.run
-        measured: Measured = {}
-        scenarios = run.config.evaluation.inferred_scenarios
+        run, found = context.run, list[Result]()
         for k in run.config.evaluation.ks(run.config.benchmark.num_tasks):
             request = _request(run, k)
             try:
                 table = read_evaluation(
-                    run.layout.evaluation(TableKey("GG", k, request.num_batches)), run.fingerprint
+                    run.layout.evaluation(TableKey(GIVEN, k, request.num_batches)), run.fingerprint
                 )
             except DamagedFileError:
                 continue  # not measured: the run went on past k before k was asked for
             mean = float(np.mean(list(task_accuracies(table).values())))
-            measured.setdefault(scenario_key(run, "GG"), {})[str(k)] = {"accuracy": mean}
-            if scenarios:
+            given = {"accuracy": mean}
+            found.append(Result(scenario=GIVEN, num_batches=request.num_batches, k=k, metrics=given))
+            if run.config.evaluation.inferred_scenarios:
                 merge_inferred(run, request)
-                for scenario, metrics in request_metrics(run, request).items():
-                    by_label = measured.setdefault(scenario_key(run, scenario), {})
-                    by_label.setdefault(request.label, {})[str(k)] = metrics
-        return measured
+                found += request_results(run, request)
+        return Results(found)
 
     def verify(self, run: Run, findings: Findings) -> Verification:
         """Read the state; a run learns again what cannot be read."""

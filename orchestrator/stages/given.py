@@ -10,7 +10,7 @@ import pyarrow as pa
 from core.data.benchmarks import task_view
 from core.errors import DamagedFileError
 from orchestrator.execution.plan import Plan, plan_jobs
-from orchestrator.runs.results import Measured, scenario_key, test_batches
+from orchestrator.runs.results import GIVEN, Result, Results, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext
 from storage.layout import TableKey
@@ -44,12 +44,14 @@ class Given:
         untrained = set(range(most)) - run.store.locate().keys()
         return plan_jobs(most, context.record.cohort_size, context.counts.keys() | untrained, kind=self.kind)
 
-    def collect(self, context: RunContext) -> Measured:
+    def collect(self, context: RunContext) -> Results:
         """Write the table of each k whose tasks are all counted; return their accuracies."""
         run = context.run
         accuracies = write_evaluations(run, context.counts, _num_test_images(context))
-        by_k = {str(k): {"accuracy": accuracy} for k, accuracy in accuracies.items()}
-        return {scenario_key(run, "GG"): by_k} if by_k else {}
+        return Results(
+            Result(scenario=GIVEN, num_batches=test_batches(run), k=k, metrics={"accuracy": accuracy})
+            for k, accuracy in accuracies.items()
+        )
 
 
 def _largest_k(run: Run) -> int:

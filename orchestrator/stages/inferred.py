@@ -1,16 +1,16 @@
 """Evaluation with the task inferred: scenarios GNs, GNu, and NNs at the end of a stream."""
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 from core.specs.inference import InferenceSpec
 from orchestrator.execution.jobs import InferenceRequest
 from orchestrator.execution.plan import Plan, join_plans, plan_jobs
-from orchestrator.runs.results import Measured, finished_log, scenario_key, test_batches
+from orchestrator.runs.results import Metrics, Results, finished_log, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext
-from orchestrator.stages.tables import is_answered, merge_inferred, request_metrics
+from orchestrator.stages.tables import is_answered, merge_inferred, request_results
 from storage.bank_file import bank_path, make_bank, num_leading
 from storage.decisions import score_rows
 from storage.parts import stored_tasks
@@ -52,17 +52,16 @@ class Inferred:
             for request in _open_requests(run)
         )
 
-    def collect(self, context: RunContext) -> Measured:
+    def collect(self, context: RunContext) -> Results:
         """Merge the parts of each table that is whole; return the metrics of all tables asked for."""
-        run, measured = context.run, dict[str, dict[str, dict[str, dict[str, float]]]]()
+        run = context.run
         for request in _open_requests(run):
             merge_inferred(run, request)
-        for request in inference_requests(run):
-            for scenario, metrics in request_metrics(run, request).items():
-                by_label = measured.setdefault(scenario_key(run, scenario), {})
-                by_k = by_label.setdefault(request.label, {})
-                by_k[str(request.k)] = metrics | _stream_metrics(run, request)
-        return measured
+        return Results(
+            replace(result, metrics=result.metrics | _stream_metrics(run, request))
+            for request in inference_requests(run)
+            for result in request_results(run, request)
+        )
 
 
 def inference_requests(run: Run) -> list[InferenceRequest]:
@@ -103,7 +102,7 @@ def _open_requests(run: Run) -> list[InferenceRequest]:
     return [request for request in inference_requests(run) if not is_answered(run, request)]
 
 
-def _stream_metrics(run: Run, request: InferenceRequest) -> dict[str, float]:
+def _stream_metrics(run: Run, request: InferenceRequest) -> Metrics:
     """Return the counts of ``AllocationScore`` for a stream without task ids, else nothing."""
     rows = None if request.homes is None else finished_log(run)
     if rows is None:

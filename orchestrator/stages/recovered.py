@@ -13,10 +13,10 @@ from core.hopfield.memory import memorise, memory_num_bytes, steps_to_exact
 from core.masks.bits import joint_digest, packed_num_bytes, unpack
 from orchestrator.execution.jobs import RecoveryRequest
 from orchestrator.execution.plan import Plan, join_plans, plan_jobs
-from orchestrator.runs.results import Measured, scenario_key, test_batches
+from orchestrator.runs.results import Metrics, Results, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext
-from orchestrator.stages.tables import Metrics, is_answered, mean, stored_table, table_path
+from orchestrator.stages.tables import is_answered, mean, stored_table, table_path, table_result
 from storage.bank_file import leading_digests
 from storage.hopfield_file import stored_masks_digest, write_memory
 from storage.parts import drop_parts, stored_tasks, whole_table
@@ -59,16 +59,16 @@ class Recovered:
             if not is_answered(run, request)
         )
 
-    def collect(self, context: RunContext) -> Measured:
+    def collect(self, context: RunContext) -> Results:
         """Merge the parts of each table that is whole; return the metrics of all tables asked for."""
-        run, by_k = context.run, dict[str, Metrics]()
+        run, found = context.run, []
         for request in _usable_requests(run):
             if not is_answered(run, request):
                 merge_recovery(run, request)
             metrics = recovery_metrics(run, request)
             if metrics is not None:
-                by_k[str(request.k)] = metrics
-        return {scenario_key(run, SCENARIO): {self.method: by_k}} if by_k else {}
+                found.append(table_result(SCENARIO, request, metrics))
+        return Results(found)
 
 
 def _requests(run: Run) -> list[RecoveryRequest]:

@@ -10,9 +10,9 @@ from core.stream.schedule import num_decisions, plan_visits
 from orchestrator.execution.jobs import Job
 from orchestrator.execution.plan import Plan
 from orchestrator.runs.history import read_failures, reason
-from orchestrator.runs.results import Measured, finished_log
+from orchestrator.runs.results import Results, finished_log
 from orchestrator.runs.run import Run
-from orchestrator.stages.base import Progress, RunContext, Verification
+from orchestrator.stages.base import Progress, RunContext, Verification, mask_accuracies
 from storage.decisions import score_rows
 from storage.stream_state import read_position, restart_stream
 from storage.verify import Findings
@@ -45,6 +45,10 @@ class Stream:
             failed=_failed(run, num_done),
             unit="decisions",
         )
+
+    def accuracies(self, run: Run) -> dict[int, float]:
+        """See ``TrainingStage``."""
+        return mask_accuracies(run)
 
     def prepare(self, context: RunContext) -> None:
         """Start the stream anew where its log cannot be read or masks of it are missing."""
@@ -81,10 +85,10 @@ class Stream:
         chosen = tuple(job for job in jobs if only is None or not set(job.tasks).isdisjoint(only))
         return Plan(jobs=chosen, num_done=num_done, num_total=total)
 
-    def collect(self, context: RunContext) -> Measured:
+    def collect(self, context: RunContext) -> Results:
         """Return nothing: masks are evaluated when the stream has ended."""
         del context
-        return {}
+        return Results()
 
     def verify(self, run: Run, findings: Findings) -> Verification:
         """See ``TrainingStage``."""

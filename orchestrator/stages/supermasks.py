@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from orchestrator.execution.plan import Plan, plan_jobs
 from orchestrator.runs.history import failed_tasks
-from orchestrator.runs.results import Measured
+from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
-from orchestrator.stages.base import Progress, RunContext, Verification
+from orchestrator.stages.base import Progress, RunContext, Verification, mask_accuracies
 from storage.hopfield_file import num_remembered
 from storage.locations import remove_tree
 from storage.verify import Findings
@@ -35,6 +35,10 @@ class Supermasks:
         failed = {task: why for task, why in failed_tasks(run).items() if task not in done}
         return Progress(num_total=num_tasks, done=done, failed=failed)
 
+    def accuracies(self, run: Run) -> dict[int, float]:
+        """See ``TrainingStage``."""
+        return mask_accuracies(run)
+
     def prepare(self, context: RunContext) -> None:
         """Warn where the engine asked for is not the one that the run keeps."""
         wanted, kept = context.run.config.executor.engine, context.record.engine
@@ -56,11 +60,11 @@ class Supermasks:
             note=f"all {num_tasks} tasks are trained; nothing to train",
         )
 
-    def collect(self, context: RunContext) -> Measured:
+    def collect(self, context: RunContext) -> Results:
         """Remove checkpoints of cohorts that were cut in other ways; accuracies are evaluation's."""
         if self.progress(context.run).is_complete:
             remove_tree(context.run.layout.saves)
-        return {}
+        return Results()
 
     def verify(self, run: Run, findings: Findings) -> Verification:
         """See ``TrainingStage``."""

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError
 from orchestrator.execution.jobs import InferenceRequest, Request
+from orchestrator.runs.results import Metrics, Result
 from orchestrator.runs.run import Run
 from storage.files import commit
 from storage.locations import Location
@@ -14,7 +15,6 @@ from storage.parts import drop_parts, whole_table
 from storage.tables import INFERENCE_SCHEMA, read_evaluation, task_accuracies, task_shares, write_evaluation
 
 ORDER = [("task", "ascending"), ("batch", "ascending"), ("first_image", "ascending")]
-Metrics = dict[str, float]
 
 
 def is_answered(run: Run, request: Request) -> bool:
@@ -50,8 +50,8 @@ def merge_inferred(run: Run, request: InferenceRequest) -> None:
     drop_parts(run.layout, request.key)
 
 
-def request_metrics(run: Run, request: InferenceRequest) -> dict[str, Metrics]:
-    """Return, by scenario, the metrics of the tables; scenarios without a table are left out.
+def request_results(run: Run, request: InferenceRequest) -> list[Result]:
+    """Return the results of each scenario that has a table.
 
     Means over tasks, fractions: ``accuracy``; ``task_inference_accuracy`` of inferences;
     ``image_task_inference_accuracy``, each inference weighted by the images it answers for;
@@ -62,7 +62,18 @@ def request_metrics(run: Run, request: InferenceRequest) -> dict[str, Metrics]:
     tables = {scenario: table for scenario, table in stored.items() if table is not None}
     if tables:  # the inferred tasks are the same in every scenario
         _write_confusion(run, request, next(iter(tables.values())))
-    return {scenario: _metrics(table) for scenario, table in tables.items()}
+    return [table_result(scenario, request, _metrics(table)) for scenario, table in tables.items()]
+
+
+def table_result(scenario: str, request: Request, metrics: Metrics) -> Result:
+    """Return the result of one scenario's table."""
+    return Result(
+        scenario=scenario,
+        method=request.label,
+        num_batches=request.num_batches,
+        k=request.k,
+        metrics=metrics,
+    )
 
 
 def mean(by_task: dict[int, float]) -> float:

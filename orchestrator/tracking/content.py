@@ -6,7 +6,7 @@ from dataclasses import replace
 from core.masks.bits import joint_digest
 from orchestrator.config.load import build_sweep, dotted_keys
 from orchestrator.runs.history import Session, Status, read_failures, read_sessions, reason
-from orchestrator.runs.results import finished_log, metrics_by_k, read_summary
+from orchestrator.runs.results import finished_log, read_results
 from orchestrator.runs.run import Run
 from orchestrator.runs.search_file import search_of
 from orchestrator.stages import training_stage
@@ -55,56 +55,56 @@ def _tags(run: Run, record: RunRecord) -> dict[str, str]:
 
 def tracked_tasks(run: Run, tasks: Collection[int] | None = None) -> list[TrackedTask]:
     """Return the trained tasks among ``tasks``, of all by default."""
-    return [_tracked_task(facts) for facts in mask_info(run.store, tasks)]
+    return [_tracked_task(info) for info in mask_info(run.store, tasks)]
 
 
-def _tracked_task(facts: MaskInfo) -> TrackedTask:
+def _tracked_task(info: MaskInfo) -> TrackedTask:
     return TrackedTask(
-        task=facts.task,
-        metrics={key: round(getattr(facts, key), DECIMALS) for key in TASK_METRICS}
-        | {"mask_bytes": facts.num_bytes},
+        task=info.task,
+        metrics={key: round(getattr(info, key), DECIMALS) for key in TASK_METRICS}
+        | {"mask_bytes": info.num_bytes},
         tags={
-            "supsup.mask_file": facts.file,
-            "supsup.mask_digest": facts.digest,
-            "supsup.worker": facts.worker,
+            "supsup.mask_file": info.file,
+            "supsup.mask_digest": info.digest,
+            "supsup.worker": info.worker,
         },
-        started_s=facts.finished_s - facts.train_seconds,
-        finished_s=facts.finished_s,
+        started_s=info.finished_s - info.train_seconds,
+        finished_s=info.finished_s,
     )
 
 
 def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
     """Return what is told at the end: how the last session ended, and all that was measured."""
-    facts, sessions, layout = mask_info(run.store), read_sessions(run.layout), run.layout
+    infos, sessions, layout = mask_info(run.store), read_sessions(run.layout), run.layout
     own = build_sweep(record.config, str(layout.run_file))
-    summary = read_summary(run)
+    results, as_made = read_results(run), replace(run, config=own)
     failed = _failed(run, record)
-    progress = training_stage(own).progress(replace(run, config=own))
+    progress = training_stage(own).progress(as_made)
     is_whole = progress.is_complete
     status: Status = "FINISHED" if is_whole else "KILLED"
     if sessions:
         status = sessions[-1].status or "KILLED"
     return TrackedEnd(
         status=status,
-        ended_s=_ended_s(facts, sessions, record),
+        ended_s=_ended_s(infos, sessions, record),
         metrics=tuple(
             (key, step, round(value, DECIMALS))
-            for key, step, value in metrics_by_k(summary, own) + _totals(facts) + _stream_curves(run)
+            for key, step, value in results.metrics_by_k(as_made) + _totals(infos) + _stream_curves(run)
         ),
         artifacts=(
             *((path, None) for path in (layout.config, layout.tasks) if path.exists()),
             *((path, "report") for path in listed(layout.report)),
         ),
         failed=failed,
-        masks_digest=joint_digest([one.digest for one in facts]) if facts and is_whole else None,
-        num_masks=len(facts),
+        masks_digest=joint_digest([one.digest for one in infos]) if infos and is_whole else None,
+        num_masks=len(infos),
         masks_folder=str(layout.masks),
         note=note(
             run,
             record,
             progress=progress,
-            facts=facts,
-            summary=summary,
+            infos=infos,
+            results=results,
             failed=failed,
             sessions=sessions,
             status=status,
@@ -112,23 +112,23 @@ def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
     )
 
 
-def _ended_s(facts: Sequence[MaskInfo], sessions: Sequence[Session], record: RunRecord) -> float:
+def _ended_s(infos: Sequence[MaskInfo], sessions: Sequence[Session], record: RunRecord) -> float:
     if sessions and sessions[-1].ended_s is not None:
         return sessions[-1].ended_s
     begun_s = sessions[-1].started_s if sessions else record.created_s
-    return max([begun_s, *(one.finished_s for one in facts)])
+    return max([begun_s, *(one.finished_s for one in infos)])
 
 
-def _totals(facts: Sequence[MaskInfo]) -> tuple[tuple[str, int, float], ...]:
+def _totals(infos: Sequence[MaskInfo]) -> tuple[tuple[str, int, float], ...]:
     """Return sums over the masks, with their number as the step: a run may grow."""
-    if not facts:
+    if not infos:
         return ()
     sums = {
-        "total/mask_bytes": float(sum(one.num_bytes for one in facts)),
-        "total/train_seconds": sum(one.train_seconds for one in facts),
-        "total/num_masks": float(len(facts)),
+        "total/mask_bytes": float(sum(one.num_bytes for one in infos)),
+        "total/train_seconds": sum(one.train_seconds for one in infos),
+        "total/num_masks": float(len(infos)),
     }
-    return tuple((key, len(facts), value) for key, value in sums.items())
+    return tuple((key, len(infos), value) for key, value in sums.items())
 
 
 def _failed(run: Run, record: RunRecord) -> tuple[FailedTask, ...]:

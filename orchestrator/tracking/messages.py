@@ -69,7 +69,7 @@ class TrackedEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedSearch:
-    """The data of a search, the parent of its runs. metrics: of the best run."""
+    """The data of a search, the parent of its runs. metrics: of the best setting."""
 
     experiment: str
     name: str

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from statistics import mean
 
-from orchestrator.report.tables import MEASURED_HEADS, measured_rows
+from orchestrator.report.tables import RESULT_HEADS, result_rows
 from orchestrator.report.text import duration, percent, what_words
 from orchestrator.runs.history import Session, Status
-from orchestrator.runs.results import Measured
+from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import Progress
 from orchestrator.tracking.messages import FailedTask
@@ -22,8 +22,8 @@ def note(
     record: RunRecord,
     *,
     progress: Progress,
-    facts: Sequence[MaskInfo],
-    summary: Measured,
+    infos: Sequence[MaskInfo],
+    results: Results,
     failed: Sequence[FailedTask],
     sessions: Sequence[Session],
     status: Status,
@@ -31,10 +31,10 @@ def note(
     """Return the note."""
     return "\n\n".join(
         [
-            f"**{_verdict(progress, facts, failed, status)}**",
+            f"**{_verdict(progress, infos, failed, status)}**",
             what_words(run, record),
-            *_measured_table(summary),
-            *_worst(facts),
+            *_result_table(results),
+            *_worst(infos),
             _again(run, record),
             _where(run, sessions),
         ]
@@ -43,27 +43,27 @@ def note(
 
 def _verdict(
     progress: Progress,
-    facts: Sequence[MaskInfo],
+    infos: Sequence[MaskInfo],
     failed: Sequence[FailedTask],
     status: Status,
 ) -> str:
-    what = str(progress) if progress.unit == "tasks" else f"{len(facts)} masks"
+    what = str(progress) if progress.unit == "tasks" else f"{len(infos)} masks"
     words = f"The run {ENDED[status]}: {what} trained"
-    if facts:
-        words += f", mean accuracy {percent(mean(one.test_accuracy for one in facts))} with the task given"
+    if infos:
+        words += f", mean accuracy {percent(mean(one.test_accuracy for one in infos))} with the task given"
     return f"{words}; {len(failed)} failed." if failed else f"{words}."
 
 
-def _measured_table(summary: Measured) -> list[str]:
-    rows = [f"| {' | '.join(cells)} |" for cells in measured_rows(summary)]
-    head = [f"| {' | '.join(MEASURED_HEADS)} |", "|" + " --- |" * len(MEASURED_HEADS)]
+def _result_table(results: Results) -> list[str]:
+    rows = [f"| {' | '.join(cells)} |" for cells in result_rows(results)]
+    head = [f"| {' | '.join(RESULT_HEADS)} |", "|" + " --- |" * len(RESULT_HEADS)]
     return ["\n".join(head + rows)] if rows else []
 
 
-def _worst(facts: Sequence[MaskInfo]) -> list[str]:
-    if len(facts) <= NUM_WORST:
+def _worst(infos: Sequence[MaskInfo]) -> list[str]:
+    if len(infos) <= NUM_WORST:
         return []
-    worst = sorted(facts, key=lambda one: one.test_accuracy)[:NUM_WORST]
+    worst = sorted(infos, key=lambda one: one.test_accuracy)[:NUM_WORST]
     names = ", ".join(f"{one.task} ({percent(one.test_accuracy)})" for one in worst)
     return [f"Worst tasks: {names}."]
 

@@ -29,10 +29,11 @@ def test_two_tasks_reach_the_expected_accuracy_and_their_masks_alone_reproduce_i
     ]
     config = load_sweep(SWEEP, settings)
     result = run_sweep(config, mnist_folder, Recorder())
-    assert min(one.test_accuracy for one in result.facts) >= 0.92
-    assert max(one.test_accuracy for one in result.facts) <= 0.945
-    assert all(0.495 < one.density < 0.52 for one in result.facts)
-    given, inferred = result.measured["GG"]["2"], result.measured["GNu"]["one_shot-G-1"]["2"]
+    assert min(one.test_accuracy for one in result.infos) >= 0.92
+    assert max(one.test_accuracy for one in result.infos) <= 0.945
+    assert all(0.495 < one.density < 0.52 for one in result.infos)
+    measured = result.results.to_json()
+    given, inferred = measured["GG"]["2"], measured["GNu"]["one_shot-G-1"]["2"]
     assert inferred["task_inference_accuracy"] == 1.0
     assert inferred["accuracy"] == given["accuracy"]
     run, dataset = locate_run(config), load_dataset("mnist", mnist_folder)

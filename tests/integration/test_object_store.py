@@ -37,7 +37,7 @@ def test_every_command_works_on_a_run_in_a_store(stored, s3_storage, tmp_path, c
     root = result.run.layout.root
     assert isinstance(root, ObjectPath)
     plain = load_sweep(tmp_path / "tiny.yaml", [f"storage.uri={tmp_path}/plain"])
-    assert run_sweep(plain, None, Recorder()).measured == result.measured
+    assert run_sweep(plain, None, Recorder()).results == result.results
     assert digests(stored) == digests(plain)
 
     again = Recorder()

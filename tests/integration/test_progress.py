@@ -7,9 +7,9 @@ import pytest
 
 from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run, open_run
-from orchestrator.search.points import plan_points, stored_metrics
+from orchestrator.search.settings import plan_settings
 from orchestrator.stages import training_stage
-from orchestrator.status import run_status
+from orchestrator.status import complete_results, run_status
 from orchestrator.tracking.content import tracked_end
 from orchestrator.worker import stream as stream_work
 from tests.conftest import supsup, sweep_text
@@ -85,6 +85,15 @@ def test_status_shows_what_failed_and_only_failed_trains_no_more_than_that(
     assert run_status(run.layout.root).progress == progress
 
 
+def test_a_baseline_names_the_tasks_it_learned_where_a_k_was_not_measured(tmp_path, capsys):
+    sweep = write(tmp_path, "baseline", evaluation="{at: [2, 6]}")
+    assert supsup("run", sweep) == 0
+    assert "GG not evaluated at k = 6: 4 tasks are trained\n" in capsys.readouterr().out
+    assert supsup("run", sweep, "evaluation.at=[3]") == 0
+    why = "4 tasks are trained, and a baseline is measured while it learns\n"
+    assert f"GG not evaluated at k = 3: {why}" in capsys.readouterr().out
+
+
 def test_a_memory_stands_for_masks_that_were_deleted_whoever_asks(tmp_path, capsys):
     """HopSupSup: README invites people to delete ``masks/`` once they are in the memory."""
     path = tmp_path / "hop.yaml"
@@ -119,7 +128,7 @@ def answers(path, run, record, capsys, *, is_whole):
     assert supsup("plan", path) == 0
     assert f"{num_done} done, {3 - num_done} to train" in capsys.readouterr().out
     assert f"{num_done} of 3 tasks trained" in tracked_end(run, record).note
-    (setting,) = plan_points(
+    (setting,) = plan_settings(
         load_sweep(path, ["search.space.seed=[3]"]),
     )
-    assert (stored_metrics(setting) is not None) == is_whole
+    assert (complete_results(setting.run) is not None) == is_whole

@@ -141,7 +141,7 @@ class StopAfter(Recorder):
 
     num_left = 0
 
-    def advance(self, job, result):
+    def on_result(self, job, result):
         self.num_left -= 1
         if self.num_left < 0:
             raise KeyboardInterrupt

@@ -97,8 +97,8 @@ class Recorder:
     def start(self, verb, num_total, num_done, unit="tasks", *, num_jobs=0):
         self.events.append(("start", verb, num_total, num_done))
 
-    def advance(self, job, result):
-        self.events.append(("advance", job.first, job.last))
+    def on_result(self, job, result):
+        self.events.append(("result", job.first, job.last))
 
     def message(self, text):
         self.events.append(("message", text))

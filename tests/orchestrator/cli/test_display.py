@@ -18,7 +18,7 @@ def test_durations_read_like_a_clock():
 
 
 def test_tally_says_rate_time_left_and_accuracy(monkeypatch):
-    monkeypatch.setattr("orchestrator.execution.progress.time.monotonic", lambda: 30.0)
+    monkeypatch.setattr("orchestrator.cli.display.time.monotonic", lambda: 30.0)
     tally = Tally(num_total=12, num_done=4, start_s=0.0)
     assert tally.words() == ""
     job = Job(first=4, last=5)
@@ -33,7 +33,7 @@ def test_a_pipe_gets_plain_lines_and_a_terminal_the_bar():
     display.start("training", 4, 2)
     display.message("[not markup] said")
     job = Job(first=2, last=3)
-    display.advance(job, done(job))
+    display.on_result(job, done(job))
     display.stop()
     lines = pipe.getvalue().splitlines()
     assert lines[:2] == ["training 2/4 tasks", "[not markup] said"]
@@ -47,7 +47,7 @@ def test_the_live_bar_shows_the_same_words():
     display = LiveDisplay(Console(file=screen, force_terminal=True, width=140))
     display.start("training", 4, 0)
     job = Job(first=0, last=3)
-    display.advance(job, done(job))
+    display.on_result(job, done(job))
     display.message("said")
     display.stop()
     assert "4/4" in screen.getvalue()
@@ -64,7 +64,7 @@ def test_the_live_view_shows_who_works_what_ended_last_and_failures():
     assert "waiting for workers" in screen.getvalue()
     display.workers(2, 2)
     job = Job(first=0, last=1)
-    display.advance(job, done(job))
+    display.on_result(job, done(job))
     display.failed(0)
     display.failed(2)
     display.stop()
@@ -77,7 +77,7 @@ def test_the_live_view_shows_who_works_what_ended_last_and_failures():
 def test_the_pace_counts_from_the_first_worker_to_the_last_job(monkeypatch):
     """Workers came after 60 s; the last job ended 30 s later, and 10 s ago."""
     clock = Clock()
-    monkeypatch.setattr("orchestrator.execution.progress.time.monotonic", clock)
+    monkeypatch.setattr("orchestrator.cli.display.time.monotonic", clock)
     tally = Tally(num_total=12)
     clock.sleep(60)
     tally.set_workers(1, 1)
@@ -92,7 +92,7 @@ def test_quiet_says_messages_only():
     display = make_display(Console(file=pipe), quiet=True)
     display.start("training", 2, 0)
     job = Job(first=0, last=1)
-    display.advance(job, done(job))
+    display.on_result(job, done(job))
     display.message("the disk is full")
     assert pipe.getvalue() == "the disk is full\n"
 

@@ -84,7 +84,7 @@ def test_what_is_drawn_is_what_the_masks_are(run):
     assert data.overlap[1, 3] == pytest.approx((ones[1] & ones[3]).sum() / (ones[1] | ones[3]).sum())
     assert data.overlap == pytest.approx(data.overlap.T)
     sizes = np.array([np.prod(shape) for shape in run.identity.shapes])
-    assert data.densities @ sizes / sizes.sum() == pytest.approx([one.density for one in data.facts])
+    assert data.densities @ sizes / sizes.sum() == pytest.approx([one.density for one in data.infos])
     assert data.confusion.counts.sum() == 4 * 2  # two test batches of each task
     assert set(data.margins) == {2, 4}
     assert set(data.by_k) == {"GG", "GNu"}

@@ -9,8 +9,8 @@ from core.errors import ConfigError
 from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
 from orchestrator.runs.search_file import search_folder
-from orchestrator.search.points import plan_points
 from orchestrator.search.search import run_search
+from orchestrator.search.settings import plan_settings
 from tests.conftest import supsup, sweep_text
 from tests.orchestrator.fakes import Recorder
 
@@ -18,10 +18,10 @@ GRID = ["search.space.training.steps=[20,40]", "search.space.seed=[1,2]"]
 
 
 def test_points_are_all_combinations_in_the_order_of_the_file(sweep):
-    points = plan_points(load_sweep(sweep, GRID))
-    assert [tuple(point.settings.values()) for point in points] == [(20, 1), (20, 2), (40, 1), (40, 2)]
-    assert [(p.config.training.steps, p.config.seed, p.config.search) for p in points][2] == (40, 1, None)
-    assert len({locate_run(point.config).layout.root for point in points}) == 4
+    settings = plan_settings(load_sweep(sweep, GRID))
+    assert [tuple(setting.values.values()) for setting in settings] == [(20, 1), (20, 2), (40, 1), (40, 2)]
+    assert [(s.config.training.steps, s.config.seed, s.config.search) for s in settings][2] == (40, 1, None)
+    assert len({locate_run(setting.config).layout.root for setting in settings}) == 4
 
 
 def test_keys_with_dots_mean_the_same_as_nested_ones(sweep):
@@ -45,7 +45,7 @@ def test_a_search_runs_every_point_and_the_same_again_trains_nothing(
     config = load_sweep(path, GRID)
     results = run_search(config, None, Recorder())
     assert [result.error for result in results] == [None] * 4
-    assert [result.point.settings for result in results] == [p.settings for p in plan_points(config)]
+    assert [result.setting.values for result in results] == [s.values for s in plan_settings(config)]
     assert all(0.25 < result.metrics["GG/accuracy"] <= 1 for result in results)
     written = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*/masks/*.parquet")}
     grown = load_sweep(path, ["search.space.training.steps=[20,40,60]", GRID[1]])
@@ -107,30 +107,32 @@ def test_points_that_share_their_masks_train_them_once(sweep):
             "training.steps=3",
         ],
     )
-    points = plan_points(config)
-    assert len({point.layout.root for point in points}) == 1
+    settings = plan_settings(config)
+    assert len({setting.layout.root for setting in settings}) == 1
     results = run_search(config, None, Recorder())
     assert [result.state for result in results] == ["done"] * 4
-    assert len(list(points[0].layout.masks.iterdir())) == 2
+    assert len(list(settings[0].layout.masks.iterdir())) == 2
     assert len({result.metrics["GG/accuracy"] for result in results}) > 1
 
 
 def test_draws_depend_on_seed_key_and_number_alone(sweep):
     drawn = "search.space.training.optimizer.lr.loguniform=[1.0e-3,1.0e-1]"
-    few = plan_points(load_sweep(sweep, [drawn, "search.num_samples=3"]))
-    more = plan_points(load_sweep(sweep, [drawn, "search.num_samples=5", "search.space.training.steps=[20]"]))
-    rates = [point.config.training.optimizer.lr for point in more]
-    assert [point.config.training.optimizer.lr for point in few] == rates[:3]
+    few = plan_settings(load_sweep(sweep, [drawn, "search.num_samples=3"]))
+    more = plan_settings(
+        load_sweep(sweep, [drawn, "search.num_samples=5", "search.space.training.steps=[20]"])
+    )
+    rates = [setting.config.training.optimizer.lr for setting in more]
+    assert [setting.config.training.optimizer.lr for setting in few] == rates[:3]
     assert all(1e-3 <= rate <= 1e-1 for rate in rates)
     assert len(set(rates)) == 5
-    whole = plan_points(
+    whole = plan_settings(
         load_sweep(sweep, ["search.space.training.steps.uniform=[5,7]", "search.num_samples=40"])
     )
-    assert {point.config.training.steps for point in whole} == {5, 6, 7}
-    chosen = plan_points(
+    assert {setting.config.training.steps for setting in whole} == {5, 6, 7}
+    chosen = plan_settings(
         load_sweep(sweep, ["search.space.training.steps.choice=[5,9]", "search.num_samples=40"])
     )
-    assert {point.config.training.steps for point in chosen} == {5, 9}
+    assert {setting.config.training.steps for setting in chosen} == {5, 9}
 
 
 def test_a_changed_space_is_told_and_only_new_points_run(sweep):

@@ -379,7 +379,7 @@ class StoppingDisplay(Recorder):
         super().__init__()
         self._action = action
 
-    def advance(self, job, result):
+    def on_result(self, job, result):
         if self._action is not None and result.reports:
             self._action, action = None, self._action
             action()

@@ -1,0 +1,187 @@
+"""The points of a search, computed from the sweep file each time, and what is known of them."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from core.errors import ConfigError
+from orchestrator.config.load import config_values, set_keys
+from orchestrator.config.search import DRAWN, SearchConfig, Settings, Value
+from orchestrator.config.sweep import SweepConfig
+from orchestrator.runs.results import Results
+from orchestrator.runs.run import Run, locate_run
+from orchestrator.runs.search_file import SEARCH_FILE, read_search_file, search_folder
+from orchestrator.status import complete_results
+from storage.files import commit_json
+from storage.layout import RunLayout
+from storage.locations import Location
+
+State = Literal["done", "stopped", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One run of a search. values: of the keys that vary, by dotted key."""
+
+    values: Settings
+    run: Run
+
+    @property
+    def config(self) -> SweepConfig:
+        """The sweep of this setting."""
+        return self.run.config
+
+    @property
+    def layout(self) -> RunLayout:
+        """Of its run folder."""
+        return self.run.layout
+
+    @property
+    def digest(self) -> str:
+        """What tells this setting from others: all that decides its result."""
+        values = config_values(self.config)
+        kept = {
+            key: values[key] for key in ("seed", "benchmark", "network", "mask", "training", "evaluation")
+        }
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+    def __str__(self) -> str:
+        return values_words(self.values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingResult:
+    """How a setting ended.
+
+    metrics: at the largest k, by MLflow's names; of a setting that was ended early ``mean_accuracy`` so
+    far and ``num_tasks``. error: of one that failed.
+    """
+
+    setting: Setting
+    state: State
+    metrics: dict[str, float]
+    error: str | None = None
+
+
+def plan_settings(config: SweepConfig) -> list[Setting]:
+    """Return the settings: the grid in the order of the file, last key fastest, each with its draws.
+
+    Raises ConfigError on a setting that is no sweep, or is there twice.
+    """
+    search = search_config(config)
+    settings: list[Setting] = []
+    seen: dict[tuple[Location, str], Setting] = {}
+    for values in _combinations(search, config.seed):
+        setting = _setting(config, values)
+        other = seen.setdefault((setting.layout.root, setting.digest), setting)
+        if other is not setting and not any(d.kind in DRAWN for d in search.dimensions):
+            raise ConfigError(f"search.space: found ({other}) and ({setting}), which are the same run")
+        if other is setting:  # a choice may well be drawn twice
+            settings.append(setting)
+    return settings
+
+
+def _combinations(search: SearchConfig, seed: int) -> Iterator[Settings]:
+    grid = [d for d in search.dimensions if d.kind not in DRAWN]
+    drawn = [d for d in search.dimensions if d.kind in DRAWN]
+    for values in itertools.product(*(d.values for d in grid)):
+        fixed: dict[str, Value] = {d.key: value for d, value in zip(grid, values, strict=True)}
+        for sample in range(search.num_samples or 1):
+            chosen = fixed | {d.key: d.draw(seed, sample) for d in drawn}
+            yield {d.key: chosen[d.key] for d in search.dimensions}
+
+
+def _setting(config: SweepConfig, values: Settings) -> Setting:
+    named = ", ".join(f"{key}={value}" for key, value in values.items())
+    chosen = set_keys(replace(config, search=None), values, f"search point {named}")
+    return Setting(values=values, run=locate_run(chosen))
+
+
+def values_words(values: Settings) -> str:
+    """Return the values of a setting in few words, such as ``lr 0.01, outputs 500``."""
+    return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in values.items())
+
+
+def settled(config: SweepConfig, settings: Sequence[Setting]) -> dict[int, SettingResult]:
+    """Return, by index, the settings that need no run: finished ones, and those ended early before."""
+    rules, rows = stop_rules(search_config(config)), read_rows(config)
+    found = {}
+    for index, setting in enumerate(settings):
+        results, row = complete_results(setting.run), rows.get(setting.digest, {})
+        if results is not None:
+            metrics = metrics_at_last_k(setting.run, results)
+            found[index] = SettingResult(setting=setting, state="done", metrics=metrics)
+        elif row.get("state") == "stopped" and row.get("rules") == rules:
+            found[index] = SettingResult(setting=setting, state="stopped", metrics=row["metrics"])
+    return found
+
+
+def metrics_at_last_k(run: Run, results: Results) -> dict[str, float]:
+    """Return the metrics of the largest k, by MLflow's names."""
+    by_k = sorted(results.metrics_by_k(run), key=lambda item: item[1])
+    return {key: value for key, _, value in by_k}  # of the largest k, which comes last
+
+
+def stop_rules(search: SearchConfig) -> str:
+    """Return what decides that a setting ends early; with other rules it may go on."""
+    return f"{search.scheduler}-{search.grace_tasks}-{search.reduction_factor}"
+
+
+def read_rows(config: SweepConfig) -> dict[str, dict[str, Any]]:
+    """Return what the last search wrote of its settings, by their digest."""
+    return {row["digest"]: row for row in read_search_file(search_folder(config)).get("points", [])}
+
+
+def write_results(config: SweepConfig, settings: Sequence[Setting], results: Sequence[SettingResult]) -> None:
+    """Commit ``search.json``: the space, the run folders of all settings, a row for each that has ended."""
+    search = search_config(config)
+    rows = [
+        {
+            "settings": result.setting.values,
+            "folder": str(result.setting.layout.root),
+            "digest": result.setting.digest,
+            "state": result.state,
+            "metrics": result.metrics,
+            "error": result.error,
+            "rules": stop_rules(search),
+        }
+        for result in results
+    ]
+    space = {key: list(values) for key, values in search.space.items()}
+    runs = sorted({setting.layout.root.name for setting in settings})
+    commit_json(search_folder(config) / SEARCH_FILE, {"space": space, "runs": runs, "points": rows})
+
+
+def results_json(config: SweepConfig) -> str:
+    """Return what ``search.json`` says, as indented JSON."""
+    return json.dumps(read_search_file(search_folder(config)), indent=2)
+
+
+def changes(config: SweepConfig) -> str | None:
+    """Say how the space differs from that of the last search; None where it does not, or is the first."""
+    old = read_search_file(search_folder(config)).get("space")
+    new = {key: list(values) for key, values in search_config(config).space.items()}
+    if old is None or old == new:
+        return None
+    words = []
+    for key in {**old, **new}:
+        before, after = old.get(key, []), new.get(key, [])
+        added = [value for value in after if value not in before]
+        gone = [value for value in before if value not in after]
+        if added or gone:
+            what = [
+                f"{word} {', '.join(map(str, values))}"
+                for word, values in (("+", added), ("-", gone))
+                if values
+            ]
+            words.append(f"{key} {' '.join(what)}")
+    return "; ".join(words) or "another order"
+
+
+def search_config(config: SweepConfig) -> SearchConfig:
+    """Return the ``search`` section of a sweep that has one."""
+    assert config.search is not None, "a search has a space"
+    return config.search
