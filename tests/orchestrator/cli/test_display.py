@@ -18,7 +18,7 @@ def test_durations_read_like_a_clock():
 
 
 def test_tally_says_rate_time_left_and_accuracy(monkeypatch):
-    monkeypatch.setattr("orchestrator.execution.progress.time.monotonic", lambda: 30.0)
+    monkeypatch.setattr("orchestrator.cli.display.time.monotonic", lambda: 30.0)
     tally = Tally(num_total=12, num_done=4, start_s=0.0)
     assert tally.words() == ""
     job = Job(first=4, last=5)
@@ -77,7 +77,7 @@ def test_the_live_view_shows_who_works_what_ended_last_and_failures():
 def test_the_pace_counts_from_the_first_worker_to_the_last_job(monkeypatch):
     """Workers came after 60 s; the last job ended 30 s later, and 10 s ago."""
     clock = Clock()
-    monkeypatch.setattr("orchestrator.execution.progress.time.monotonic", clock)
+    monkeypatch.setattr("orchestrator.cli.display.time.monotonic", clock)
     tally = Tally(num_total=12)
     clock.sleep(60)
     tally.set_workers(1, 1)
