@@ -2,13 +2,16 @@
 VENV   := .venv
 PYTHON := $(VENV)/bin/python
 READY  := $(VENV)/.ready
+JOBS   := 2
 
-.PHONY: help install demo test test-units test-runs check bench clean
+.PHONY: help install demo test test-all browser check bench clean
 
 help:
 	@echo "make install   make $(VENV) with the supsup command, exact versions"
 	@echo "make demo      ten tasks on scikit-learn's digits: local Ray, MLflow, Parquet in runs/"
-	@echo "make test      all tests; SUPSUP_DATA=<folder with mnist/> adds those on real data"
+	@echo "make test      the quick tests; SUPSUP_DATA=<folder with mnist/> adds those on real data"
+	@echo "make test-all  the long ones too: crashes, clusters, the documents' commands, a browser"
+	@echo "make browser   what the tests in a browser need"
 	@echo "make check     formatting, lint, types"
 	@echo "make bench     speed as ratios to this machine's limits"
 
@@ -22,21 +25,19 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(VENV)/bin/supsup run sweeps/digits_10.yaml
 
-# Two at once: what starts clusters and mostly waits for them, and all the rest.
-CLUSTER_TESTS := tests/browser tests/cluster \
-  $(addprefix tests/integration/test_,crash.py object_store.py streams.py) \
-  $(addprefix tests/orchestrator/test_,executors.py preflight.py ray_auth.py search.py)
+# JOBS processes; tests/conftest.py says which tests stay together.
+PYTEST := $(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 test: $(READY)
-	@$(MAKE) --no-print-directory --jobs=2 test-units test-runs
+	$(PYTEST) -m "not slow and not soak"
 
-# Shown whole when it ends, so that the lines of the other half stay readable.
-test-units: $(READY)
-	@$(PYTHON) -m pytest $(addprefix --ignore=,$(CLUSTER_TESTS)) > .test-units.log 2>&1; code=$$?; \
-	cat .test-units.log; rm -f .test-units.log; exit $$code
+test-all: $(READY)
+	$(PYTEST)
 
-test-runs: $(READY)
-	$(PYTHON) -m pytest $(CLUSTER_TESTS)
+# What the tests in a browser need; without it they skip and say so.
+browser: $(READY)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,browser]'
+	command -v chromium || command -v chromium-browser || $(PYTHON) -m playwright install chromium
 
 check: $(READY)
 	$(PYTHON) -m ruff format --check .

@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from pyarrow.fs import FileSystem
@@ -22,6 +23,51 @@ from core.specs.training import OptimizerSpec, TrainingSpec
 torch.set_num_threads(1)
 SUPSUP = Path(sys.executable).with_name("supsup")
 WITH_CTRL_C = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+MARK = "SUPSUP_TEST_PROCESS"
+GOES_WITH_US = "multiprocessing.resource_tracker"  # Python's own helper of this process
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items) -> None:
+    """Where tests run in several processes: one of them has Ray, a file stays whole, the longest come first."""
+    if hasattr(config, "workerinput"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(group_of(item)))
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def group_of(item: pytest.Item) -> str:
+    """Return the name of the tests that have to run in the same process as this one."""
+    is_slow = item.get_closest_marker("slow") is not None
+    if "local_ray" in item.fixturenames or (item.get_closest_marker("ray") and not is_slow):
+        return "ray"
+    return item.nodeid.partition("::")[0]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_is_left():
+    """Mark what the tests start, by an environment variable; at the end none of it runs."""
+    os.environ[MARK] = uuid.uuid4().hex
+    yield
+    until_s = time.monotonic() + 20
+    while (left := marked_processes()) and time.monotonic() < until_s:
+        time.sleep(0.2)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    assert not left, f"tests left processes behind: {list(left.values())}"
+
+
+def marked_processes() -> dict[psutil.Process, str]:
+    """Return what runs with our mark in its environment, children of children too, with its command line."""
+    found = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if process.environ().get(MARK) == os.environ[MARK]:
+                found[process] = " ".join(process.cmdline())
+    return {one: words for one, words in found.items() if GOES_WITH_US not in words}
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What a person sees of a run of 200 tasks in MLflow's pages, clicked through in a real browser.
 
-Run it with ``pip install -e '.[browser]'``, Debian's chromium, and ``pytest -m browser``. With
-SUPSUP_SCREENSHOTS set to a folder, every page is kept there as PNG.
+``make browser`` installs what it needs, ``pytest -m browser`` runs it alone. With SUPSUP_SCREENSHOTS set
+to a folder, every page is kept there as PNG.
 """
 
 import os
@@ -69,13 +69,12 @@ def links(run):
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="needs playwright: pip install '.[browser]'"
-    )
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("needs chromium, as Debian's package has it")
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: `make browser`")
     with playwright.sync_playwright() as started:
+        of_playwright = shutil.which(started.chromium.executable_path)
+        chromium = shutil.which("chromium") or shutil.which("chromium-browser") or of_playwright
+        if chromium is None:
+            pytest.skip("needs chromium: `make browser`, or `apt-get install chromium`")
         opened = started.chromium.launch(executable_path=chromium, args=ARGUMENTS)
         yield opened
         opened.close()

@@ -65,6 +65,8 @@ class Host:
             "RAY_USAGE_STATS_ENABLED": "0",
             "SUPSUP_CACHE": str(self.home / "cache"),
         } | variables
+        if "PYTHONPATH" in os.environ:  # the code under test need not be the installed one
+            environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
         pairs = [f"{key}={value}" for key, value in environment.items()]
         enter = ["nsenter", "-t", str(self.pid), "-n", "-p", "-m", "-u", "env", "-i", "-C", str(ROOT), *pairs]
         return [*enter, *map(str, words)]

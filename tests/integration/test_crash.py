@@ -117,9 +117,11 @@ def test_one_worker_or_two_give_the_bits_of_an_inline_run(tmp_path, workers, loc
     assert digests(config) == digests(inline)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("executor", ["{kind: inline}", "{kind: ray, workers: 2}"])
+@pytest.mark.parametrize(
+    "executor",
+    ["{kind: inline}", pytest.param("{kind: ray, workers: 2}", marks=[pytest.mark.ray, pytest.mark.slow])],
+)
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path, number, executor):
     path = write_sweep(tmp_path, tmp_path / "stopped", executor)
     process = start_supsup("run", path)

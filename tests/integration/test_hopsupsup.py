@@ -43,10 +43,19 @@ def task_sizes(table) -> dict[int, int]:
     return dict(zip(sums["task"].to_pylist(), sums["num_images_sum"].to_pylist(), strict=True))
 
 
-@pytest.fixture
-def run(tmp_path):
-    path = write_sweep(tmp_path)
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Return a whole run, made once; only looked at."""
+    path = write_sweep(tmp_path_factory.mktemp("undisturbed"))
     assert supsup("run", path) == 0
+    return locate_run(load_sweep(path))
+
+
+@pytest.fixture
+def run(undisturbed, tmp_path):
+    """Return a copy of the whole run, for a test that changes it."""
+    path = write_sweep(tmp_path)
+    shutil.copytree(undisturbed.layout.root.parent, tmp_path / path.stem)
     return locate_run(load_sweep(path))
 
 
@@ -159,10 +168,8 @@ def test_capacity_is_measured_on_the_masks_and_on_random_ones(run, capsys):
 
 
 @pytest.mark.parametrize("num_jobs", [0, 2, 4])
-def test_stopped_while_training_or_recovering_it_ends_with_the_same_bytes(tmp_path, num_jobs):
+def test_stopped_while_training_or_recovering_it_ends_with_the_same_bytes(tmp_path, num_jobs, undisturbed):
     """Three jobs train (cohorts of two), five recover."""
-    expected = locate_run(load_sweep(write_sweep(tmp_path, "undisturbed")))
-    run_sweep(expected.config, None, Recorder())
     config = load_sweep(write_sweep(tmp_path, "stopped"))
     display = StopAfter()
     display.num_left = num_jobs
@@ -170,11 +177,11 @@ def test_stopped_while_training_or_recovering_it_ends_with_the_same_bytes(tmp_pa
         run_sweep(config, None, display)
     run_sweep(config, None, Recorder())
     run = locate_run(config)
-    assert run.store.info_table()["digest"] == expected.store.info_table()["digest"]
-    for path in expected.layout.evaluations.glob("*.parquet"):
+    assert run.store.info_table()["digest"] == undisturbed.store.info_table()["digest"]
+    for path in undisturbed.layout.evaluations.glob("*.parquet"):
         assert (run.layout.evaluations / path.name).read_bytes() == path.read_bytes()
     memory = run.layout.memory("storkey", 5)
-    assert memory.read_bytes() == expected.layout.memory("storkey", 5).read_bytes()
+    assert memory.read_bytes() == undisturbed.layout.memory("storkey", 5).read_bytes()
     assert not (run.layout.evaluations / "parts").exists()
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -43,10 +44,19 @@ def digests(config) -> list[str]:
     return locate_run(config).store.info_table()["digest"].to_pylist()
 
 
-@pytest.fixture
-def run(tmp_path):
-    path = write_sweep(tmp_path)
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Return a whole run, made once; only looked at."""
+    path = write_sweep(tmp_path_factory.mktemp("undisturbed"))
     assert supsup("run", path) == 0
+    return locate_run(load_sweep(path))
+
+
+@pytest.fixture
+def run(undisturbed, tmp_path):
+    """Return a copy of the whole run, for a test that changes it."""
+    path = write_sweep(tmp_path)
+    shutil.copytree(undisturbed.layout.root.parent, tmp_path / path.stem)
     return locate_run(load_sweep(path))
 
 
@@ -149,15 +159,13 @@ class StopAfter(Recorder):
 
 @pytest.mark.parametrize("checkpoint_s", [0.0, 3600.0])
 def test_stopped_again_and_again_it_ends_with_the_bits_of_an_undisturbed_run(
-    tmp_path, monkeypatch, checkpoint_s
+    tmp_path, monkeypatch, checkpoint_s, undisturbed
 ):
     """With a checkpoint at every decision, and with none but the last before the end."""
     from orchestrator.session import StoppedError
     from orchestrator.stages import stream as stream_stage
     from orchestrator.worker import stream as stream_work
 
-    expected = load_sweep(write_sweep(tmp_path, "undisturbed"))
-    run_sweep(expected, None, Recorder())
     monkeypatch.setattr(stream_work, "CHECKPOINT_S", checkpoint_s)
     monkeypatch.setattr(stream_stage, "DECISIONS_PER_JOB", 3)
     config = load_sweep(write_sweep(tmp_path, "stopped"))
@@ -168,11 +176,11 @@ def test_stopped_again_and_again_it_ends_with_the_bits_of_an_undisturbed_run(
             run_sweep(config, None, display)
     assert locate_run(config).layout.stream_state.exists() == (checkpoint_s == 0)
     run_sweep(config, None, Recorder())
-    assert digests(config) == digests(expected)
-    assert finished_log(locate_run(config)) == finished_log(locate_run(expected))
+    assert digests(config) == digests(undisturbed.config)
+    assert finished_log(locate_run(config)) == finished_log(undisturbed)
 
 
-def test_a_damaged_checkpoint_is_said_and_the_stream_starts_again(tmp_path, monkeypatch):
+def test_a_damaged_checkpoint_is_said_and_the_stream_starts_again(tmp_path, monkeypatch, undisturbed):
     from orchestrator.session import StoppedError
     from orchestrator.stages import stream as stream_stage
     from orchestrator.worker import stream as stream_work
@@ -190,19 +198,17 @@ def test_a_damaged_checkpoint_is_said_and_the_stream_starts_again(tmp_path, monk
     run_sweep(config, None, watching)
     said = [event[1] for event in watching.events if event[0] == "message"]
     assert any("does not match" in text or "starts again from its beginning" in text for text in said)
-    expected = load_sweep(write_sweep(tmp_path, "undisturbed"))
-    run_sweep(expected, None, Recorder())
-    assert digests(config) == digests(expected)
+    assert digests(config) == digests(undisturbed.config)
 
 
 @pytest.mark.parametrize("failing_call", [1, 6, 9])
-def test_an_error_in_the_middle_of_a_decision_changes_no_bit(tmp_path, monkeypatch, failing_call):
+def test_an_error_in_the_middle_of_a_decision_changes_no_bit(
+    tmp_path, monkeypatch, failing_call, undisturbed
+):
     """What is pending was settled by then: the retry must start from the checkpoint, not from memory."""
     from core.stream.training import StreamTrainer
     from orchestrator.worker import stream as stream_work
 
-    expected = load_sweep(write_sweep(tmp_path, "undisturbed"))
-    run_sweep(expected, None, Recorder())
     monkeypatch.setattr(stream_work, "CHECKPOINT_S", 0.0)
     train, calls = StreamTrainer._trained, []
 
@@ -216,8 +222,8 @@ def test_an_error_in_the_middle_of_a_decision_changes_no_bit(tmp_path, monkeypat
     config = load_sweep(write_sweep(tmp_path))
     result = run_sweep(config, None, Recorder())
     assert result.failures == ()
-    assert digests(config) == digests(expected)
-    assert finished_log(locate_run(config)) == finished_log(locate_run(expected))
+    assert digests(config) == digests(undisturbed.config)
+    assert finished_log(locate_run(config)) == finished_log(undisturbed)
 
 
 @pytest.mark.slow

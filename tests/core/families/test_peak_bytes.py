@@ -42,7 +42,6 @@ print(json.dumps(status("VmHWM") - before))
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_peak_of_a_real_cohort_is_within_the_formula():
     """24 LeNet tasks in a fresh process; the first, small cohort pays for the libraries."""

@@ -259,7 +259,6 @@ def test_every_precision_learns(matmul):
     assert correct_images([problem.view(0)], problem.test, problem.base, result.masks)[0].mean() > 0.9
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not has_compiler(on_gpu=False), reason="needs a C++ compiler (g++)")
 @pytest.mark.filterwarnings("ignore")  # the compiler's own deprecations
 def test_compiled_masks_equal_eager_ones_to_1_bit_in_1000():

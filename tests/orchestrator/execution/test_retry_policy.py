@@ -6,11 +6,7 @@ from core.errors import ConfigError, ForeignWorkerError, LostWorkerError, Traini
 from orchestrator.execution.jobs import Job
 from orchestrator.execution.retry_policy import Decision, RetryPolicy
 
-ONE, MANY, STREAM = (
-    Job(first=4, last=4),
-    Job(first=0, last=3),
-    Job(first=0, last=9, kind="stream", in_order=True),
-)
+ONE, MANY, STREAM = Job(first=4, last=4), Job(first=0, last=3), Job(first=0, last=9, in_order=True)
 POLICY = RetryPolicy(max_retries=2)
 
 

@@ -22,7 +22,7 @@ from orchestrator.tracking.server import _free_port, stop_server
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations
 
 # What is imported under another name than it is installed by.
 INSTALLED = {"PIL": "pillow", "yaml": "pyyaml"}
@@ -150,6 +150,7 @@ def test_what_it_needs_is_what_it_says(tmp_path):
     assert {INSTALLED.get(name, name) for name in found & direct} <= set(REQUIREMENTS)
 
 
+@pytest.mark.slow
 def test_over_http_it_answers_as_the_predictor(exported, folder):
     """Serve the latest version as its own words say, on a port of its own."""
     port, command = _free_port(), serve_command(exported[1]).split()

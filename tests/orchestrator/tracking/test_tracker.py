@@ -80,7 +80,6 @@ def content(uri: str) -> dict[str, dict]:
     return found
 
 
-@pytest.mark.slow
 def test_a_sweep_and_its_tasks_in_mlflow_complete_and_never_doubled(tmp_path):
     """First run, the same again, grown: one parent, a child per task, one point per task and k."""
     uri = f"sqlite:///{tmp_path}/store/mlflow.db"
@@ -132,7 +131,6 @@ def check_children(children, config) -> None:
         assert child.data.tags["supsup.mask_digest"] == row["digest"]
 
 
-@pytest.mark.slow
 def test_sync_makes_what_a_run_with_mlflow_up_would_have_made(tmp_path):
     """Once with MLflow up, and then into an empty store from the run folder: equal, times included."""
     live, later = (f"sqlite:///{tmp_path}/{name}.db" for name in ("live", "later"))
@@ -146,7 +144,6 @@ def test_sync_makes_what_a_run_with_mlflow_up_would_have_made(tmp_path):
     assert content(live) == content(later)
 
 
-@pytest.mark.slow
 def test_mlflow_down_for_a_whole_run_and_then_sync(tmp_path, monkeypatch):
     """The same as a run of the sweep with MLflow up, but for the times and what is measured in them."""
     up = f"sqlite:///{tmp_path}/up.db"
@@ -183,7 +180,6 @@ def timeless(found: dict[str, dict]) -> dict[str, dict]:
     }
 
 
-@pytest.mark.slow
 def test_what_a_crash_left_running_is_put_right(tmp_path):
     """Killed while a child run was being written, and with a session that never ended."""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
@@ -205,7 +201,6 @@ def test_what_a_crash_left_running_is_put_right(tmp_path):
     assert [session.status for session in read_sessions(run.layout)] == ["FINISHED", None, "FINISHED"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("task_runs", "names"), [("all", {0, 1, 2, 3}), ("failed", {3}), ("none", set())])
 def test_failed_tasks_have_runs_that_say_why_and_end_well_later(tmp_path, task_runs, names):
     """Task 3 fails, is sent twice, and is trained then."""
@@ -238,7 +233,6 @@ def test_failed_tasks_have_runs_that_say_why_and_end_well_later(tmp_path, task_r
     assert not any("supsup.error" in child.data.tags for child in ended.values())
 
 
-@pytest.mark.slow
 def test_evaluating_adds_to_the_same_mlflow_run_and_does_not_finish_one_that_was_stopped(tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     config = load_sweep(tracked_sweep(tmp_path, uri, evaluation="{scenarios: [GNu], at: [2, 4]}"))
@@ -258,7 +252,6 @@ def test_evaluating_adds_to_the_same_mlflow_run_and_does_not_finish_one_that_was
         locate_run(config).layout.cohort(2, 3).unlink(missing_ok=True)
 
 
-@pytest.mark.slow
 def test_a_search_is_one_run_above_those_of_its_points(tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     path = tracked_sweep(tmp_path, uri)
@@ -300,7 +293,6 @@ def test_an_unreachable_mlflow_warns_once_and_delays_nothing(sweep, monkeypatch)
         sync_run(run.layout.root, NEVER, Recorder())
 
 
-@pytest.mark.slow
 def test_a_stopped_run_leaves_runs_of_tasks_to_the_next_start(tmp_path):
     """Its own end is sent at once; the four runs that wait are not waited for."""
     config = load_sweep(tracked_sweep(tmp_path, f"sqlite:///{tmp_path}/first.db"))
