@@ -49,7 +49,8 @@ FLOORS = {
     "orchestrator": (
         "config execution images",
         "runs",
-        "stages worker report",
+        "stages worker",
+        "report",
         "cluster",
         "predict export status",
         "tracking",
@@ -57,8 +58,7 @@ FLOORS = {
         "session",
         "evaluate",
         "sweep",
-        "search",
-        "reproduce",
+        "search reproduce",
         "cli",
     ),
 }
