@@ -4,13 +4,14 @@ A stage reads all it knows from the run folder, so that every command gets the s
 "how far is this run?", and any process can go on with it. No torch here: workers have that.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
 
 from core.data.datasets import Dataset
 from orchestrator.execution.jobs import Unit
 from orchestrator.execution.plan import Plan
+from orchestrator.runs.history import failed_tasks
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
 from storage.mask_info import mask_info
@@ -45,11 +46,6 @@ class Progress:
         return f"{self.num_done} of {self.num_total} {self.unit}"
 
 
-def mask_accuracies(run: Run) -> dict[int, float]:
-    """Return the test accuracy of each stored mask, by its number."""
-    return {info.task: info.test_accuracy for info in mask_info(run.store)}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Verification:
     """What ``supsup verify`` finds beside bad files. problems: what is missing or cannot be used."""
@@ -75,60 +71,77 @@ class RunContext:
     counts: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
-class Stage(Protocol):
+class Stage(ABC):
     """One kind of work on a run.
 
-    Its jobs name the worker's half by their ``kind``.
+    kind: of its jobs, which names the worker's half. verb: what the display shows. in_order: each job
+    starts only after the one before it.
     """
 
-    @property
-    def verb(self) -> str:
-        """What the display shows."""
-        ...
+    kind: str
+    verb: str
+    in_order: bool = False
 
-    @property
-    def in_order(self) -> bool:
-        """Whether each job starts only after the one before it."""
-        ...
-
-    def prepare(self, context: RunContext) -> None:
+    def prepare(self, context: RunContext) -> None:  # noqa: B027  # most stages need nothing
         """Make what the jobs need, such as a bank of masks; set aside what they cannot go on from."""
-        ...
 
+    @abstractmethod
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """Return the jobs that are left. only: plan nothing but these tasks (or decisions)."""
-        ...
 
+    @abstractmethod
     def collect(self, context: RunContext) -> Results:
         """Merge what the jobs wrote, and return all that was measured, earlier runs included."""
-        ...
 
 
-class TrainingStage(Stage, Protocol):
-    """The stage that makes what a run is for.
+class TrainingStage(Stage):
+    """The stage that makes what a run is for, task after task.
 
     noun: what one stored result is called. has_masks: whether results are mask files.
     """
 
-    noun: ClassVar[str]
-    has_masks: ClassVar[bool]
+    verb = "training"
+    in_order = True
+    noun = "tasks"
+    has_masks = True
 
+    @abstractmethod
     def progress(self, run: Run, findings: Findings | None = None) -> Progress:
         """Return how far the run is. findings: of verifying all files; else their names and headers count."""
-        ...
+
+    def collect(self, context: RunContext) -> Results:
+        """Return nothing: masks are measured by evaluation."""
+        del context
+        return Results()
 
     def accuracies(self, run: Run) -> dict[int, float]:
         """Return the stored test accuracies by task (in a stream by mask), the task given."""
-        ...
+        return {info.task: info.test_accuracy for info in mask_info(run.store)}
 
     def verify(self, run: Run, findings: Findings) -> Verification:
         """Return what is missing of a run whose files were verified, in words for people."""
-        ...
+        num_total = self.progress(run, findings).num_total
+        missing = findings.missing(num_total)
+        return Verification(
+            problems=missing,
+            summary=(f"{len(findings.tasks)} of {num_total} masks are good",),
+            advice=f"`supsup run` of its sweep trains the {len(missing)} missing tasks" if missing else None,
+            is_whole=not missing,
+        )
 
     def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
         """Return (name, value) rows for ``supsup plan``. findings: None before the run exists."""
-        ...
+        del cohort_size
+        progress = self.progress(run, findings)
+        left = progress.num_total - progress.num_done
+        return [("tasks", f"{progress.num_total}: {progress.num_done} done, {left} to train")]
 
     def homes(self, run: Run) -> tuple[int, ...] | None:
         """Return the true task of each mask, None where mask i is simply that of task i."""
-        ...
+        del run
+        return None
+
+
+def failed_left(run: Run, done: Collection[int]) -> dict[int, str]:
+    """Return the tasks not done that the last run gave up on, each with the reason."""
+    return {task: why for task, why in failed_tasks(run).items() if task not in done}

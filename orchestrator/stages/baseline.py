@@ -2,9 +2,7 @@
 
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -12,10 +10,9 @@ from core.errors import DamagedFileError
 from core.specs.inference import InferenceSpec
 from orchestrator.execution.jobs import InferenceRequest, Job
 from orchestrator.execution.plan import Plan
-from orchestrator.runs.history import failed_tasks
 from orchestrator.runs.results import GIVEN, Result, Results, test_batches
 from orchestrator.runs.run import Run
-from orchestrator.stages.base import Progress, RunContext, Verification
+from orchestrator.stages.base import Progress, RunContext, TrainingStage, Verification, failed_left
 from orchestrator.stages.tables import merge_inferred, request_results
 from storage.checkpoints import num_learned, read_baseline
 from storage.layout import TableKey
@@ -24,23 +21,18 @@ from storage.tables import read_evaluation, task_accuracies
 from storage.verify import Findings, Problem
 
 
-@dataclass(frozen=True)
-class Baseline:
+class Baseline(TrainingStage):
     """Learns tasks in order and is measured while it does; it has no masks."""
 
-    kind: ClassVar[str] = "baseline"
-    verb: ClassVar[str] = "training"
-    in_order: ClassVar[bool] = True
-    noun: ClassVar[str] = "tasks"
-    has_masks: ClassVar[bool] = False
+    kind = "baseline"
+    has_masks = False
 
     def progress(self, run: Run, findings: Findings | None = None) -> Progress:
         """See ``TrainingStage``."""
         del findings
         num_tasks = run.config.benchmark.num_tasks
         done = frozenset(range(min(num_learned(run.layout), num_tasks)))
-        failed = {task: why for task, why in failed_tasks(run).items() if task not in done}
-        return Progress(num_total=num_tasks, done=done, failed=failed)
+        return Progress(num_total=num_tasks, done=done, failed=failed_left(run, done))
 
     def accuracies(self, run: Run) -> dict[int, float]:
         """See ``TrainingStage``; those of the last table, for a baseline stores no others."""
@@ -49,9 +41,6 @@ class Baseline:
             with suppress(DamagedFileError):
                 return task_accuracies(read_evaluation(run.layout.evaluation(key), run.fingerprint))
         return {}
-
-    def prepare(self, context: RunContext) -> None:
-        """Nothing is needed."""
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """See ``Stage``."""
@@ -103,17 +92,6 @@ class Baseline:
             summary=(f"{num_good} of {num_tasks} tasks are learned, and their state is good",),
             is_whole=num_good == num_named == num_tasks,
         )
-
-    def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
-        """See ``TrainingStage``."""
-        del cohort_size, findings
-        progress = self.progress(run)
-        left = progress.num_total - progress.num_done
-        return [("tasks", f"{progress.num_total}: {progress.num_done} done, {left} to train")]
-
-    def homes(self, run: Run) -> None:
-        """There are no masks."""
-        del run
 
 
 def _request(run: Run, k: int) -> InferenceRequest:

@@ -1,8 +1,6 @@
 """Evaluation with the task given, scenario GG."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +10,7 @@ from core.errors import DamagedFileError
 from orchestrator.execution.plan import Plan, plan_jobs
 from orchestrator.runs.results import GIVEN, Result, Results, test_batches
 from orchestrator.runs.run import Run
-from orchestrator.stages.base import RunContext
+from orchestrator.stages.base import RunContext, Stage
 from storage.layout import TableKey
 from storage.locations import Location, listed
 from storage.tables import (
@@ -25,13 +23,11 @@ from storage.tables import (
 )
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(Stage):
     """Tests each task's own mask on the test images of its task."""
 
-    kind: ClassVar[str] = "evaluate"
-    verb: ClassVar[str] = "evaluating GG"
-    in_order: ClassVar[bool] = False
+    kind = "evaluate"
+    verb = "evaluating GG"
 
     def prepare(self, context: RunContext) -> None:
         """Count what the tables already hold."""

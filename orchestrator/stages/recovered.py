@@ -1,9 +1,5 @@
 """HopSupSup's evaluation: the memory from the masks, then a recovery and its score for each task."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,63 +8,42 @@ from core.errors import DamagedFileError
 from core.hopfield.memory import memorise, memory_num_bytes, steps_to_exact
 from core.masks.bits import joint_digest, packed_num_bytes, unpack
 from orchestrator.execution.jobs import RecoveryRequest
-from orchestrator.execution.plan import Plan, join_plans, plan_jobs
-from orchestrator.runs.results import Metrics, Results, test_batches
+from orchestrator.runs.results import Metrics, Result, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext
-from orchestrator.stages.tables import is_answered, mean, stored_table, table_path, table_result
+from orchestrator.stages.tables import TableStage, mean, stored_table, table_path, table_result
 from storage.bank_file import leading_digests
 from storage.hopfield_file import stored_masks_digest, write_memory
-from storage.parts import drop_parts, stored_tasks, whole_table
+from storage.parts import drop_parts, whole_table
 from storage.tables import read_evaluation, task_accuracies, task_shares, write_evaluation
 
 SCENARIO = "GNs"
 
 
-@dataclass(frozen=True)
-class Recovered:
-    """Recovers masks from a Hopfield memory and scores them. method: its label, for the display."""
+class Recovered(TableStage[RecoveryRequest]):
+    """Recovers masks from a Hopfield memory and scores them."""
 
-    method: str
-    kind: ClassVar[str] = "recover"
-    in_order: ClassVar[bool] = False
-
-    @property
-    def verb(self) -> str:
-        """What the display shows."""
-        return f"recovering masks ({self.method})"
+    kind = "recover"
+    verb = "recovering masks"
+    tasks_per_job = 1
 
     def prepare(self, context: RunContext) -> None:
         """Make the memory of each k whose masks are stored; one whose masks are gone is good as it is."""
         for request in _requests(context.run):
             _ensure_memory(context, request)
 
-    def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
-        """See ``Stage``."""
-        del only
-        run = context.run
-        return join_plans(
-            plan_jobs(
-                request.k,
-                1,
-                stored_tasks(run.layout, run.fingerprint, request.key),
-                kind=self.kind,
-                request=request,
-            )
-            for request in _usable_requests(run)
-            if not is_answered(run, request)
-        )
+    def requests(self, run: Run) -> list[RecoveryRequest]:
+        """Return those whose memory is there."""
+        return [request for request in _requests(run) if request.memory.exists()]
 
-    def collect(self, context: RunContext) -> Results:
-        """Merge the parts of each table that is whole; return the metrics of all tables asked for."""
-        run, found = context.run, []
-        for request in _usable_requests(run):
-            if not is_answered(run, request):
-                merge_recovery(run, request)
-            metrics = recovery_metrics(run, request)
-            if metrics is not None:
-                found.append(table_result(SCENARIO, request, metrics))
-        return Results(found)
+    def merge(self, run: Run, request: RecoveryRequest) -> None:
+        """See ``TableStage``."""
+        merge_recovery(run, request)
+
+    def results(self, run: Run, request: RecoveryRequest) -> list[Result]:
+        """See ``TableStage``."""
+        metrics = recovery_metrics(run, request)
+        return [] if metrics is None else [table_result(SCENARIO, request, metrics)]
 
 
 def _requests(run: Run) -> list[RecoveryRequest]:
@@ -81,11 +56,6 @@ def _requests(run: Run) -> list[RecoveryRequest]:
         )
         for k in evaluation.ks(run.config.benchmark.num_tasks)
     ]
-
-
-def _usable_requests(run: Run) -> list[RecoveryRequest]:
-    """Return the requests whose memory is there."""
-    return [request for request in _requests(run) if request.memory.exists()]
 
 
 def _ensure_memory(context: RunContext, request: RecoveryRequest) -> None:

@@ -2,17 +2,15 @@
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import ClassVar
 
 from core.errors import DamagedFileError
 from core.stream.schedule import num_decisions, plan_visits
 from orchestrator.execution.jobs import Job
 from orchestrator.execution.plan import Plan
 from orchestrator.runs.history import read_failures, reason
-from orchestrator.runs.results import Results, finished_log
+from orchestrator.runs.results import finished_log
 from orchestrator.runs.run import Run
-from orchestrator.stages.base import Progress, RunContext, Verification, mask_accuracies
+from orchestrator.stages.base import Progress, RunContext, TrainingStage, Verification
 from storage.decisions import score_rows
 from storage.stream_state import read_position, restart_stream
 from storage.verify import Findings
@@ -20,15 +18,12 @@ from storage.verify import Findings
 DECISIONS_PER_JOB = 10  # a visit of the paper's length, some seconds: how often progress is seen
 
 
-@dataclass(frozen=True)
-class Stream:
+class Stream(TrainingStage):
     """Decides batch by batch which mask to train; counts decisions until it ends, and then masks."""
 
-    kind: ClassVar[str] = "stream"
-    verb: ClassVar[str] = "following the stream"
-    in_order: ClassVar[bool] = True
-    noun: ClassVar[str] = "masks"
-    has_masks: ClassVar[bool] = True
+    kind = "stream"
+    verb = "following the stream"
+    noun = "masks"
 
     def progress(self, run: Run, findings: Findings | None = None) -> Progress:
         """See ``TrainingStage``."""
@@ -45,10 +40,6 @@ class Stream:
             failed=_failed(run, num_done),
             unit="decisions",
         )
-
-    def accuracies(self, run: Run) -> dict[int, float]:
-        """See ``TrainingStage``."""
-        return mask_accuracies(run)
 
     def prepare(self, context: RunContext) -> None:
         """Start the stream anew where its log cannot be read or masks of it are missing."""
@@ -85,26 +76,12 @@ class Stream:
         chosen = tuple(job for job in jobs if only is None or not set(job.tasks).isdisjoint(only))
         return Plan(jobs=chosen, num_done=num_done, num_total=total)
 
-    def collect(self, context: RunContext) -> Results:
-        """Return nothing: masks are evaluated when the stream has ended."""
-        del context
-        return Results()
-
     def verify(self, run: Run, findings: Findings) -> Verification:
         """See ``TrainingStage``."""
-        progress = self.progress(run, findings)
-        if progress.unit == "decisions":
-            goes_on = "the stream has not ended yet; its masks are stored when it does"
-            return Verification(
-                summary=(f"{len(findings.tasks)} of 0 masks are good", goes_on), is_whole=False
-            )
-        missing = findings.missing(progress.num_total)
-        return Verification(
-            problems=missing,
-            summary=(f"{len(findings.tasks)} of {progress.num_total} masks are good",),
-            advice=f"`supsup run` of its sweep trains the {len(missing)} missing tasks" if missing else None,
-            is_whole=not missing,
-        )
+        if self.progress(run, findings).unit == "masks":
+            return super().verify(run, findings)
+        goes_on = "the stream has not ended yet; its masks are stored when it does"
+        return Verification(summary=(f"{len(findings.tasks)} of 0 masks are good", goes_on), is_whole=False)
 
     def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
         """See ``TrainingStage``."""

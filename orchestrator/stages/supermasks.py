@@ -1,28 +1,23 @@
 """Training supermasks with the task given: independent cohorts, or one after another with transfer."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import ClassVar
 
 from orchestrator.execution.plan import Plan, plan_jobs
-from orchestrator.runs.history import failed_tasks
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
-from orchestrator.stages.base import Progress, RunContext, Verification, mask_accuracies
+from orchestrator.stages.base import Progress, RunContext, TrainingStage, Verification, failed_left
 from storage.hopfield_file import num_remembered
 from storage.locations import remove_tree
 from storage.verify import Findings
 
 
-@dataclass(frozen=True)
-class Supermasks:
+class Supermasks(TrainingStage):
     """One mask a task. in_order: with transfer, since a task starts from those before it."""
 
-    in_order: bool
-    kind: ClassVar[str] = "train"
-    verb: ClassVar[str] = "training"
-    noun: ClassVar[str] = "tasks"
-    has_masks: ClassVar[bool] = True
+    kind = "train"
+
+    def __init__(self, *, in_order: bool) -> None:
+        self.in_order = in_order
 
     def progress(self, run: Run, findings: Findings | None = None) -> Progress:
         """See ``TrainingStage``. Masks that were deleted count where a Hopfield memory holds them."""
@@ -32,12 +27,7 @@ class Supermasks:
             bad = () if findings is None else [problem.path for problem in findings.problems if problem.path]
             stored = frozenset(range(num_remembered(run.layout, run.fingerprint, bad)))
         done = frozenset(stored) & frozenset(range(num_tasks))
-        failed = {task: why for task, why in failed_tasks(run).items() if task not in done}
-        return Progress(num_total=num_tasks, done=done, failed=failed)
-
-    def accuracies(self, run: Run) -> dict[int, float]:
-        """See ``TrainingStage``."""
-        return mask_accuracies(run)
+        return Progress(num_total=num_tasks, done=done, failed=failed_left(run, done))
 
     def prepare(self, context: RunContext) -> None:
         """Warn where the engine asked for is not the one that the run keeps."""
@@ -67,28 +57,20 @@ class Supermasks:
         return Results()
 
     def verify(self, run: Run, findings: Findings) -> Verification:
-        """See ``TrainingStage``."""
+        """As for any masks, but where a Hopfield memory stands for them."""
         progress = self.progress(run, findings)
+        if not progress.done - findings.tasks:
+            return super().verify(run, findings)
         num_good = f"{len(findings.tasks)} of {progress.num_total} masks are good"
-        if progress.done - findings.tasks:
-            held = f"{num_good}; the Hopfield memory holds the first {progress.num_done}"
-            return Verification(summary=(held,), is_whole=progress.is_complete)
-        missing = findings.missing(progress.num_total)
-        advice = f"`supsup run` of its sweep trains the {len(missing)} missing tasks" if missing else None
-        return Verification(problems=missing, summary=(num_good,), advice=advice, is_whole=not missing)
+        held = f"{num_good}; the Hopfield memory holds the first {progress.num_done}"
+        return Verification(summary=(held,), is_whole=progress.is_complete)
 
     def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
         """See ``TrainingStage``."""
-        done = frozenset[int]() if findings is None else self.progress(run, findings).done
+        done = self.progress(run, findings).done
         plan = plan_jobs(run.config.benchmark.num_tasks, cohort_size, done, kind=self.kind)
-        return [
-            ("tasks", f"{plan.num_total}: {plan.num_done} done, {plan.num_left} to train"),
-            ("cohorts to train", f"{len(plan.jobs)} of up to {cohort_size} tasks"),
-        ]
-
-    def homes(self, run: Run) -> None:
-        """Mask i is that of task i."""
-        del run
+        cohorts = f"{len(plan.jobs)} of up to {cohort_size} tasks"
+        return [*super().describe(run, cohort_size, findings), ("cohorts to train", cohorts)]
 
 
 def _cohort_size(context: RunContext) -> int:

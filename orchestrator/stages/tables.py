@@ -1,25 +1,81 @@
 """Evaluation tables of inferred tasks and recovered masks: merged from parts, and read as metrics."""
 
+from abc import abstractmethod
+from collections.abc import Collection
+from typing import Generic, TypeVar
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError
-from orchestrator.execution.jobs import InferenceRequest, Request
-from orchestrator.runs.results import Metrics, Result
+from orchestrator.execution.jobs import InferenceRequest, RecoveryRequest, Request
+from orchestrator.execution.plan import Plan, join_plans, plan_jobs
+from orchestrator.runs.results import Metrics, Result, Results
 from orchestrator.runs.run import Run
+from orchestrator.stages.base import RunContext, Stage
 from storage.files import commit
 from storage.locations import Location
-from storage.parts import drop_parts, whole_table
+from storage.parts import drop_parts, stored_tasks, whole_table
 from storage.tables import INFERENCE_SCHEMA, read_evaluation, task_accuracies, task_shares, write_evaluation
 
 ORDER = [("task", "ascending"), ("batch", "ascending"), ("first_image", "ascending")]
 
 
-def is_answered(run: Run, request: Request) -> bool:
-    """Return whether the table of every scenario asked for is there and readable."""
-    return all(stored_table(run, request, name) for name in run.config.evaluation.inferred_scenarios)
+R = TypeVar("R", InferenceRequest, RecoveryRequest)
+
+
+class TableStage(Stage, Generic[R]):
+    """Fills evaluation tables, one for each request. method: its label, for the display."""
+
+    tasks_per_job: int
+
+    def __init__(self, method: str) -> None:
+        self.verb = f"{self.verb} ({method})"
+
+    @abstractmethod
+    def requests(self, run: Run) -> list[R]:
+        """Return a request for each table that the masks at hand allow."""
+
+    @abstractmethod
+    def merge(self, run: Run, request: R) -> None:
+        """Write the tables of a request when every task is there, and drop the parts."""
+
+    @abstractmethod
+    def results(self, run: Run, request: R) -> list[Result]:
+        """Return what the tables say, one result for each scenario that has one."""
+
+    def open_requests(self, run: Run) -> list[R]:
+        """Return the requests of which a table is missing, or cannot be read."""
+        scenarios = run.config.evaluation.inferred_scenarios
+        return [
+            request
+            for request in self.requests(run)
+            if not all(stored_table(run, request, scenario) for scenario in scenarios)
+        ]
+
+    def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
+        """See ``Stage``."""
+        del only
+        run = context.run
+        return join_plans(
+            plan_jobs(
+                request.k,
+                self.tasks_per_job,
+                stored_tasks(run.layout, run.fingerprint, request.key),
+                kind=self.kind,
+                request=request,
+            )
+            for request in self.open_requests(run)
+        )
+
+    def collect(self, context: RunContext) -> Results:
+        """See ``Stage``."""
+        run = context.run
+        for request in self.open_requests(run):
+            self.merge(run, request)
+        return Results(result for request in self.requests(run) for result in self.results(run, request))
 
 
 def stored_table(run: Run, request: Request, scenario: str) -> pa.Table | None:
