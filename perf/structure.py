@@ -2,7 +2,8 @@
 
 python perf/structure.py [ROOT] prints a table for the packages below ROOT, by default this repository.
 The source is parsed, never imported. An arrow goes from a module to each module that it imports, inside
-functions too ("at the top": outside of functions only); a module named only in a string is not seen. The
+functions too ("at the top": outside of functions only); imports for type checkers alone do not count, and a
+module named only in a string is not seen. The
 floors are the modules on the longest chain of arrows. An ``__init__`` does not count as a module, but does
 count as a floor if it imports others. A package's column has the arrows that begin in it, and the floors
 of a chain that stays in it.
@@ -58,10 +59,9 @@ class Module:
 def _nodes(tree: ast.AST, *, top_only: bool) -> Iterator[ast.AST]:
     """Yield the nodes below; with ``top_only`` those that run when the module is imported."""
     for node in ast.iter_child_nodes(tree):
-        is_later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or (
-            isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-        )
-        if not (top_only and is_later):
+        is_later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        is_never = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        if not (is_never or (top_only and is_later)):
             yield node
             yield from _nodes(node, top_only=top_only)
 
