@@ -11,7 +11,7 @@ from orchestrator.cluster.resources import find_resources
 from orchestrator.config.load import change_settings
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.progress import Display
-from orchestrator.report.build import draw_or_say
+from orchestrator.report.build import draw_or_warn
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import check_dataset, clean_temporaries
 from orchestrator.runs.results import Results, write_report
@@ -67,7 +67,7 @@ def evaluate_run(
         with open_session(run, record, dataset, resources, display) as session:
             results, failures = evaluate(session)
             write_report(run, results)
-            draw_or_say(run, record, display)
+            draw_or_warn(run, record, display)
             session.end(failures)
     return EvaluationResult(run=run, failures=failures, results=results, elapsed_s=time.monotonic() - start_s)
 

@@ -85,7 +85,7 @@ def run_status(root: Location) -> RunStatus:
 
 
 def complete_results(run: Run) -> Results | None:
-    """Return the results that the run's sweep asks for, None where something is left to do."""
+    """Return the results that the run's sweep asks for, None if anything is left to do."""
     if not run.layout.run_file.exists() or read_failures(run):
         return None
     try:

@@ -10,7 +10,7 @@ from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import evaluate
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.progress import Display
-from orchestrator.report.build import draw_or_say
+from orchestrator.report.build import draw_or_warn
 from orchestrator.runs.history import write_failures
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import clean_temporaries, ensure_record
@@ -59,7 +59,7 @@ def run_sweep(
             evaluated, evaluation_failures = evaluate(session)
             results, failures = trained.results.merged(evaluated), trained.failures + evaluation_failures
             write_report(run, results)
-            draw_or_say(run, record, display)
+            draw_or_warn(run, record, display)
             clean_temporaries(run.layout)
             session.end(failures)
         return SweepResult(

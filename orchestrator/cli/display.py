@@ -111,7 +111,7 @@ class Tally:
 
 
 class _Counting(Display):
-    """What displays have in common: a phase's counts."""
+    """The counts of a phase, common to all displays."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

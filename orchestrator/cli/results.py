@@ -13,7 +13,7 @@ from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import EvaluationResult
 from orchestrator.execution.controller import Failure
 from orchestrator.report.tables import print_results
-from orchestrator.report.text import byte_words, duration, percent, say, short
+from orchestrator.report.text import byte_words, duration, percent, print_plain, short
 from orchestrator.runs.lock import locked
 from orchestrator.runs.run import Run, locate_run, open_run
 from orchestrator.runs.sizing import cohort_size, peak_bytes
@@ -47,7 +47,7 @@ def print_evaluation(console: Console, result: EvaluationResult) -> None:
     if result.failures:
         console.print(_failure_table(result.failures))
     where = short(result.run.layout.evaluations)
-    say(console, f"evaluated in {duration(result.elapsed_s)}; tables: {where}")
+    print_plain(console, f"evaluated in {duration(result.elapsed_s)}; tables: {where}")
 
 
 def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
@@ -86,19 +86,19 @@ def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
         findings, moved = verify_masks(run.store), []
     verification = stage.verify(run, findings)
     for problem in (*findings.problems, *verification.problems):
-        say(console, f"{problem.kind}: {problem.message}" if problem.path else problem.message)
+        print_plain(console, f"{problem.kind}: {problem.message}" if problem.path else problem.message)
     if len(findings.provenances) > 1:
         made = "; ".join(", ".join(words) for words in findings.provenances)
-        say(console, f"note: masks of several makes (engine, device, torch): {made}")
+        print_plain(console, f"note: masks of several makes (engine, device, torch): {made}")
     for line in verification.summary:
-        say(console, line)
+        print_plain(console, line)
     if repair and stage.has_masks:
-        say(
+        print_plain(
             console,
             f"moved {len(moved)} bad files to {run.layout.quarantine}" if moved else "nothing to move",
         )
     if verification.advice is not None:
-        say(console, verification.advice)
+        print_plain(console, verification.advice)
     return (repair and stage.has_masks) or (verification.is_whole and not findings.problems)
 
 
@@ -140,11 +140,11 @@ def _failure_table(failures: Sequence[Failure]) -> Table:
 def print_overview(console: Console, result: SweepResult) -> None:
     """Print a table of what there is now, and the next three commands worth trying."""
     for key, value in _rows(result):  # paths are for copying: never cut
-        say(console, f"{key:<{KEY_WIDTH}}{value}")
-    say(console, "next:")
+        print_plain(console, f"{key:<{KEY_WIDTH}}{value}")
+    print_plain(console, "next:")
     for command, what in next_commands(result.run, result.failures)[:NUM_NEXT]:
-        say(console, f"  {command}")
-        say(console, f"      {what}")
+        print_plain(console, f"  {command}")
+        print_plain(console, f"      {what}")
 
 
 def _rows(result: SweepResult) -> list[tuple[str, str]]:

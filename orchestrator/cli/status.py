@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from core.errors import RunFolderError
-from orchestrator.report.text import duration, percent, say
+from orchestrator.report.text import duration, percent, print_plain
 from orchestrator.status import RunStatus, run_status
 from storage.locations import Location, to_location
 
@@ -23,7 +23,7 @@ WATCH_S = 2.0
 def print_status(console: Console, roots: Sequence[Location], storage: str, *, watch: bool = False) -> None:
     """Print one row per run, and the details of a single run. watch: refresh until all have ended."""
     if not roots:
-        say(console, f"no runs in {to_location(storage)}; start one with: supsup run SWEEP.yaml")
+        print_plain(console, f"no runs in {to_location(storage)}; start one with: supsup run SWEEP.yaml")
     elif watch:
         _watch(console, roots)
     else:

@@ -5,7 +5,7 @@ import re
 from rich.console import Console
 
 from core.errors import RunFolderError
-from orchestrator.report.text import say
+from orchestrator.report.text import print_plain
 from orchestrator.status import resolve_run
 from storage.layout import RunLayout
 from storage.locations import Location, listed
@@ -26,10 +26,10 @@ def print_task_logs(console: Console, root: Location, task: int | None) -> None:
     layout = RunLayout(root)
     found = [path for path in listed(layout.logs) if task is None or _is_about(path.name, task)]
     for path in found:
-        say(console, path.read_text().rstrip())
+        print_plain(console, path.read_text().rstrip())
     if not found:
         whom = "no task ever" if task is None else f"task {task} never"
-        say(console, f"{whom} failed in {root}")
+        print_plain(console, f"{whom} failed in {root}")
 
 
 def _is_about(name: str, task: int) -> bool:

@@ -1,10 +1,10 @@
-"""The interface of displays, which show the progress of a run."""
+"""The base class of displays, which show the progress of a run."""
 
 from orchestrator.execution.jobs import Job, JobResult
 
 
 class Display:
-    """Shows progress and messages; this one shows nothing, and its subclasses what they are for."""
+    """Shows progress and messages. This base class shows nothing."""
 
     def start(
         self, verb: str, num_total: int, num_done: int, unit: str = "tasks", *, num_jobs: int = 0

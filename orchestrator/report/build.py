@@ -65,7 +65,7 @@ def draw_report(run: Run, record: RunRecord) -> Report:
     return Report((*written, folder / "report.html"), data.sizes)
 
 
-def draw_or_say(run: Run, record: RunRecord, display: Display) -> None:
+def draw_or_warn(run: Run, record: RunRecord, display: Display) -> None:
     """Draw the report if the sweep asks for it; if that fails, show a message instead of failing the run."""
     if not run.config.tracking.figures:
         return

@@ -16,7 +16,7 @@ from core.hopfield.capacity import Masks, measure_capacity, random_masks
 from core.masks.bits import unpack
 from core.specs.inference import HopfieldRule
 from orchestrator.report.draw import Curve, Panel, draw_panels
-from orchestrator.report.text import percent, say
+from orchestrator.report.text import percent, print_plain
 from orchestrator.runs.run import Run, open_run
 from storage.bank_file import num_leading
 from storage.files import commit
@@ -45,7 +45,7 @@ def study_capacity(console: Console, root: Location, counts: Sequence[int]) -> N
     ]
     draw_panels(figure, panels, title=run.name)
     _print(console, rows)
-    say(console, f"figure: {figure}")
+    print_plain(console, f"figure: {figure}")
 
 
 def _measure_all(run: Run, counts: Sequence[int]) -> Rows:

@@ -37,7 +37,7 @@ Draw = Callable[[ReportData], Any]
 
 
 def draw_accuracy(data: ReportData) -> Any:
-    """Draw the accuracy of each task, with its mean and the worst tasks named."""
+    """Draw the accuracy of each task and its mean; label the worst tasks."""
     if not data.infos:
         return None
     figure, (axis,) = new_figure(1, WIDE)

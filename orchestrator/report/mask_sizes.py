@@ -72,7 +72,7 @@ class MaskSizes:
 
 
 def mask_sizes(run: Run, infos: Sequence[MaskInfo], sampled: Sequence[int]) -> MaskSizes | None:
-    """Return the sizes of a run's masks; other encodings are made of the masks of ``sampled``."""
+    """Return the sizes of a run's masks, None without masks. sampled: tasks to encode in other ways."""
     if not infos or not sampled:
         return None
     shapes = run.identity.shapes

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
-from orchestrator.report.text import percent, say
+from orchestrator.report.text import percent, print_plain
 from orchestrator.runs.results import GIVEN, Metrics, Result, Results
 from orchestrator.runs.run import Run
 from orchestrator.stages import training_stage
@@ -24,7 +24,7 @@ def print_results(console: Console, run: Run, results: Results) -> None:
     for one in results.ascending():
         if one.scenario == GIVEN:
             accuracy = percent(one.metrics["accuracy"])
-            say(console, f"{one.key} accuracy over the first {one.k} tasks: {accuracy}")
+            print_plain(console, f"{one.key} accuracy over the first {one.k} tasks: {accuracy}")
             continue
         _say_more(console, one)
         if "psi_bytes" in one.metrics:
@@ -59,7 +59,7 @@ def print_sizes(console: Console, sizes: MaskSizes) -> None:
         console.print(table)
     console.print(PAPER_CAVEAT, highlight=False)
     if sizes.num_norm_bytes:
-        say(console, f"running statistics: {sizes.num_norm_bytes:,.0f} bytes beside each mask")
+        print_plain(console, f"running statistics: {sizes.num_norm_bytes:,.0f} bytes beside each mask")
 
 
 def _inference_cells(metrics: Metrics) -> list[str]:
@@ -82,14 +82,14 @@ def _say_more(console: Console, result: Result) -> None:
     metrics = result.metrics
     if "shortlist_agreement" in metrics:
         agreement = percent(metrics["shortlist_agreement"])
-        say(
+        print_plain(
             console,
             f"{result.method} at k = {result.k}: agrees with the exact answer in {agreement} of a sample",
         )
     if "num_masks" in metrics:
-        say(console, allocation_words(metrics))
+        print_plain(console, allocation_words(metrics))
     if "break_even_tasks" in metrics:
-        say(
+        print_plain(
             console,
             f"Psi takes {metrics['psi_bytes'] / 1e6:.1f} MB whatever k; plain masks take "
             f"{metrics['mask_bytes']:.0f} bytes each, so Psi is smaller from "
@@ -120,4 +120,4 @@ def _warn_missing(console: Console, run: Run, scenario: str, results: Results) -
     words = f"{num_trained} tasks are trained"
     if not stage.has_masks and missing[0] <= num_trained:
         words += ", and a baseline is measured while it learns"
-    say(console, f"{scenario} not evaluated at k = {', '.join(map(str, missing))}: {words}")
+    print_plain(console, f"{scenario} not evaluated at k = {', '.join(map(str, missing))}: {words}")

@@ -23,7 +23,7 @@ def byte_words(size: float) -> str:
     return f"{size:.0f} B"
 
 
-def say(console: Console, text: str) -> None:
+def print_plain(console: Console, text: str) -> None:
     """Print text without markup, highlighting or wrapping."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 

@@ -22,7 +22,7 @@ def search_of(run: Run) -> str | None:
 
 
 def read_search_file(folder: Location) -> dict[str, Any]:
-    """Return the content of ``search.json``, or nothing when there is none that can be read."""
+    """Return the content of ``search.json``, empty if it is missing or unreadable."""
     try:
         content = json.loads((folder / SEARCH_FILE).read_text())
     except (OSError, ValueError):

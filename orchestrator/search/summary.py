@@ -13,7 +13,7 @@ from orchestrator.config.store_uri import absolute_uri
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.progress import Display
 from orchestrator.report.draw import Curve, Panel, draw_panels
-from orchestrator.report.text import say
+from orchestrator.report.text import print_plain
 from orchestrator.runs.search_file import SEARCH_FILE, search_folder
 from orchestrator.search.settings import SettingResult, plan_settings, search_config, settled, values_words
 from orchestrator.tracking.messages import TrackedSearch
@@ -47,17 +47,17 @@ def print_search(
     console.print(table)
     for result in results:
         if result.error:
-            say(console, f"{result.setting} failed: {result.error}")
+            print_plain(console, f"{result.setting} failed: {result.error}")
     names = _metric_names(results)
     if search.metric is not None and names and search.metric not in names:
-        say(console, f"search.metric: found {search.metric!r}, but there is only {', '.join(names)}")
+        print_plain(console, f"search.metric: found {search.metric!r}, but there is only {', '.join(names)}")
     for line in over_seeds(config, results):
-        say(console, line)
+        print_plain(console, line)
     figures = draw_search(config, results)
     where = "; ".join(
         [f"table: {search_folder(config) / 'search.json'}", *(f"figure: {path}" for path in figures)]
     )
-    say(console, f"{len(results)} points; {where}")
+    print_plain(console, f"{len(results)} points; {where}")
     return figures
 
 
@@ -72,7 +72,7 @@ def print_search_plan(console: Console, config: SweepConfig, identity: str) -> N
             state = _state(known[index]) or "done"
         table.add_row(str(setting), setting.layout.root.name, state)
     console.print(table)
-    say(console, f"sweep: {identity}")
+    print_plain(console, f"sweep: {identity}")
 
 
 def metric_name(config: SweepConfig, results: Sequence[SettingResult]) -> str | None:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from core.errors import ConfigError, SupSupError
 from orchestrator.config.store_uri import absolute_uri, sqlite_path
-from orchestrator.report.text import say
+from orchestrator.report.text import print_plain
 from orchestrator.runs.run import open_run
 from storage.locations import Location
 
@@ -148,11 +148,11 @@ def serve_ui(
         links = _links_or_address(address, *names)
         for name, link in {**links.views, "all runs": links.runs, "this run": links.run}.items():
             if link:
-                say(console, f"{name}: {link}")
+                print_plain(console, f"{name}: {link}")
         if show:
             webbrowser.open(next(iter(links.views.values()), links.runs))
         if process is not None:
-            say(console, "Ctrl-C ends it")
+            print_plain(console, "Ctrl-C ends it")
             process.wait()
     except KeyboardInterrupt:
         pass

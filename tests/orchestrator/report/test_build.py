@@ -10,7 +10,7 @@ from PIL import Image
 
 import orchestrator.report.build
 from orchestrator.config.load import load_sweep
-from orchestrator.report.build import draw_or_say, make_report
+from orchestrator.report.build import draw_or_warn, make_report
 from orchestrator.report.data import overlap, report_data, spread, time_line
 from orchestrator.report.figures import FIGURES
 from orchestrator.report.mask_sizes import entropy_bits
@@ -136,7 +136,7 @@ def test_no_task_means_no_overlap(run):
 def test_a_figure_that_cannot_be_drawn_is_said_and_fails_nothing(run, monkeypatch):
     display = Recorder()
     monkeypatch.setattr(orchestrator.report.build, "FIGURES", (("broken", "", "", lambda data: 1 / 0),))
-    draw_or_say(*open_run(run.layout.root), display)
+    draw_or_warn(*open_run(run.layout.root), display)
     assert "the report was not drawn (division by zero); `supsup report" in display.messages
 
 
