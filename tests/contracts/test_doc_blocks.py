@@ -24,6 +24,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_every_block_of_the_page_runs(page, tmp_path):
     (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
