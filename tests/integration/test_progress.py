@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from core.training.optimizers import Optimizer
 from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run, open_run
 from orchestrator.search.settings import plan_settings
@@ -132,3 +133,32 @@ def answers(path, run, record, capsys, *, is_whole):
         load_sweep(path, ["search.space.seed=[3]"]),
     )
     assert (complete_results(setting.run) is not None) == is_whole
+
+
+@pytest.mark.parametrize("kind", ["baseline", "stream"])
+def test_a_task_tried_again_on_the_same_worker_ends_with_the_same_bits(tmp_path, monkeypatch, kind):
+    """An attempt that fails half-way leaves weights in memory that are of no task."""
+    files = {}
+    for name in ("whole", "interrupted"):
+        (tmp_path / name).mkdir()
+        sweep = write(tmp_path / name, kind, executor="{kind: inline, engine: eager}")
+        if name == "interrupted":
+            fail_once(monkeypatch, after=70)
+        assert supsup("run", sweep) == 0
+        layout = locate_run(load_sweep(sweep)).layout
+        states = sorted(path.name for path in layout.baseline.glob("*"))  # digests are in their names
+        files[name] = states or locate_run(load_sweep(sweep)).store.info_table()["digest"].to_pylist()
+    assert files["whole"] == files["interrupted"] != []
+
+
+def fail_once(monkeypatch, after):
+    """Let the disk fail in the update of a layer, once."""
+    honest, calls = Optimizer.update, []
+
+    def update(self, *arguments):
+        calls.append(0)
+        if len(calls) == after:
+            raise OSError("the disk does not answer")
+        honest(self, *arguments)
+
+    monkeypatch.setattr(Optimizer, "update", update)
