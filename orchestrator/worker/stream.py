@@ -42,7 +42,6 @@ class StoredStates(MutableMapping[int, MaskState]):
     changed: dict[int, MaskState] = field(default_factory=dict)
 
     def __getitem__(self, mask: int) -> MaskState:
-        """Return a mask's state."""
         if mask in self.changed:
             return self.changed[mask]
         return _from_arrays(read_mask_state(self.layout, self.files[mask]))
@@ -56,11 +55,9 @@ class StoredStates(MutableMapping[int, MaskState]):
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[int]:
-        """Iterate over the masks in order."""
         return iter(sorted(self.files.keys() | self.changed.keys()))
 
     def __len__(self) -> int:
-        """Return the number of allocated masks."""
         return len(self.files.keys() | self.changed.keys())
 
 
