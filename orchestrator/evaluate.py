@@ -27,7 +27,7 @@ SECTIONS = ("evaluation", "executor", "tracking", "data_dir")  # what `supsup ev
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
-    """What an evaluation gave."""
+    """The result of an evaluation."""
 
     run: Run
     failures: tuple[Failure, ...]
@@ -41,8 +41,8 @@ def evaluate_run(
 ) -> EvaluationResult:
     """Evaluate the masks of a run folder under other settings. Raises InputError.
 
-    settings: key=value of ``SECTIONS``. Where neither they nor the run ask for a scenario with
-    the task inferred, GNu is evaluated (GNs for masks on outputs).
+    settings: key=value of ``SECTIONS``. If neither they nor the run ask for a scenario with the task
+    inferred, GNu is evaluated (GNs for masks on outputs).
     """
     start_s = time.monotonic()
     opened, record = open_run(root)
@@ -73,7 +73,7 @@ def evaluate_run(
 
 
 def evaluate(session: RunSession) -> tuple[Results, tuple[Failure, ...]]:
-    """Answer what the sweep asks at every k whose tasks are trained; files that are there stand."""
+    """Evaluate the sweep's scenarios at each k whose tasks are trained; existing tables are kept."""
     results = Results()
     failures: tuple[Failure, ...] = ()
     for stage in evaluation_stages(session.context.run.config):

@@ -1,4 +1,4 @@
-"""``supsup reproduce``: run or resume the sweeps of the paper's targets, then say what they came to."""
+"""``supsup reproduce``: run or resume the sweeps of the paper's targets, then judge the results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ FOLDER = "reproduce"  # beside the run folders
 
 @dataclass(frozen=True, kw_only=True)
 class TargetResult:
-    """What a target came to, and from which runs. settings: of the command, on top of the target's."""
+    """The verdict on a target, with its runs. settings: of the command, on top of the target's."""
 
     target: Target
     settings: tuple[str, ...]
@@ -34,7 +34,7 @@ class TargetResult:
 
 
 def check_targets(targets: Sequence[Target], settings: Sequence[str], data_folder: Path | None) -> None:
-    """Raise InputError where a sweep, a setting or a data set is wrong; touches nothing."""
+    """Raise InputError if a sweep, a setting or a data set is invalid; writes nothing."""
     configs = [run.config for target in targets for _, _, run in target_folders(target, settings)]
     needed = {(config.benchmark.dataset, config.benchmark.folder): config for config in configs}
     for config in needed.values():
@@ -44,7 +44,7 @@ def check_targets(targets: Sequence[Target], settings: Sequence[str], data_folde
 def run_target(
     folders: TargetFolders, settings: Sequence[str], data_folder: Path | None, display: Display
 ) -> list[Failure]:
-    """Run what is missing of a target, every seed and every evaluation; return what failed."""
+    """Run the missing runs and evaluations of a target; return the failures."""
     failures: list[Failure] = []
     for one, _, run in folders:
         folder = _data(run.config, data_folder)
@@ -57,7 +57,7 @@ def run_target(
 
 
 def read_target(target: Target, settings: Sequence[str], folders: TargetFolders) -> TargetResult:
-    """Judge a target by what is stored; runs nothing."""
+    """Judge a target by its stored results, without running anything."""
     facts, measurements = measured(folders)
     return TargetResult(
         target=target,
@@ -69,14 +69,14 @@ def read_target(target: Target, settings: Sequence[str], folders: TargetFolders)
 
 
 def reproduce_folder(folders: TargetFolders) -> Location:
-    """Return where the verdicts of a target go by default."""
+    """Return the default folder of a target's verdict."""
     return folders[0][2].layout.root.parent / FOLDER
 
 
 def _evaluate_more(
     one: TargetRun, run: Run, settings: Sequence[str], data_folder: Path | None, display: Display
 ) -> list[Failure]:
-    """Evaluate the same masks in the target's further ways, at the same k and on the same test batches."""
+    """Evaluate the masks with the target's further methods, at the same k and on the same test batches."""
     evaluation = run.config.evaluation
     same = [f"evaluation.batches={evaluation.batches}"]
     if evaluation.at is not None:

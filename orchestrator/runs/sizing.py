@@ -67,7 +67,8 @@ def peak_bytes(run: Run, num_tasks: int) -> int:
     return family_of(spec.network).peak_bytes(spec, run.layers, num_tasks)
 
 
-def _choose_engine(run: Run, resources: Resources) -> Engine:
+def run_engine(run: Run, resources: Resources) -> Engine:
+    """Return the configured engine, with ``auto`` resolved."""
     wanted = run.config.executor.engine
     if wanted != "auto":
         return wanted
