@@ -9,6 +9,7 @@ from core.data.datasets import load_dataset
 from core.errors import RunFolderError
 from orchestrator.cluster.resources import find_resources
 from orchestrator.config.load import change_settings
+from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_say
@@ -58,8 +59,7 @@ def evaluate_run(
     run = replace(opened, config=config)
     if not num_leading(run.store) and not num_remembered(run.layout, run.fingerprint):
         raise RunFolderError(f"{root} has no mask of task 0; run the sweep first")
-    folder = data_folder if config.data_dir is None else Path(config.data_dir).expanduser()
-    dataset = load_dataset(config.benchmark, folder)
+    dataset = load_dataset(config.benchmark, data_location(config, data_folder))
     check_dataset(run.layout, record, dataset)
     resources = find_resources(config.executor, connect=True)
     with locked(run.layout):
@@ -70,6 +70,11 @@ def evaluate_run(
             draw_or_say(run, record, display)
             session.end(failures)
     return EvaluationResult(run=run, failures=failures, results=results, elapsed_s=time.monotonic() - start_s)
+
+
+def data_location(config: SweepConfig, default: Path | None) -> Path | None:
+    """Return the folder of data sets that the sweep names, else ``default``."""
+    return default if config.data_dir is None else Path(config.data_dir).expanduser()
 
 
 def evaluate(session: RunSession) -> tuple[Results, tuple[Failure, ...]]:

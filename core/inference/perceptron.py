@@ -84,7 +84,7 @@ def correct_under(
     weights: Sequence[Tensor],
     rows: Sequence[NDArray[np.int64]],
 ) -> list[NDArray[np.bool_]]:
-    """Return which images ``rows`` of each task ``weights``, [K, O, I] per layer, classify correctly, bool."""
+    """Return which ``rows`` of each task ``weights``, [K, O, I] per layer, classify correctly, bool."""
     device, most = weights[0].device, max(len(row) for row in rows)
     padded = np.stack([np.pad(row, (0, most - len(row))) for row in rows])
     gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)

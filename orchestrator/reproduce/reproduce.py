@@ -6,8 +6,7 @@ from pathlib import Path
 
 from core.data.datasets import load_dataset
 from orchestrator.config.load import change_settings
-from orchestrator.config.sweep import SweepConfig
-from orchestrator.evaluate import SECTIONS, evaluate_run
+from orchestrator.evaluate import SECTIONS, data_location, evaluate_run
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.progress import Display
 from orchestrator.reproduce.measure import Measurement, RunFacts, TargetFolders, measured, target_folders
@@ -38,7 +37,7 @@ def check_targets(targets: Sequence[Target], settings: Sequence[str], data_folde
     configs = [run.config for target in targets for _, _, run in target_folders(target, settings)]
     needed = {(config.benchmark.dataset, config.benchmark.folder): config for config in configs}
     for config in needed.values():
-        load_dataset(config.benchmark, _data(config, data_folder))
+        load_dataset(config.benchmark, data_location(config, data_folder))
 
 
 def run_target(
@@ -47,7 +46,7 @@ def run_target(
     """Run the missing runs and evaluations of a target; return the failures."""
     failures: list[Failure] = []
     for one, _, run in folders:
-        folder = _data(run.config, data_folder)
+        folder = data_location(run.config, data_folder)
         if complete_results(run) is not None and not verify_masks(run.store).problems:
             display.message(f"{run.name}: all there")
         else:
@@ -88,7 +87,3 @@ def _evaluate_more(
         if complete_results(changed) is None:
             failures += evaluate_run(run.layout.root, [*same, *more], data_folder, display).failures
     return failures
-
-
-def _data(config: SweepConfig, data_folder: Path | None) -> Path | None:
-    return data_folder if config.data_dir is None else Path(config.data_dir).expanduser()

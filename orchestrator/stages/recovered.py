@@ -1,7 +1,6 @@
 """HopSupSup's evaluation: store the masks in a Hopfield memory, then recover and test each task's mask."""
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.errors import DamagedFileError
@@ -124,13 +123,8 @@ def recovery_metrics(run: Run, request: RecoveryRequest) -> Metrics | None:
     return metrics
 
 
-def recovery_steps(run: Run, request: RecoveryRequest) -> pa.Table:
-    """Return each step of each recovery. Raises DamagedFileError."""
-    return read_evaluation(run.layout.recovery(request.key), run.fingerprint)
-
-
 def _step_metrics(run: Run, request: RecoveryRequest) -> Metrics:
-    steps = recovery_steps(run, request)
+    steps = read_evaluation(run.layout.recovery(request.key), run.fingerprint)
     tasks = pc.unique(steps["task"]).to_pylist()
     found = [
         steps_to_exact(steps.filter(pc.equal(steps["task"], task))["hamming"].to_numpy()) for task in tasks

@@ -89,7 +89,9 @@ def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
         ended_s=_ended_s(infos, sessions, record),
         metrics=tuple(
             (key, step, round(value, DECIMALS))
-            for key, step, value in results.metrics_by_k(as_made) + _totals(infos) + _stream_curves(run)
+            for key, step, value in results.metrics_by_k(as_made)
+            + _totals(infos)
+            + curves(finished_log(run) or [])
         ),
         artifacts=(
             *((path, None) for path in (layout.config, layout.tasks) if path.exists()),
@@ -141,10 +143,6 @@ def _failed(run: Run, record: RunRecord) -> tuple[FailedTask, ...]:
         for row in read_failures(run)
         if "task" in row
     )
-
-
-def _stream_curves(run: Run) -> tuple[tuple[str, int, float], ...]:
-    return curves(finished_log(run) or [])
 
 
 def curves(rows: Rows) -> tuple[tuple[str, int, float], ...]:
