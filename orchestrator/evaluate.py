@@ -9,6 +9,7 @@ from core.data.datasets import load_dataset
 from core.errors import RunFolderError
 from orchestrator.cluster.resources import find_resources
 from orchestrator.config.load import change_settings
+from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_warn
@@ -27,7 +28,7 @@ SECTIONS = ("evaluation", "executor", "tracking", "data_dir")  # what `supsup ev
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
-    """What an evaluation gave."""
+    """The result of an evaluation."""
 
     run: Run
     failures: tuple[Failure, ...]
@@ -41,8 +42,8 @@ def evaluate_run(
 ) -> EvaluationResult:
     """Evaluate the masks of a run folder under other settings. Raises InputError.
 
-    settings: key=value of ``SECTIONS``. Where neither they nor the run ask for a scenario with
-    the task inferred, GNu is evaluated (GNs for masks on outputs).
+    settings: key=value of ``SECTIONS``. If neither they nor the run ask for a scenario with the task
+    inferred, GNu is evaluated (GNs for masks on outputs).
     """
     start_s = time.monotonic()
     opened, record = open_run(root)
@@ -58,8 +59,7 @@ def evaluate_run(
     run = replace(opened, config=config)
     if not num_leading(run.store) and not num_remembered(run.layout, run.fingerprint):
         raise RunFolderError(f"{root} has no mask of task 0; run the sweep first")
-    folder = data_folder if config.data_dir is None else Path(config.data_dir).expanduser()
-    dataset = load_dataset(config.benchmark, folder)
+    dataset = load_dataset(config.benchmark, data_location(config, data_folder))
     check_dataset(run.layout, record, dataset)
     resources = find_resources(config.executor, connect=True)
     with locked(run.layout):
@@ -72,8 +72,13 @@ def evaluate_run(
     return EvaluationResult(run=run, failures=failures, results=results, elapsed_s=time.monotonic() - start_s)
 
 
+def data_location(config: SweepConfig, default: Path | None) -> Path | None:
+    """Return the folder of data sets that the sweep names, else ``default``."""
+    return default if config.data_dir is None else Path(config.data_dir).expanduser()
+
+
 def evaluate(session: RunSession) -> tuple[Results, tuple[Failure, ...]]:
-    """Answer what the sweep asks at every k whose tasks are trained; files that are there stand."""
+    """Evaluate the sweep's scenarios at each k whose tasks are trained; existing tables are kept."""
     results = Results()
     failures: tuple[Failure, ...] = ()
     for stage in evaluation_stages(session.context.run.config):

@@ -1,9 +1,9 @@
-"""Masks as safetensors files that need no code of ours to read.
+"""Export masks as safetensors files, readable without this package.
 
-``network.safetensors``: base weights by layer name. ``task-<i>.safetensors`` (``mask-<i>`` where
-the task was not given in training, with the task it belongs to in the metadata): boolean masks by
-layer name, and ``input_gather`` or ``input_permutation`` where the benchmark moves
-pixels. Task input = image.flatten()[input_permutation], then (pixel / scale - mean) / std
+``network.safetensors``: base weights by layer name. ``task-<i>.safetensors`` (``mask-<i>``, with its
+task in the metadata, if trained without task identity): boolean masks by layer name, and
+``input_gather`` or ``input_permutation`` if the benchmark moves pixels.
+Task input = image.flatten()[input_permutation], then (pixel / scale - mean) / std
 with scale, mean and std from the metadata of ``network.safetensors``.
 """
 
@@ -31,7 +31,7 @@ from storage.mask_store import TaskMask
 
 
 def export_run(run: Run, folder: Path, tasks: Iterable[int]) -> int:
-    """Write the network and the masks of ``tasks``; return how many masks. Raises RunFolderError."""
+    """Write the network and the masks of ``tasks``; return the number of masks. Raises RunFolderError."""
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"--out {folder} is a file; give a folder")
     wanted = list(tasks)
@@ -53,9 +53,9 @@ def export_run(run: Run, folder: Path, tasks: Iterable[int]) -> int:
 def export_test_images(
     run: Run, folder: Path, tasks: Iterable[int], num_images: int, data_folder: Path | None
 ) -> int:
-    """Write the first test images of each task, as the task sees them, and return how many.
+    """Write the first test images of each task, as the task sees them; return their number.
 
-    ``task-<i>-test-<j>-class-<label>.png``: what ``supsup infer`` takes.
+    ``task-<i>-test-<j>-class-<label>.png``, the input of ``supsup infer``.
     """
     spec = run.config.benchmark
     dataset = load_dataset(spec, data_folder)
@@ -73,12 +73,12 @@ def export_test_images(
 
 
 def _label(view: TaskView, label: int) -> int:
-    """Return a class as the task counts it."""
+    """Return the task's own number of a class."""
     return int(label) if view.classes is None else int(np.flatnonzero(view.classes == label)[0])
 
 
 def _seen(view: TaskView, dataset: Dataset, *, is_validation: bool, row: int) -> NDArray[np.uint8]:
-    """Return an image as the task sees it, before it is normalised, uint8 of ``image_shape``."""
+    """Return an image as the task sees it, before normalisation, uint8 of ``image_shape``."""
     files = dataset.train_files if is_validation else dataset.test_files
     if files:
         return decode_test(files[row], dataset.image_shape[-1])
@@ -93,7 +93,7 @@ def _save_network(run: Run, path: Path) -> None:
     weights = draw_weights([layer.shape for layer in run.layers], seed=spec.seed)
     names = [layer.name for layer in run.layers]
     scale, mean, std = normalisation(spec.benchmark.dataset)
-    facts = {
+    metadata = {
         "fingerprint": run.fingerprint,
         "dataset": spec.benchmark.dataset,
         "layer_order": ",".join(names),
@@ -102,7 +102,7 @@ def _save_network(run: Run, path: Path) -> None:
         "mean": repr(mean),
         "std": repr(std),
     }
-    _save(dict(zip(names, weights, strict=True)), path, facts)
+    _save(dict(zip(names, weights, strict=True)), path, metadata)
 
 
 def _save_task(run: Run, stored: TaskMask, task: int, path: Path) -> None:
@@ -111,17 +111,17 @@ def _save_task(run: Run, stored: TaskMask, task: int, path: Path) -> None:
     spec = run.config.benchmark
     if spec.kind != "split":
         gather = input_gather(spec, spec.image_shape, task, seed=run.config.seed)
-        # A rotation leaves blank pixels (index = number of pixels), so it is no permutation.
+        # A rotation leaves blank pixels (index = number of pixels), so it is not a permutation.
         tensors["input_permutation" if spec.kind == "permuted" else "input_gather"] = gather
     _save(tensors | _statistics(run, stored), path, {"task": str(task), "fingerprint": run.fingerprint})
 
 
 def _statistics(run: Run, stored: TaskMask) -> dict[str, Any]:
-    """Return the running statistics of a task by the names that torch gives their buffers."""
+    """Return the running statistics of a task by the names of their torch buffers."""
     values = np.frombuffer(stored.norm_stats or b"", dtype="<f4")
     norms = run.identity.network.get("norms", ())
-    return {name: values[place].copy() for name, place in statistics_slices(norms)}
+    return {name: values[span].copy() for name, span in statistics_slices(norms)}
 
 
-def _save(tensors: dict[str, np.ndarray[Any, Any]], path: Path, facts: dict[str, str]) -> None:
-    commit(path, lambda temporary: save_file(tensors, temporary, metadata=facts))
+def _save(tensors: dict[str, np.ndarray[Any, Any]], path: Path, metadata: dict[str, str]) -> None:
+    commit(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))

@@ -1,4 +1,4 @@
-"""Which task is an image from, and which class? From a run folder, in three lines.
+"""Infer the task and class of images with the masks of a run folder, in three lines.
 
 from orchestrator.predict import load_predictor
 
@@ -35,9 +35,9 @@ from storage.mask_store import first_statistics
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One task and what its mask says. label: the class. confidence: softmax of its output, 0 to 1.
+    """A candidate task. label: the class under its mask. confidence: softmax of that class, 0 to 1.
 
-    value: what tasks are ranked by, lower is better (``core.inference.search.Ranking``).
+    value: ranks the tasks, lower is better (``core.inference.search.Ranking``).
     """
 
     task: int
@@ -48,7 +48,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The answer for one image: that of the best candidate, and up to five, best first."""
+    """The answer for one image. best: up to five candidates, best first."""
 
     best: tuple[Candidate, ...]
 
@@ -59,22 +59,21 @@ class Answer:
 
     @property
     def label(self) -> int:
-        """The class, by the mask of the inferred task."""
+        """The class under the mask of the inferred task."""
         return self.best[0].label
 
     @property
     def confidence(self) -> float:
-        """The softmax output of that class, 0 to 1: high only where task and class are clear."""
+        """The softmax output of that class, 0 to 1; high only if task and class are clear."""
         return self.best[0].confidence
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
-    """Answers for images one by one; build it with ``load_predictor`` or ``predictor``.
+    """Infers task and class image by image; made by ``load_predictor`` or ``predictor``.
 
-    image_shape: height and width, after the channels where there are three. scale: the largest pixel of the
-    data set, 255 or, of the digits, 16. A network sees
-    pixel * gain + offset, floats, or float32 [D] for images in colour.
+    image_shape: [H, W] or [3, H, W]. scale: the largest pixel value of the data set, 255 or, for the
+    digits, 16. The network's input is pixel * gain + offset; floats, or float32 [D] for colour images.
     """
 
     search: TaskSearch
@@ -84,7 +83,7 @@ class Predictor:
     offset: float | torch.Tensor
 
     def infer(self, images: NDArray[Any]) -> list[Answer]:
-        """Answer for each image. Raises InferenceError on a wrong size, or pixels out of range or not finite.
+        """Return an answer per image. Raises InferenceError on a wrong size or invalid pixels.
 
         images: [N, H, W], [H, W] or [N, D], in colour [N, 3, H, W] or [3, H, W]; pixels 0 .. ``scale`` of
         any number type, as a task sees them (permuted, rotated).
@@ -114,17 +113,17 @@ class Predictor:
 
 
 def load_predictor(root: str | Location, k: int | None = None, **inference: str) -> Predictor:
-    """Return the predictor over the first k tasks of a run folder, all of them by default.
+    """Return the predictor over the first k tasks of a run folder, by default all.
 
-    inference: ``algorithm`` and ``objective`` where they are not to be the run's. Raises
-    RunFolderError, ConfigError or InferenceError.
+    inference: ``algorithm`` and ``objective``, by default the run's. Raises RunFolderError, ConfigError
+    or InferenceError.
     """
     run, _ = open_run(to_location(root))
     return local_predictor(run, k, inference)
 
 
 def local_predictor(run: Run, k: int | None, inference: Mapping[str, str]) -> Predictor:
-    """Return ``load_predictor``'s for a run that is open."""
+    """Return the predictor of an open run, with the masks mapped from the local bank file."""
     _check_network(run)
     num_threads = len(os.sched_getaffinity(0))
     tiles = map_bank(ensure_bank(run.store), packed_num_bytes(run.identity.shapes))
@@ -135,8 +134,8 @@ def local_predictor(run: Run, k: int | None, inference: Mapping[str, str]) -> Pr
 def sharded_predictor(
     run: Run, num_shards: int, k: int | None, inference: Mapping[str, str]
 ) -> Iterator[Predictor]:
-    """Give the same predictor over ``num_shards`` Ray actors, which end with the context."""
-    from orchestrator.cluster.bank import ray_bank  # imports ray: only where it is asked for
+    """Yield the same predictor over ``num_shards`` Ray actors, which end with the context."""
+    from orchestrator.cluster.bank import ray_bank  # imports ray
 
     _check_network(run)
     with ray_bank(run, base_tensors(run), num_shards, run.config.executor.address) as bank:
@@ -157,7 +156,7 @@ def predictor(run: Run, bank: Bank, k: int | None, inference: Mapping[str, str])
 
 
 def base_tensors(run: Run) -> tuple[torch.Tensor, ...]:
-    """Return the fixed weights of a run, float32 [O, I, ...] a layer."""
+    """Return the fixed weights of a run, float32 [O, I, ...] per layer."""
     weights = draw_weights([layer.shape for layer in run.layers], seed=run.config.seed)
     return tuple(torch.from_numpy(weight) for weight in weights)
 
@@ -171,11 +170,11 @@ def _check_network(run: Run) -> None:
 
 
 def _inference(run: Run, words: Mapping[str, str]) -> InferenceSpec:
-    """Return the run's way of inference with ``words`` changed, one image at a time."""
+    """Return the run's inference spec with ``words`` changed, one image at a time."""
     settings = [f"evaluation.inference.{key}={value}" for key, value in words.items()]
     spec = change_settings(run.config, settings, ["evaluation"]).evaluation.inference
     assert spec is not None, "_check_network refuses masks on outputs"
     classes, outputs = run.config.benchmark.real_classes, run.config.network.outputs
     if outputs == classes and "objective" not in words:
-        spec = replace(spec, objective="H")  # G needs superfluous neurons
+        spec = replace(spec, objective="H")  # G needs superfluous output neurons
     return replace(spec, images=1)

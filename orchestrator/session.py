@@ -1,4 +1,4 @@
-"""RunSession of a run: jobs of one kind, handed to workers that are started when there is a job."""
+"""A session of work on a run: stage after stage, on workers that are started at the first job."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,14 +25,14 @@ from storage.run_file import RunRecord
 
 
 class StoppedError(SupSupError):
-    """The user stopped the run; what was finished is kept."""
+    """The user stopped the run; finished work is kept."""
 
     exit_code = 130
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """What running a stage gave. num_trained: masks, or tasks of a baseline, in this session."""
+    """The result of a stage. num_trained: masks, or tasks of a baseline, in this session."""
 
     results: Results
     failures: tuple[Failure, ...]
@@ -50,9 +50,9 @@ class RunSession:
     _executor: Executor | None = None
 
     def run(self, stage: Stage, only: Collection[int] | None = None) -> StageResult:
-        """Do what is left of ``stage``; return all that was measured, and what failed now.
+        """Do the remaining work of ``stage``; return all its results and this session's failures.
 
-        only: do nothing but these tasks (or decisions).
+        only: restrict the work to these tasks (or decisions).
         """
         stage.prepare(self.context)
         plan = stage.plan(self.context, only)
@@ -62,7 +62,7 @@ class RunSession:
         return StageResult(results=stage.collect(self.context), failures=failures, num_trained=num_trained)
 
     def _work(self, stage: Stage, plan: Plan) -> tuple[tuple[Failure, ...], int]:
-        """Run the jobs of ``plan``; those in order end with the first failure."""
+        """Run the jobs of ``plan``; jobs in order stop at the first failure."""
         self._workers()
         self.display.start(
             stage.verb, plan.num_total, plan.num_done, plan.jobs[0].unit, num_jobs=len(plan.jobs)
@@ -89,10 +89,10 @@ class RunSession:
         return self._executor
 
     def end(self, failures: Sequence[Failure]) -> None:
-        """End the workers, then the MLflow run, of which the run folder now says all."""
+        """End the workers, then the MLflow run, which is sent from the finished run folder."""
         self.close()
         run, layout = self.context.run, self.context.run.layout
-        # Evaluating what is there does not finish a run that was stopped.
+        # Evaluating a run does not finish its training.
         is_whole = training_stage(run.config).progress(run).is_complete
         end_session(layout, "FAILED" if failures else "FINISHED" if is_whole else "KILLED")
         if not self.tracker.close():
@@ -102,7 +102,7 @@ class RunSession:
             )
 
     def close(self) -> None:
-        """End the executor, if one was started."""
+        """Close the display, and the executor if it was started."""
         self.display.stop()
         if self._executor is not None:
             self._executor.close()
@@ -112,7 +112,7 @@ class RunSession:
 def open_session(
     run: Run, record: RunRecord, dataset: Dataset, resources: Resources, display: Display
 ) -> Iterator[RunSession]:
-    """Open the run in MLflow and give its phases; whatever is raised ends workers and MLflow run.
+    """Open the run in MLflow and yield its session; on any exception, end the workers and the MLflow run.
 
     Raises StoppedError in place of KeyboardInterrupt.
     """
@@ -126,7 +126,7 @@ def open_session(
     except BaseException as error:
         session.close()
         was_stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-        with suppress(OSError):  # a full disk, say: the first error is the one to tell
+        with suppress(OSError):  # such as a full disk: report the first error
             end_session(run.layout, "KILLED" if was_stopped else "FAILED")
         tracker.close(is_hurried=was_stopped)
         if isinstance(error, KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""``supsup run``: train what is missing, evaluate, report; the same call resumes."""
+"""``supsup run``: train missing tasks, evaluate and report; the same call resumes."""
 
 import time
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from storage.verify import quarantine, verify_masks
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """What a run gave. infos: of each task, in order."""
+    """The result of a run. infos: of each task, in order."""
 
     run: Run
     num_trained: int
@@ -40,8 +40,8 @@ def run_sweep(
 ) -> SweepResult:
     """Run a sweep to its end. Raises InputError before anything is written.
 
-    data_folder: where the user keeps data sets, None for the cache or a download. only_failed:
-        train nothing but the tasks that failed in the last run.
+    data_folder: the user's data sets, None for the cache or a download. only_failed: train only the tasks
+    that failed in the last run.
     """
     start_s = time.monotonic()
     run = locate_run(config)
@@ -81,7 +81,7 @@ def _begin_words(run: Run, resources: Resources) -> str:
 
 
 def _train(session: RunSession, *, only_failed: bool) -> StageResult:
-    """Train what is missing, or only what failed in the last run; keep the failures."""
+    """Train the missing tasks, or only those that failed in the last run; record the failures."""
     run = session.context.run
     stage, only = training_stage(run.config), None
     if only_failed:
@@ -94,7 +94,7 @@ def _train(session: RunSession, *, only_failed: bool) -> StageResult:
 
 
 def _set_bad_files_aside(run: Run, display: Display) -> None:
-    """Verify all masks and memories; move what is bad among their files out of the way and report it."""
+    """Verify all masks and memories; quarantine bad files and report them."""
     findings = verify_masks(run.store)
     mask_files, memories = set(run.store.files()), run.layout.memories
     bad = [p for p in findings.problems if p.path and (p.path in mask_files or p.path.parent == memories)]

@@ -15,10 +15,10 @@ from storage.layout import RunLayout
 
 @dataclass
 class RunWatcher:
-    """The ``orchestrator.execution.controller.Watcher`` of one phase.
+    """The ``orchestrator.execution.controller.Watcher`` of one stage.
 
-    correct: filled with the correct images in each test batch, by task. Of equal errors only the
-    first is shown at once; ``end`` reports the number of repeats.
+    correct: filled with the correct images in each test batch, by task. Of equal errors only the first is
+    shown at once; ``end`` reports the number of repeats.
     """
 
     display: Display

@@ -1,4 +1,4 @@
-"""One table: each row a figure, the limit it is held against, measured in the same run, the ratio.
+"""Print a table of measurements, each with a limit measured in the same run, and their ratio.
 
 python perf/bench.py                 everything, about a quarter of an hour
 python perf/bench.py task storage    some of: task, scaling, overhead, start, storage, memory
@@ -18,7 +18,7 @@ from orchestrator.runs.record import processor
 
 
 def main() -> None:
-    """Measure what is asked and print each row as it comes."""
+    """Measure the requested parts and print each row at once."""
     folder = os.environ.get("SUPSUP_DATA")
     data = Path(folder) if folder else None
     dataset, data_name = mnist(data)

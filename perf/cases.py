@@ -1,4 +1,4 @@
-"""What the measurements share: the paper's setting, its data, and what a training step costs."""
+"""Shared by the measurements: the paper's setting and data, and the cost of a training step."""
 
 import platform
 import statistics
@@ -22,7 +22,7 @@ NUM_PIXELS = 784
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: what was measured, the figure, the limit it is held against, the ratio."""
+    """A row of the table: the quantity, our figure, its limit, and their ratio."""
 
     what: str
     ours: str
@@ -44,7 +44,7 @@ def paper_spec(steps: int = 1000, num_tasks: int = 2500, training: TrainingSpec 
 
 
 def mnist(folder: Path | None) -> tuple[Dataset, str]:
-    """Return MNIST where its folder is given, else random images of its size; and which it is."""
+    """Return MNIST, or random images of its size if no folder is given, and a name for either."""
     if folder is not None:
         return load_dataset("mnist", folder), "MNIST"
     draw = np.random.default_rng(0)
@@ -69,12 +69,12 @@ def network_layers(spec: RunSpec) -> tuple[Layer, ...]:
 
 
 def base_on(spec: RunSpec, device: torch.device) -> list[torch.Tensor]:
-    """Return the base network, [O, I] a layer, on ``device``."""
+    """Return the base network on ``device``, [O, I] per layer."""
     return [torch.from_numpy(w).to(device) for w in base_weights(spec.network, NUM_PIXELS, seed=spec.seed)]
 
 
 def step_flop(spec: RunSpec) -> int:
-    """Return the operations of one task's training step: its products, no input gradient below layer 1."""
+    """Return the FLOP of one task's training step: its products, without an input gradient in layer 0."""
     sizes = [layer.num_weights for layer in network_layers(spec)]
     return 2 * spec.training.batch_size * (3 * sum(sizes) - sizes[0])
 
@@ -82,9 +82,9 @@ def step_flop(spec: RunSpec) -> int:
 def step_bytes(spec: RunSpec) -> int:
     """Return the bytes that one task's step must move if everything between products is fused.
 
-    A weight: effective weight read forward and, above the first layer, backward, and written;
-    float32 gradient written and read; float32 score and optimizer state read and written. An
-    activation and its gradient: written once, read twice.
+    Per weight: effective weight read forward and, above the first layer, backward, and written;
+    float32 gradient written and read; float32 score and optimizer state read and written. Per
+    activation, and its gradient: written once, read twice.
     """
     training, shapes = spec.training, network_layers(spec)
     operand = 2 if training.matmul == "bfloat16" else 4
@@ -97,7 +97,7 @@ def step_bytes(spec: RunSpec) -> int:
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> float:
-    """Return the median wall time of ``work``, called once before."""
+    """Return the median wall time of ``work``, after one warm-up call."""
     work()
     times = []
     for _ in range(repeats):
@@ -108,5 +108,5 @@ def median_seconds(work: Callable[[], object], repeats: int) -> float:
 
 
 def versions() -> str:
-    """Return the versions that matter, for the head of a table."""
+    """Return the relevant versions, for the heading of a table."""
     return f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}"

@@ -1,4 +1,4 @@
-"""The mask store against plain files of the same bytes, and a worker's peak memory."""
+"""The mask store compared with plain files of the same bytes, and a worker's peak memory."""
 
 import json
 import os
@@ -66,7 +66,7 @@ def rows() -> list[Row]:
 
 
 def memory_row() -> Row:
-    """Train 8 tasks in a fresh process."""
+    """Measure the peak memory of training 8 tasks in a fresh process."""
     command = [sys.executable, "-c", MEMORY]
     done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     grown, peak = json.loads(done.stdout)

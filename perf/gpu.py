@@ -51,7 +51,7 @@ DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfl
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What the device does at its best: products of the step's shapes, a large product, a copy."""
+    """Measured peak rates of the device: products of the step's shapes, a large product, a copy."""
 
     step_flops: float
     square_flops: float
@@ -100,7 +100,7 @@ def _options() -> argparse.Namespace:
 
 
 def _ceilings(spec: RunSpec, device: torch.device, num_tasks: int) -> Ceilings:
-    """Measure with as many tasks as fill the device, each product of the step in its dtype."""
+    """Measure each product of the step in its dtype, with enough tasks to fill the device."""
     torch.backends.cuda.matmul.allow_tf32 = spec.training.matmul == "tf32"
     dtype, batch = DTYPES[spec.training.matmul], spec.training.batch_size
     num_tasks = min(num_tasks, 256)
@@ -132,7 +132,7 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 def _train(
     spec: RunSpec, dataset: Dataset, device: torch.device, num_tasks: int, engine: str
 ) -> tuple[CohortResult, float]:
-    """Train; return the masks and the seconds of everything, compilation and copies included."""
+    """Train; return the masks and the total seconds, compilation and copies included."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     start_s = time.perf_counter()

@@ -31,13 +31,13 @@ from core.specs.network import NetworkSpec
 from orchestrator.runs.record import processor
 
 NETWORK, CLASSES = NetworkSpec(kind="lenet_300_100", outputs=500), 10
-POINTS = (10, 100, 500, 1000, 2500)
+KS = (10, 100, 500, 1000, 2500)
 REPEATS = 7
-WAYS = {"exact": InferenceSpec(), "shortlist": InferenceSpec(algorithm="shortlist")}
+METHODS = {"exact": InferenceSpec(), "shortlist": InferenceSpec(algorithm="shortlist")}
 
 
 def main() -> None:
-    """Measure what is asked and print."""
+    """Run the requested measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--memory", type=int, metavar="MASKS")
     parser.add_argument("--from-disk", type=int, metavar="MASKS")
@@ -64,8 +64,8 @@ def _times() -> None:
         "read the bits once | 128 images: exact | shortlist |\n"
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     )
-    tiles = _random_tiles(max(POINTS))
-    for k in POINTS:
+    tiles = _random_tiles(max(KS))
+    for k in KS:
         row = _row(MaskBank(np.ascontiguousarray(tiles[:, :k]), _base()), k, num_threads)
         print(f"| {k} | " + " | ".join(row) + " |", flush=True)
 
@@ -75,19 +75,19 @@ def _row(bank: MaskBank, k: int, num_threads: int) -> list[str]:
     seconds = []
     for threads in (1, num_threads):
         threaded = MaskBank(bank.tiles, bank.base, threads)
-        for spec in WAYS.values():
+        for spec in METHODS.values():
             search = search_first(spec, threaded, k, num_classes=CLASSES)
             seconds.append(median_seconds(lambda search=search: infer_tasks(search, one), REPEATS))
     seconds.append(_float_stacks(bank, one[0]))
     seconds.append(median_seconds(lambda: bank.tiles.view(np.uint64).sum(), REPEATS))
-    for spec in WAYS.values():
+    for spec in METHODS.values():
         search = search_first(spec, bank, k, num_classes=CLASSES)
         seconds.append(median_seconds(lambda search=search: infer_tasks(search, many), 2))
     return [f"{1000 * value:.1f} ms" for value in seconds]
 
 
 def _float_stacks(bank: MaskBank, x_1D: torch.Tensor) -> float:
-    """Time the original code's way: float masks of all tasks, weighted by alpha, and autograd."""
+    """Time the original code's method: float masks of all tasks, weighted by alpha, and autograd."""
     tasks = np.arange(bank.num_tasks)
     stacks = [torch.empty(bank.num_tasks, *weight.shape) for weight in bank.base]
     for task in tasks:
@@ -109,16 +109,16 @@ def _float_stacks(bank: MaskBank, x_1D: torch.Tensor) -> float:
 
 
 def _memory(num_masks: int) -> None:
-    """Print by how much one inference, superposition included, raises the peak of a fresh process."""
+    """Print how much one inference, superposition included, adds to the peak of a fresh process."""
     one = _images(1)
     small = MaskBank(_random_tiles(4), _base())
-    infer_tasks(search_first(WAYS["exact"], small, 4, num_classes=CLASSES), one)  # loads the code
+    infer_tasks(search_first(METHODS["exact"], small, 4, num_classes=CLASSES), one)  # warm-up
     with tempfile.TemporaryDirectory(dir=".") as folder:
         path = Path(folder) / "bank.npy"
         _write_random(path, num_masks)
         bank = MaskBank(np.load(path), _base())
         before_bytes = _status_bytes("VmRSS")
-        infer_tasks(search_first(WAYS["exact"], bank, num_masks, num_classes=CLASSES), one)
+        infer_tasks(search_first(METHODS["exact"], bank, num_masks, num_classes=CLASSES), one)
     peak_bytes, packed_bytes = _status_bytes("VmHWM"), bank.tiles.nbytes
     with_bank = (packed_bytes + peak_bytes - before_bytes) / packed_bytes
     print("| masks | packed | resident before | at most in the inference | packed + growth, as packed |")
@@ -135,9 +135,9 @@ def _from_disk(num_masks: int) -> None:
         _write_random(path, num_masks)
         started_bytes = _status_bytes("VmRSS")
         tiles = np.asarray(np.load(path, mmap_mode="r"))
-        search = search_first(WAYS["exact"], MaskBank(tiles, _base()), num_masks, num_classes=CLASSES)
+        search = search_first(METHODS["exact"], MaskBank(tiles, _base()), num_masks, num_classes=CLASSES)
         seconds = [median_seconds(lambda: infer_tasks(search, _images(1)), 3)]
-        short = search_first(WAYS["shortlist"], MaskBank(tiles, _base()), num_masks, num_classes=CLASSES)
+        short = search_first(METHODS["shortlist"], MaskBank(tiles, _base()), num_masks, num_classes=CLASSES)
         seconds.append(median_seconds(lambda: infer_tasks(short, _images(1)), 3))
     peak_bytes = _status_bytes("VmHWM")
     print("| masks | bank | exact | shortlist | resident before | resident at most |")
@@ -166,10 +166,10 @@ def _agreement(root: Path, num_images: int) -> None:
     print("| objective | tasks | images | exact right | shortlist right | agree | exact | shortlist |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for objective in ("H", "G"):
-        answers: dict[str, list[int]] = {name: [] for name in WAYS}
-        seconds: dict[str, list[float]] = {name: [] for name in WAYS}
-        for name, way in WAYS.items():
-            spec = InferenceSpec(algorithm=way.algorithm, objective=objective)
+        answers: dict[str, list[int]] = {name: [] for name in METHODS}
+        seconds: dict[str, list[float]] = {name: [] for name in METHODS}
+        for name, method in METHODS.items():
+            spec = InferenceSpec(algorithm=method.algorithm, objective=objective)
             search = search_first(spec, bank, bank.num_tasks, num_classes=dataset.num_classes)
             for task, image in pairs:
                 view = task_view(run.config.benchmark, dataset, int(task), seed=run.config.seed)
@@ -204,7 +204,7 @@ def _random_tiles(num_masks: int) -> np.ndarray:
 
 
 def _write_random(path: Path, num_masks: int) -> None:
-    """Write a bank of random masks, a tile at a time; the pages written do not stay resident."""
+    """Write a bank of random masks tile by tile, without keeping it in memory."""
     shape = (num_tiles(_num_bytes()), num_masks, TILE_BYTES)
     with path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -215,7 +215,7 @@ def _write_random(path: Path, num_masks: int) -> None:
 
 
 def _images(num: int) -> torch.Tensor:
-    """Return images as a network sees MNIST, roughly: background, and a fifth of bright pixels."""
+    """Return images with roughly MNIST's statistics: background, and a fifth of bright pixels."""
     draw = np.random.default_rng(1)
     raw = np.where(draw.random((num, 1, 784)) < 0.2, draw.random((num, 1, 784)), 0)
     return torch.from_numpy((raw - 0.1307) / 0.3081).float()

@@ -1,7 +1,7 @@
-"""Bytes of random masks on disk, by density, beside their entropy and beside csc with 16-bit integers.
+"""Bytes of random masks on disk by density, compared with their entropy and with 16-bit csc.
 
 python perf/mask_bytes.py: masks of GEM ResNet-18's layers, uniform density, written by the mask
-store and read back from its files. Time is the median of five reads of one mask.
+store and read back from its files. Times are medians of five reads of one mask.
 """
 
 import statistics
@@ -24,7 +24,7 @@ REPEATS = 5
 
 
 def main() -> None:
-    """Print a row a density."""
+    """Print a row per density."""
     found = layers(NetworkSpec(kind="gem_resnet18", outputs=5), (3, 32, 32))
     shapes = [layer.shape for layer in found]
     num_weights = sum(layer.num_weights for layer in found)
@@ -44,11 +44,11 @@ def main() -> None:
                 task=task, bits=packed.tobytes(), test_accuracy=0.0, train_loss=0.0, train_seconds=0.0
             )
             store.write_cohort([mask], {"finished_s": 0.0})
-            (facts,) = mask_info(store, [task])
-            stored, entropy = 8 * facts.num_bytes / num_weights, entropy_bits(facts.density)
+            (info,) = mask_info(store, [task])
+            stored, entropy = 8 * info.num_bytes / num_weights, entropy_bits(info.density)
             csc = 8 * csc_bytes(packed, shapes) / num_weights
             print(
-                f"| {density:.4f} | {facts.encoding} | {stored:.4f} | {entropy:.4f} | {stored / entropy:.3f} | "
+                f"| {density:.4f} | {info.encoding} | {stored:.4f} | {entropy:.4f} | {stored / entropy:.3f} | "
                 f"{csc:.3f} | {_read_ms(store, task):.1f} |"
             )
 

@@ -1,4 +1,4 @@
-"""Speed of training masks over modules, as ratios to a plain PyTorch loop on the same network.
+"""Speed of training masks over modules, relative to a plain PyTorch loop on the same network.
 
 python perf/modules.py [--device cuda]: GEM ResNet-18, 128 images of 32 x 32, one thread on a CPU.
 The plain loop trains weights: forward, backward, ``torch.optim.Adam``. Medians.
@@ -24,7 +24,7 @@ RULE = MaskSpec(rule="top_k", density_multiplier=16.0)
 
 
 def main() -> None:
-    """Print a row a way."""
+    """Print a row per method."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--tasks", type=int, default=2)
@@ -38,8 +38,8 @@ def main() -> None:
         step_s = _median(_masked(device, num_tasks), device) / num_tasks
         print(f"| masks, {num_tasks} at once | {1000 * step_s:.0f} | {step_s / plain_s:.2f} |")
     scores = torch.randn(1, 1_000_000, device=device)
-    for words, way in (("selection", lambda: mask_of(scores, 40_000)), ("full sort", scores.abs().sort)):
-        print(f"| top-k of a million scores by {words} | {1000 * _median(way, device):.1f} | |")
+    for name, top_k in (("selection", lambda: mask_of(scores, 40_000)), ("full sort", scores.abs().sort)):
+        print(f"| top-k of a million scores by {name} | {1000 * _median(top_k, device):.1f} | |")
 
 
 def _plain(device: torch.device) -> Callable[[], object]:

@@ -1,9 +1,9 @@
-"""Ways to find the task of natural images, on the masks of a run: what tells tasks apart, from how many images.
+"""Methods of task inference on natural images, with the masks of a run, by number of images.
 
-python perf/natural_inference.py RUN (of sweeps/split_cifar100_inference.yaml), SUPSUP_DATA set. Every mask sees
-every test image, and its mirror image. ``z`` divides by what the mask gives on 256 training images of its own
-task. ``statistics`` asks how far the channels of a batch, before each normalisation, are from the running
-statistics of the task (Kullback-Leibler divergence of Gaussians). Images that decide together are averaged.
+python perf/natural_inference.py RUN (of sweeps/split_cifar100_inference.yaml), SUPSUP_DATA set. Each mask is
+applied to each test image and its mirror image. ``z`` standardises by the mask's values on 256 training
+images of its own task. ``statistics`` is the Kullback-Leibler divergence (of Gaussians) of a batch's channel
+statistics before each normalisation from the task's. Images that decide together are averaged.
 """
 
 import os
@@ -32,7 +32,7 @@ NUM_OWN = 256
 
 
 def main(root: Path) -> None:
-    """Print, for each way and number of images, in how many decisions the task was right, in percent."""
+    """Print the accuracy of task inference in percent, by method and number of images."""
     run, _ = open_run(root)
     spec, num_tasks = run.config.run_spec(), run.config.benchmark.num_tasks
     statistics = first_statistics(run.store, num_tasks)
@@ -40,16 +40,16 @@ def main(root: Path) -> None:
     packed = [np.frombuffer(mask.bits, dtype=np.uint8) for mask in run.store.iterate(range(num_tasks))]
     dataset = load_dataset(spec.benchmark, Path(os.environ["SUPSUP_DATA"]))
     own = [_images(run, dataset, task, "train")[:NUM_OWN] for task in range(num_tasks)]
-    levels = [_ways(model, packed[t], t, own[t], run) for t in range(num_tasks)]
+    levels = [_objectives(model, packed[t], t, own[t], run) for t in range(num_tasks)]
     right: dict[tuple[str, int], list[float]] = {}
     for task in range(num_tasks):
         x_NCHW = _images(run, dataset, task, "test")
-        values = [_ways(model, packed[t], t, x_NCHW, run) for t in range(num_tasks)]
-        for way in values[0]:
-            by_mask = np.stack([value[way] for value in values], axis=1)
-            centre = np.array([level[way].mean() for level in levels])
-            spread = np.array([level[way].std() for level in levels])
-            for name, scores in ((way, by_mask), (f"{way}, z", (by_mask - centre) / spread)):
+        values = [_objectives(model, packed[t], t, x_NCHW, run) for t in range(num_tasks)]
+        for method in values[0]:
+            by_mask = np.stack([value[method] for value in values], axis=1)
+            centre = np.array([level[method].mean() for level in levels])
+            spread = np.array([level[method].std() for level in levels])
+            for name, scores in ((method, by_mask), (f"{method}, z", (by_mask - centre) / spread)):
                 for size in GROUPS:
                     right.setdefault((name, size), []).append(_share(scores, task, size))
         for size in GROUPS[1:]:
@@ -68,32 +68,33 @@ def _images(run: Run, dataset: Dataset, task: int, part: str) -> Tensor:
     return images_at_test(spec.benchmark, view, to_device(dataset, part, torch.device("cpu")), rows)
 
 
-def _ways(
+def _objectives(
     model: ModuleSearchModel, packed: NDArray[np.uint8], task: int, x_NCHW: Tensor, run: Run
 ) -> dict[str, NDArray[np.float64]]:
-    """Return how ill one mask suits each image, by way, lower is better."""
+    """Return the objectives of each image under one mask, by method; lower is better."""
     num = run.config.benchmark.real_classes
     plain = model.logits(x_NCHW.flatten(1), packed, task)
     mirrored = model.logits(x_NCHW.flip(3).flatten(1), packed, task)
     found = {}
     for name, logits in (("", (plain,)), (" + mirror", (plain, mirrored))):
-        ways = {
+        objectives = {
             "H, entropy": [entropy(z) for z in logits],
             "maximum logit": [-z[:, :num].amax(dim=1) for z in logits],
             "E, energy": [-z[:, :num].logsumexp(dim=1) for z in logits],
             "superfluous neurons": [z[:, num:].logsumexp(dim=1) for z in logits],
             "superfluous - real": [z[:, num:].logsumexp(dim=1) - z[:, :num].logsumexp(dim=1) for z in logits],
         }
-        found |= {f"{way}{name}": torch.stack(z).mean(dim=0).double().numpy() for way, z in ways.items()}
+        for method, z in objectives.items():
+            found[f"{method}{name}"] = torch.stack(z).mean(dim=0).double().numpy()
     return found
 
 
 def _distance(model: ModuleSearchModel, packed: NDArray[np.uint8], task: int, x_NCHW: Tensor) -> float:
-    """Return how far the batch's statistics under a mask are from those of its task, mean over channels."""
+    """Return the divergence of a batch's statistics from the task's, averaged over channels and layers."""
     network, statistics_S = model.network, model.statistics[task].clone()
     seen_S = network.start_statistics(torch.device("cpu"))
     with torch.no_grad():
-        # Nine parts of ten of the running statistics stay at 0 and 1 in one pass.
+        # One pass moves the running statistics by a tenth, from 0 and 1.
         network.train_logits(x_NCHW, mask_weights(packed, model.base), seen_S)
     start = network.start_statistics(torch.device("cpu"))
     batch_S = start + (seen_S - start) / 0.1

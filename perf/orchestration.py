@@ -26,7 +26,7 @@ class Watched:
     """A finished run.
 
     first_file_s, total_s: since its start. resident_bytes: of the whole process tree, each second
-    while masks were written. periods_s: of each worker, the time between one mask and its next.
+    while masks were written. periods_s: by worker, the times between consecutive masks.
     """
 
     first_file_s: float
@@ -36,9 +36,9 @@ class Watched:
 
 
 def scaling_row(data: Path | None) -> Row:
-    """Compare two workers with one, medians of three runs each; beside it, products on two cores.
+    """Compare two workers with one, medians of three runs each; the limit: products on two cores.
 
-    A worker's rate is one task in the median time between two of its masks, test set included.
+    A worker's rate is one task per median time between its masks, testing included.
     """
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(3):
@@ -90,13 +90,13 @@ def overhead_rows(num_tasks: int = 2500) -> list[Row]:
 
 
 def empty_task_rows(num_tasks: int = 2500, num_actors: int = 8) -> list[Row]:
-    """Send tasks that do nothing through the controller to actors, one a job; watch the controller's memory."""
+    """Run empty tasks, one per job, on actors; measure the time and the controller's memory."""
     from orchestrator.cluster.executor import RayExecutor
     from orchestrator.execution.controller import run_jobs
     from orchestrator.execution.jobs import Job, JobResult
     from orchestrator.execution.retry_policy import RetryPolicy
 
-    class Empty:  # by value to the actors: this folder is no package of theirs
+    class Empty:  # local, so pickled by value: actors cannot import this folder
         def __init__(self, shared: object) -> None:
             del shared
 
@@ -130,7 +130,7 @@ def empty_task_rows(num_tasks: int = 2500, num_actors: int = 8) -> list[Row]:
 
 
 class _Memory:
-    """A watcher that notes this process's memory after each job."""
+    """A watcher that records this process's memory after each job."""
 
     def __init__(self) -> None:
         self.resident_bytes: list[int] = []
@@ -188,7 +188,7 @@ def _run(
 
 
 def _watch(process: subprocess.Popen, masks: Path, start_s: float) -> tuple[float, list[int]]:
-    """Return when the first mask file was there, and the resident bytes each second from then on."""
+    """Return the time of the first mask file, and the resident bytes each second from then on."""
     first_file_s, resident, last_num = 0.0, [], 0
     while process.poll() is None:
         num_files = len(list(masks.glob("*.parquet"))) if masks.is_dir() else 0
@@ -212,7 +212,7 @@ def _resident_bytes(process_id: int) -> int:
 
 
 def _two_products() -> float:
-    """Return how many times one process's rate two processes reach, on the step's products."""
+    """Return the speedup of two processes over one on the step's products."""
     one, two = [], []
     for _ in range(3):
         one += _products(1)

@@ -1,8 +1,8 @@
-"""Training one supermask as one would write it first: the loop that ours is held against.
+"""A straightforward training loop for one supermask, the baseline of the measurements.
 
 Scores are parameters, the straight-through mask is an autograd function, RMSProp is torch's, and a
-DataLoader brings the images, each decoded, scaled, normalised and permuted on its own on the
-CPU. ``tensor_loop`` is the same training with the data already in one tensor.
+DataLoader decodes, scales, normalises and permutes the images one by one on the CPU.
+``tensor_loop`` is the same training with the data already in one tensor.
 """
 
 import math
@@ -51,7 +51,7 @@ class _MaskedLinear(nn.Module):
 
 
 class _PermutedImages(TorchDataset):
-    """One image at a time, through what image transforms do to it."""
+    """Images transformed one by one."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.images, self.labels = dataset.train_images, dataset.train_labels
@@ -68,14 +68,14 @@ class _PermutedImages(TorchDataset):
 
 
 def data_loader_loop(dataset: Dataset, steps: int) -> float:
-    """Return seconds a step, with a DataLoader in this process (one core)."""
+    """Return seconds per step, with a DataLoader in this process (one core)."""
     warnings.filterwarnings("ignore", category=UserWarning)
     batches = iter(DataLoader(_PermutedImages(dataset), batch_size=BATCH, shuffle=True))
     return _train(lambda: next(batches), steps)
 
 
 def tensor_loop(dataset: Dataset, steps: int) -> float:
-    """Return seconds a step, the batches taken from one tensor as ours are."""
+    """Return seconds per step, with batches taken from one tensor, as ours are."""
     pixels = to_device(dataset, "train", torch.device("cpu"))
     gather_1D, order = torch.randperm(784).unsqueeze(0), torch.randperm(len(dataset.train_images))
     rows = iter(order.split(BATCH))

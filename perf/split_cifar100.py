@@ -1,4 +1,4 @@
-"""Accuracy against density on SplitCIFAR-100, beside the baselines: a figure and the tables, from stored runs.
+"""Accuracy against density on SplitCIFAR-100, with baselines: a figure and tables from stored runs.
 
 python perf/split_cifar100.py runs docs/split_cifar100.png: after the sweeps split_cifar100_short,
 _baselines, _heads and _batch_ensemble.
@@ -28,9 +28,8 @@ def main(runs: Path, out: Path) -> None:
         of_kind = sorted((p["density"], 100 * p["accuracy"]) for p in points if p["transfer"] == transfer)
         axis.plot(*zip(*of_kind, strict=True), color=COLOURS[number], marker=MARKERS[number], label=words)
     above = 100.0
-    for number, (words, accuracy) in enumerate(
-        lines
-    ):  # best first; of two that are close the lower one has its name below
+    for number, (words, accuracy) in enumerate(lines):
+        # Best first; of two lines close to each other, the lower one is named below.
         height = 100 * accuracy
         axis.axhline(height, color=COLOURS[6], linestyle="--", linewidth=1)
         is_close, above = above - height < 2, height
@@ -55,15 +54,15 @@ def _supermasks(runs: Path) -> list[dict[str, Any]]:
     found = []
     for point in _search(runs, "split_cifar100_short"):
         run, _ = open_run(Path(point["folder"]))
-        facts = mask_info(run.store)
+        infos = mask_info(run.store)
         found.append(
             {
                 "multiplier": point["settings"]["mask.density_multiplier"],
                 "transfer": point["settings"]["training.transfer"],
                 "accuracy": point["metrics"]["GG/accuracy"],
-                "density": float(np.mean([one.density for one in facts])),
-                "num_bytes": float(np.mean([one.num_bytes for one in facts])),
-                "num_norm_bytes": float(np.mean([one.num_norm_bytes for one in facts])),
+                "density": float(np.mean([one.density for one in infos])),
+                "num_bytes": float(np.mean([one.num_bytes for one in infos])),
+                "num_norm_bytes": float(np.mean([one.num_norm_bytes for one in infos])),
             }
         )
     return found

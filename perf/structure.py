@@ -1,12 +1,11 @@
 """The structure of the code in numbers: modules, arrows, floors, conditionals on the kind of work.
 
 python perf/structure.py [ROOT] prints a table for the packages below ROOT, by default this repository.
-The source is parsed, never imported. An arrow goes from a module to each module that it imports, inside
-functions too ("at the top": outside of functions only); imports for type checkers alone do not count, and a
-module named only in a string is not seen. The
-floors are the modules on the longest chain of arrows. An ``__init__`` does not count as a module, but does
-count as a floor if it imports others. A package's column has the arrows that begin in it, and the floors
-of a chain that stays in it.
+The source is parsed, never imported. An arrow is an import of one module by another, inside functions too
+("at the top": outside functions only); imports for type checkers alone and modules named only in strings do
+not count. The floors are the modules on the longest chain of arrows. An ``__init__`` does not count as a
+module, but counts as a floor if it imports others. A package's column has the arrows that start in it, and
+the floors of a chain within it.
 """
 
 import ast
@@ -27,7 +26,7 @@ Graph = Mapping[str, frozenset[str]]
 
 @dataclass(frozen=True)
 class Module:
-    """A file. name: dotted, of a package its own. source: its text."""
+    """A source file. name: dotted; for an ``__init__``, that of its package."""
 
     name: str
     path: Path
@@ -40,7 +39,7 @@ class Module:
 
     @property
     def is_init(self) -> bool:
-        """Whether this is a package itself."""
+        """Whether this is a package's ``__init__``."""
         return self.path.name == "__init__.py"
 
     @cached_property
@@ -57,7 +56,7 @@ class Module:
 
 
 def _nodes(tree: ast.AST, *, top_only: bool) -> Iterator[ast.AST]:
-    """Yield the nodes below; with ``top_only`` those that run when the module is imported."""
+    """Yield the nodes below; with ``top_only``, only those executed on import."""
     for node in ast.iter_child_nodes(tree):
         is_later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         is_never = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
@@ -67,7 +66,7 @@ def _nodes(tree: ast.AST, *, top_only: bool) -> Iterator[ast.AST]:
 
 
 def _names(node: ast.AST, known: frozenset[str]) -> Iterator[str]:
-    """Yield what an import names: ``from package import x`` a module where x is one, else the package."""
+    """Yield the modules that an import names: for ``from a import x``, a.x if it is a module, else a."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module is not None:
@@ -77,7 +76,7 @@ def _names(node: ast.AST, known: frozenset[str]) -> Iterator[str]:
 
 
 def read_modules(root: Path) -> list[Module]:
-    """Return the modules of the packages below ``root``, packages among them."""
+    """Return the modules of the packages below ``root``, including each ``__init__``."""
     paths = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
     parts = (path.relative_to(root).with_suffix("").parts for path in paths)
     names = (".".join(part for part in one if part != "__init__") for one in parts)
@@ -85,7 +84,7 @@ def read_modules(root: Path) -> list[Module]:
 
 
 def graph_of(modules: list[Module], *, top_only: bool = False) -> dict[str, frozenset[str]]:
-    """Return what each module imports of the others; a package that imports nothing is left out."""
+    """Return the imports of each module; packages that import nothing are left out."""
     known = frozenset(module.name for module in modules)
     found = {module.name: module.imports(known, top_only=top_only) for module in modules}
     idle = {module.name for module in modules if module.is_init and not found[module.name]}
@@ -93,7 +92,7 @@ def graph_of(modules: list[Module], *, top_only: bool = False) -> dict[str, froz
 
 
 def longest_chain(graph: Graph) -> list[str]:
-    """Return the longest path, an importer before what it imports. Raises graphlib.CycleError."""
+    """Return the longest path, importers first. Raises graphlib.CycleError."""
     chains: dict[str, list[str]] = {}
     for name in TopologicalSorter({name: sorted(graph[name]) for name in sorted(graph)}).static_order():
         below = (chains[other] for other in sorted(graph[name]))
@@ -102,7 +101,7 @@ def longest_chain(graph: Graph) -> list[str]:
 
 
 def within(graph: Graph, package: str) -> dict[str, frozenset[str]]:
-    """Return the part of a graph inside one package."""
+    """Return the subgraph of one package."""
     inside = {name for name in graph if name.partition(".")[0] == package}
     return {name: others & inside for name, others in graph.items() if name in inside}
 
@@ -112,7 +111,7 @@ def _count(graph: Graph, package: str | None) -> int:
 
 
 def _rows(modules: list[Module], all_arrows: Graph, top_arrows: Graph, package: str | None) -> dict[str, str]:
-    """Return the column of one package, None for all of them together."""
+    """Return the column of one package, or of all for None."""
     own = [module for module in modules if package in (None, module.package)]
     files = [module for module in own if not module.is_init]
     sizes = [len(module.lines) for module in files]
@@ -144,7 +143,7 @@ def conditionals(modules: list[Module]) -> Counter[str]:
 
 
 def main(root: Path) -> None:
-    """Print the table, the longest chain, and where conditionals on the kind are."""
+    """Print the table, the longest chain, and the conditionals on the kind by folder."""
     modules = read_modules(root)
     all_arrows, top_arrows = graph_of(modules), graph_of(modules, top_only=True)
     columns = [_rows(modules, all_arrows, top_arrows, package) for package in (*PACKAGES, None)]

@@ -1,4 +1,4 @@
-"""One task on one core: share of the matrix-multiply rate, and times a plain loop."""
+"""Training one task on one core, compared with its matrix products and with a plain loop."""
 
 import statistics
 import time
@@ -19,21 +19,21 @@ REPEATS = 5
 
 
 def rows(dataset: Dataset) -> list[Row]:
-    """Measure engines and loops in turn, ``REPEATS`` times, beside the products alone."""
+    """Measure engines and loops in turn, ``REPEATS`` times, each with the products alone."""
     torch.set_num_threads(1)
     spec = paper_spec()
     steps, flop = spec.training.num_steps, step_flop(spec)
     found: dict[str, list[tuple[float, float]]] = {}
     engines: list[Engine] = ["fused", "eager", *(["compiled"] if has_compiler(on_gpu=False) else [])]
-    ways: dict[str, Callable[[], float]] = {engine: _engine(dataset, engine) for engine in engines}
-    ways["plain loop, one tensor"] = lambda: tensor_loop(dataset, 200)
-    ways["plain loop, DataLoader"] = lambda: data_loader_loop(dataset, 100)
+    loops: dict[str, Callable[[], float]] = {engine: _engine(dataset, engine) for engine in engines}
+    loops["plain loop, one tensor"] = lambda: tensor_loop(dataset, 200)
+    loops["plain loop, DataLoader"] = lambda: data_loader_loop(dataset, 100)
     for engine in engines:
-        ways[engine]()  # compiles
+        loops[engine]()  # compiles
     for _ in range(REPEATS):
-        for name, way in ways.items():
+        for name, loop in loops.items():
             floor_s = products_seconds()
-            found.setdefault(name, []).append((way(), floor_s))
+            found.setdefault(name, []).append((loop(), floor_s))
     table = []
     for name, pairs in found.items():
         step_s = statistics.median(step for step, _ in pairs)
@@ -50,7 +50,7 @@ def rows(dataset: Dataset) -> list[Row]:
 
 
 def products_seconds() -> float:
-    """Return the seconds of one step's products, each alone, its operands in cache."""
+    """Return the seconds of one step's products, each timed alone with its operands in cache."""
     total_s, batch = 0.0, paper_spec().training.batch_size
     for index, layer in enumerate(network_layers(paper_spec())):
         outputs, inputs = layer.shape
@@ -61,7 +61,7 @@ def products_seconds() -> float:
 
 
 def _engine(dataset: Dataset, engine: Engine) -> Callable[[], float]:
-    """Return what trains one whole task and gives the seconds a step: everything but the test."""
+    """Return a function that trains one task and returns the seconds per step, without testing."""
     spec = paper_spec()
     step, problem = make_step(spec.training, engine), Problem(spec, dataset)
 

@@ -1,1 +1,1 @@
-"""Methods to hold supermasks against: weights that are trained. One file each; ``method`` has what they share."""
+"""Baselines that train weights, one per file; ``method`` has what they share."""

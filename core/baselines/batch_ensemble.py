@@ -1,8 +1,8 @@
-"""BatchE: one set of weights W, and for each task signs t of the inputs and r of the outputs of a layer.
+"""BatchE: shared weights W and, for each task and layer, vectors t over inputs and r over outputs.
 
-A task sees y = r * W(t * x), which is W * (r t^T). W is trained with the first task and then fixed,
-or random (Rand W); the vectors are trained for every task, from +1 and -1 at random. The tasks'
-rank-one matrices superpose as masks do, so the task can be inferred in one shot.
+A layer computes y = r * W(t * x), with effective weights W * (r t^T). W is trained with the first task
+and then fixed, or random (Rand W); the vectors are trained for each task, starting from random signs.
+The rank-one matrices superpose as masks do, so the task can be inferred in one shot.
 
 Letters: K tasks, O and I a layer's outputs and inputs.
 """
@@ -28,7 +28,7 @@ NUM_BEST = 5
 
 
 class BatchEnsemble(Plain):
-    """Values: w0, w1 and so on, shared, and for each task ``task/in0`` (t) and ``task/out0`` (r) and so on."""
+    """Values: shared ``w0``, ``w1``, ... and, by task, ``task/in0``, ... (t) and ``task/out0``, ... (r)."""
 
     def begin(self, values: Values, task: int) -> None:
         """See ``Method``."""
@@ -55,7 +55,7 @@ class BatchEnsemble(Plain):
         return [values[f"w{layer}"] * self.rank_one(values, task, layer) for layer in range(self.num_layers)]
 
     def rank_one(self, values: Values, task: int, layer: int) -> Tensor:
-        """Return r t^T as it multiplies a layer's weights, [O, I] or [O, I, 1, 1]."""
+        """Return r t^T in the shape that multiplies a layer's weights, [O, I] or [O, I, 1, 1]."""
         rank_one_OI = torch.outer(values[f"{task}/out{layer}"], values[f"{task}/in{layer}"])
         num_more = len(self.problem.module.shapes[layer]) - 2
         return rank_one_OI.view(*rank_one_OI.shape, *[1] * num_more)
@@ -65,7 +65,8 @@ class BatchEnsemble(Plain):
     ) -> NDArray[np.float64]:
         """Return dObjective/dalpha at the uniform superposition of rank-one matrices, float64 [K].
 
-        The objective is the mean over the images; the lowest wins (paper, eq. 4). Normalised by the batch.
+        The objective is averaged over the images; the lowest gradient wins (paper, eq. 4). Batch
+        normalisation uses the batch's statistics.
         """
         network, mixed = self.problem.module, []
         for layer in range(self.num_layers):
@@ -105,9 +106,9 @@ def infer_rank_one(
         deciding = x_NCHW if spec.images == "each" else x_NCHW[: spec.images]
         gradient_K = method.alpha_gradient(values, range(num_tasks), deciding, spec.objective)
         order = np.argsort(gradient_K, kind="stable")
-        place = int(np.flatnonzero(order == task)[0]) + 1
+        rank = int(np.flatnonzero(order == task)[0]) + 1
         inferred.append(int(order[0]))
-        ranks.append(place if place <= NUM_BEST else 0)
+        ranks.append(rank if rank <= NUM_BEST else 0)
         weights, statistics_S = method.weights(values, inferred[-1]), values[method.statistics(inferred[-1])]
         run = partial(problem.module.logits, weights=weights, statistics_S=statistics_S)
         is_right = classified(benchmark, view, problem.test, chosen, run)

@@ -1,4 +1,4 @@
-"""From a baseline's name to its method."""
+"""The registry of baselines."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from core.specs.run import BaselineKind
 
 
 def make_method(kind: BaselineKind, problem: Problem) -> Method:
-    """Return the method of this name."""
+    """Return the method of a kind of baseline."""
     methods: dict[BaselineKind, Callable[[Problem], Method]] = {
         "batch_ensemble": BatchEnsemble,
         "psp": ParameterSuperposition,

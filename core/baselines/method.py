@@ -1,9 +1,9 @@
-"""What baselines share: how a task is trained and tested, whatever a method makes its weights of.
+"""Training and testing shared by all baselines.
 
-A method says how the weights that a task sees follow from values that it keeps (a trunk, heads,
-vectors), and which of these a task trains. The network, a pure function of weights, is the one
-that supermasks use; weights start from a Kaiming normal distribution. Statistics of batch
-normalisation are a task's own, but where a method shares them.
+A method computes a task's weights from values that it keeps (a trunk, heads, vectors), and names
+those that a task trains. The network, a pure function of weights, is the one that supermasks use;
+weights are initialised Kaiming normal. Each task has its own statistics of batch normalisation,
+unless a method shares them.
 
 Letters: N images, S running statistics.
 """
@@ -26,14 +26,14 @@ from core.training.cohort import image_order
 from core.training.modules import lr_shares
 from core.training.optimizers import Optimizer
 
-Values = dict[str, Tensor]  # all that a method keeps, by name
+Values = dict[str, Tensor]  # the state of a method, by name
 
 
 class Method(Protocol):
-    """How a baseline learns one task after another."""
+    """A baseline that learns one task after another."""
 
     def begin(self, values: Values, task: int) -> None:
-        """Add what ``task`` needs to ``values``, empty before task 0."""
+        """Add the values of ``task`` to ``values``, which is empty before task 0."""
         ...
 
     def trained(self, task: int) -> list[str]:
@@ -41,11 +41,11 @@ class Method(Protocol):
         ...
 
     def weights(self, values: Values, task: int, course: int | None = None) -> list[Tensor]:
-        """Return the weights that ``task`` sees, a layer each; ``course``: while it trains on that task's images."""
+        """Return the weights of ``task`` per layer. course: the task whose images it is being trained on."""
         ...
 
     def courses(self, task: int) -> list[int]:
-        """Return the tasks whose images are trained on, a batch of each in turn."""
+        """Return the tasks whose images ``task`` is trained on, a batch of each in turn."""
         ...
 
     def statistics(self, task: int) -> str:
@@ -53,12 +53,12 @@ class Method(Protocol):
         ...
 
     def lr(self, task: int) -> float | None:
-        """Return the learning rate of ``task``; None: the optimizer's."""
+        """Return the learning rate of ``task``, None for the optimizer's."""
         ...
 
 
 class Plain:
-    """What most methods do: a task's own images, its own statistics, the optimizer's learning rate."""
+    """Defaults: a task's own images and statistics, and the optimizer's learning rate."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -72,12 +72,12 @@ class Plain:
         return f"statistics{task}"
 
     def lr(self, task: int) -> float | None:
-        """See ``Method``; what trains with the first task may have its own."""
+        """See ``Method``; the first task may have its own."""
         baseline = self.problem.spec.baseline
         return baseline.first_lr if baseline is not None and task == 0 else None
 
     def new_weights(self, layers: Sequence[int], *index: int) -> list[Tensor]:
-        """Draw Kaiming normal weights of these layers from a stream of their own."""
+        """Draw Kaiming normal weights of ``layers``, each from its own random stream."""
         found = []
         for layer in layers:
             shape = self.problem.module.shapes[layer]
@@ -88,12 +88,12 @@ class Plain:
 
     @property
     def num_layers(self) -> int:
-        """Layers with weights, the head included."""
+        """Number of layers with weights, the head included."""
         return len(self.problem.module.shapes)
 
 
 def learn_task(problem: Problem, method: Method, values: Values, task: int) -> float:
-    """Train ``task``, changing ``values``; return its mean loss (nats). Raises TrainingError."""
+    """Train ``task``, updating ``values`` in place; return its mean loss (nats). Raises TrainingError."""
     method.begin(values, task)
     network, optimizer = problem.module, Optimizer(problem.spec.training.optimizer)
     courses = [_Course(problem, one) for one in method.courses(task)]
@@ -102,7 +102,7 @@ def learn_task(problem: Problem, method: Method, values: Values, task: int) -> f
     step = torch.zeros((), dtype=torch.float64, device=problem.device)
     statistics_S = values.setdefault(method.statistics(task), network.start_statistics(problem.device))
     base_lr = problem.spec.training.optimizer.lr or 1.0
-    # Tasks may have more images or fewer: a course that is over leaves the others their turns.
+    # Courses may differ in length: the others go on when one is over.
     turns = [(t, course) for t in range(max(c.num_steps for c in courses)) for course in courses]
     for t, course in (turn for turn in turns if turn[0] < turn[1].num_steps):
         x_BCHW, labels_B = course.batch(t)
@@ -115,7 +115,7 @@ def learn_task(problem: Problem, method: Method, values: Values, task: int) -> f
         step.add_(1)
         lr_share = course.shares[t] * (method.lr(task) or base_lr) / base_lr
         for name, grad in zip(names, used, strict=True):
-            if grad is not None:  # another task's head sees nothing of this batch
+            if grad is not None:  # None for the head of another task
                 optimizer.update(values[name], grad.clone(), buffers[name], step, lr_share)
         losses.append(loss.detach())
     mean_loss = float(torch.stack(losses[-100:]).mean())
@@ -125,7 +125,7 @@ def learn_task(problem: Problem, method: Method, values: Values, task: int) -> f
 
 
 def correct_images(problem: Problem, method: Method, values: Values, task: int) -> NDArray[np.bool_]:
-    """Return which test images of ``task``, which is given, are classified correctly, bool [N]."""
+    """Return which test images of ``task`` are classified correctly with the task given, bool [N]."""
     view = problem.view(task)
     weights, statistics_S = method.weights(values, task), values[method.statistics(task)]
     run = partial(problem.module.logits, weights=weights, statistics_S=statistics_S)
@@ -143,7 +143,7 @@ class _Course:
 
     @property
     def num_steps(self) -> int:
-        """Batches of the course."""
+        """Number of batches."""
         return len(self.shares)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:

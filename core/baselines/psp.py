@@ -1,9 +1,8 @@
-"""PSP, parameter superposition: one set of weights for all tasks, each layer's input rotated by task.
+"""PSP, parameter superposition: shared weights, with each layer's input rotated by task.
 
-A task sees W(R x), which is (W R) x, with R a fixed random rotation (Haar) of its own in each layer:
-of the inputs of a linear layer, of the input channels of a convolution. W and the last layer are
-trained through all tasks, so tasks disturb each other, less than without the rotations. The task
-is given.
+A layer computes W(R x) = (W R) x, with a fixed random rotation R (Haar) per task and layer: of the
+inputs of a linear layer, or the input channels of a convolution. W and the last layer are trained on
+all tasks, which interfere less than without the rotations. The task is given.
 """
 
 from functools import lru_cache
@@ -17,7 +16,7 @@ from core.seeding import stream
 
 
 class ParameterSuperposition(Plain):
-    """Values: w0, w1 and so on; rotations follow from the seed."""
+    """Values: ``w0``, ``w1``, ...; rotations follow from the seed."""
 
     def begin(self, values: Values, task: int) -> None:
         """See ``Method``."""
@@ -45,7 +44,7 @@ class ParameterSuperposition(Plain):
 
 @lru_cache(maxsize=64)
 def haar_rotation(seed: int, task: int, layer: int, size: int) -> Tensor:
-    """Return a random orthogonal matrix, uniform over all of them, float32 [size, size]."""
+    """Return a uniformly random orthogonal matrix, float32 [size, size]."""
     normal = stream(seed, "baseline", task, layer, 2).standard_normal((size, size))
     q, r = np.linalg.qr(normal)
     return torch.from_numpy((q * np.sign(np.diag(r))).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Separate heads: a trunk trained with the first task, or random; then a head for each task."""
+"""Separate heads: a trunk, random or trained with the first task, and a head for each task."""
 
 from torch import Tensor
 
@@ -6,7 +6,7 @@ from core.baselines.method import Plain, Values
 
 
 class SeparateHeads(Plain):
-    """Values: trunk0, trunk1 and so on, and a head for each task."""
+    """Values: ``trunk0``, ``trunk1``, ... and a head for each task."""
 
     def begin(self, values: Values, task: int) -> None:
         """See ``Method``."""
@@ -29,23 +29,23 @@ class SeparateHeads(Plain):
 
 
 class LowerBound(SeparateHeads):
-    """As separate heads, but every task trains the trunk, and its running statistics are shared."""
+    """Separate heads on a trunk that every task trains, with shared running statistics."""
 
     def trained(self, task: int) -> list[str]:
         """Return trunk and head."""
         return [*(f"trunk{layer}" for layer in range(self.num_layers - 1)), f"head{task}"]
 
     def statistics(self, task: int) -> str:
-        """Return the one name that all tasks share."""
+        """Return the name that all tasks share."""
         del task
         return "statistics"
 
 
 class UpperBound(Plain):
-    """Values of task t: ``t/trunk0`` and so on, and ``t/head0`` to ``t/headt``; only the last head is used at test.
+    """Values of task t: ``t/trunk0``, ... and ``t/head0`` to ``t/headt``; only the last head is used at test.
 
-    A trunk starts anew with each task and takes a batch of each of its tasks in turn, each with a head of
-    its own, so task t costs t + 1 times what a task costs elsewhere.
+    Each task trains a new trunk on batches of all tasks so far in turn, each with its own head, so task t
+    costs t + 1 times as much as with other methods.
     """
 
     def begin(self, values: Values, task: int) -> None:
@@ -56,7 +56,7 @@ class UpperBound(Plain):
             (values[f"{task}/head{other}"],) = self.new_weights([self.num_layers - 1], task, other)
 
     def courses(self, task: int) -> list[int]:
-        """Return the task and all before it."""
+        """Return the task and all earlier ones."""
         return list(range(task + 1))
 
     def trained(self, task: int) -> list[str]:

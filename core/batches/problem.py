@@ -1,4 +1,4 @@
-"""What tasks are trained and tested on: the one argument that all training and evaluation takes."""
+"""The network and data of a run, the argument of all training and evaluation."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Problem:
-    """A run's tasks on a device. What is on the device is put there when it is first asked for."""
+    """A run's network, data and tasks on a device; data move there at first use."""
 
     spec: RunSpec
     dataset: Dataset
@@ -33,17 +33,17 @@ class Problem:
 
     @cached_property
     def module(self) -> ModuleNetwork:
-        """The network as a ``torch.nn.Module``, which a perceptron can be read as too. Raises ConfigError."""
+        """The network as a ``torch.nn.Module``, perceptrons included. Raises ConfigError."""
         return make_network(self.spec.network, self.spec.benchmark.channels_first, self.device)
 
     @cached_property
     def train(self) -> Pixels:
-        """The images to train on."""
+        """The training images."""
         return to_device(self.dataset, "train", self.device)
 
     @cached_property
     def test(self) -> Pixels:
-        """The images to test on: some of the training images where the benchmark validates."""
+        """The images to test on, or the training images for a benchmark that tests on validation images."""
         if self.spec.benchmark.test_on == "validation":
             return self.train
         return to_device(self.dataset, "test", self.device)

@@ -1,4 +1,4 @@
-"""Families of base networks: all that differs from one family to another, a file each.
+"""Families of base networks, one per file: everything that depends on the kind of network.
 
 A new family is a kind in ``core.specs.network`` with its traits, a file here, and a line in ``FAMILIES``.
 """
@@ -13,7 +13,7 @@ from core.networks.base import Layer
 from core.specs.network import NetworkSpec
 from core.specs.run import RunSpec
 
-if TYPE_CHECKING:  # importing a family loads no torch: the controller sizes cohorts without it
+if TYPE_CHECKING:  # no torch at import: the controller sizes cohorts without it
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -26,10 +26,10 @@ if TYPE_CHECKING:  # importing a family loads no torch: the controller sizes coh
 
 
 class Network(Protocol):
-    """How one family of networks trains, is tested and is searched."""
+    """Training, testing and task inference of one family of networks."""
 
     def peak_bytes(self, spec: RunSpec, layers: Sequence[Layer], num_tasks: int) -> int:
-        """Return the bytes that training ``num_tasks`` tasks together adds to a worker at its peak."""
+        """Return the peak bytes that training ``num_tasks`` tasks together adds to a worker."""
         ...
 
     def train(
@@ -60,7 +60,7 @@ class Network(Protocol):
     def search_model(
         self, spec: RunSpec, base: "Sequence[Tensor]", statistics: "NDArray[np.float32] | None"
     ) -> "SearchModel":
-        """Return how images pass through the network in task inference; base, statistics: as above."""
+        """Return the model for task inference. base: float32 [O, I, ...] per layer; statistics: as above."""
         ...
 
 
@@ -72,5 +72,5 @@ FAMILIES: dict[str, Network] = {
 
 
 def family_of(spec: NetworkSpec) -> Network:
-    """Return the family that a network belongs to."""
+    """Return the family of a network."""
     return FAMILIES[spec.traits.family]

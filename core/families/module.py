@@ -23,10 +23,9 @@ class Module:
     """See ``core.families.Network``."""
 
     def peak_bytes(self, spec: RunSpec, layers: Sequence[Layer], num_tasks: int) -> int:
-        """Return it roughly: per weight as for a perceptron.
+        """Return an estimate: per weight as for a perceptron, plus 256 float32 per input value.
 
-        What autograd keeps per image depends on the module and is not known in advance; 256 float32 per
-        input value covers the built-in networks.
+        What autograd keeps per image depends on the module; this covers the built-in networks.
         """
         weights = sum(layer.num_weights for layer in layers)
         values = math.prod(spec.benchmark.channels_first) * spec.training.batch_size

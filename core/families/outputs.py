@@ -1,4 +1,4 @@
-"""Networks with masks on the outputs of hidden layers, whose masks are recovered rather than searched (HopSupSup)."""
+"""Networks with masks on the outputs of hidden layers, recovered rather than searched (HopSupSup)."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Never
@@ -22,7 +22,7 @@ class OutputMasked:
     """See ``core.families.Network``."""
 
     def peak_bytes(self, spec: RunSpec, layers: Sequence[Layer], num_tasks: int) -> int:
-        """One task at a time: the weights, and activations as autograd keeps them, ten float32 each."""
+        """Return the bytes of one task at a time: weights, and ten float32 per activation for autograd."""
         del num_tasks
         widths = layers[0].shape[1] + sum(layer.shape[0] for layer in layers)
         return 4 * sum(layer.num_weights for layer in layers) + 40 * spec.training.batch_size * widths
@@ -36,7 +36,7 @@ class OutputMasked:
         checkpointer: "Checkpointer",
         earlier: "Earlier | None",
     ) -> "CohortResult":
-        """See ``core.families.Network``; a task takes seconds, so nothing is kept on the way."""
+        """See ``core.families.Network``; without checkpoints, since a task takes seconds."""
         from core.hopfield.network import train_outputs
 
         del step, checkpointer, earlier
@@ -58,7 +58,7 @@ class OutputMasked:
     def search_model(
         self, spec: RunSpec, base: "Sequence[Tensor]", statistics: "NDArray[np.float32] | None"
     ) -> Never:
-        """Raise InferenceError: single images cannot tell such masks apart."""
+        """Raise InferenceError: single images cannot distinguish such masks."""
         del base, statistics
         raise InferenceError(
             f"found network {spec.network.kind!r} with masks on its outputs, expected masks on weights; such "

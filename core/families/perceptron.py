@@ -22,14 +22,14 @@ class Perceptron:
     """See ``core.families.Network``."""
 
     def peak_bytes(self, spec: RunSpec, layers: Sequence[Layer], num_tasks: int) -> int:
-        """Return it, with K tasks, n weights, B images per batch, T steps and layer widths w, inputs included.
+        """Return the bytes of K tasks, n weights, B images per batch, T steps and widths w, inputs included.
 
             K * (n * (32 + optimizer state) + 4 * B * 4 * sum(w) + 8 * T * B)
 
         These are float32 scores, effective weights, gradient and 20 bytes of temporaries per weight;
         activations, their gradients and two temporaries; the int32 order of images, twice while stacked.
-        The ``fused`` engine needs less, as it trains one task at a time. The data set is shared by the
-        workers of a node and counted separately.
+        The ``fused`` engine needs less, as it trains one task at a time. The data set, shared by the workers
+        of a node, is not included.
         """
         training = spec.training
         weights = sum(layer.num_weights for layer in layers)

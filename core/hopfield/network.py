@@ -1,8 +1,8 @@
-"""Networks with masks on the outputs of hidden layers, as HopSupSup needs them: d bits a layer.
+"""HopSupSup's networks, with masks on the outputs of hidden layers: D bits per layer.
 
-Hidden layer: swish(m * BN(W x)), m in {0, 1} [D]. Batch normalisation without affine parameters
-and always with the statistics of the batch at hand, so an answer depends on the images beside
-it. The last layer is linear and unmasked. Weights are the fixed ones of ``networks``.
+Hidden layer: swish(m * BN(W x)), m in {0, 1} [D]. Batch normalisation has no affine parameters and
+always uses the statistics of the batch, so a prediction depends on the other images in it. The last
+layer is linear and unmasked. Weights are the fixed ones of ``core.networks``.
 
 Letters: B images of a batch, D outputs of a masked layer, O and I a layer's outputs and inputs.
 """
@@ -35,9 +35,9 @@ def forward_masked(x_BI: Tensor, base: Sequence[Tensor], masks: Sequence[Tensor]
 
 
 def train_outputs(problem: Problem, tasks: Sequence[int]) -> CohortResult:
-    """Train the masks of ``tasks``, one after another; masks are bool [K, D] a masked layer.
+    """Train the masks of ``tasks``, one after another; masks are bool [K, D] per masked layer.
 
-    Raises TrainingError when a loss is not finite.
+    Raises TrainingError if a loss is not finite.
     """
     start_s = time.perf_counter()
     trained = [_train(problem, task) for task in tasks]
@@ -76,7 +76,7 @@ def correct_outputs(
 ) -> list[NDArray[np.bool_]]:
     """Return which test images of each task its mask classifies correctly, bool [test rows].
 
-    masks: bool [K, D] a masked layer.
+    masks: bool [K, D] per masked layer.
     """
     found = []
     for k, task in enumerate(tasks):
@@ -88,7 +88,7 @@ def correct_outputs(
 def correct_with_masks(
     x_NI: Tensor, labels_N: Tensor, base: Sequence[Tensor], mask: Sequence[NDArray[np.bool_]]
 ) -> NDArray[np.bool_]:
-    """Return which images are classified correctly, bool [N]; batches of 128, in order, share statistics."""
+    """Return which images are classified correctly, bool [N], in consecutive batches of 128."""
     masks = [torch.from_numpy(part).to(base[0].device).float() for part in mask]
     parts = [
         forward_masked(x_BI, base, masks).argmax(dim=1) == labels_B

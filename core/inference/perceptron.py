@@ -1,4 +1,4 @@
-"""The search model of multi-layer perceptrons: closed-form gradients, and images by table.
+"""The search model of multi-layer perceptrons, with closed-form gradients.
 
 Letters: K tasks, B images, N images that decide together, D inputs, P bytes of a packed mask, O and I
 a layer's outputs and inputs.
@@ -26,7 +26,7 @@ from core.masks.packed_sums import Planes
 from core.networks.perceptron import forward
 from core.specs.inference import InferenceSpec
 
-CHUNK_IMAGES = 1024  # per task, in one forward pass
+CHUNK_IMAGES = 1024  # per task and forward pass
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PerceptronSearchModel:
 
     @property
     def num_inputs(self) -> int:
-        """D."""
+        """Number of inputs D."""
         return self.base[0].shape[1]
 
     def activations(
@@ -58,7 +58,7 @@ class PerceptronSearchModel:
         return forward_plain(x_BD, mask_weights(packed_P, self.base))[1]
 
     def inputs(self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
-        """Return test images as the task sees them, normalised, float32 [N, D]."""
+        """Return normalised test images as the task sees them, float32 [N, D]."""
         device = pixels.images.device
         gather_1D = torch.from_numpy(view.input_gather).to(device).unsqueeze(0)
         return gather_inputs(pixels, gather_1D, torch.from_numpy(rows_N).to(device).unsqueeze(0))[0]
@@ -84,7 +84,7 @@ def correct_under(
     weights: Sequence[Tensor],
     rows: Sequence[NDArray[np.int64]],
 ) -> list[NDArray[np.bool_]]:
-    """Return which images ``rows`` of each task ``weights``, [K, O, I] per layer, classify correctly."""
+    """Return which ``rows`` of each task ``weights``, [K, O, I] per layer, classify correctly, bool."""
     device, most = weights[0].device, max(len(row) for row in rows)
     padded = np.stack([np.pad(row, (0, most - len(row))) for row in rows])
     gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)

@@ -4,10 +4,10 @@ The effective weights of task k are base * mask (``top_k``). The straight-throug
 passes the mask's gradient to the score unchanged (paper, section 2), so
 dL/dscore = dL/d(effective weight) * base.
 
-On a CPU the bits of a mask do not depend on the tasks trained beside it. The ``fused`` engine
-trains one task at a time. In a cohort of the ``eager`` one a batched product is K separate
-products and the rest works element by element; there it holds for layers of a multiple of 16
-weights, since MKL may round otherwise where a matrix does not start at a multiple of 64 bytes.
+On a CPU the bits of a mask do not depend on the other tasks of its cohort. The ``fused`` engine
+trains one task at a time. With the ``eager`` one, a batched product is K separate products and the
+rest is elementwise; it needs layers of a multiple of 16 weights, since MKL may round differently if
+a matrix is not aligned to 64 bytes.
 
 Letters: K tasks, B images of a batch, D input pixels, N images, O and I a layer's outputs
 and inputs, T training steps.
@@ -46,11 +46,11 @@ StepFunction = Callable[[Pixels, Tensor, Tensor, FixedWeights, "CohortState"], T
 class CohortResult:
     """The result of training a cohort.
 
-    masks: bool [K, O, I] a layer.
+    masks: bool [K, O, I] per layer.
     train_loss: float32 [K], mean cross-entropy (nats) of the last 100 steps.
-    train_seconds: wall time of the training loop divided by K; no compilation, no test.
-    statistics: float32 [K, S], running statistics of networks that have any.
-    scores: float32 [K, O, I] a layer, where tasks to come start from them.
+    train_seconds: wall time of the training loop divided by K, without compilation and testing.
+    statistics: float32 [K, S], running statistics, if the network has any.
+    scores: float32 [K, O, I] per layer, if later tasks start from them.
     """
 
     tasks: tuple[int, ...]
@@ -63,7 +63,7 @@ class CohortResult:
 
 @dataclass(frozen=True)
 class Step:
-    """A training step, and how many tasks it takes at a time: None for a whole cohort."""
+    """A training step, and the number of tasks it trains at a time, None for a whole cohort."""
 
     run: StepFunction
     tasks_at_once: int | None = None
@@ -71,7 +71,7 @@ class Step:
 
 @dataclass(frozen=True)
 class CohortState:
-    """All that a step changes: per layer [K, O, I] scores, effective weights, buffers.
+    """The state that a step updates: scores, effective weights and buffers, [K, O, I] per layer.
 
     Scores are float32; effective weights have the dtype of the products, buffers that of
     ``OptimizerSpec.state``.
@@ -80,10 +80,10 @@ class CohortState:
     scores: list[Tensor]
     effective: list[Tensor]
     buffers: list[tuple[Tensor, ...]]
-    step: Tensor  # float64 scalar: steps done
+    step: Tensor  # number of steps done, float64 scalar
 
     def tensors(self) -> dict[str, list[Tensor]]:
-        """Return what a checkpoint holds; effective weights follow from the scores."""
+        """Return the content of a checkpoint; effective weights follow from the scores."""
         buffers = [buffer for layer in self.buffers for buffer in layer]
         return {"score": self.scores, "buffer": buffers, "step": [self.step]}
 
@@ -98,8 +98,8 @@ def train_cohort(
 ) -> CohortResult:
     """Train the masks of ``tasks`` and return them.
 
-    step: from ``core.training.engine.make_step``. checkpointer: keeps what is done, to go on from. earlier: with
-    ``transfer``, of one task. Raises TrainingError when a loss is not finite.
+    step: from ``core.training.engine.make_step``. earlier: for ``transfer``, with a single task. Raises
+    TrainingError if a loss is not finite.
     """
     fixed = fix_weights(problem.base, problem.spec.training.matmul)
 
@@ -115,7 +115,7 @@ def in_chunks(
     train_chunk: Callable[[Sequence[int], Chunks], Arrays],
     checkpointer: Checkpointer,
 ) -> CohortResult:
-    """Train ``tasks`` in chunks of ``size``, from the last checkpoint on; join the results.
+    """Train ``tasks`` in chunks of ``size``, resuming from the last checkpoint; join the results.
 
     train_chunk: returns a ``chunk_result``.
     """
@@ -131,7 +131,7 @@ def chunk_result(
     seconds: float,
     **more: Sequence[Tensor],
 ) -> Arrays:
-    """Return the result of a chunk as arrays that a checkpoint can hold; more: statistics, scores."""
+    """Return the result of a chunk as arrays for a checkpoint. more: statistics, scores."""
     layers = {f"mask{i}": mask.cpu().numpy() for i, mask in enumerate(masks)}
     others = {f"{name}{i}": t.cpu().numpy() for name, tensors in more.items() for i, t in enumerate(tensors)}
     return {**layers, **others, "loss": losses, "seconds": np.array(seconds)}
@@ -164,7 +164,7 @@ def _train_together(  # noqa: PLR0917  # called in one place
     spec, views, size = problem.spec, problem.views(tasks), problem.spec.training.batch_size
     gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(problem.device)
     order_KT, scores = _draw(spec, tasks, views, fixed, earlier)
-    if chunks.now is not None:  # before effective weights are made of them
+    if chunks.now is not None:  # before effective weights are computed from them
         fill_tensors({"score": scores}, chunks.now)
     state = start_state(Optimizer(spec.training.optimizer), scores, fixed, spec.mask)
     with _tf32(enabled=spec.training.matmul == "tf32"):
@@ -183,7 +183,7 @@ def _train_together(  # noqa: PLR0917  # called in one place
 
 
 def eager_step(optimizer: Optimizer, rule: MaskSpec = THRESHOLD) -> StepFunction:
-    """Return the reference step: plain PyTorch, one kernel after another.
+    """Return the reference step, in plain PyTorch.
 
     It updates ``state`` in place and returns the loss before the update, float32 [K].
     """
@@ -206,7 +206,7 @@ def eager_step(optimizer: Optimizer, rule: MaskSpec = THRESHOLD) -> StepFunction
 
 @contextmanager
 def _tf32(*, enabled: bool) -> Iterator[None]:
-    """Allow or forbid TF32 in float32 products on a GPU, for a while."""
+    """Allow or forbid TF32 in float32 products on a GPU within the context."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = enabled
     try:
@@ -222,9 +222,9 @@ def _draw(
     fixed: FixedWeights,
     earlier: Earlier | None,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Draw each task's order of images, int32 [K, T * B], and its first scores; both on the device.
+    """Draw each task's order of images, int32 [K, T * B], and initial scores; return both on the device.
 
-    Each task has streams of its own, so threads change nothing; a GPU waits for all the cores.
+    Each task has its own random streams, so the result does not depend on threads.
     """
     device = fixed.base[0].device
     order_KT = np.empty((len(tasks), spec.training.num_steps * spec.training.batch_size), dtype=np.int32)
@@ -243,7 +243,7 @@ def _draw(
 
 
 def image_order(spec: RunSpec, task: int, view: TaskView, needed: int) -> NDArray[np.int32]:
-    """Return the first ``needed`` images of a task, int32 [needed]: whole epochs, each shuffled anew."""
+    """Return the first ``needed`` images of a task's epochs, each shuffled anew, int32 [needed]."""
     rows = view.train_rows.astype(np.int32)
     draw, order, drawn = stream(spec.seed, "order", task), [], 0
     while drawn < needed:
@@ -255,7 +255,7 @@ def image_order(spec: RunSpec, task: int, view: TaskView, needed: int) -> NDArra
 def start_state(
     optimizer: Optimizer, scores: list[Tensor], fixed: FixedWeights, rule: MaskSpec = THRESHOLD
 ) -> CohortState:
-    """Return the state of ``scores``, [K, O, I] a layer, before the first step."""
+    """Return the state before the first step. scores: [K, O, I] per layer."""
     kept = kept_by_layer(rule, [weight.shape for weight in fixed.base])
     masks = [mask_of(s, k) for s, k in zip(scores, kept, strict=True)]
     return CohortState(
@@ -267,7 +267,7 @@ def start_state(
 
 
 def draw_scores(seed: int, task: int, scores: Sequence[NDArray[np.float32]]) -> None:
-    """Fill each layer, float32 [O, I], with the task's first scores."""
+    """Fill each layer, float32 [O, I], with the task's initial scores."""
     draw = stream(seed, "scores", task)
     for layer in scores:
         _fill_scores(draw, layer)

@@ -1,7 +1,7 @@
 """Cohort training of masks over any module: forward by ``torch.func``, backward by autograd.
 
 The straight-through rule passes the gradient of an effective weight, times the base weight, to the
-score (paper, section 2). A GPU trains a cohort at once (``vmap``: convolutions of K tasks become
+score (paper, section 2). A GPU trains a cohort at once (``vmap`` turns convolutions of K tasks into
 one grouped convolution); a CPU trains one task after another, which is faster there and makes the
 bits of a mask independent of its cohort.
 
@@ -30,7 +30,7 @@ from core.training.transfer import Earlier, start_from
 
 @dataclass(frozen=True)
 class ModuleState:
-    """All that a step changes: [K, ...] scores and buffers a layer, statistics [K, S], steps done."""
+    """The state that a step updates: scores and buffers [K, ...] per layer, statistics [K, S], steps done."""
 
     scores: list[Tensor]
     buffers: list[tuple[Tensor, ...]]
@@ -38,7 +38,7 @@ class ModuleState:
     step: Tensor
 
     def tensors(self) -> dict[str, list[Tensor]]:
-        """Return what a checkpoint holds."""
+        """Return the content of a checkpoint."""
         buffers = [buffer for layer in self.buffers for buffer in layer]
         return {
             "score": self.scores,
@@ -57,7 +57,7 @@ def train_modules(
 ) -> CohortResult:
     """Train the masks of ``tasks`` and return them with their running statistics.
 
-    As ``core.training.cohort.train_cohort``. On a GPU tasks train together while their courses are equally long.
+    See ``core.training.cohort.train_cohort``. On a GPU tasks train together if they have equally many steps.
     """
     lengths = {num_steps(problem.spec.training, problem.view(task)) for task in tasks}
     together = problem.device.type == "cuda" and len(lengths) == 1
@@ -78,10 +78,10 @@ def mask_gradients(
     statistics_KS: Tensor,
     training: bool = True,
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Return dL/dmask [K, ...] a layer, the loss [K] and the logits [K, B, O].
+    """Return dL/dmask [K, ...] per layer, the loss [K] and the logits [K, B, O].
 
-    L is the mean cross-entropy (nats) of a task's batch. With ``training`` batch normalisation uses
-    the batch, and ``statistics_KS`` is updated in place.
+    L is the mean cross-entropy (nats) of a task's batch. With ``training``, batch normalisation uses the
+    batch's statistics and updates ``statistics_KS`` in place.
     """
     weights = [(w * mask).requires_grad_() for w, mask in zip(base, masks, strict=True)]
     logits_KBO = network.cohort_logits(x_KBCHW, weights, statistics_KS, training=training)
@@ -93,14 +93,14 @@ def mask_gradients(
 
 
 def num_steps(training: TrainingSpec, view: TaskView) -> int:
-    """Return the steps of a task; those of epochs are whole batches, which run on across epochs."""
+    """Return the number of steps of a task; batches are full, and may span two epochs."""
     if training.epochs is None:
         return training.num_steps
     return max(1, round(training.epochs * len(view.train_rows) / training.batch_size))
 
 
 def lr_shares(training: TrainingSpec, view: TaskView) -> list[float]:
-    """Return the share of the learning rate in each step; constant within an epoch."""
+    """Return the factor on the learning rate at each step, constant within an epoch."""
     num = num_steps(training, view)
     if training.schedule is None:
         return [1.0] * num

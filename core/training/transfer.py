@@ -1,10 +1,9 @@
-"""Transfer: a task starts from the running mean of the masks, or scores, of all tasks before it.
+"""Transfer: a task starts from the running mean of the masks, or scores, of all earlier tasks.
 
 ``masks`` is the paper's method, ``scores`` that of the original code (with top_k the mean of |score|,
-where the original averages signed scores). The mean of k masks is the fraction of tasks that kept a
-weight. Scores ranked by |score| start at that fraction, and scores with a threshold at zero at twice
-the fraction minus one, both times the bound b = 1 / sqrt(fan_in) of an independent start. A hundredth
-of the task's own independent start breaks ties.
+where the original averages signed scores). The mean of k masks is the fraction f of tasks that kept a
+weight. Scores ranked by |score| start at b f, and scores with a threshold at zero at b (2 f - 1), where
+b = 1 / sqrt(fan_in) bounds an independent start, a hundredth of which is added to break ties.
 """
 
 from collections.abc import Sequence
@@ -17,12 +16,12 @@ from numpy.typing import NDArray
 from core.networks.base import fan_in
 from core.specs.network import MaskSpec
 
-OWN_SHARE = 0.01  # of a task's own independent start, beside the mean of the masks
+OWN_SHARE = 0.01  # weight of a task's independent start beside the mean of the masks
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What a task starts from. means: of ``num_tasks`` masks (0 to 1) or scores, float32 per layer."""
+    """The start of a task. means: of ``num_tasks`` masks (0 to 1) or scores, float32 per layer."""
 
     kind: Literal["none", "masks", "scores"]
     num_tasks: int
@@ -30,7 +29,7 @@ class Earlier:
 
 
 def start_from(earlier: Earlier | None, own: Sequence[NDArray[np.float32]], rule: MaskSpec) -> None:
-    """Change a task's independent initial scores in place; without earlier tasks they stay as they are."""
+    """Apply transfer to a task's independent initial scores, in place; a no-op without earlier tasks."""
     if earlier is None or earlier.num_tasks == 0:
         return
     for scores, mean in zip(own, earlier.means, strict=True):

@@ -1,4 +1,4 @@
-"""What commands print when they are done: tables and the next thing to do."""
+"""The output of commands: result tables and suggestions for the next command."""
 
 import json
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ KEY_WIDTH = 12
 
 
 def print_result(console: Console, result: SweepResult) -> None:
-    """Print the tasks (the worst, when they are many), accuracy by k, failures, what it came to."""
+    """Print the tasks (if many, the worst), accuracy by k, failures and the overview."""
     if result.infos:
         console.print(_task_table(result))
     print_results(console, result.run, result.results)
@@ -42,7 +42,7 @@ def print_result(console: Console, result: SweepResult) -> None:
 
 
 def print_evaluation(console: Console, result: EvaluationResult) -> None:
-    """Print accuracy by scenario and k, failures, and where the tables are."""
+    """Print accuracy by scenario and k, failures, and the location of the tables."""
     print_results(console, result.run, result.results)
     if result.failures:
         console.print(_failure_table(result.failures))
@@ -51,7 +51,7 @@ def print_evaluation(console: Console, result: EvaluationResult) -> None:
 
 
 def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
-    """Print what ``run`` would train, and where. identity: of the sweep file (``orchestrator.cluster.submission.sweep_id``)."""
+    """Print what ``supsup run`` would do. identity: ``orchestrator.cluster.submission.sweep_id``."""
     run = locate_run(config)
     resources = find_resources(config.executor, connect=False)
     exists = run.layout.run_file.exists()
@@ -75,7 +75,7 @@ def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
 
 
 def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
-    """Verify a run, name each problem, put bad files aside if asked; return whether all is well."""
+    """Verify a run and print its problems; with ``repair``, move bad files. Return whether all is well."""
     run, _ = open_run(root)
     stage = training_stage(run.config)
     if repair and stage.has_masks:
@@ -123,7 +123,7 @@ def _task_table(result: SweepResult) -> Table:
 
 
 def _failure_table(failures: Sequence[Failure]) -> Table:
-    """One row per distinct error, with the tasks it came to."""
+    """Return a table with one row per distinct error."""
     title = "failed; the same command tries again"
     table = Table("what", Column("tasks", overflow="fold"), "attempts", "why", title=title)
     groups: dict[tuple[str, str], list[Failure]] = {}
@@ -138,8 +138,8 @@ def _failure_table(failures: Sequence[Failure]) -> Table:
 
 
 def print_overview(console: Console, result: SweepResult) -> None:
-    """Print a table of what there is now, and the next three commands worth trying."""
-    for key, value in _rows(result):  # paths are for copying: never cut
+    """Print a summary of the run and three commands to try next."""
+    for key, value in _rows(result):  # no table: it would truncate paths
         print_plain(console, f"{key:<{KEY_WIDTH}}{value}")
     print_plain(console, "next:")
     for command, what in next_commands(result.run, result.failures)[:NUM_NEXT]:
@@ -181,7 +181,7 @@ def _stored(run: Run, infos: Sequence[MaskInfo]) -> str:
 
 
 def next_commands(run: Run, failures: Sequence[Failure]) -> list[tuple[str, str]]:
-    """Return commands and what each does, the most useful first."""
+    """Return (command, description), the most useful first."""
     name, config = short(run.layout.root), run.config
     commands = []
     if failures:
@@ -209,7 +209,7 @@ def next_commands(run: Run, failures: Sequence[Failure]) -> list[tuple[str, str]
 
 
 def result_json(result: SweepResult | EvaluationResult) -> str:
-    """Return what a run or an evaluation came to, as indented JSON. Fractions in [0, 1], seconds."""
+    """Return the result of a run or an evaluation as indented JSON. Fractions in [0, 1], seconds."""
     run = result.run
     failed = [
         {"job": str(failure.job), "attempts": failure.num_attempts, "error": first_line(failure.error)}

@@ -1,4 +1,4 @@
-"""``supsup capacity``: how many masks Psi holds, by rule, for a run's masks and for random ones."""
+"""``supsup capacity``: the number of masks Psi holds, by rule, for a run's masks and for random ones."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -27,7 +27,7 @@ Rows = list[dict[str, Any]]
 
 
 def study_capacity(console: Console, root: Location, counts: Sequence[int]) -> None:
-    """Measure, print, and write ``report/capacity.parquet`` and ``capacity.png``. Raises InputError."""
+    """Measure, print and write ``report/capacity.parquet`` and ``capacity.png``. Raises InputError."""
     run, _ = open_run(root)
     if not run.config.network.traits.in_memory:
         kind = run.config.network.kind
@@ -54,8 +54,8 @@ def _measure_all(run: Run, counts: Sequence[int]) -> Rows:
         most = len(masks[0])
         asked = [count for count in counts if count <= most]
         for rule in get_args(HopfieldRule):
-            points = measure_capacity(rule, masks, asked, seed=run.config.seed) if asked else ()
-            rows += [{"masks": kind, "rule": rule, **asdict(point)} for point in points]
+            measured = measure_capacity(rule, masks, asked, seed=run.config.seed) if asked else ()
+            rows += [{"masks": kind, "rule": rule, **asdict(capacity)} for capacity in measured]
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What the figures of a run show, gathered from its folder: pure numbers, nothing drawn."""
+"""The data behind a run's figures, read from its folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from storage.locations import listed
 from storage.mask_info import MaskInfo, mask_info
 from storage.tables import read_evaluation
 
-MAX_CELLS = 100  # rows and columns of a confusion; more tasks share a cell
+MAX_CELLS = 100  # rows and columns of the confusion; beyond that, tasks share a cell
 MAX_COMPARED = 64  # tasks whose masks are compared with each other
 MAX_COUNTED = 500  # tasks whose density by layer is counted
-LONG_PAUSE_S = 60.0  # without any worker at work; longer ones are cut out of the time line
+LONG_PAUSE_S = 60.0  # longer pauses of all workers are cut out of the time line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Confusion:
-    """Inferences by true and inferred task, int64 [cells, cells]; ``width`` tasks to a cell.
+    """Inferences by true and inferred task, int64 [cells, cells]; ``width`` tasks per cell.
 
-    share_right: of all inferences, those that found the very task.
+    share_right: fraction of inferences that found the task.
     """
 
     k: int
@@ -39,9 +39,9 @@ class Confusion:
 
 @dataclass(frozen=True, kw_only=True)
 class Margins:
-    """How much better the true task ranked than the best wrong one, float32, where it is known.
+    """Margins of the true task over the best wrong one, float32, where known.
 
-    share_wrong: of all inferences, those that a wrong task won.
+    share_wrong: fraction of inferences won by a wrong task.
     """
 
     values: NDArray[np.float32]
@@ -50,7 +50,7 @@ class Margins:
 
 @dataclass(frozen=True, kw_only=True)
 class Spell:
-    """A cohort on a worker: seconds since the run began, pauses cut out."""
+    """A cohort on a worker; seconds since the start of the run, without pauses."""
 
     worker: str
     start_s: float
@@ -60,7 +60,7 @@ class Spell:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeLine:
-    """All spells, and where pauses of so many seconds were cut out: (at, pause), seconds."""
+    """All spells, and the pauses cut out: (time, length), seconds."""
 
     spells: tuple[Spell, ...]
     cuts: tuple[tuple[float, float], ...]
@@ -68,11 +68,11 @@ class TimeLine:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportData:
-    """All that is drawn; what a run does not have is empty or None.
+    """The data of all figures; missing data are empty or None.
 
-    by_k: scenario -> k -> metrics, with the run's own method. margins: by k. densities: float [tasks, layers]. overlap: the share of
-    weights kept by both of two tasks among those kept by either, float [tasks, tasks], of ``compared``.
-    chance_overlap: that share for independent masks of the same densities, layer by layer.
+    by_k: scenario -> k -> metrics, with the run's own method. margins: by k. densities: float [tasks,
+    layers]. overlap: Jaccard index of two masks, float [tasks, tasks], of ``compared``. chance_overlap:
+    its mean for independent masks of the same densities, layer by layer.
     """
 
     name: str
@@ -92,7 +92,7 @@ class ReportData:
 
 
 def report_data(run: Run) -> ReportData:
-    """Gather what there is."""
+    """Read the data of all figures from a run's folder."""
     infos = mask_info(run.store)
     tasks = [one.task for one in infos]
     compared = spread(tasks, MAX_COMPARED)
@@ -117,14 +117,14 @@ def report_data(run: Run) -> ReportData:
 
 
 def spread(tasks: Sequence[int], most: int) -> list[int]:
-    """Return at most so many tasks, evenly spread."""
+    """Return at most ``most`` tasks, evenly spread."""
     if len(tasks) <= most:
         return list(tasks)
     return [tasks[i] for i in np.linspace(0, len(tasks) - 1, most).round().astype(int)]
 
 
 def layer_densities(run: Run, tasks: Sequence[int]) -> NDArray[np.float64]:
-    """Return the fraction kept of each layer of each task, [tasks, layers]."""
+    """Return the fraction of weights kept, float [tasks, layers]."""
     shapes = run.identity.shapes
     ends = np.cumsum([-(-int(np.prod(shape)) // 8) for shape in shapes])
     rows = []
@@ -136,7 +136,7 @@ def layer_densities(run: Run, tasks: Sequence[int]) -> NDArray[np.float64]:
 
 
 def overlap(run: Run, tasks: Sequence[int]) -> NDArray[np.float64]:
-    """Return for each two tasks the weights that both masks keep, among those that either keeps."""
+    """Return the Jaccard index of each two masks, float [tasks, tasks]: weights both keep / either keeps."""
     if not tasks:
         return np.zeros((0, 0))
     packed_TB = np.stack([np.frombuffer(mask.bits, dtype=np.uint8) for mask in run.store.iterate(tasks)])
@@ -150,7 +150,7 @@ def overlap(run: Run, tasks: Sequence[int]) -> NDArray[np.float64]:
 
 
 def chance_overlap(shapes: Sequence[tuple[int, ...]], densities: NDArray[np.float64]) -> float:
-    """Return what ``overlap`` is on average of independent masks with each layer's mean density."""
+    """Return the mean ``overlap`` of independent masks with each layer's mean density."""
     if not len(densities):
         return 0.0
     sizes, kept = np.array([np.prod(shape) for shape in shapes]), densities.mean(axis=0)
@@ -159,7 +159,7 @@ def chance_overlap(shapes: Sequence[tuple[int, ...]], densities: NDArray[np.floa
 
 
 def time_line(infos: Sequence[MaskInfo]) -> TimeLine:
-    """Return who trained which cohort when; long pauses of all workers are cut out."""
+    """Return when each worker trained which cohort, without long pauses of all workers."""
     cohorts: dict[tuple[str, str, float], list[MaskInfo]] = {}
     for one in infos:
         cohorts.setdefault((one.worker, one.file, one.started_s), []).append(one)
@@ -224,6 +224,6 @@ def _margins(run: Run) -> dict[int, Margins]:
 
 
 def _stored_ks(run: Run) -> list[int]:
-    """Return every k of which there is a table."""
+    """Return each k with a table."""
     keys = [TableKey.parse(path.stem) for path in listed(run.layout.evaluations)]
     return sorted({key.k for key in keys if key is not None and key.num_batches in (None, test_batches(run))})

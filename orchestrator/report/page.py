@@ -1,4 +1,4 @@
-"""``report/report.html``: one file that opens from disk, with all figures and numbers in it."""
+"""``report/report.html``: a self-contained page with all figures and tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ pre{background:var(--soft);padding:1rem;overflow:auto;border-radius:.5rem;font-s
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A figure on the page: its heading, what to look at, and its SVG."""
+    """A figure on the page."""
 
     heading: str
     caption: str
@@ -48,7 +48,7 @@ def report_page(
     sizes: MaskSizes | None,
     config: str,
 ) -> str:
-    """Return the page. lead: what stands below the title. config: the sweep, as YAML."""
+    """Return the page. lead: text below the title. config: the sweep, as YAML."""
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',

@@ -1,4 +1,4 @@
-"""Accuracies as people read them: one table for task inference, one for recovered masks."""
+"""Result tables for the terminal: one for task inference, one for recovered masks."""
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,7 +15,7 @@ RESULT_HEADS = ("scenario", "inference", "k", "accuracy", "task right")
 
 
 def print_results(console: Console, run: Run, results: Results) -> None:
-    """Print accuracy by scenario, method and k; warn of what was asked for and is not there."""
+    """Print accuracy by scenario, method and k; warn of requested results that are missing."""
     inferred = Table("scenario", "inference", "k", "accuracy", "task right", "in best 5", box=SIMPLE_HEAD)
     recovery = Column("recovery", no_wrap=True)
     recovered = Table(
@@ -26,7 +26,7 @@ def print_results(console: Console, run: Run, results: Results) -> None:
             accuracy = percent(one.metrics["accuracy"])
             print_plain(console, f"{one.key} accuracy over the first {one.k} tasks: {accuracy}")
             continue
-        _say_more(console, one)
+        _print_notes(console, one)
         if "psi_bytes" in one.metrics:
             label = one.method.removeprefix("hopfield-")
             recovered.add_row(one.key, label, str(one.k), *_recovery_cells(one.metrics))
@@ -51,7 +51,7 @@ def result_rows(results: Results) -> list[tuple[str, str, str, str, str]]:
 
 
 def print_sizes(console: Console, sizes: MaskSizes) -> None:
-    """Print the bytes of a task in every encoding, and the paper's table with its caveats."""
+    """Print the bytes per task in each encoding, and the paper's table with its caveats."""
     for heads, rows in ((HEADS, sizes.rows()), (PAPER_HEADS, PAPER_ROWS)):
         table = Table(heads[0], *(Column(head, justify="right") for head in heads[1:]), box=SIMPLE_HEAD)
         for row in rows:
@@ -68,7 +68,7 @@ def _inference_cells(metrics: Metrics) -> list[str]:
 
 
 def _recovery_cells(metrics: Metrics) -> list[str]:
-    """Return the cells of a row; what needs the true masks is - where they are gone."""
+    """Return the cells of a row, with "-" for metrics that need deleted masks."""
     shares = [percent(metrics[key]) if key in metrics else "-" for key in ("given_accuracy", "recovered")]
     steps = (
         f"{metrics['mean_steps']:.0f}, at most {metrics['most_steps']:.0f}"
@@ -78,7 +78,7 @@ def _recovery_cells(metrics: Metrics) -> list[str]:
     return [percent(metrics["accuracy"]), *shares, steps]
 
 
-def _say_more(console: Console, result: Result) -> None:
+def _print_notes(console: Console, result: Result) -> None:
     metrics = result.metrics
     if "shortlist_agreement" in metrics:
         agreement = percent(metrics["shortlist_agreement"])
@@ -98,7 +98,7 @@ def _say_more(console: Console, result: Result) -> None:
 
 
 def allocation_words(metrics: Metrics) -> str:
-    """Say how allocation went, from the counts of ``AllocationScore``."""
+    """Describe the allocation of masks, from the counts of ``AllocationScore``."""
     count = {key: int(value) for key, value in metrics.items() if key.startswith("num_")}
     words = (
         f"stream: {count['num_masks']} masks allocated; {count['num_missed']} tasks missed, "

@@ -1,4 +1,4 @@
-"""What stored runs of a target came to: tidy rows for tables and figures, and facts of each run."""
+"""The stored results of a target as tidy rows for tables and figures, and facts about its runs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +24,7 @@ TargetFolders = Sequence[tuple[TargetRun, int, Run]]  # run of the target, seed,
 class Measurement:
     """One measured value. run: its name in the target. method: of inference, empty in GG.
 
-    batches: test batches of each task that count, ``all`` or their number. Accuracies are fractions.
+    batches: number of test batches per task, or ``all``. Accuracies are fractions.
     """
 
     run: str
@@ -41,10 +41,10 @@ class Measurement:
 class RunFacts:
     """How one run of a target was made.
 
-    num_tasks: with a stored mask (baselines: asked for). wall_s: of all its sessions, seconds; of runs of older
-    versions, which noted none, from the first mask to the last. num_sessions:
-    how often a command worked on it; num_cut_short: how many of those were killed, or stopped by Ctrl-C. train_s: the sum of
-    its tasks' training loops, train_wall_s of the spans in which sessions trained. masks_sha256: over the digests of all masks in order.
+    num_tasks: with a stored mask (baselines: configured). wall_s: seconds of all sessions; without a
+    record of sessions, from the first mask to the last. num_cut_short: sessions killed, or stopped by
+    Ctrl-C. train_s: sum of the tasks' training loops; train_wall_s: of the spans in which sessions
+    trained. masks_sha256: over the digests of all masks in order.
     """
 
     run: str
@@ -64,9 +64,9 @@ class RunFacts:
 
 
 def target_folders(target: Target, settings: Sequence[str]) -> TargetFolders:
-    """Return the run folders of a target in order; touches nothing. Raises ConfigError.
+    """Return the run folders of a target in order; writes nothing. Raises ConfigError.
 
-    Draws the base weights of each, so it is asked once and passed on.
+    Draws the base weights of each run: call it once and pass the result on.
     """
     folder = sweeps_folder()
     return [
@@ -77,7 +77,7 @@ def target_folders(target: Target, settings: Sequence[str]) -> TargetFolders:
 
 
 def measured(folders: TargetFolders) -> tuple[list[RunFacts], list[Measurement]]:
-    """Read what is stored of a target; runs that are not there are left out."""
+    """Return facts and measurements of the stored runs of a target."""
     facts, measurements = [], []
     for one, seed, located in folders:
         try:
@@ -91,14 +91,14 @@ def measured(folders: TargetFolders) -> tuple[list[RunFacts], list[Measurement]]
 
 
 def measurements_table(measurements: Sequence[Measurement]) -> pa.Table:
-    """Return measurements as a table, a row each."""
+    """Return a table with one row per measurement."""
     return pa.Table.from_pylist([asdict(measurement) for measurement in measurements])
 
 
 def values_at(measurements: Sequence[Measurement], run: str, metric: str, k: int) -> list[float]:
-    """Return a metric's values, one a seed. metric: ``scenario[/way]/metric``.
+    """Return a metric's values, one per seed. metric: ``scenario[/method]/metric``.
 
-    Where it was measured on several numbers of test batches, those on the most count.
+    If measured on several numbers of test batches, the largest number counts.
     """
     scenario, *method, name = metric.split("/")
     found = [
@@ -118,7 +118,7 @@ def _facts(name: str, seed: int, run: Run, masks: Sequence[MaskInfo], provenance
     spans = [
         (one.started_s, end) for one, end in zip(sessions, session_ends(sessions, finished_s), strict=True)
     ]
-    if not spans and masks:  # made before sessions were noted
+    if not spans and masks:  # made before sessions were recorded
         spans = [(min(one.started_s for one in masks), max(finished_s))]
     return RunFacts(
         run=name,
@@ -139,7 +139,7 @@ def _facts(name: str, seed: int, run: Run, masks: Sequence[MaskInfo], provenance
 
 
 def _train_wall_s(spans: Sequence[tuple[float, float]], masks: Sequence[MaskInfo]) -> float:
-    """Return the seconds from the first start to the last end of a mask, added up over sessions."""
+    """Return the seconds from the first start to the last end of a mask, summed over sessions."""
     total_s = 0.0
     for start, end in spans:
         own = [one for one in masks if start <= one.finished_s <= end]
@@ -149,7 +149,7 @@ def _train_wall_s(spans: Sequence[tuple[float, float]], masks: Sequence[MaskInfo
 
 
 def session_ends(sessions: Sequence[Session], finished_s: Sequence[float]) -> list[float]:
-    """Return when each session ended; of one that was killed, when it last stored a mask."""
+    """Return the end of each session; of a killed one, the time of its last mask."""
     starts = [one.started_s for one in sessions]
     spans = list(pairwise([*starts, float("inf")]))
     last = [max((t for t in finished_s if start <= t < end), default=start) for start, end in spans]
@@ -179,7 +179,7 @@ def _measurements(name: str, seed: int, run: Run, masks: Sequence[MaskInfo]) -> 
 
 
 def _given_by_masks(name: str, seed: int, masks: Sequence[MaskInfo], k: int) -> Measurement:
-    """Return GG over all test images, which the mask files keep, where the tables have a part of them."""
+    """Return GG over all test images, from the mask files, for tables that cover only some batches."""
     value = mean(one.test_accuracy for one in masks[:k])
     return Measurement(
         run=name, seed=seed, scenario=GIVEN, method="", batches="all", k=k, metric="accuracy", value=value

@@ -1,4 +1,4 @@
-"""``supsup reproduce``: run or resume the sweeps of the paper's targets, then say what they came to."""
+"""``supsup reproduce``: run or resume the sweeps of the paper's targets, then judge the results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,8 +6,7 @@ from pathlib import Path
 
 from core.data.datasets import load_dataset
 from orchestrator.config.load import change_settings
-from orchestrator.config.sweep import SweepConfig
-from orchestrator.evaluate import SECTIONS, evaluate_run
+from orchestrator.evaluate import SECTIONS, data_location, evaluate_run
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.progress import Display
 from orchestrator.reproduce.measure import Measurement, RunFacts, TargetFolders, measured, target_folders
@@ -24,7 +23,7 @@ FOLDER = "reproduce"  # beside the run folders
 
 @dataclass(frozen=True, kw_only=True)
 class TargetResult:
-    """What a target came to, and from which runs. settings: of the command, on top of the target's."""
+    """The verdict on a target, with its runs. settings: of the command, on top of the target's."""
 
     target: Target
     settings: tuple[str, ...]
@@ -34,20 +33,20 @@ class TargetResult:
 
 
 def check_targets(targets: Sequence[Target], settings: Sequence[str], data_folder: Path | None) -> None:
-    """Raise InputError where a sweep, a setting or a data set is wrong; touches nothing."""
+    """Raise InputError if a sweep, a setting or a data set is invalid; writes nothing."""
     configs = [run.config for target in targets for _, _, run in target_folders(target, settings)]
     needed = {(config.benchmark.dataset, config.benchmark.folder): config for config in configs}
     for config in needed.values():
-        load_dataset(config.benchmark, _data(config, data_folder))
+        load_dataset(config.benchmark, data_location(config, data_folder))
 
 
 def run_target(
     folders: TargetFolders, settings: Sequence[str], data_folder: Path | None, display: Display
 ) -> list[Failure]:
-    """Run what is missing of a target, every seed and every evaluation; return what failed."""
+    """Run the missing runs and evaluations of a target; return the failures."""
     failures: list[Failure] = []
     for one, _, run in folders:
-        folder = _data(run.config, data_folder)
+        folder = data_location(run.config, data_folder)
         if complete_results(run) is not None and not verify_masks(run.store).problems:
             display.message(f"{run.name}: all there")
         else:
@@ -57,7 +56,7 @@ def run_target(
 
 
 def read_target(target: Target, settings: Sequence[str], folders: TargetFolders) -> TargetResult:
-    """Judge a target by what is stored; runs nothing."""
+    """Judge a target by its stored results, without running anything."""
     facts, measurements = measured(folders)
     return TargetResult(
         target=target,
@@ -69,14 +68,14 @@ def read_target(target: Target, settings: Sequence[str], folders: TargetFolders)
 
 
 def reproduce_folder(folders: TargetFolders) -> Location:
-    """Return where the verdicts of a target go by default."""
+    """Return the default folder of a target's verdict."""
     return folders[0][2].layout.root.parent / FOLDER
 
 
 def _evaluate_more(
     one: TargetRun, run: Run, settings: Sequence[str], data_folder: Path | None, display: Display
 ) -> list[Failure]:
-    """Evaluate the same masks in the target's further ways, at the same k and on the same test batches."""
+    """Evaluate the masks with the target's further methods, at the same k and on the same test batches."""
     evaluation = run.config.evaluation
     same = [f"evaluation.batches={evaluation.batches}"]
     if evaluation.at is not None:
@@ -88,7 +87,3 @@ def _evaluate_more(
         if complete_results(changed) is None:
             failures += evaluate_run(run.layout.root, [*same, *more], data_folder, display).failures
     return failures
-
-
-def _data(config: SweepConfig, data_folder: Path | None) -> Path | None:
-    return data_folder if config.data_dir is None else Path(config.data_dir).expanduser()

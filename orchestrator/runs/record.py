@@ -15,7 +15,7 @@ from core.data.datasets import Dataset
 from core.errors import RunFolderError
 from orchestrator.config.load import config_values
 from orchestrator.runs.run import Run, check_record
-from orchestrator.runs.sizing import Resources, _choose_engine, cohort_size
+from orchestrator.runs.sizing import Resources, cohort_size, run_engine
 from storage.files import remove_temporaries
 from storage.layout import RunLayout, host_name
 from storage.run_file import RunRecord, read_run, write_run
@@ -80,7 +80,7 @@ def _new_record(run: Run, resources: Resources, dataset_digest: str) -> RunRecor
         fingerprint=run.fingerprint,
         num_tasks=run.config.benchmark.num_tasks,
         cohort_size=cohort_size(run, resources),
-        engine=_choose_engine(run, resources),
+        engine=run_engine(run, resources),
         created_s=time.time(),
         layers=[{"name": name, "shape": list(shape)} for name, shape in run.identity.layers],
         network=run.identity.network,

@@ -1,4 +1,4 @@
-"""Everything measured on a run, as ``report/summary.json`` has it; and the files written beside it."""
+"""The results of a run, as in ``report/summary.json``, and the report files."""
 
 import json
 from dataclasses import dataclass, replace
@@ -19,8 +19,8 @@ Metrics = dict[str, float]
 class Result:
     """The metrics of one evaluation.
 
-    method: the label of how the task or its mask was found, empty in GG. num_batches: test batches of
-    each task that counted, None for all. k: tasks, the first ones. metrics: accuracies are fractions.
+    method: label of the inference or recovery method, empty in GG. num_batches: test batches used per
+    task, None for all. k: number of tasks, the first ones. metrics: accuracies are fractions.
     """
 
     scenario: str
@@ -31,12 +31,12 @@ class Result:
 
     @property
     def key(self) -> str:
-        """The scenario's name in summary.json: GNu, or GNu-b10 where ten batches of each task counted."""
+        """The scenario's name in summary.json: GNu, or GNu-b10 on ten test batches per task."""
         return self.scenario if self.num_batches is None else f"{self.scenario}-b{self.num_batches}"
 
 
 class Results(tuple[Result, ...]):
-    """All results of a run, or some of them; each scenario, method, number of batches and k once."""
+    """Results of a run, unique by scenario, method, number of batches and k."""
 
     __slots__ = ()
 
@@ -45,33 +45,32 @@ class Results(tuple[Result, ...]):
         return sorted(self, key=lambda one: (one.key, one.method, one.k))
 
     def merged(self, other: "Results") -> "Results":
-        """Return these with ``other`` on top; a metric that ``other`` does not have stays."""
+        """Return the union; metrics of ``other`` take precedence."""
         both: dict[tuple[str, str, int], Result] = {}
         for one in (*self, *other):
-            place = one.key, one.method, one.k
-            old = both.get(place, one)
-            both[place] = replace(one, metrics=old.metrics | one.metrics)
+            key = one.key, one.method, one.k
+            old = both.get(key, one)
+            both[key] = replace(one, metrics=old.metrics | one.metrics)
         return Results(both.values())
 
     def own(self, run: Run) -> "Results":
-        """Return the results on the sweep's number of test batches, with its own method."""
+        """Return the results with the sweep's own method and number of test batches."""
         methods, num_batches = ("", run.config.evaluation.method.label), test_batches(run)
         return Results(x for x in self if x.num_batches == num_batches and x.method in methods)
 
     def asked(self, run: Run) -> "Results | None":
-        """Return the results that the sweep asks for, in its order; None where one is missing."""
+        """Return the results that the sweep asks for, in its order; None if one is missing."""
         evaluation = run.config.evaluation
         found = {(one.scenario, one.k): one for one in self.own(run)}
-        places = [
-            (name, k) for name in evaluation.asked for k in evaluation.ks(run.config.benchmark.num_tasks)
-        ]
-        return Results(found[at] for at in places) if found.keys() >= set(places) else None
+        ks = evaluation.ks(run.config.benchmark.num_tasks)
+        wanted = [(scenario, k) for scenario in evaluation.asked for k in ks]
+        return Results(found[key] for key in wanted) if found.keys() >= set(wanted) else None
 
     def metrics_by_k(self, own: Run) -> tuple[tuple[str, int, float], ...]:
         """Return (key, k, value) for MLflow.
 
-        own: the run with the sweep as it was made, whose keys are short (GNu/accuracy); those of another
-        method or number of test batches name it (GNu/one_shot-H-1/accuracy, GG-b10/accuracy).
+        own: the run with its original sweep, whose keys are short (GNu/accuracy); keys of another method
+        or number of test batches include it (GNu/one_shot-H-1/accuracy, GG-b10/accuracy).
         """
         method, num_batches = own.config.evaluation.method.label, test_batches(own)
         found = []
@@ -93,19 +92,19 @@ class Results(tuple[Result, ...]):
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Results":
-        """Return the results that ``to_json`` gave, in the order of ``content``."""
+        """Return the results in the format of ``to_json``, in the order of ``content``."""
         found = []
         for key, of_scenario in content.items():
             scenario, _, batches = key.partition("-b")
             num_batches = int(batches) if batches else None
             for method, by_k in ({"": of_scenario} if scenario == GIVEN else of_scenario).items():
-                place: dict[str, Any] = {"scenario": scenario, "method": method, "num_batches": num_batches}
-                found += [Result(**place, k=int(k), metrics=metrics) for k, metrics in by_k.items()]
+                keys: dict[str, Any] = {"scenario": scenario, "method": method, "num_batches": num_batches}
+                found += [Result(**keys, k=int(k), metrics=metrics) for k, metrics in by_k.items()]
         return cls(found)
 
 
 def read_results(run: Run) -> Results:
-    """Return what summary.json has; nothing when there is none that can be read."""
+    """Return the results in summary.json, empty if it is missing or unreadable."""
     try:
         return Results.from_json(json.loads(run.layout.summary.read_text()))
     except (OSError, ValueError):
@@ -113,22 +112,22 @@ def read_results(run: Run) -> Results:
 
 
 def write_report(run: Run, results: Results) -> None:
-    """Write summary.json (keeping what was there), tasks.parquet and config.yaml."""
+    """Write summary.json (merged with the existing one), tasks.parquet and config.yaml."""
     layout = run.layout
     commit_json(layout.summary, read_results(run).merged(results).to_json())
     infos = run.store.info_table()
-    if len(infos) or not layout.tasks.exists():  # masks may have been thrown away; what was known stays
+    if len(infos) or not layout.tasks.exists():  # keep the table of masks deleted since
         commit(layout.tasks, lambda path: pq.write_table(infos, path, compression="zstd"))
     commit_text(layout.config, sweep_yaml(run.config))
 
 
 def test_batches(run: Run) -> int | None:
-    """Return how many test batches of each task count, None for all."""
+    """Return the number of test batches per task, None for all."""
     batches = run.config.evaluation.batches
     return None if batches == "all" else batches
 
 
 def finished_log(run: Run) -> Rows | None:
-    """Return the log of a stream that has ended, None before that. Raises DamagedFileError."""
+    """Return the decision log of a stream, None until it has ended. Raises DamagedFileError."""
     rows, is_complete = read_decisions(run.layout, run.fingerprint)
     return rows if is_complete else None

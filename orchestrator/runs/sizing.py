@@ -1,4 +1,4 @@
-"""How large cohorts are, what they take, and which engine trains them."""
+"""The cohort size, memory and training engine of a run."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ from orchestrator.runs.run import Run
 
 MAX_AUTO_COHORT_CPU = 8  # a larger batch of tasks gains nothing on a core and delays commits
 
-MEMORY_SHARE = 0.5  # of the memory free now, that all workers' cohorts together may take
+MEMORY_SHARE = 0.5  # of the free memory, for the cohorts of all workers together
 
 
 def auto_cohort_size(
     num_tasks: int, num_workers: int, free_bytes: int, peak_bytes: int, *, on_gpu: bool
 ) -> int:
-    """Choose how many tasks train together.
+    """Return the number of tasks that train together.
 
-    peak_bytes: of one task (``peak_bytes``). free_bytes: of one
-    device's memory, shared by ``num_workers`` on a CPU, one worker's own on a GPU.
+    peak_bytes: of one task. free_bytes: of one device; shared by all workers on a CPU, one worker's own
+    on a GPU.
     """
     share = free_bytes * MEMORY_SHARE / (1 if on_gpu else num_workers)
     fits = max(1, int(share // peak_bytes))
@@ -31,7 +31,7 @@ def auto_cohort_size(
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a run may use: workers, and the bytes free on one device now."""
+    """Resources of a run: workers, and the bytes free on one device."""
 
     num_workers: int
     gpus_per_worker: float
@@ -51,7 +51,7 @@ def cohort_size(run: Run, resources: Resources) -> int:
     if training.cohort_size != "auto":
         return training.cohort_size
     if not (run.config.network.traits.cohorts_on_cpu or resources.on_gpu):
-        return 1  # they train one after another anyway, and each is stored when it is done
+        return 1  # they train one after another anyway, and each is stored once trained
     return auto_cohort_size(
         run.config.benchmark.num_tasks,
         resources.num_workers,
@@ -67,7 +67,8 @@ def peak_bytes(run: Run, num_tasks: int) -> int:
     return family_of(spec.network).peak_bytes(spec, run.layers, num_tasks)
 
 
-def _choose_engine(run: Run, resources: Resources) -> Engine:
+def run_engine(run: Run, resources: Resources) -> Engine:
+    """Return the configured engine, with ``auto`` resolved."""
     wanted = run.config.executor.engine
     if wanted != "auto":
         return wanted

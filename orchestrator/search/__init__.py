@@ -1,1 +1,1 @@
-"""Searches with Ray Tune: settings, trials, summary."""
+"""Hyperparameter searches with Ray Tune: settings, trials, summary."""

@@ -1,7 +1,7 @@
 """A search: many runs, several at a time, each resumable by itself.
 
-The settings are computed from the sweep file each time. One whose run folder is whole is read, not
-run; so the same command after a kill goes on, and a new value adds only its settings.
+The settings are computed from the sweep file each time, and those with a complete run folder are only
+read: the same command resumes a search, and a new value adds only its own settings.
 """
 
 from pathlib import Path
@@ -21,17 +21,17 @@ from orchestrator.search.settings import (
     settled,
     write_results,
 )
-from orchestrator.search.trials import SettingEnd, Trial, group_settings, run_trial
+from orchestrator.search.trials import Trial, TrialOutcome, group_settings, run_trial
 from orchestrator.session import StoppedError
 
 
 def run_search(config: SweepConfig, data_folder: Path | None, display: Display) -> list[SettingResult]:
-    """Run what is left of every setting, tell of each as it ends; results in the settings' order."""
+    """Run the unfinished settings, show each result as it comes; return all in the settings' order."""
     _check(config)
     settings = plan_settings(config)
-    load_dataset(config.benchmark, data_folder)  # what is missing is said once, before anything runs
+    load_dataset(config.benchmark, data_folder)  # raises once, before anything runs, if data are missing
     results = _Results(config, settings, display, settled(config, settings))
-    results.say_what_is_there()
+    results.report_kept()
     results.write()
     left = [(index, setting) for index, setting in enumerate(settings) if index not in results.found]
     try:
@@ -58,7 +58,7 @@ def _check(config: SweepConfig) -> None:
 
 
 class _Results:
-    """What is known of each setting, by index; committed whenever one ends."""
+    """The results so far by index of the setting, committed at each new one."""
 
     def __init__(
         self, config: SweepConfig, settings: list[Setting], display: Display, found: dict[int, SettingResult]
@@ -67,8 +67,8 @@ class _Results:
         self.display = display
         self._config, self._settings = config, settings
 
-    def say_what_is_there(self) -> None:
-        """Tell of settings that need no run, and of a space that has changed."""
+    def report_kept(self) -> None:
+        """Show how many settings need no run, and how the search space has changed."""
         changed, num_read = changes(self._config), len(self.found)
         if changed is not None:
             self.display.message(f"the search space has changed since the last run: {changed}")
@@ -78,24 +78,24 @@ class _Results:
                 f"{num_read} of {len(self._settings)} points are there and kept, {num_left} to run"
             )
 
-    def trial_ended(self, trial: Trial, came_to: list[SettingEnd] | tuple[int, float] | str) -> None:
-        """Note how a trial ended: its settings' ends, or tasks and accuracy where it was ended early."""
-        if isinstance(came_to, list):
-            for end in came_to:
-                self._note(end.index, "done" if end.error is None else "failed", end.metrics, end.error)
+    def trial_ended(self, trial: Trial, outcome: TrialOutcome) -> None:
+        """Record the outcome of a trial."""
+        if isinstance(outcome, list):
+            for end in outcome:
+                self._record(end.index, "done" if end.error is None else "failed", end.metrics, end.error)
             return
         for index, _ in trial.settings:
-            if isinstance(came_to, str):
-                self._note(index, "failed", {}, came_to)
+            if isinstance(outcome, str):
+                self._record(index, "failed", {}, outcome)
             else:
-                metrics = {"num_tasks": float(came_to[0]), "mean_accuracy": came_to[1]}
-                self._note(index, "stopped", metrics, None)
+                metrics = {"num_tasks": float(outcome[0]), "mean_accuracy": outcome[1]}
+                self._record(index, "stopped", metrics, None)
 
     def write(self) -> None:
-        """Commit what is known."""
+        """Commit the results so far."""
         write_results(self._config, self._settings, [self.found[index] for index in sorted(self.found)])
 
-    def _note(self, index: int, state: State, metrics: dict[str, float], error: str | None) -> None:
+    def _record(self, index: int, state: State, metrics: dict[str, float], error: str | None) -> None:
         setting = self._settings[index]
         self.found[index] = SettingResult(setting=setting, state=state, metrics=metrics, error=error)
         self.display.message(
@@ -109,7 +109,7 @@ def _run(config: SweepConfig, trials: list[Trial], data_folder: Path | None, res
         for trial in trials:
             results.trial_ended(trial, run_trial(trial, data_folder, lambda *_: None))
         return
-    from orchestrator.search.tune import run_trials  # imports ray: only when there is work
+    from orchestrator.search.tune import run_trials  # imports ray
 
     resources = find_resources(config.executor, connect=True)
     if config.executor.address is not None:

@@ -1,4 +1,4 @@
-"""The points of a search, computed from the sweep file each time, and what is known of them."""
+"""The settings of a search, computed from the sweep file each time, and their stored results."""
 
 import hashlib
 import itertools
@@ -24,7 +24,7 @@ State = Literal["done", "stopped", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One run of a search. values: of the keys that vary, by dotted key."""
+    """One run of a search. values: of the varied keys, by dotted key."""
 
     values: Settings
     run: Run
@@ -36,12 +36,12 @@ class Setting:
 
     @property
     def layout(self) -> RunLayout:
-        """Of its run folder."""
+        """The layout of its run folder."""
         return self.run.layout
 
     @property
     def digest(self) -> str:
-        """What tells this setting from others: all that decides its result."""
+        """A digest of all values that affect the result."""
         values = config_values(self.config)
         kept = {
             key: values[key] for key in ("seed", "benchmark", "network", "mask", "training", "evaluation")
@@ -54,10 +54,10 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class SettingResult:
-    """How a setting ended.
+    """The result of a setting.
 
-    metrics: at the largest k, by MLflow's names; of a setting that was ended early ``mean_accuracy`` so
-    far and ``num_tasks``. error: of one that failed.
+    metrics: at the largest k, by MLflow's names; if ended early, ``mean_accuracy`` so far and
+    ``num_tasks``. error: if it failed.
     """
 
     setting: Setting
@@ -69,7 +69,7 @@ class SettingResult:
 def plan_settings(config: SweepConfig) -> list[Setting]:
     """Return the settings: the grid in the order of the file, last key fastest, each with its draws.
 
-    Raises ConfigError on a setting that is no sweep, or is there twice.
+    Raises ConfigError on an invalid or duplicate setting.
     """
     search = search_config(config)
     settings: list[Setting] = []
@@ -79,7 +79,7 @@ def plan_settings(config: SweepConfig) -> list[Setting]:
         other = seen.setdefault((setting.layout.root, setting.digest), setting)
         if other is not setting and not any(d.kind in DRAWN for d in search.dimensions):
             raise ConfigError(f"search.space: found ({other}) and ({setting}), which are the same run")
-        if other is setting:  # a choice may well be drawn twice
+        if other is setting:  # the same values may be drawn twice
             settings.append(setting)
     return settings
 
@@ -101,12 +101,12 @@ def _setting(config: SweepConfig, values: Settings) -> Setting:
 
 
 def values_words(values: Settings) -> str:
-    """Return the values of a setting in few words, such as ``lr 0.01, outputs 500``."""
+    """Return the values of a setting in short, such as ``lr 0.01, outputs 500``."""
     return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in values.items())
 
 
 def settled(config: SweepConfig, settings: Sequence[Setting]) -> dict[int, SettingResult]:
-    """Return, by index, the settings that need no run: finished ones, and those ended early before."""
+    """Return the stored results by index of the setting: finished, or ended early by the same rules."""
     rules, rows = stop_rules(search_config(config)), read_rows(config)
     found = {}
     for index, setting in enumerate(settings):
@@ -122,21 +122,21 @@ def settled(config: SweepConfig, settings: Sequence[Setting]) -> dict[int, Setti
 def metrics_at_last_k(run: Run, results: Results) -> dict[str, float]:
     """Return the metrics of the largest k, by MLflow's names."""
     by_k = sorted(results.metrics_by_k(run), key=lambda item: item[1])
-    return {key: value for key, _, value in by_k}  # of the largest k, which comes last
+    return {key: value for key, _, value in by_k}  # the last k overwrites the others
 
 
 def stop_rules(search: SearchConfig) -> str:
-    """Return what decides that a setting ends early; with other rules it may go on."""
+    """Return the rules by which settings end early; under other rules they may go on."""
     return f"{search.scheduler}-{search.grace_tasks}-{search.reduction_factor}"
 
 
 def read_rows(config: SweepConfig) -> dict[str, dict[str, Any]]:
-    """Return what the last search wrote of its settings, by their digest."""
+    """Return the rows in ``search.json``, by digest of the setting."""
     return {row["digest"]: row for row in read_search_file(search_folder(config)).get("points", [])}
 
 
 def write_results(config: SweepConfig, settings: Sequence[Setting], results: Sequence[SettingResult]) -> None:
-    """Commit ``search.json``: the space, the run folders of all settings, a row for each that has ended."""
+    """Commit ``search.json``: the space, the run folders of all settings, and a row per result."""
     search = search_config(config)
     rows = [
         {
@@ -156,12 +156,12 @@ def write_results(config: SweepConfig, settings: Sequence[Setting], results: Seq
 
 
 def results_json(config: SweepConfig) -> str:
-    """Return what ``search.json`` says, as indented JSON."""
+    """Return ``search.json``, indented."""
     return json.dumps(read_search_file(search_folder(config)), indent=2)
 
 
 def changes(config: SweepConfig) -> str | None:
-    """Say how the space differs from that of the last search; None where it does not, or is the first."""
+    """Describe the changes of the space since the last search; None if there are none."""
     old = read_search_file(search_folder(config)).get("space")
     new = {key: list(values) for key, values in search_config(config).space.items()}
     if old is None or old == new:
@@ -182,6 +182,6 @@ def changes(config: SweepConfig) -> str | None:
 
 
 def search_config(config: SweepConfig) -> SearchConfig:
-    """Return the ``search`` section of a sweep that has one."""
+    """Return the ``search`` section of a search's sweep."""
     assert config.search is not None, "a search has a space"
     return config.search

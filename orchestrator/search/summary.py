@@ -1,4 +1,4 @@
-"""What a search came to: a table of its settings, mean and spread over seeds, and figures."""
+"""The results of a search: a table of its settings, mean and spread over seeds, and figures."""
 
 from collections.abc import Sequence
 from statistics import mean, stdev
@@ -19,7 +19,7 @@ from orchestrator.search.settings import SettingResult, plan_settings, search_co
 from orchestrator.tracking.messages import TrackedSearch
 from storage.locations import Location
 
-# What is shown of a run, by the end of its MLflow name: what stands above its column and beside its axis.
+# The metrics shown, by the end of their MLflow name: column heading, axis label.
 SHOWN = {
     "/accuracy": ("", "accuracy, %"),
     "/task_inference_accuracy": ("task right", "task right, %"),
@@ -33,7 +33,7 @@ SHOWN = {
 def print_search(
     console: Console, config: SweepConfig, results: Sequence[SettingResult]
 ) -> Sequence[Location]:
-    """Print one row per setting, the best one, mean and spread over seeds; return the figures, drawn here."""
+    """Print a row per setting, mean and spread over seeds; draw and return the figures."""
     search = search_config(config)
     shown = {name: _heading(name) for name in _metric_names(results) if _end(name)}
     table = Table(
@@ -62,7 +62,7 @@ def print_search(
 
 
 def print_search_plan(console: Console, config: SweepConfig, identity: str) -> None:
-    """Print the settings of a search and how far each is. identity: of the sweep file."""
+    """Print the settings of a search and their state. identity: of the sweep file."""
     settings = plan_settings(config)
     known = settled(config, settings)
     table = Table("run", "run folder", "", box=SIMPLE_HEAD)
@@ -76,7 +76,7 @@ def print_search_plan(console: Console, config: SweepConfig, identity: str) -> N
 
 
 def metric_name(config: SweepConfig, results: Sequence[SettingResult]) -> str | None:
-    """Return the metric that ranks the settings; None where no setting has one."""
+    """Return the metric that ranks the settings, None if no setting has it."""
     names = _metric_names(results)
     wanted = search_config(config).metric
     if wanted is not None:
@@ -85,18 +85,18 @@ def metric_name(config: SweepConfig, results: Sequence[SettingResult]) -> str | 
 
 
 def best_setting(config: SweepConfig, results: Sequence[SettingResult]) -> SettingResult | None:
-    """Return the finished setting with the best value; None where there is no choice."""
+    """Return the finished setting with the best value, None if there is no choice."""
     name = metric_name(config, results)
     found = [result for result in results if name in result.metrics and result.state == "done"]
     varied = {dimension.key for dimension in search_config(config).dimensions}
-    if len(found) < 2 or name is None or varied == {"seed"}:  # of seeds none is better
+    if len(found) < 2 or name is None or varied == {"seed"}:  # no seed is better than another
         return None
     choose = max if search_config(config).mode == "max" else min
     return choose(found, key=lambda result: result.metrics[name])
 
 
 def over_seeds(config: SweepConfig, results: Sequence[SettingResult]) -> list[str]:
-    """Return a line for each combination of the other keys: mean and spread over its seeds."""
+    """Return a line per combination of the other keys, with mean and spread over its seeds."""
     name = metric_name(config, results)
     groups: dict[str, list[float]] = {}
     for result in results:
@@ -114,7 +114,7 @@ def over_seeds(config: SweepConfig, results: Sequence[SettingResult]) -> list[st
 
 
 def draw_search(config: SweepConfig, results: Sequence[SettingResult]) -> list[Location]:
-    """Draw what there is to draw; return the figures."""
+    """Draw the figures that the results allow; return their locations."""
     drawn = []
     axis = _main_axis(search_config(config).dimensions)
     if axis is not None:
@@ -139,9 +139,9 @@ def draw_search(config: SweepConfig, results: Sequence[SettingResult]) -> list[L
 
 
 def _main_axis(dimensions: Sequence[Dimension]) -> Dimension | None:
-    """Return the grid's numeric key with most values, seeds aside.
+    """Return the grid's numeric key with the most values, seeds aside.
 
-    Seeds become a band from the lowest to the highest around their mean; other keys are curves.
+    Seeds become a band around their mean, other keys curves.
     """
     if any(d.kind != "grid" for d in dimensions):
         return None
@@ -150,7 +150,7 @@ def _main_axis(dimensions: Sequence[Dimension]) -> Dimension | None:
 
 
 def _panel(dimension: Dimension, metric: str, results: Sequence[SettingResult]) -> Panel:
-    """Return all points over one dimension: dots where it was drawn, else the mean with its range."""
+    """Return all results over one dimension: dots if it was drawn, else the mean with its range."""
     values: dict[float, list[float]] = {}
     names: dict[str, float] = {}
     for result in results:
@@ -169,7 +169,7 @@ def _panel(dimension: Dimension, metric: str, results: Sequence[SettingResult]) 
 
 
 def _curves(results: Sequence[SettingResult], axis: str, metric: str) -> list[Curve]:
-    """Return one curve for each combination of the other keys, seeds taken together."""
+    """Return a curve per combination of the other keys, seeds taken together."""
     groups: dict[str, dict[float, list[float]]] = {}
     for result in results:
         others = {k: v for k, v in result.setting.values.items() if k not in (axis, "seed")}
@@ -200,12 +200,12 @@ def _end(name: str) -> str | None:
 
 
 def _heading(name: str) -> str:
-    """Return what stands above a column: GG/accuracy becomes GG."""
+    """Return a column heading: GG/accuracy becomes GG."""
     return SHOWN[_end(name) or ""][0] or name.split("/", maxsplit=1)[0]
 
 
 def _label(name: str) -> str:
-    """Return what stands beside an axis: GG/accuracy becomes "GG accuracy, %"."""
+    """Return an axis label: GG/accuracy becomes "GG accuracy, %"."""
     return f"{name.split('/', maxsplit=1)[0]} {SHOWN[_end(name) or ''][1]}"
 
 
@@ -222,15 +222,14 @@ def _cell(name: str, value: float | None) -> str:
 def track_search(
     config: SweepConfig, results: Sequence[SettingResult], figures: Sequence[Location], display: Display
 ) -> None:
-    """Send what a search came to; trouble with MLflow is said, never raised."""
+    """Send the results of a search to MLflow; warn of failures there, never raise."""
     if config.tracking.uri is None:
         return
     from orchestrator.tracking.search_run import log_search  # imports mlflow
 
     try:
         log_search(absolute_uri(config.tracking.uri), _tracked_search(config, results, figures))
-    # A tracker's trouble is never the search's.
-    except Exception as error:
+    except Exception as error:  # whatever MLflow raises must not fail the search
         display.message(
             f"MLflow has not taken the search ({first_line(error)[:160]}); the same command sends it again"
         )

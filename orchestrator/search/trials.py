@@ -1,7 +1,6 @@
 """One trial of a search: the settings that share a run folder, run one after another in this process.
 
-Settings that differ in what is evaluated only, or in the number of tasks, have the same masks: one
-run folder, trained once.
+Settings that differ only in evaluation or in the number of tasks share their masks, trained once.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from orchestrator.runs.run import Run
 from orchestrator.search.settings import Setting, metrics_at_last_k
 from orchestrator.stages import training_stage
 
-# Takes the tasks trained so far and the mean of their accuracies, as each cohort ends.
+# Takes the number of tasks trained so far and their mean accuracy, as each cohort ends.
 Report = Callable[[int, float], None]
 
 
@@ -34,11 +33,15 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class SettingEnd:
-    """What running a setting came to. index: of the setting in the search."""
+    """The result of running a setting. index: of the setting in the search."""
 
     index: int
     metrics: dict[str, float]
     error: str | None
+
+
+# The results of a trial's settings; or number of tasks and mean accuracy, if ended early; or its error.
+TrialOutcome = list[SettingEnd] | tuple[int, float] | str
 
 
 def group_settings(settings: Sequence[tuple[int, Setting]]) -> list[Trial]:
@@ -50,12 +53,12 @@ def group_settings(settings: Sequence[tuple[int, Setting]]) -> list[Trial]:
 
 
 def run_trial(trial: Trial, data_folder: Path | None, report: Report) -> list[SettingEnd]:
-    """Run each setting of a trial from start to end; what is there already is not run again."""
+    """Run each setting of a trial to its end, resuming stored work."""
     return [_run_setting(index, setting, data_folder, report) for index, setting in trial.settings]
 
 
 def _run_setting(index: int, setting: Setting, data_folder: Path | None, report: Report) -> SettingEnd:
-    from orchestrator.sweep import run_sweep  # imports torch: only where runs go on
+    from orchestrator.sweep import run_sweep  # imports torch
 
     executor = replace(setting.config.executor, kind="inline", workers=1, address=None)
     config = replace(setting.config, executor=executor)
@@ -69,7 +72,7 @@ def _run_setting(index: int, setting: Setting, data_folder: Path | None, report:
 
 
 class _Reporter(Display):
-    """Shows nothing; reports the mean accuracy so far, with the tasks of earlier sessions."""
+    """Shows nothing; reports the mean accuracy so far, earlier sessions included."""
 
     def __init__(self, run: Run, report: Report) -> None:
         self._run, self._report = run, report
@@ -84,7 +87,7 @@ class _Reporter(Display):
 
     @cached_property
     def _accuracies(self) -> dict[int, float | None]:
-        """Of each trained task; None for one whose accuracy is not stored."""
+        """Accuracy of each trained task; None if it is not stored."""
         stage = training_stage(self._run.config)
         stored = stage.accuracies(self._run)
         return {task: stored.get(task) for task in sorted(stage.progress(self._run).done)}

@@ -1,9 +1,8 @@
-"""Ray Tune runs the trials of a search: the only file that knows it.
+"""Runs the trials of a search with Ray Tune; the only file that imports it.
 
-Which trials there are is decided elsewhere, from the sweep file and the run folders, so nothing of
-Tune's is ever restored (its files are pickles): they go to a temporary folder that ends with the
-search. A trial holds one worker's CPUs and GPUs, as a placement group, and starts nothing beside
-itself, so trials cannot wait for each other.
+The trials follow from the sweep file and the run folders, so Tune's own files (pickles) are never
+restored and go to a temporary folder. A trial holds one worker's CPUs and GPUs as a placement group
+and starts no other actors, so trials cannot deadlock.
 """
 
 import logging
@@ -17,9 +16,9 @@ from typing import Any
 
 from orchestrator.cluster.connect import ray, start_ray
 from orchestrator.config.search import SearchConfig
-from orchestrator.search.trials import SettingEnd, Trial, run_trial
+from orchestrator.search.trials import SettingEnd, Trial, TrialOutcome, run_trial
 
-# Before ray.tune is used: Ctrl-C ends this command at once, no result files, no new output engine's tables.
+# Set before ray.tune is used: Ctrl-C ends this command at once; no result files; no progress tables.
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -27,12 +26,10 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, HyperBandScheduler, MedianStoppingRule
 
-TIME = "num_tasks"  # what schedulers count
+TIME = "num_tasks"  # the schedulers' unit of time
 METRIC = "mean_accuracy"
 
-# Is told of each trial as it ends: what its settings came to, or tasks and mean accuracy when it was
-# ended early, or the error that it ended with.
-OnEnd = Callable[[Trial, list[SettingEnd] | tuple[int, float] | str], None]
+OnEnd = Callable[[Trial, TrialOutcome], None]
 
 
 def run_trials(
@@ -47,7 +44,7 @@ def run_trials(
     retries: int,
     address: str | None,
 ) -> None:
-    """Run all trials, ``num_workers`` at a time; a trial whose process is lost is started again."""
+    """Run all trials, ``num_workers`` at a time; a trial whose process dies is restarted."""
     owns_ray = not ray.is_initialized()
     if owns_ray:
         start_ray(address, num_cpus=num_workers * threads_per_worker)
@@ -62,9 +59,9 @@ def run_trials(
             param_space={"trial": tune.grid_search(list(range(len(trials))))},
             tune_config=tune.TuneConfig(
                 metric=METRIC,
-                mode="max",  # of an accuracy, whatever ranks the settings at the end
+                mode="max",  # schedulers compare accuracies, whatever metric ranks the settings
                 scheduler=_scheduler(search, max(trial.num_tasks for trial in trials)),
-                # HyperBand pauses trials until their round is full, and a paused one counts as concurrent.
+                # HyperBand pauses trials until their round is full, and paused ones count as concurrent.
                 max_concurrent_trials=None if search.scheduler == "hyperband" else num_workers,
                 reuse_actors=False,
             ),
@@ -85,9 +82,9 @@ def run_trials(
 def _train(
     config: dict[str, Any], *, trials: list[Trial], data_folder: Path | None, work_folder: str
 ) -> None:
-    """Run one trial in a process of Tune's; the last report carries what its settings came to.
+    """Run one trial in a process of Tune's; the last report carries the results of its settings.
 
-    work_folder: what relative paths of the sweep are relative to; Tune's own would be thrown away.
+    work_folder: the base of the sweep's relative paths; Tune's working folder is temporary.
     """
     if Path(work_folder).is_dir():
         os.chdir(work_folder)
@@ -95,7 +92,7 @@ def _train(
 
     def report(num_tasks: int, mean_accuracy: float) -> None:
         last.update({TIME: num_tasks, METRIC: mean_accuracy})
-        if num_tasks < trial.num_tasks:  # else there is nothing left to spare
+        if num_tasks < trial.num_tasks:  # after the last task, stopping saves nothing
             tune.report({**last, "ends": None})
 
     ends = run_trial(trial, data_folder, report)
@@ -103,13 +100,13 @@ def _train(
 
 
 class _Ends(tune.Callback):  # type: ignore[misc]  # ray has no types
-    """Passes on how trials end, as they end."""
+    """Calls ``on_end`` with the outcome of each trial."""
 
     def __init__(self, trials: Sequence[Trial], on_end: OnEnd) -> None:
         self._trials, self._on_end = trials, on_end
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what a terminal has: Tune writes its callbacks down, to be restored; we never do."""
+        """Return nothing: Tune pickles its callbacks to restore them, which never happens here."""
         return {}
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
@@ -124,7 +121,7 @@ class _Ends(tune.Callback):  # type: ignore[misc]  # ray has no types
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         del iteration, trials, info
-        if trial.status != "ERROR":  # Tune starts it again
+        if trial.status != "ERROR":  # Tune restarts it
             return
         lines = [line for line in str(trial.get_error() or "the trial was lost").splitlines() if line.strip()]
         self._on_end(self._trials[trial.config["trial"]], lines[-1])
@@ -147,7 +144,7 @@ def _scheduler(search: SearchConfig, num_tasks: int) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Tune's own log lines from the terminal: what matters is told by ``on_end``."""
+    """Silence Tune's log: ``on_end`` reports what matters."""
     loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "ray.air")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

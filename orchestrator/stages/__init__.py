@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def training_stage(config: "SweepConfig") -> "TrainingStage":
-    """Return the stage that trains what a sweep asks for."""
+    """Return the training stage of a sweep."""
     from orchestrator.stages.baseline import Baseline
     from orchestrator.stages.stream import Stream
     from orchestrator.stages.supermasks import Supermasks
@@ -24,7 +24,7 @@ def training_stage(config: "SweepConfig") -> "TrainingStage":
 
 
 def evaluation_stages(config: "SweepConfig") -> "tuple[Stage, ...]":
-    """Return the stages that evaluate what was trained, in order; a baseline is measured as it learns."""
+    """Return the evaluation stages of a sweep, in order; none for a baseline, tested while it trains."""
     from orchestrator.stages.given import Given
     from orchestrator.stages.inferred import Inferred
     from orchestrator.stages.recovered import Recovered

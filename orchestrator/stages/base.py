@@ -1,7 +1,7 @@
-"""What every kind of work has in common, as the controller sees it.
+"""The interface of all kinds of work, as the controller sees it.
 
-A stage reads all it knows from the run folder, so that every command gets the same answer to
-"how far is this run?", and any process can go on with it. No torch here: workers have that.
+A stage keeps no state outside the run folder, so every command reports the same progress and any
+process can resume the run. No torch here: only workers need it.
 """
 
 from abc import ABC, abstractmethod
@@ -21,10 +21,10 @@ from storage.verify import Findings, Problem
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run's training is.
+    """The training progress of a run.
 
-    num_total: tasks, or in a stream decisions and, once it has ended, masks (``unit``).
-    done: which of them, by number. failed: those that the last run gave up on, each with the reason.
+    num_total: number of tasks; in a stream, of decisions or, once it has ended, masks (``unit``).
+    done: their numbers. failed: those that the last run gave up on, with the reason.
     """
 
     num_total: int
@@ -34,12 +34,12 @@ class Progress:
 
     @property
     def num_done(self) -> int:
-        """How many are done."""
+        """Number of finished tasks, decisions or masks."""
         return len(self.done)
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything is trained; never while a stream goes on."""
+        """Whether all training is done; False until a stream has ended."""
         return self.unit != "decisions" and self.num_done >= self.num_total
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What ``supsup verify`` finds beside bad files. problems: what is missing or cannot be used."""
+    """Findings of ``supsup verify`` besides bad files. problems: missing or unusable files."""
 
     problems: tuple[Problem, ...] = ()
     summary: tuple[str, ...]
@@ -58,10 +58,10 @@ class Verification:
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """A run that is being worked on: its folder is locked, its record is written.
+    """A run in progress: its folder is locked, its record is written.
 
-    counts: by task, correct images of each test batch with the task given, as workers counted them.
-    message: tells the user something.
+    counts: by task, correct images in each test batch with the task given, as reported by workers.
+    message: shows a line to the user.
     """
 
     run: Run
@@ -74,8 +74,8 @@ class RunContext:
 class Stage(ABC):
     """One kind of work on a run.
 
-    kind: of its jobs, which names the worker's half. verb: what the display shows. in_order: each job
-    starts only after the one before it.
+    kind: of its jobs; selects the worker's handler. verb: shown on the display. in_order: each job
+    starts only after the previous one.
     """
 
     kind: str
@@ -83,21 +83,21 @@ class Stage(ABC):
     in_order: bool = False
 
     def prepare(self, context: RunContext) -> None:  # noqa: B027  # most stages need nothing
-        """Make what the jobs need, such as a bank of masks; set aside what they cannot go on from."""
+        """Create what the jobs need, such as a mask bank; set aside state they cannot resume from."""
 
     @abstractmethod
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
-        """Return the jobs that are left. only: plan nothing but these tasks (or decisions)."""
+        """Return the remaining jobs. only: restrict the plan to these tasks (or decisions)."""
 
     @abstractmethod
     def collect(self, context: RunContext) -> Results:
-        """Merge what the jobs wrote, and return all that was measured, earlier runs included."""
+        """Merge the jobs' output; return all results, including those of earlier runs."""
 
 
 class TrainingStage(Stage):
-    """The stage that makes what a run is for, task after task.
+    """A stage that trains.
 
-    noun: what one stored result is called. has_masks: whether results are mask files.
+    noun: name of the stored units, for messages. has_masks: whether they are mask files.
     """
 
     verb = "training"
@@ -107,19 +107,19 @@ class TrainingStage(Stage):
 
     @abstractmethod
     def progress(self, run: Run, findings: Findings | None = None) -> Progress:
-        """Return how far the run is. findings: of verifying all files; else their names and headers count."""
+        """Return the run's progress, by verified files if ``findings`` is given, else by names and headers."""
 
     def collect(self, context: RunContext) -> Results:
-        """Return nothing: masks are measured by evaluation."""
+        """Return no results: evaluation measures masks."""
         del context
         return Results()
 
     def accuracies(self, run: Run) -> dict[int, float]:
-        """Return the stored test accuracies by task (in a stream by mask), the task given."""
+        """Return the stored test accuracies with the task given, by task (in a stream by mask)."""
         return {info.task: info.test_accuracy for info in mask_info(run.store)}
 
     def verify(self, run: Run, findings: Findings) -> Verification:
-        """Return what is missing of a run whose files were verified, in words for people."""
+        """Describe, for people, what a run with verified files is missing."""
         num_total = self.progress(run, findings).num_total
         missing = findings.missing(num_total)
         return Verification(
@@ -130,18 +130,18 @@ class TrainingStage(Stage):
         )
 
     def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
-        """Return (name, value) rows for ``supsup plan``. findings: None before the run exists."""
+        """Return (name, value) rows for ``supsup plan``; ``findings`` is None before the run exists."""
         del cohort_size
         progress = self.progress(run, findings)
         left = progress.num_total - progress.num_done
         return [("tasks", f"{progress.num_total}: {progress.num_done} done, {left} to train")]
 
     def homes(self, run: Run) -> tuple[int, ...] | None:
-        """Return the true task of each mask, None where mask i is simply that of task i."""
+        """Return the true task of each mask, or None if mask i belongs to task i."""
         del run
         return None
 
 
 def failed_left(run: Run, done: Collection[int]) -> dict[int, str]:
-    """Return the tasks not done that the last run gave up on, each with the reason."""
+    """Return the unfinished tasks that the last run gave up on, with the reason."""
     return {task: why for task, why in failed_tasks(run).items() if task not in done}

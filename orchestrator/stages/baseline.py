@@ -1,4 +1,4 @@
-"""A method to compare with: one task after another by one worker at a time, measured at each k on the way."""
+"""Training a baseline: tasks in order, by one worker at a time, with evaluation at each k on the way."""
 
 from collections.abc import Collection
 from contextlib import suppress
@@ -22,7 +22,7 @@ from storage.verify import Findings, Problem
 
 
 class Baseline(TrainingStage):
-    """Learns tasks in order and is measured while it does; it has no masks."""
+    """Trains and evaluates a baseline, which has no masks."""
 
     kind = "baseline"
     has_masks = False
@@ -35,7 +35,7 @@ class Baseline(TrainingStage):
         return Progress(num_total=num_tasks, done=done, failed=failed_left(run, done))
 
     def accuracies(self, run: Run) -> dict[int, float]:
-        """See ``TrainingStage``; those of the last table, for a baseline stores no others."""
+        """See ``TrainingStage``; read from the table of the largest k."""
         keys = [TableKey.parse(path.stem) for path in listed(run.layout.evaluations, f"{GIVEN}-*.parquet")]
         for key in sorted((key for key in keys if key), key=lambda key: key.k, reverse=True):
             with suppress(DamagedFileError):
@@ -62,7 +62,7 @@ class Baseline(TrainingStage):
         return Plan(jobs=chosen, num_done=num_done, num_total=num_tasks, note=note)
 
     def collect(self, context: RunContext) -> Results:
-        """Return what the tables say, at each k that was measured."""
+        """Return the results at each k with a table."""
         run, found = context.run, list[Result]()
         for k in run.config.evaluation.ks(run.config.benchmark.num_tasks):
             request = _request(run, k)
@@ -71,7 +71,7 @@ class Baseline(TrainingStage):
                     run.layout.evaluation(TableKey(GIVEN, k, request.num_batches)), run.fingerprint
                 )
             except DamagedFileError:
-                continue  # not measured: the run went on past k before k was asked for
+                continue  # not measured: k was requested after the run had passed it
             mean = float(np.mean(list(task_accuracies(table).values())))
             given = {"accuracy": mean}
             found.append(Result(scenario=GIVEN, num_batches=request.num_batches, k=k, metrics=given))
@@ -81,7 +81,7 @@ class Baseline(TrainingStage):
         return Results(found)
 
     def verify(self, run: Run, findings: Findings) -> Verification:
-        """Read the state; a run learns again what cannot be read."""
+        """Read the whole state; a later run retrains what is unreadable."""
         del findings
         num_tasks, num_named = run.config.benchmark.num_tasks, num_learned(run.layout)
         num_good = read_baseline(run.layout, run.fingerprint)[0]

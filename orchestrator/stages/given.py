@@ -30,18 +30,18 @@ class Given(Stage):
     verb = "evaluating GG"
 
     def prepare(self, context: RunContext) -> None:
-        """Count what the tables already hold."""
+        """Load the counts of existing tables."""
         context.counts.update(stored_counts(context.run))
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
-        """See ``Stage``. Tasks that workers counted right after training need no job."""
+        """See ``Stage``. Tasks tested right after training need no job."""
         del only
         run, most = context.run, _largest_k(context.run)
         untrained = set(range(most)) - run.store.locate().keys()
         return plan_jobs(most, context.record.cohort_size, context.counts.keys() | untrained, kind=self.kind)
 
     def collect(self, context: RunContext) -> Results:
-        """Write the table of each k whose tasks are all counted; return their accuracies."""
+        """Write the table of each k whose tasks are all tested; return the accuracies."""
         run = context.run
         accuracies = write_evaluations(run, context.counts, _num_test_images(context))
         return Results(
@@ -55,7 +55,7 @@ def _largest_k(run: Run) -> int:
 
 
 def _num_test_images(context: RunContext) -> dict[int, int]:
-    """Return how many test images each task has."""
+    """Return the number of test images by task."""
     run, dataset, tasks = context.run, context.dataset, range(_largest_k(context.run))
     if run.config.benchmark.kind != "split":
         return dict.fromkeys(tasks, len(dataset.test_labels))
@@ -64,7 +64,7 @@ def _num_test_images(context: RunContext) -> dict[int, int]:
 
 
 def stored_counts(run: Run) -> dict[int, tuple[int, ...]]:
-    """Collect what the evaluation files already say of scenario GG."""
+    """Return the GG counts in existing evaluation files, by task."""
     counts: dict[int, tuple[int, ...]] = {}
     for path in listed(run.layout.evaluations, "GG-*.parquet"):
         key = TableKey.parse(path.stem)
@@ -73,12 +73,12 @@ def stored_counts(run: Run) -> dict[int, tuple[int, ...]]:
         try:
             counts |= _counts_by_task(read_evaluation(path, run.fingerprint))
         except DamagedFileError:
-            continue  # made again from the masks
+            continue  # recomputed from the masks
     return counts
 
 
 def write_evaluations(run: Run, counts: Counts, num_test_images: Mapping[int, int]) -> dict[int, float]:
-    """Write GG-<k>.parquet for each k whose first k tasks are all counted; return accuracy by k.
+    """Write GG-<k>.parquet for each k whose tasks are all tested; return accuracy by k.
 
     num_test_images: images in each task's test set.
     """

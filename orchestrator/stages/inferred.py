@@ -20,13 +20,13 @@ class Inferred(TableStage[InferenceRequest]):
     tasks_per_job = 8  # seconds at 2500 tasks, so a crash loses little
 
     def prepare(self, context: RunContext) -> None:
-        """Make the bank of masks that workers search, where a table is missing."""
+        """Build the mask bank that workers search, if any table is missing."""
         requests = self.open_requests(context.run)
         if requests:
             make_bank(context.run.store, requests[0].bank)
 
     def requests(self, run: Run) -> list[InferenceRequest]:
-        """Return one for each k whose tasks are trained; one at the end of a stream."""
+        """Return a request for each k whose tasks are trained; for a stream that has ended, a single one."""
         evaluation, most = run.config.evaluation, num_leading(run.store)
         assert evaluation.inference is not None, "masks on weights are searched by inference"
         homes, ks = None, [k for k in evaluation.ks(run.config.benchmark.num_tasks) if k <= most]
@@ -45,7 +45,7 @@ class Inferred(TableStage[InferenceRequest]):
         merge_inferred(run, request)
 
     def results(self, run: Run, request: InferenceRequest) -> list[Result]:
-        """See ``TableStage``. Those of a stream have the counts of ``AllocationScore`` as well."""
+        """See ``TableStage``; for a stream, with the counts of ``AllocationScore``."""
         rows = None if request.homes is None else finished_log(run)
         score = {} if rows is None else asdict(score_rows(rows))
         counts = {key: float(value) for key, value in score.items() if key.startswith("num_")}

@@ -1,7 +1,6 @@
-"""HopSupSup's evaluation: the memory from the masks, then a recovery and its score for each task."""
+"""HopSupSup's evaluation: store the masks in a Hopfield memory, then recover and test each task's mask."""
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from core.errors import DamagedFileError
@@ -28,12 +27,12 @@ class Recovered(TableStage[RecoveryRequest]):
     tasks_per_job = 1
 
     def prepare(self, context: RunContext) -> None:
-        """Make the memory of each k whose masks are stored; one whose masks are gone is good as it is."""
+        """Build the memory of each k whose masks are stored; a memory outlives its masks."""
         for request in _requests(context.run):
             _ensure_memory(context, request)
 
     def requests(self, run: Run) -> list[RecoveryRequest]:
-        """Return those whose memory is there."""
+        """Return the requests whose memory exists."""
         return [request for request in _requests(run) if request.memory.exists()]
 
     def merge(self, run: Run, request: RecoveryRequest) -> None:
@@ -59,7 +58,7 @@ def _requests(run: Run) -> list[RecoveryRequest]:
 
 
 def _ensure_memory(context: RunContext, request: RecoveryRequest) -> None:
-    """Make the memory of the first k masks where it is missing or of other masks."""
+    """Build the memory of the first k masks if it is missing or holds other masks."""
     run, path = context.run, request.memory
     try:
         digests = leading_digests(run.store)[: request.k]
@@ -77,7 +76,7 @@ def _ensure_memory(context: RunContext, request: RecoveryRequest) -> None:
 
 
 def merge_recovery(run: Run, request: RecoveryRequest) -> None:
-    """Write both tables when every task is there, and drop the parts."""
+    """Write both tables once all tasks are done, and delete the parts."""
     scored = whole_table(run.layout, run.fingerprint, request.key)
     steps = whole_table(run.layout, run.fingerprint, request.key, "steps")
     if scored is None or steps is None:
@@ -100,12 +99,12 @@ def merge_recovery(run: Run, request: RecoveryRequest) -> None:
 
 
 def recovery_metrics(run: Run, request: RecoveryRequest) -> Metrics | None:
-    """Return what the tables say, None without tables.
+    """Return the metrics of the stored tables, None if there are none.
 
     Means over tasks, fractions: ``accuracy`` with the recovered masks, ``given_accuracy`` with the
-    true ones on the same images. ``recovered``: share of masks found exactly; ``mean_steps`` to
-    them, ``most_steps``. ``psi_bytes``; ``mask_bytes`` of one packed mask; ``break_even_tasks``
-    from which on Psi is smaller than the masks. What needs the true masks is left out without them.
+    true ones on the same images. ``recovered``: share of masks recovered exactly, in ``mean_steps``
+    and at most ``most_steps``. ``psi_bytes``; ``mask_bytes`` of one packed mask; ``break_even_tasks``:
+    number of tasks from which Psi is smaller than the masks. Metrics that need deleted masks are left out.
     """
     table = stored_table(run, request, SCENARIO)
     if table is None:
@@ -124,13 +123,8 @@ def recovery_metrics(run: Run, request: RecoveryRequest) -> Metrics | None:
     return metrics
 
 
-def recovery_steps(run: Run, request: RecoveryRequest) -> pa.Table:
-    """Return each step of each recovery. Raises DamagedFileError."""
-    return read_evaluation(run.layout.recovery(request.key), run.fingerprint)
-
-
 def _step_metrics(run: Run, request: RecoveryRequest) -> Metrics:
-    steps = recovery_steps(run, request)
+    steps = read_evaluation(run.layout.recovery(request.key), run.fingerprint)
     tasks = pc.unique(steps["task"]).to_pylist()
     found = [
         steps_to_exact(steps.filter(pc.equal(steps["task"], task))["hamming"].to_numpy()) for task in tasks

@@ -1,4 +1,4 @@
-"""Training without task identity: one stream, gone through in order, by one worker at a time."""
+"""Training without task identity: a single stream, processed in order by one worker at a time."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -15,11 +15,11 @@ from storage.decisions import score_rows
 from storage.stream_state import read_position, restart_stream
 from storage.verify import Findings
 
-DECISIONS_PER_JOB = 10  # a visit of the paper's length, some seconds: how often progress is seen
+DECISIONS_PER_JOB = 10  # a visit of the paper's length, a few seconds: the interval of progress updates
 
 
 class Stream(TrainingStage):
-    """Decides batch by batch which mask to train; counts decisions until it ends, and then masks."""
+    """Decides batch by batch which mask to train; progress counts decisions and, at the end, masks."""
 
     kind = "stream"
     verb = "following the stream"
@@ -42,7 +42,7 @@ class Stream(TrainingStage):
         )
 
     def prepare(self, context: RunContext) -> None:
-        """Start the stream anew where its log cannot be read or masks of it are missing."""
+        """Restart the stream if its log is unreadable or masks are missing."""
         try:
             progress = self.progress(context.run)
         except DamagedFileError as error:
@@ -101,7 +101,7 @@ class Stream(TrainingStage):
         ]
 
     def homes(self, run: Run) -> tuple[int, ...]:
-        """Return the true task of each mask; empty until the stream has ended. Raises DamagedFileError."""
+        """Return the true task of each mask, empty until the stream ends. Raises DamagedFileError."""
         rows = finished_log(run)
         return score_rows(rows).homes if rows else ()
 
@@ -110,11 +110,11 @@ def _num_decided(run: Run) -> int:
     try:
         position = read_position(run.layout, run.fingerprint)
     except DamagedFileError:
-        return 0  # the worker reports it and starts anew
+        return 0  # the worker reports it and restarts
     return position.num_decisions if position else 0
 
 
 def _failed(run: Run, num_done: int) -> dict[int, str]:
-    """Return the decisions that the last run could not get past, each with the reason."""
+    """Return the decisions at which the last run failed, with the reason."""
     rows = [row for row in read_failures(run) if row.get("decision", -1) + DECISIONS_PER_JOB > num_done]
     return {max(row["decision"], num_done): reason(row) for row in rows if "decision" in row}

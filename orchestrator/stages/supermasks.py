@@ -1,4 +1,4 @@
-"""Training supermasks with the task given: independent cohorts, or one after another with transfer."""
+"""Training supermasks with the task given: independent cohorts or, with transfer, tasks in order."""
 
 from collections.abc import Collection
 
@@ -12,7 +12,7 @@ from storage.verify import Findings
 
 
 class Supermasks(TrainingStage):
-    """One mask a task. in_order: with transfer, since a task starts from those before it."""
+    """Trains one mask per task. in_order: with transfer, where a task starts from earlier ones."""
 
     kind = "train"
 
@@ -20,7 +20,7 @@ class Supermasks(TrainingStage):
         self.in_order = in_order
 
     def progress(self, run: Run, findings: Findings | None = None) -> Progress:
-        """See ``TrainingStage``. Masks that were deleted count where a Hopfield memory holds them."""
+        """See ``TrainingStage``. Deleted masks count if a Hopfield memory holds them."""
         num_tasks = run.config.benchmark.num_tasks
         stored = run.store.locate().keys() if findings is None else findings.tasks
         if not stored:
@@ -30,7 +30,7 @@ class Supermasks(TrainingStage):
         return Progress(num_total=num_tasks, done=done, failed=failed_left(run, done))
 
     def prepare(self, context: RunContext) -> None:
-        """Warn where the engine asked for is not the one that the run keeps."""
+        """Warn if the requested engine differs from the run's."""
         wanted, kept = context.run.config.executor.engine, context.record.engine
         if wanted not in ("auto", kept):
             context.message(f"executor.engine={wanted}: this run was made with {kept}, which it keeps")
@@ -51,13 +51,13 @@ class Supermasks(TrainingStage):
         )
 
     def collect(self, context: RunContext) -> Results:
-        """Remove checkpoints of cohorts that were cut in other ways; accuracies are evaluation's."""
+        """Remove checkpoints of cohorts of other sizes; evaluation measures accuracy."""
         if self.progress(context.run).is_complete:
             remove_tree(context.run.layout.saves)
         return Results()
 
     def verify(self, run: Run, findings: Findings) -> Verification:
-        """As for any masks, but where a Hopfield memory stands for them."""
+        """See ``TrainingStage``. A Hopfield memory can replace deleted masks."""
         progress = self.progress(run, findings)
         if not progress.done - findings.tasks:
             return super().verify(run, findings)

@@ -1,4 +1,4 @@
-"""Evaluation tables of inferred tasks and recovered masks: merged from parts, and read as metrics."""
+"""Evaluation tables of inferred tasks and recovered masks: merge parts, compute metrics."""
 
 from abc import abstractmethod
 from collections.abc import Collection
@@ -27,7 +27,7 @@ R = TypeVar("R", InferenceRequest, RecoveryRequest)
 
 
 class TableStage(Stage, Generic[R]):
-    """Fills evaluation tables, one for each request. method: its label, for the display."""
+    """Fills evaluation tables, one per request and scenario. method: label for the display."""
 
     tasks_per_job: int
 
@@ -36,18 +36,18 @@ class TableStage(Stage, Generic[R]):
 
     @abstractmethod
     def requests(self, run: Run) -> list[R]:
-        """Return a request for each table that the masks at hand allow."""
+        """Return the requests that the stored masks allow."""
 
     @abstractmethod
     def merge(self, run: Run, request: R) -> None:
-        """Write the tables of a request when every task is there, and drop the parts."""
+        """Write the tables of a request once all tasks are done, and delete the parts."""
 
     @abstractmethod
     def results(self, run: Run, request: R) -> list[Result]:
-        """Return what the tables say, one result for each scenario that has one."""
+        """Return one result per scenario with a table."""
 
     def open_requests(self, run: Run) -> list[R]:
-        """Return the requests of which a table is missing, or cannot be read."""
+        """Return the requests with a missing or unreadable table."""
         scenarios = run.config.evaluation.inferred_scenarios
         return [
             request
@@ -79,7 +79,7 @@ class TableStage(Stage, Generic[R]):
 
 
 def stored_table(run: Run, request: Request, scenario: str) -> pa.Table | None:
-    """Return the table of a scenario, None where there is none that can be read."""
+    """Return the table of a scenario, None if it is missing or unreadable."""
     try:
         return read_evaluation(table_path(run, request, scenario), run.fingerprint)
     except DamagedFileError:
@@ -87,12 +87,12 @@ def stored_table(run: Run, request: Request, scenario: str) -> pa.Table | None:
 
 
 def table_path(run: Run, request: Request, scenario: str) -> Location:
-    """Return where the evaluation table of a scenario is, or will be."""
+    """Return the location of a scenario's evaluation table."""
     return run.layout.evaluation(request.key.of(scenario))
 
 
 def merge_inferred(run: Run, request: InferenceRequest) -> None:
-    """Write the table of each scenario when every task is inferred, and drop the parts."""
+    """Write the table of each scenario once all tasks are inferred, and delete the parts."""
     whole = whole_table(run.layout, run.fingerprint, request.key)
     if whole is None:
         return
@@ -107,12 +107,11 @@ def merge_inferred(run: Run, request: InferenceRequest) -> None:
 
 
 def request_results(run: Run, request: InferenceRequest) -> list[Result]:
-    """Return the results of each scenario that has a table.
+    """Return one result per scenario with a table, and write the confusion table.
 
     Means over tasks, fractions: ``accuracy``; ``task_inference_accuracy`` of inferences;
-    ``image_task_inference_accuracy``, each inference weighted by the images it answers for;
+    ``image_task_inference_accuracy``, with inferences weighted by their number of images;
     ``top_5_task_inference_accuracy``; ``shortlist_agreement`` with exact one-shot, where checked.
-    Writes the confusion table beside.
     """
     stored = {name: stored_table(run, request, name) for name in run.config.evaluation.inferred_scenarios}
     tables = {scenario: table for scenario, table in stored.items() if table is not None}
@@ -153,7 +152,7 @@ def _metrics(table: pa.Table) -> Metrics:
 
 
 def _task_means(table: pa.Table, condition: pa.ChunkedArray) -> dict[int, float]:
-    """Return, by task, the fraction of inferences for which ``condition`` holds."""
+    """Return the fraction of inferences for which ``condition`` holds, by task."""
     marked = pa.table({"task": table["task"], "holds": pc.cast(condition, pa.float64())})
     means = marked.group_by("task").aggregate([("holds", "mean")])
     return dict(zip(means["task"].to_pylist(), means["holds_mean"].to_pylist(), strict=True))
@@ -168,7 +167,7 @@ def _write_confusion(run: Run, request: InferenceRequest, table: pa.Table) -> No
 
 
 def _is_right(table: pa.Table) -> pa.ChunkedArray:
-    """Return for each inference whether it found the task, or in NNs a mask that belongs to it."""
+    """Return whether each inference found the task or, in NNs, a mask belonging to it."""
     return pc.fill_null(pc.equal(table["rank"], 1), fill_value=False)
 
 

@@ -1,4 +1,4 @@
-"""What MLflow shows of a run, read from its folder alone: so it can be sent again, or anew."""
+"""The content of a run's MLflow pages, read from its folder alone, so that it can be sent again."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -17,13 +17,13 @@ from storage.locations import listed
 from storage.mask_info import MaskInfo, mask_info
 from storage.run_file import RunRecord
 
-DECIMALS = 6  # of metrics: a table's columns are a dozen letters wide
+DECIMALS = 6  # of metrics: columns of MLflow's tables are narrow
 TASK_METRICS = ("test_accuracy", "train_loss", "train_seconds", "density")
-MAX_CURVE_POINTS = 1000  # more make MLflow slow and a chart no clearer
+MAX_CURVE_POINTS = 1000  # more slow MLflow down without a clearer chart
 
 
 def tracked_run(run: Run, record: RunRecord) -> TrackedRun:
-    """Return what is told at the start."""
+    """Return what is sent at the start of a session."""
     own = {"cohort_size": record.cohort_size, "engine": record.engine}
     return TrackedRun(
         experiment=run.config.name,
@@ -54,7 +54,7 @@ def _tags(run: Run, record: RunRecord) -> dict[str, str]:
 
 
 def tracked_tasks(run: Run, tasks: Collection[int] | None = None) -> list[TrackedTask]:
-    """Return the trained tasks among ``tasks``, of all by default."""
+    """Return the trained tasks among ``tasks``, by default all."""
     return [_tracked_task(info) for info in mask_info(run.store, tasks)]
 
 
@@ -74,7 +74,7 @@ def _tracked_task(info: MaskInfo) -> TrackedTask:
 
 
 def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
-    """Return what is told at the end: how the last session ended, and all that was measured."""
+    """Return what is sent at the end of a session: its status and all results of the run."""
     infos, sessions, layout = mask_info(run.store), read_sessions(run.layout), run.layout
     own = build_sweep(record.config, str(layout.run_file))
     results, as_made = read_results(run), replace(run, config=own)
@@ -89,7 +89,9 @@ def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
         ended_s=_ended_s(infos, sessions, record),
         metrics=tuple(
             (key, step, round(value, DECIMALS))
-            for key, step, value in results.metrics_by_k(as_made) + _totals(infos) + _stream_curves(run)
+            for key, step, value in results.metrics_by_k(as_made)
+            + _totals(infos)
+            + curves(finished_log(run) or [])
         ),
         artifacts=(
             *((path, None) for path in (layout.config, layout.tasks) if path.exists()),
@@ -120,7 +122,7 @@ def _ended_s(infos: Sequence[MaskInfo], sessions: Sequence[Session], record: Run
 
 
 def _totals(infos: Sequence[MaskInfo]) -> tuple[tuple[str, int, float], ...]:
-    """Return sums over the masks, with their number as the step: a run may grow."""
+    """Return sums over the masks, with their number as the step, since a run may grow."""
     if not infos:
         return ()
     sums = {
@@ -143,12 +145,8 @@ def _failed(run: Run, record: RunRecord) -> tuple[FailedTask, ...]:
     )
 
 
-def _stream_curves(run: Run) -> tuple[tuple[str, int, float], ...]:
-    return curves(finished_log(run) or [])
-
-
 def curves(rows: Rows) -> tuple[tuple[str, int, float], ...]:
-    """Return (key, decision, value) for MLflow: masks allocated, and how sure the best one was."""
+    """Return (key, decision, value) for MLflow: masks allocated, and the confidence in the best one."""
     found = []
     for row in rows[:: -(-len(rows) // MAX_CURVE_POINTS) or 1]:
         found.append(("stream/num_masks", row["decision"], float(row["num_masks"])))

@@ -1,4 +1,4 @@
-"""The note on a run's MLflow page, in Markdown: what it is, what it came to, how to make it again."""
+"""The note on a run's MLflow page, in Markdown: its setting, results and how to reproduce it."""
 
 from collections.abc import Sequence
 from statistics import mean
@@ -28,7 +28,7 @@ def note(
     sessions: Sequence[Session],
     status: Status,
 ) -> str:
-    """Return the note."""
+    """Return the note in Markdown."""
     return "\n\n".join(
         [
             f"**{_verdict(progress, infos, failed, status)}**",

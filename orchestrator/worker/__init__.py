@@ -1,7 +1,7 @@
 """The worker's half of each kind of work. Needs torch; reads no sweep file.
 
-A new kind of work is a file here with a class like ``orchestrator.worker.base.Handler``, a line
-below, and its other half in ``orchestrator.stages``.
+A new kind of work is an ``orchestrator.worker.base.Handler`` in a file here, a line below, and a
+stage in ``orchestrator.stages``.
 """
 
 from importlib import import_module
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from orchestrator.worker.base import Handler, WorkerContext
 
-HANDLERS = {  # kind of job to module and class; imported when a first job of its kind comes
+HANDLERS = {  # kind of job -> module, class; imported at the first job of the kind
     "train": ("supermasks", "Cohorts"),
     "evaluate": ("given", "Given"),
     "infer": ("inferred", "Inferred"),
@@ -21,6 +21,6 @@ HANDLERS = {  # kind of job to module and class; imported when a first job of it
 
 
 def make_handler(kind: str, context: "WorkerContext") -> "Handler":
-    """Return what does jobs of this kind."""
+    """Return the handler of a kind of job."""
     module, name = HANDLERS[kind]
     return cast("Handler", getattr(import_module(f"{__name__}.{module}"), name)(context))

@@ -1,4 +1,4 @@
-"""What every kind of work needs on a worker: the problem, the masks, the engine, and who does the work."""
+"""What all handlers of a worker share: the problem, the masks, the engine and the provenance."""
 
 import os
 from collections.abc import Sequence
@@ -25,17 +25,17 @@ from storage.mask_store import MaskStore
 
 
 class Handler(Protocol):
-    """The worker's half of one kind of work; may keep what its next job can use."""
+    """The worker's half of one kind of work; may cache state between jobs."""
 
     def run(self, job: Job) -> JobResult:
-        """Do ``job``; what it gave is on disk when this returns."""
+        """Do ``job``; its output is on disk when this returns."""
         ...
 
 
 class WorkerContext:
-    """One base network and one data set on one device, for all handlers of a worker.
+    """One base network and one data set on one device, shared by all handlers of a worker.
 
-    engine: that trains now; ``change_engine`` replaces it.
+    engine: the current training engine; ``change_engine`` replaces it.
     """
 
     def __init__(self, setup: WorkerSetup, dataset: Dataset) -> None:
@@ -45,7 +45,7 @@ class WorkerContext:
 
     @cached_property
     def problem(self) -> Problem:
-        """The tasks on the device. Raises ForeignWorkerError where the base network is another one."""
+        """The tasks on the device. Raises ForeignWorkerError if the base network differs from the run's."""
         problem = Problem(self.setup.spec, self._dataset, self.device)
         found, expected = _digest(problem), self.setup.identity.network["digest"]
         if found != expected:
@@ -62,7 +62,7 @@ class WorkerContext:
 
     @property
     def fingerprint(self) -> str:
-        """That of the run."""
+        """The fingerprint of the run."""
         return self.setup.identity.fingerprint
 
     @property
@@ -76,7 +76,7 @@ class WorkerContext:
         return make_step(self.setup.spec.training, self.engine, self.setup.spec.mask)
 
     def change_engine(self, reason: str) -> str:
-        """Go on with the next best engine; return a note for the user."""
+        """Switch to the next best engine; return a note for the user."""
         wanted, on_gpu = self.engine, self.device.type == "cuda"
         self.engine = (
             "eager" if wanted == "fused" else without_compiler(self.setup.spec.training, on_gpu=on_gpu)
@@ -85,11 +85,11 @@ class WorkerContext:
         return f"engine {wanted}: {host_name()} {reason}; it goes on with {self.engine}"
 
     def digest(self) -> str:
-        """Return the digest of the base network as it is in memory now."""
+        """Return the digest of the base network in memory."""
         return _digest(self.problem)
 
     def checked_digest(self) -> str:
-        """Return it; raise ForeignWorkerError, before anything is stored, when the network was overwritten."""
+        """Return the digest; raise ForeignWorkerError if the network was overwritten in memory."""
         found, expected = self.digest(), self.setup.identity.network["digest"]
         if found != expected:
             raise ForeignWorkerError(
@@ -101,7 +101,7 @@ class WorkerContext:
     def counts(
         self, tasks: Sequence[int], correct: Sequence[NDArray[np.bool_]]
     ) -> tuple[tuple[int, tuple[int, ...]], ...]:
-        """Return the correct images of each test batch that is asked for, by task."""
+        """Return (task, number of correct images in each requested test batch)."""
         most = self.setup.test_batches
         return tuple(
             (task, tuple(int(count) for count in batch_counts(one)[:most]))
@@ -109,11 +109,11 @@ class WorkerContext:
         )
 
     def machine(self) -> dict[str, Any]:
-        """Return what must be the same for training to go on from a checkpoint to the same bits."""
+        """Return what must match for training to resume from a checkpoint with identical bits."""
         return {"engine": self.engine, "device": self.device.type, "torch": torch.__version__}
 
     def provenance(self, finished_s: float) -> dict[str, Any]:
-        """Return what a mask file says about how it was made."""
+        """Return the provenance recorded in a mask file."""
         on_gpu = self.device.type == "cuda"
         return {
             **self.setup.provenance,

@@ -1,4 +1,4 @@
-"""Train a baseline: one task after another, its state kept, measured where asked."""
+"""Train a baseline, one task after another, and evaluate it where requested."""
 
 import torch
 
@@ -15,7 +15,7 @@ from storage.tables import given_metadata, given_table, write_evaluation
 
 
 class Baseline:
-    """A ``Handler``: one baseline on one device, as far as this worker knows it."""
+    """A ``Handler``: trains and evaluates a baseline on one device."""
 
     def __init__(self, context: WorkerContext) -> None:
         baseline = context.setup.spec.baseline
@@ -27,9 +27,9 @@ class Baseline:
         self._values: Values = {}
 
     def run(self, job: Job) -> JobResult:
-        """Learn the task of ``job``; with a request, test all tasks so far and write the tables.
+        """Train the task of ``job``; with a request, test all tasks so far and write the tables.
 
-        Tables are written before the state that says the task is learned: a crash loses neither.
+        The tables are written before the state that marks the task as done, so a crash loses neither.
         """
         self._catch_up(job.first)
         learn_task(self._problem, self._method, self._values, job.first)
@@ -42,7 +42,7 @@ class Baseline:
         return JobResult(reports=(TaskReport(task=job.first, test_accuracy=float(correct.mean())),))
 
     def _catch_up(self, task: int) -> None:
-        """Bring the state to just before ``task``, from memory or disk; learn what is missing."""
+        """Restore the state before ``task`` from memory or disk; train any missing tasks."""
         if self._num_done != task:
             self._num_done, stored = read_baseline(self._layout, self._fingerprint)
             self._values = {
@@ -52,7 +52,7 @@ class Baseline:
             learn_task(self._problem, self._method, self._values, missing)
 
     def _measure(self, request: InferenceRequest) -> None:
-        """Write GG's table over the first k tasks, all tested now, and for BatchE the inferred tasks."""
+        """Test the first k tasks and write GG's table; for BatchE, write the inferred tasks too."""
         k, most = request.k, request.num_batches
         correct = [correct_images(self._problem, self._method, self._values, task) for task in range(k)]
         counts = {task: batch_counts(one)[:most].tolist() for task, one in enumerate(correct)}

@@ -1,4 +1,4 @@
-"""Infer tasks: one bank of masks, searched for one request after another."""
+"""Infer the tasks of test images by searching a bank of masks."""
 
 from pathlib import Path
 
@@ -18,14 +18,14 @@ from storage.parts import write_part
 
 
 class Inferred:
-    """A ``Handler``: searches among stored masks; keeps the last search for the next job."""
+    """A ``Handler``: searches among stored masks; caches the last search."""
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         self._last_search: tuple[InferenceRequest, TaskSearch] | None = None
 
     def run(self, job: Job) -> JobResult:
-        """Infer the tasks of the test images that ``job`` asks for, and commit the part."""
+        """Infer the tasks of the test images of ``job``, and commit this part of the table."""
         request, context = job.request, self._context
         assert isinstance(request, InferenceRequest), "a job of kind infer asks something"
         search, problem = self._search(request), context.problem
@@ -46,7 +46,7 @@ class Inferred:
         return JobResult()
 
     def _search(self, request: InferenceRequest) -> TaskSearch:
-        """Return what searches among the first k tasks; the last one is kept for the next job."""
+        """Return the search over the request's masks, the cached one if it is the same request."""
         if self._last_search is None or self._last_search[0] != request:
             context, num = self._context, request.num_masks
             tiles = map_bank(self._bank_file(request), packed_num_bytes(context.setup.identity.shapes))
@@ -58,7 +58,7 @@ class Inferred:
         return self._last_search[1]
 
     def _bank_file(self, request: InferenceRequest) -> Path:
-        """Return the bank on this machine; made here where runs are in an object store."""
+        """Return the bank's local file, built here if the run folder is in an object store."""
         layout = self._context.setup.layout
         if isinstance(layout.root, Path):
             return request.bank

@@ -1,4 +1,4 @@
-"""HopSupSup: recover the mask of a task from the memory, and score it."""
+"""HopSupSup: recover the mask of a task from the memory, and test it."""
 
 from functools import lru_cache
 from typing import Any
@@ -37,9 +37,9 @@ class Recovered:
 
 
 def recover_task(context: WorkerContext, request: RecoveryRequest, task: int) -> None:
-    """Recover the mask of ``task`` from its unlabelled test images and commit what it classifies.
+    """Recover the mask of ``task`` from its unlabelled test images, test it and commit the result.
 
-    The task's own mask, where it is still stored, is only compared with.
+    The task's true mask, if still stored, serves for comparison only.
     """
     problem, identity, seed = context.problem, context.setup.identity, context.setup.spec.seed
     memory = _memory(request.memory, identity.fingerprint, identity.names)
@@ -79,10 +79,10 @@ def _write_part(
     recovery: Recovery,
     counts: dict[str, Any],
 ) -> None:
-    """Commit what became of one task: its steps first, since the other file says that it is done.
+    """Commit the result of one task: steps first, since the other file marks the task as done.
 
     counts: int32 columns ``first_image`` (index in the task's test set), ``num_images``,
-    ``num_correct`` and ``num_correct_given`` (or None), a row a batch of scored images.
+    ``num_correct`` and ``num_correct_given`` (or None), one row per batch of scored images.
     """
     metadata = {"fingerprint": fingerprint, "k": str(request.k)}
     steps = layout.recovery_part(request.key, task, task)
@@ -103,7 +103,7 @@ def _true_mask(store: MaskStore, task: int) -> tuple[Pattern, ...] | None:
 
 @lru_cache(maxsize=1)
 def _memory(path: Location, fingerprint: str, names: tuple[str, ...]) -> HopfieldMemory:
-    """Keep the memory last read: tens of megabytes, the same for every task of a request."""
+    """Read the memory, cached: tens of megabytes, the same for all tasks of a request."""
     return read_memory(path, fingerprint, names)
 
 

@@ -1,7 +1,7 @@
-"""Scenario NNs: go through the stream, leave checkpoints, store the masks.
+"""Scenario NNs: train on the stream, write checkpoints, store the masks.
 
-A job says how far to go. Where to go on from is what the last checkpoint says, or this worker's
-memory: any worker can take over from any other, and ends with the same bits.
+A job gives the decision to stop at. Training resumes from memory or the last checkpoint, so any
+worker can take over from any other, with identical bits.
 """
 
 import time
@@ -30,43 +30,40 @@ from storage.stream_state import (
     write_mask_state,
 )
 
-CHECKPOINT_S = 5.0  # work lost at most when a worker dies, besides the decision at hand
+CHECKPOINT_S = 5.0  # the most work lost when a worker dies, besides the current decision
 
 
 @dataclass
 class StoredStates(MutableMapping[int, MaskState]):
-    """The states of all masks: those changed since the last checkpoint in memory, the rest on disk."""
+    """The states of all masks; those changed since the last checkpoint in memory, the rest on disk."""
 
     layout: RunLayout
     files: dict[int, StateFile]
     changed: dict[int, MaskState] = field(default_factory=dict)
 
     def __getitem__(self, mask: int) -> MaskState:
-        """Return a mask's state, from memory or from its file."""
         if mask in self.changed:
             return self.changed[mask]
         return _from_arrays(read_mask_state(self.layout, self.files[mask]))
 
     def __setitem__(self, mask: int, state: MaskState) -> None:
-        """Keep a state until the next checkpoint."""
+        """Keep a state in memory until the next checkpoint."""
         self.changed[mask] = state
 
     def __delitem__(self, mask: int) -> None:
-        """Refuse: an allocated mask is never given up."""
+        """Raise NotImplementedError: an allocated mask is never freed."""
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[int]:
-        """Go through the masks, in order."""
         return iter(sorted(self.files.keys() | self.changed.keys()))
 
     def __len__(self) -> int:
-        """Count the masks allocated."""
         return len(self.files.keys() | self.changed.keys())
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Checkpoint:
-    """What a checkpoint holds, read back; empty at the beginning of the stream."""
+    """The content of a checkpoint; empty at the start of the stream."""
 
     num_decisions: int
     rows: Rows
@@ -75,7 +72,7 @@ class _Checkpoint:
 
 
 class Stream:
-    """A ``Handler``: one stream, as far as this worker knows it."""
+    """A ``Handler``: trains on the stream."""
 
     def __init__(self, context: WorkerContext) -> None:
         self._context, self._layout, self._fingerprint = context, context.setup.layout, context.fingerprint
@@ -83,7 +80,7 @@ class Stream:
         self._begin()
 
     def run(self, job: Job) -> JobResult:
-        """Decide and train up to decision ``job.last``; store the masks where the stream ends."""
+        """Decide and train through decision ``job.last``; store the masks if the stream ends there."""
         if self._is_behind():
             self._begin()
         while not self._trainer.is_done and self._trainer.num_decisions <= job.last:
@@ -98,7 +95,7 @@ class Stream:
         return JobResult(reports=self._store_masks(), note=note)
 
     def _begin(self) -> None:
-        """Take up the last checkpoint; a damaged one is removed, and said."""
+        """Resume from the last checkpoint; remove a damaged one, with a note to the user."""
         layout, fingerprint = self._layout, self._fingerprint
         try:
             found = _read_checkpoint(layout, fingerprint)
@@ -117,15 +114,15 @@ class Stream:
         self._saved_s = time.monotonic()
 
     def _is_behind(self) -> bool:
-        """Return whether another worker has gone further meanwhile."""
+        """Return whether another worker has gone further in the meantime."""
         try:
             position = read_position(self._layout, self._fingerprint)
         except DamagedFileError:
-            return False  # what this worker has in memory is good, and is written over it
+            return False  # this worker's memory is good, and overwrites it
         return position is not None and position.num_decisions > self._trainer.num_decisions
 
     def _save(self) -> None:
-        """Commit where the stream stands; the log first, then the states, then what names them."""
+        """Commit a checkpoint: the log, then the states, then the position that names them."""
         layout, done = self._layout, self._trainer.num_decisions
         write_decisions(layout, self._rows, self._fingerprint, is_complete=False)
         states = self._states
@@ -145,7 +142,7 @@ class Stream:
         self._saved_s = time.monotonic()
 
     def _store_masks(self) -> tuple[TaskReport, ...]:
-        """Store all masks in files of a cohort's size, close the log, forget the checkpoint."""
+        """Store all masks in files of cohort size, close the log, remove the checkpoint."""
         context, finished_s = self._context, time.time()
         homes = score_rows(self._rows).homes
         masks = [self._task_mask(mask, home) for mask, home in enumerate(homes)]
@@ -157,7 +154,7 @@ class Stream:
         return task_reports(masks)
 
     def _task_mask(self, mask: int, home: int) -> TaskMask:
-        """Return what is stored of a mask; its accuracy is that on the task it belongs to."""
+        """Return the mask to store, with its test accuracy on task ``home``."""
         state, context = self._states[mask], self._context
         layers = [(scores >= 0)[None] for scores in state.scores]
         (correct,) = context.family.correct(context.problem, [home], layers, None)
@@ -177,7 +174,7 @@ def decision_row(number: int, decision: Decision) -> dict[str, Any]:
 
 
 def _read_checkpoint(layout: RunLayout, fingerprint: str) -> _Checkpoint:
-    """Read the last checkpoint, every byte of it. Raises DamagedFileError."""
+    """Read and verify the last checkpoint. Raises DamagedFileError."""
     position = read_position(layout, fingerprint)
     if position is None:
         return _Checkpoint(num_decisions=0, rows=[], states=StoredStates(layout, {}), pending=None)

@@ -1,4 +1,4 @@
-"""Train supermasks, a cohort at a time: checkpoints on the way, and what transfer starts from."""
+"""Train supermasks one cohort at a time, with checkpoints and transfer."""
 
 import time
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from storage.mask_store import MaskStore, TaskMask
 
 
 class Cohorts:
-    """A ``Handler``: trains the masks of a cohort, tests them and stores them together."""
+    """A ``Handler``: trains, tests and stores the masks of a cohort."""
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
@@ -46,7 +46,7 @@ class Cohorts:
         )
 
     def train(self, job: Job, checkpointer: "CohortCheckpointer") -> tuple[CohortResult, list[str]]:
-        """Return the trained masks, and a note for each engine that could not train here."""
+        """Return the trained masks and a note for each engine that could not be used here."""
         context, notes = self._context, []
         earlier = earlier_tasks(context.setup, context.store, job.first)
         train = partial(
@@ -58,14 +58,14 @@ class Cohorts:
             try:
                 return train(step=context.step), notes
             except Exception as error:
-                # No numba, or no working compiler: slower, recorded in the file, not fatal.
+                # No numba, or no working compiler: slower and recorded in the mask file, not fatal.
                 if context.engine == "eager" or not is_missing(error):
                     raise
                 notes.append(context.change_engine(f"cannot train with it ({first_line(error)[:200]})"))
 
 
 class CohortCheckpointer:
-    """A ``core.training.loop.Checkpointer`` of one job, in the run folder; ``note`` says what of it was ignored."""
+    """A ``core.training.loop.Checkpointer`` of one job. note: warns of ignored files."""
 
     def __init__(self, setup: WorkerSetup, job: Job, machine: dict[str, Any]) -> None:
         self._setup = setup
@@ -79,17 +79,17 @@ class CohortCheckpointer:
         self.note: str | None = None
 
     def load(self) -> Arrays | None:
-        """Return the last checkpoint that can be used."""
+        """Return the last usable checkpoint, if any."""
         arrays, problems = self._checkpoint.read_latest()
         self.note = "\n".join(f"{problem}; this save is ignored" for problem in problems) or None
         return arrays
 
     def is_due(self) -> bool:
-        """Return whether the last checkpoint, or the start, is long enough ago."""
+        """Return whether ``save_every_s`` has passed since the last checkpoint or the start."""
         return time.monotonic() - self._saved_s >= self._setup.save_every_s
 
     def save(self, arrays: Arrays) -> None:
-        """Commit a checkpoint in place of the one before."""
+        """Commit a checkpoint, replacing the previous one."""
         self._checkpoint.write(arrays)
         self._saved_s = time.monotonic()
 
@@ -99,7 +99,7 @@ class CohortCheckpointer:
 
 
 def earlier_tasks(setup: WorkerSetup, store: MaskStore, task: int) -> Earlier | None:
-    """Return what ``task`` starts from, None without transfer. Raises RunFolderError where that is gone."""
+    """Return what ``task`` starts from, None without transfer. Raises RunFolderError if it is missing."""
     kind = setup.spec.training.transfer
     if kind == "none" or task == 0:
         return None
@@ -111,13 +111,13 @@ def earlier_tasks(setup: WorkerSetup, store: MaskStore, task: int) -> Earlier | 
 
 
 def keep_scores(setup: WorkerSetup, result: CohortResult) -> None:
-    """Add a task's scores to the sum of those before it, where later tasks start from scores."""
+    """Add a task's scores to the sum over earlier tasks, if later tasks start from scores."""
     if not result.scores:
         return
     (task,) = result.tasks
-    # What top_k ranks is |score|: the mean of signed scores would cancel what is worth keeping.
-    of_size = np.abs if setup.spec.mask.rule == "top_k" else np.asarray
-    sums = [of_size(layer[0]).astype(np.float64) for layer in result.scores]
+    # top_k ranks by |score|; in a mean of signed scores, large ones would cancel.
+    magnitude = np.abs if setup.spec.mask.rule == "top_k" else np.asarray
+    sums = [magnitude(layer[0]).astype(np.float64) for layer in result.scores]
     if task:
         before = read_score_sum(setup.layout, task, setup.identity.fingerprint)
         sums = [total + own for total, own in zip(before, sums, strict=True)]

@@ -1,6 +1,6 @@
-"""A worker: builds the network and takes the data once, then does jobs of any kind.
+"""A worker: builds the network and loads the data once, then does jobs of any kind.
 
-A plain class that knows no executor. It needs torch, and nothing of Ray or MLflow.
+A plain class, independent of executors; needs torch, but neither Ray nor MLflow.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ from orchestrator.worker.base import Handler, WorkerContext
 
 
 class Worker:
-    """Runs jobs one after another against one base network and one data set."""
+    """Runs jobs one after another on one base network and one data set."""
 
     def __init__(self, setup: WorkerSetup, dataset: Dataset) -> None:
         self._setup, self._context = setup, WorkerContext(setup, dataset)
@@ -24,9 +24,9 @@ class Worker:
             allow_code(setup.code_folder)
 
     def run(self, job: Job) -> JobResult:
-        """Do ``job``; what it gave is on disk when this returns."""
+        """Do ``job``; its output is on disk when this returns."""
         torch.set_num_threads(self._setup.num_threads)
-        # After an error what is on disk counts, not what a handler had in memory: it starts anew.
+        # After an error, drop the handler: its memory may be inconsistent with the disk.
         handler = self._handlers.pop(job.kind, None) or make_handler(job.kind, self._context)
         result = handler.run(job)
         self._handlers[job.kind] = handler
