@@ -139,7 +139,7 @@ class _Course:
         spec, view = problem.spec, problem.view(task)
         self.task, self.shares = task, lr_shares(spec.training, view)
         order = image_order(spec, task, view, self.num_steps * spec.training.batch_size)
-        self._batches: Batches = train_batches(spec, [task], [view], problem.train, order[None])
+        self._batches: Batches = train_batches(problem, [task], order[None])
 
     @property
     def num_steps(self) -> int:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.batches.inputs import Pixels, gather_inputs
+from core.batches.problem import Problem
 from core.data.benchmarks import TaskView
 from core.data.image_folder import decode_test, decode_train
 from core.seeding import stream
@@ -33,20 +34,12 @@ AHEAD = 2  # batches of a folder to decode in advance
 Batches = Callable[[int], tuple[Tensor, Tensor]]
 
 
-def train_batches(
-    spec: RunSpec,
-    tasks: Sequence[int],
-    views: Sequence[TaskView],
-    pixels: Pixels,
-    orders: NDArray[np.int32],
-) -> Batches:
+def train_batches(problem: Problem, tasks: Sequence[int], orders: NDArray[np.int32]) -> Batches:
     """Return the batches of training, by step.
 
     orders: int32 [K, T * B], the order of each task's training images (``core.training.cohort.image_order``).
     """
-    if pixels.files:
-        return _FolderBatches(spec, tasks, views, pixels, orders)
-    return _memory_batches(spec, tasks, views, pixels, orders)
+    return (_FolderBatches if problem.train.files else _memory_batches)(problem, tasks, orders)
 
 
 def images_at_test(spec: BenchmarkSpec, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
@@ -110,14 +103,9 @@ def crop_and_flip(images_BCHW: Tensor, codes_B: Tensor) -> Tensor:
     return padded[image_B11, rows_BH.unsqueeze(2), columns_BW.unsqueeze(1)].permute(0, 3, 1, 2)
 
 
-def _memory_batches(
-    spec: RunSpec,
-    tasks: Sequence[int],
-    views: Sequence[TaskView],
-    pixels: Pixels,
-    orders: NDArray[np.int32],
-) -> Batches:
-    device, size = pixels.images.device, spec.training.batch_size
+def _memory_batches(problem: Problem, tasks: Sequence[int], orders: NDArray[np.int32]) -> Batches:
+    spec, pixels, views, device = problem.spec, problem.train, problem.views(tasks), problem.device
+    size = spec.training.batch_size
     order_KT = torch.from_numpy(orders).to(device)
     gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
     codes_KT = torch.from_numpy(_codes(spec, tasks, orders.shape[1])).to(device)
@@ -147,16 +135,9 @@ def _codes(spec: RunSpec, tasks: Sequence[int], length: int) -> NDArray[np.uint8
 class _FolderBatches:
     """Batches of a folder; threads decode the next ones in the meantime."""
 
-    def __init__(
-        self,
-        spec: RunSpec,
-        tasks: Sequence[int],
-        views: Sequence[TaskView],
-        pixels: Pixels,
-        orders: NDArray[np.int32],
-    ) -> None:
-        self._spec, self._tasks, self._views, self._pixels = spec, tasks, views, pixels
-        self._orders = orders
+    def __init__(self, problem: Problem, tasks: Sequence[int], orders: NDArray[np.int32]) -> None:
+        self._spec, self._pixels, self._views = problem.spec, problem.train, problem.views(tasks)
+        self._tasks, self._orders = tasks, orders
         self._waiting: dict[int, list[Future[NDArray[np.uint8]]]] = {}
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:

@@ -20,9 +20,7 @@ if TYPE_CHECKING:  # no torch at import: the controller sizes cohorts without it
 
     from core.batches.problem import Problem
     from core.inference.search import SearchModel
-    from core.training.cohort import CohortResult, Step
-    from core.training.loop import Checkpointer
-    from core.training.transfer import Earlier
+    from core.training.cohort import CohortMasks, CohortResult, TrainingContext
 
 
 class Network(Protocol):
@@ -32,35 +30,18 @@ class Network(Protocol):
         """Return the peak bytes that training ``num_tasks`` tasks together adds to a worker."""
         ...
 
-    def train(
-        self,
-        problem: "Problem",
-        tasks: Sequence[int],
-        *,
-        step: "Step",
-        checkpointer: "Checkpointer",
-        earlier: "Earlier | None",
-    ) -> "CohortResult":
+    def train(self, problem: "Problem", tasks: Sequence[int], context: "TrainingContext") -> "CohortResult":
         """Train the masks of ``tasks``. Raises TrainingError when a loss is not finite."""
         ...
 
-    def correct(
-        self,
-        problem: "Problem",
-        tasks: Sequence[int],
-        masks: "Sequence[NDArray[np.bool_]]",
-        statistics: "NDArray[np.float32] | None",
-    ) -> "list[NDArray[np.bool_]]":
-        """Return which test images of each task its own mask classifies correctly, bool [test images].
-
-        masks: bool [K, ...] per masked layer. statistics: running statistics, float32 [K, S], if any.
-        """
+    def correct(self, problem: "Problem", trained: "CohortMasks") -> "list[NDArray[np.bool_]]":
+        """Return which test images of each task its own mask classifies correctly, bool [test images]."""
         ...
 
     def search_model(
         self, spec: RunSpec, base: "Sequence[Tensor]", statistics: "NDArray[np.float32] | None"
     ) -> "SearchModel":
-        """Return the model for task inference. base: float32 [O, I, ...] per layer; statistics: as above."""
+        """Return the model for task inference. base: float32 [O, I, ...] per layer; statistics: of ``CohortMasks``."""
         ...
 
 

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
     from core.batches.problem import Problem
     from core.inference.modules import ModuleSearchModel
-    from core.training.cohort import CohortResult, Step
-    from core.training.loop import Checkpointer
-    from core.training.transfer import Earlier
+    from core.training.cohort import CohortMasks, CohortResult, TrainingContext
 
 
 class Module:
@@ -31,40 +29,25 @@ class Module:
         values = math.prod(spec.benchmark.channels_first) * spec.training.batch_size
         return num_tasks * (weights * (32 + spec.training.optimizer.state_bytes) + 4 * 256 * values)
 
-    def train(
-        self,
-        problem: "Problem",
-        tasks: Sequence[int],
-        *,
-        step: "Step",
-        checkpointer: "Checkpointer",
-        earlier: "Earlier | None",
-    ) -> "CohortResult":
+    def train(self, problem: "Problem", tasks: Sequence[int], context: "TrainingContext") -> "CohortResult":
         """See ``core.families.Network``; autograd is the only engine."""
         from core.training.modules import train_modules
 
-        del step
-        return train_modules(problem, tasks, checkpointer=checkpointer, earlier=earlier)
+        return train_modules(problem, tasks, checkpointer=context.checkpointer, earlier=context.earlier)
 
-    def correct(
-        self,
-        problem: "Problem",
-        tasks: Sequence[int],
-        masks: "Sequence[NDArray[np.bool_]]",
-        statistics: "NDArray[np.float32] | None",
-    ) -> "list[NDArray[np.bool_]]":
+    def correct(self, problem: "Problem", trained: "CohortMasks") -> "list[NDArray[np.bool_]]":
         """See ``core.families.Network``."""
         import torch
 
         from core.inference.modules import ModuleSearchModel
         from core.masks.bits import pack
 
-        assert statistics is not None, "each task of a module has its own statistics"
-        on_device = torch.from_numpy(statistics).to(problem.device)
+        assert trained.statistics is not None, "each task of a module has its own statistics"
+        on_device = torch.from_numpy(trained.statistics).to(problem.device)
         model = ModuleSearchModel(problem.module, problem.spec.benchmark, problem.base, on_device)
         found = []
-        for k, task in enumerate(tasks):
-            view, packed_P = problem.view(task), pack([layer[k] for layer in masks])
+        for k, task in enumerate(trained.tasks):
+            view, packed_P = problem.view(task), pack([layer[k] for layer in trained.masks])
             found.append(model.correct(view, problem.test, view.test_rows, packed_P, k))
         return found
 

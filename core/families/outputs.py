@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from core.batches.problem import Problem
-    from core.training.cohort import CohortResult, Step
-    from core.training.loop import Checkpointer
-    from core.training.transfer import Earlier
+    from core.training.cohort import CohortMasks, CohortResult, TrainingContext
 
 
 class OutputMasked:
@@ -27,33 +25,18 @@ class OutputMasked:
         widths = layers[0].shape[1] + sum(layer.shape[0] for layer in layers)
         return 4 * sum(layer.num_weights for layer in layers) + 40 * spec.training.batch_size * widths
 
-    def train(
-        self,
-        problem: "Problem",
-        tasks: Sequence[int],
-        *,
-        step: "Step",
-        checkpointer: "Checkpointer",
-        earlier: "Earlier | None",
-    ) -> "CohortResult":
+    def train(self, problem: "Problem", tasks: Sequence[int], context: "TrainingContext") -> "CohortResult":
         """See ``core.families.Network``; without checkpoints, since a task takes seconds."""
         from core.hopfield.network import train_outputs
 
-        del step, checkpointer, earlier
+        del context
         return train_outputs(problem, tasks)
 
-    def correct(
-        self,
-        problem: "Problem",
-        tasks: Sequence[int],
-        masks: "Sequence[NDArray[np.bool_]]",
-        statistics: "NDArray[np.float32] | None",
-    ) -> "list[NDArray[np.bool_]]":
+    def correct(self, problem: "Problem", trained: "CohortMasks") -> "list[NDArray[np.bool_]]":
         """See ``core.families.Network``."""
         from core.hopfield.network import correct_outputs
 
-        del statistics
-        return correct_outputs(problem, tasks, masks)
+        return correct_outputs(problem, trained.tasks, trained.masks)
 
     def search_model(
         self, spec: RunSpec, base: "Sequence[Tensor]", statistics: "NDArray[np.float32] | None"

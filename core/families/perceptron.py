@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
     from core.batches.problem import Problem
     from core.inference.perceptron import PerceptronSearchModel
-    from core.training.cohort import CohortResult, Step
-    from core.training.loop import Checkpointer
-    from core.training.transfer import Earlier
+    from core.training.cohort import CohortMasks, CohortResult, TrainingContext
 
 
 class Perceptron:
@@ -38,32 +36,19 @@ class Perceptron:
         order_bytes = 8 * training.num_steps * training.batch_size
         return num_tasks * (weights * weight_bytes + 16 * training.batch_size * widths + order_bytes)
 
-    def train(
-        self,
-        problem: "Problem",
-        tasks: Sequence[int],
-        *,
-        step: "Step",
-        checkpointer: "Checkpointer",
-        earlier: "Earlier | None",
-    ) -> "CohortResult":
+    def train(self, problem: "Problem", tasks: Sequence[int], context: "TrainingContext") -> "CohortResult":
         """See ``core.families.Network``."""
         from core.training.cohort import train_cohort
 
-        return train_cohort(problem, tasks, step=step, checkpointer=checkpointer, earlier=earlier)
+        return train_cohort(
+            problem, tasks, step=context.step, checkpointer=context.checkpointer, earlier=context.earlier
+        )
 
-    def correct(
-        self,
-        problem: "Problem",
-        tasks: Sequence[int],
-        masks: "Sequence[NDArray[np.bool_]]",
-        statistics: "NDArray[np.float32] | None",
-    ) -> "list[NDArray[np.bool_]]":
+    def correct(self, problem: "Problem", trained: "CohortMasks") -> "list[NDArray[np.bool_]]":
         """See ``core.families.Network``."""
         from core.inference.evaluation import correct_images
 
-        del statistics
-        return correct_images(problem.views(tasks), problem.test, problem.base, masks)
+        return correct_images(problem.views(trained.tasks), problem.test, problem.base, trained.masks)
 
     def search_model(
         self, spec: RunSpec, base: "Sequence[Tensor]", statistics: "NDArray[np.float32] | None"

@@ -43,21 +43,28 @@ StepFunction = Callable[[Pixels, Tensor, Tensor, FixedWeights, "CohortState"], T
 
 
 @dataclass(frozen=True, kw_only=True)
-class CohortResult:
-    """The result of training a cohort.
+class CohortMasks:
+    """Masks of K tasks.
 
-    masks: bool [K, O, I] per layer.
-    train_loss: float32 [K], mean cross-entropy (nats) of the last 100 steps.
-    train_seconds: wall time of the training loop divided by K, without compilation and testing.
-    statistics: float32 [K, S], running statistics, if the network has any.
-    scores: float32 [K, O, I] per layer, if later tasks start from them.
+    masks: bool [K, O, I] per layer. statistics: float32 [K, S], running statistics, if the network has any.
     """
 
     tasks: tuple[int, ...]
     masks: tuple[NDArray[np.bool_], ...]
+    statistics: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortResult(CohortMasks):
+    """The result of training a cohort.
+
+    train_loss: float32 [K], mean cross-entropy (nats) of the last 100 steps.
+    train_seconds: wall time of the training loop divided by K, without compilation and testing.
+    scores: float32 [K, O, I] per layer, if later tasks start from them.
+    """
+
     train_loss: NDArray[np.float32]
     train_seconds: float
-    statistics: NDArray[np.float32] | None = None
     scores: tuple[NDArray[np.float32], ...] = ()
 
 
@@ -67,6 +74,15 @@ class Step:
 
     run: StepFunction
     tasks_at_once: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """What training may use beside the problem: an engine's step, checkpoints, and the tasks before."""
+
+    step: Step
+    checkpointer: Checkpointer
+    earlier: Earlier | None
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def _train_together(
     shares = lr_shares(training, views[0])
     needed = len(shares) * training.batch_size
     orders = np.stack([image_order(spec, t, v, needed) for t, v in zip(tasks, views, strict=True)])
-    batches = train_batches(spec, tasks, views, problem.train, orders)
+    batches = train_batches(problem, tasks, orders)
     state = _start(problem, tasks, earlier)
     optimizer = Optimizer(training.optimizer)
 

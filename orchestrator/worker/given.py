@@ -3,6 +3,7 @@
 import numpy as np
 
 from core.masks.bits import unpack
+from core.training.cohort import CohortMasks
 from orchestrator.execution.jobs import Job, JobResult
 from orchestrator.worker.base import WorkerContext
 from storage.mask_store import norm_statistics
@@ -19,6 +20,7 @@ class Given:
         context = self._context
         stored = list(context.store.iterate(job.tasks))
         unpacked = [unpack(mask.bits, context.setup.identity.shapes) for mask in stored]
-        masks = [np.stack(layer) for layer in zip(*unpacked, strict=True)]
-        correct = context.family.correct(context.problem, job.tasks, masks, norm_statistics(stored))
+        masks = tuple(np.stack(layer) for layer in zip(*unpacked, strict=True))
+        trained = CohortMasks(tasks=tuple(job.tasks), masks=masks, statistics=norm_statistics(stored))
+        correct = context.family.correct(context.problem, trained)
         return JobResult(correct=context.counts(job.tasks, correct))

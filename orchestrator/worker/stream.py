@@ -13,6 +13,7 @@ import numpy as np
 
 from core.errors import DamagedFileError
 from core.stream.training import Decision, MaskState, StreamTrainer
+from core.training.cohort import CohortMasks
 from orchestrator.execution.jobs import Job, JobResult, TaskReport, task_reports
 from orchestrator.worker.base import WorkerContext
 from storage.decisions import Rows, read_decisions, score_rows, write_decisions
@@ -156,8 +157,8 @@ class Stream:
     def _task_mask(self, mask: int, home: int) -> TaskMask:
         """Return the mask to store, with its test accuracy on task ``home``."""
         state, context = self._states[mask], self._context
-        layers = [(scores >= 0)[None] for scores in state.scores]
-        (correct,) = context.family.correct(context.problem, [home], layers, None)
+        trained = CohortMasks(tasks=(home,), masks=tuple((scores >= 0)[None] for scores in state.scores))
+        (correct,) = context.family.correct(context.problem, trained)
         return TaskMask(
             task=mask,
             bits=state.packed().tobytes(),

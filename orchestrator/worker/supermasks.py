@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from core.errors import first_line
 from core.masks.bits import pack, unpack
-from core.training.cohort import CohortResult
+from core.training.cohort import CohortResult, TrainingContext
 from core.training.engine import is_missing
 from core.training.loop import Arrays
 from core.training.transfer import Earlier
@@ -32,7 +31,7 @@ class Cohorts:
         checkpointer = CohortCheckpointer(context.setup, job, context.machine())
         result, notes = self.train(job, checkpointer)
         finished_s = time.time()
-        correct = context.family.correct(context.problem, result.tasks, result.masks, result.statistics)
+        correct = context.family.correct(context.problem, result)
         masks = [_task_mask(result, k, float(one.mean())) for k, one in enumerate(correct)]
         digest = context.checked_digest()
         keep_scores(context.setup, result)
@@ -49,14 +48,12 @@ class Cohorts:
         """Return the trained masks and a note for each engine that could not be used here."""
         context, notes = self._context, []
         earlier = earlier_tasks(context.setup, context.store, job.first)
-        train = partial(
-            context.family.train, context.problem, job.tasks, checkpointer=checkpointer, earlier=earlier
-        )
         if context.engine == "fused" and context.device.type == "cuda":
             notes.append(context.change_engine("trains on a GPU"))
         while True:
             try:
-                return train(step=context.step), notes
+                how = TrainingContext(context.step, checkpointer, earlier)
+                return context.family.train(context.problem, job.tasks, how), notes
             except Exception as error:
                 # No numba, or no working compiler: slower and recorded in the mask file, not fatal.
                 if context.engine == "eager" or not is_missing(error):
