@@ -20,7 +20,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 PACKAGES = ("core", "storage", "orchestrator")
-ON_KIND = r"\.is_module|masks_outputs|baseline is (not )?None|is_given|\bkind (==|!=) |\.kind (not )?in "
+ON_KIND = (
+    r"\.is_module|masks_outputs|traits\.|baseline is (not )?None|is_given|\bkind (==|!=) |\.kind (not )?in "
+)
 Graph = Mapping[str, frozenset[str]]
 
 
@@ -135,7 +137,7 @@ def _rows(modules: list[Module], all_arrows: Graph, top_arrows: Graph, package: 
 def conditionals(modules: list[Module]) -> Counter[str]:
     """Count the lines of core and orchestrator that match ``ON_KIND``, by folder."""
     return Counter(
-        "/".join(module.path.parts[-len(module.name.split(".")) :][:-1])
+        (module.name if module.is_init else module.name.rpartition(".")[0]).replace(".", "/")
         for module in modules
         for line in module.lines
         if module.package in ("core", "orchestrator") and re.search(ON_KIND, line)
