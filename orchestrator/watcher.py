@@ -6,7 +6,7 @@ import traceback
 from dataclasses import dataclass, field
 
 from core.errors import first_line
-from orchestrator.execution.jobs import Job, JobResult
+from orchestrator.execution.jobs import Job, JobResult, StepsDone
 from orchestrator.execution.progress import Display
 from orchestrator.tracking.tracker import Tracker
 from storage.files import commit_text
@@ -58,6 +58,10 @@ class RunWatcher:
     def workers(self, num_busy: int, num_ready: int) -> None:
         """Show how many workers are busy."""
         self.display.workers(num_busy, num_ready)
+
+    def steps(self, job: Job, steps: StepsDone) -> None:
+        """Show how far a running job is."""
+        self.display.steps(job, steps)
 
     def waiting(self, shortage: str, waited_s: float) -> None:
         """Show that there is no worker, and why."""

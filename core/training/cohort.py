@@ -135,7 +135,7 @@ def in_chunks(
 
     train_chunk: returns a ``chunk_result``.
     """
-    chunks = Chunks.resume(checkpointer)
+    chunks = Chunks.resume(checkpointer, -(-len(tasks) // size))
     for start in range(len(chunks.done) * size, len(tasks), size):
         chunks.end_chunk(train_chunk(tasks[start : start + size], chunks))
     return _joined(tasks, chunks.done)

@@ -21,7 +21,7 @@ NOW = "now/"  # prefix of the chunk in training
 
 
 class Checkpointer(Protocol):
-    """Keeps the last checkpoint of one cohort."""
+    """Keeps the last checkpoint of one cohort, and hears of every step."""
 
     def load(self) -> Arrays | None:
         """Return the last checkpoint that can be read, None without one."""
@@ -33,6 +33,10 @@ class Checkpointer(Protocol):
 
     def save(self, arrays: Arrays) -> None:
         """Replace the checkpoint."""
+        ...
+
+    def on_step(self, num_done: int, num_steps: int) -> None:
+        """Take how many of the cohort's steps are done; must return at once."""
         ...
 
 
@@ -49,23 +53,31 @@ class NoCheckpoints:
     def save(self, arrays: Arrays) -> None:
         """Forget it."""
 
+    def on_step(self, num_done: int, num_steps: int) -> None:
+        """Ignore it."""
+
 
 @dataclass
 class Chunks:
     """The chunks of a cohort that are done, and the state of the one in training."""
 
     checkpointer: Checkpointer
+    num_chunks: int = 1
     done: list[Arrays] = field(default_factory=list)
     now: Arrays | None = None
 
     @classmethod
-    def resume(cls, checkpointer: Checkpointer) -> "Chunks":
-        """Return what the last checkpoint has."""
+    def resume(cls, checkpointer: Checkpointer, num_chunks: int) -> "Chunks":
+        """Return what the last checkpoint has of ``num_chunks``."""
         stored = checkpointer.load()
         if stored is None:
-            return cls(checkpointer)
+            return cls(checkpointer, num_chunks)
         done = [_under(stored, f"{DONE}{number}/") for number in range(int(stored[PART]))]
-        return cls(checkpointer, done, _under(stored, NOW) or None)
+        return cls(checkpointer, num_chunks, done, _under(stored, NOW) or None)
+
+    def on_step(self, num_done: int, num_steps: int) -> None:
+        """Report the steps of the whole cohort, given those of the chunk in training."""
+        self.checkpointer.on_step(len(self.done) * num_steps + num_done, self.num_chunks * num_steps)
 
     def is_due(self) -> bool:
         """Return whether it is time for a checkpoint."""
@@ -104,12 +116,14 @@ def run_steps(
     course = _begin(state, chunks)
     first, start_s = course.step, time.perf_counter()
     device = next(iter(state.values()))[0].device
+    chunks.on_step(first, num_steps)
     for t in range(first, num_steps):
         if t == first + 1:  # the first step compiles, so the clock starts at the second
             _synchronize(device)
             start_s = time.perf_counter()
         course.losses.append(step(t))
         course.step = t + 1
+        chunks.on_step(t + 1, num_steps)
         if chunks.is_due() and t + 1 < num_steps:
             chunks.save(_arrays(course, state, course.seconds + time.perf_counter() - start_s))
     _synchronize(device)

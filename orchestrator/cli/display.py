@@ -10,11 +10,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from orchestrator.execution.jobs import Job, JobResult
+from orchestrator.execution.jobs import Job, JobResult, StepsDone
 from orchestrator.execution.progress import Display
 from orchestrator.report.text import duration
 
 PLAIN_INTERVAL_S = 2.0
+PLAIN_STEPS_S = 5.0  # between lines that tell of steps alone
 REFRESHES_PER_S = 4
 NUM_LAST = 4  # finished tasks whose accuracy is shown
 
@@ -39,9 +40,12 @@ class Tally:
     _sum_accuracies: float = 0.0
     _num_accuracies: int = 0
     _last: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=NUM_LAST))
+    _running: dict[Job, StepsDone] = field(default_factory=dict)
+    _first_share: dict[Job, float] = field(default_factory=dict)  # done when first seen: a job may be resumed
 
     def add(self, job: Job, result: JobResult) -> None:
         """Count a finished job."""
+        self._running.pop(job, None)
         self.count(len(job.tasks))
         self.num_jobs_done += 1
         for report in result.reports:
@@ -54,6 +58,25 @@ class Tally:
         self.num_done += num_done
         self._num_new += num_done
         self._last_s = time.monotonic()
+
+    def set_steps(self, job: Job, steps: StepsDone) -> None:
+        """Set how far a running job is."""
+        self._first_share.setdefault(job, steps.share)
+        self._running[job] = steps
+
+    def steps(self) -> str:
+        """Return the steps done in the jobs at work."""
+        if not self._running:
+            return ""
+        done, total = (sum(getattr(one, key) for one in self._running.values()) for key in ("done", "total"))
+        return f", step {done:,} of {total:,}"
+
+    def _under_way(self, *, new: bool = False) -> float:
+        """Return the tasks' worth of steps in running jobs; new: without what they resumed from."""
+        return sum(
+            (steps.share - (self._first_share[job] if new else 0.0)) * len(job.tasks)
+            for job, steps in self._running.items()
+        )
 
     def fail(self, num_tasks: int) -> None:
         """Count tasks given up on; 0 counts an attempt that is retried."""
@@ -73,13 +96,17 @@ class Tally:
 
     def pace(self) -> list[str]:
         """Return rate and time left, once known."""
-        if not self._num_new:
+        num_new = self._num_new + self._under_way(new=True)
+        if num_new <= 0:
             return []
+        now_s = time.monotonic()
+        until_s = now_s if self._running else self._last_s
         since_s = self.start_s if self.work_s is None else self.work_s
-        rate = self._num_new / max(self._last_s - since_s, 1e-6)
-        left_s = max(0, self.num_total - self.num_done - self.num_failed) / rate
-        left_s -= time.monotonic() - self._last_s  # running jobs have progressed since
-        return [f"{60 * rate:.1f} {self.unit}/min", f"ETA {duration(max(0.0, left_s))}"]
+        rate = num_new / max(until_s - since_s, 1e-6)
+        left_s = max(0, self.num_total - self.num_done - self.num_failed - self._under_way()) / rate
+        left_s -= now_s - until_s  # jobs that report no steps have progressed since
+        per_min = f"{60 * rate:,.0f}" if rate > 1 else f"{60 * rate:.1f}"
+        return [f"{per_min} {self.unit}/min", f"ETA {duration(max(0.0, left_s))}"]
 
     def accuracy(self) -> list[str]:
         """Return the mean accuracy of the tasks trained in this phase."""
@@ -127,6 +154,11 @@ class _Counting(Display):
         self._tally.count(num_done)
         self._show_count()
 
+    def steps(self, job: Job, steps: StepsDone) -> None:
+        """Show how far a running job is."""
+        self._tally.set_steps(job, steps)
+        self._show_steps()
+
     def failed(self, num_tasks: int) -> None:
         """Count a failure; its message comes separately."""
         self._tally.fail(num_tasks)
@@ -137,6 +169,9 @@ class _Counting(Display):
 
     def _show_count(self) -> None:
         """Show a new count, unless a refresh does."""
+
+    def _show_steps(self) -> None:
+        """Show new steps, unless a refresh does."""
 
 
 class LiveDisplay(_Counting):
@@ -190,7 +225,7 @@ def _bar(verb: str, tally: Tally) -> Table:
     table.add_row(
         Text(verb, style="bold"),
         bar,
-        f"{tally.num_done:,}/{tally.num_total:,} {tally.unit}",
+        f"{tally.num_done:,}/{tally.num_total:,} {tally.unit}{tally.steps()}",
         duration(tally.elapsed_s),
         left,
     )
@@ -221,12 +256,16 @@ class PlainDisplay(_Counting):
         if is_last or time.monotonic() - self._shown_s >= PLAIN_INTERVAL_S:
             self._line()
 
+    def _show_steps(self) -> None:
+        """Print a line, unless the last one is too recent."""
+        if time.monotonic() - self._shown_s >= PLAIN_STEPS_S:
+            self._line()
+
     def _line(self) -> None:
         self._shown_s = time.monotonic()
         tally = self._tally
-        self.message(
-            f"{self._verb} {tally.num_done}/{tally.num_total} {tally.unit}  {tally.words()}".rstrip()
-        )
+        counts = f"{tally.num_done}/{tally.num_total} {tally.unit}{tally.steps()}"
+        self.message(f"{self._verb} {counts}  {tally.words()}".rstrip())
 
 
 class QuietDisplay(PlainDisplay):

@@ -7,29 +7,34 @@ Retries are up to the controller; Ray's own task retries stay off.
 import re
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
 from core.errors import LostWorkerError, SupSupError, first_line
 from orchestrator.cluster.connect import free_resources, own_error, ray, start_ray
-from orchestrator.execution.executor import WorkerFactory, WorkerLike
-from orchestrator.execution.jobs import Attempt, Job, JobResult
+from orchestrator.cluster.steps import forget_steps, put_steps, read_steps
+from orchestrator.execution.executor import WorkerFactory, WorkerLike, ignore_steps
+from orchestrator.execution.jobs import Attempt, Job, JobResult, ReportSteps, StepsDone
 from storage.layout import host_name
 
 GROW_EVERY_S = 5.0
+READ_STEPS_S = 1.0
 PROBE_AGAIN_S = 1.0  # after a restarting actor did not answer
 
 
 class _Actor:
     """Holds one worker, built at its first job so that its errors are reported as that job's."""
 
-    def __init__(self, make_worker: WorkerFactory) -> None:
-        self._make_worker = make_worker
+    def __init__(self, make_worker: WorkerFactory, steps_key: str) -> None:
+        self._make_worker, self._steps_key = make_worker, steps_key
         self._worker: WorkerLike | None = None
 
     def run(self, job: Job, shared: Any) -> JobResult:
         """Run ``job``. shared: from the object store, read-only and not copied."""
         if self._worker is None:
             self._worker = self._make_worker(shared)
+            self._worker.on_steps = partial(put_steps, self._steps_key)
         return self._worker.run(job)
 
     def where(self) -> str:
@@ -43,17 +48,19 @@ class _Slot:
 
     name: str
     handle: Any
+    steps_key: str
     node: str = "?"
 
     def __str__(self) -> str:
         return f"{self.name} on {self.node}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Running:
     slot: _Slot
     job: Job
     start_s: float
+    steps: StepsDone | None = None
 
 
 class RayExecutor:
@@ -86,6 +93,8 @@ class RayExecutor:
             max_task_retries=0,
             runtime_env={"env_vars": thread_variables(threads_per_worker)},
         )
+        self.on_steps: ReportSteps = ignore_steps
+        self._id, self._read_s = uuid4().hex, 0.0
         self._make_worker, self._grows, self._job_limit_s = make_worker, grows, job_limit_s
         # Passed with each job, not to the actor, so that a restarted actor gets it again.
         self._shared = ray.put(shared)
@@ -129,6 +138,7 @@ class RayExecutor:
     def collect(self, timeout_s: float) -> list[Attempt]:
         """Return the attempts that ended; wait up to ``timeout_s`` for the first, or for a new actor."""
         self._update_actors()
+        self._read_steps()
         pending = [*self._busy, *self._starting]
         if not pending:
             time.sleep(min(timeout_s, PROBE_AGAIN_S) if self._to_probe else 0.0)
@@ -149,6 +159,7 @@ class RayExecutor:
         if ray.is_initialized():
             for slot in slots:
                 ray.kill(slot.handle)
+                forget_steps(slot.steps_key)
         for kept in (self._idle, self._busy, self._starting):
             kept.clear()
         self._to_probe, self._shared, self._grows = [], None, False
@@ -158,7 +169,9 @@ class RayExecutor:
 
     def _new_slot(self) -> _Slot:
         self._num_made += 1
-        return _Slot(f"worker-{self._num_made - 1}", self._actor.remote(self._make_worker))
+        name = f"worker-{self._num_made - 1}"
+        steps_key = f"{self._id}/{name}"
+        return _Slot(name, self._actor.remote(self._make_worker, steps_key), steps_key)
 
     def _probe(self, slot: _Slot) -> None:
         self._starting[slot.handle.where.remote()] = slot
@@ -190,6 +203,17 @@ class RayExecutor:
         if self._grows and now_s - self._grown_s > GROW_EVERY_S:
             self._grown_s = now_s
             self._grow()
+
+    def _read_steps(self) -> None:
+        """Pass on what busy actors have reported since the last time."""
+        if time.monotonic() - self._read_s < READ_STEPS_S:
+            return
+        self._read_s = time.monotonic()
+        for running in self._busy.values():
+            steps = read_steps(running.slot.steps_key, running.job)
+            if steps is not None and steps != running.steps:
+                running.steps = steps
+                self.on_steps(running.job, steps)
 
     def _grow(self) -> None:
         """Start as many more actors as the cluster has room for."""

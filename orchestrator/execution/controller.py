@@ -11,7 +11,7 @@ from typing import Protocol
 
 from core.errors import ForeignWorkerError
 from orchestrator.execution.executor import Executor
-from orchestrator.execution.jobs import Attempt, Job, JobResult
+from orchestrator.execution.jobs import Attempt, Job, JobResult, StepsDone
 from orchestrator.execution.retry_policy import RetryPolicy
 
 POLL_S = 0.5
@@ -35,6 +35,10 @@ class Watcher(Protocol):
 
     def workers(self, num_busy: int, num_ready: int) -> None:
         """Take the numbers of busy and ready workers, at every step."""
+        ...
+
+    def steps(self, job: Job, steps: StepsDone) -> None:
+        """Take how far a running job is."""
         ...
 
     def waiting(self, shortage: str, waited_s: float) -> None:
@@ -105,6 +109,7 @@ def run_jobs(
     """
     loop = _Loop(_Queue(fresh=list(jobs)), executor, policy, watcher, clock)
     worker_shortage, failures = _WorkerShortage(), []
+    executor.on_steps = watcher.steps
     while loop.has_work:
         loop.hand_out()
         watcher.workers(loop.num_out, executor.num_slots)

@@ -7,16 +7,23 @@ Contract (checked for every executor by tests/orchestrator/execution/test_execut
 - ``num_slots`` is the number of ready workers; it changes as they come and go.
 - The executor stays usable after a failed job, even if its worker died.
 - ``close`` does not wait for running jobs; it may be called twice.
+- ``on_steps`` is called, in the caller's thread, with the steps that a running job reported.
 """
 
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from orchestrator.execution.jobs import Attempt, Job, JobResult
+from orchestrator.execution.jobs import Attempt, Job, JobResult, ReportSteps, StepsDone
+
+
+def ignore_steps(job: Job, steps: StepsDone) -> None:
+    """Do nothing with a report of steps."""
 
 
 class WorkerLike(Protocol):
-    """The interface that executors need of a worker."""
+    """The interface that executors need of a worker. on_steps: set by the executor."""
+
+    on_steps: ReportSteps
 
     def run(self, job: Job) -> JobResult:
         """Run the job, or raise."""
@@ -28,7 +35,9 @@ WorkerFactory = Callable[[Any], WorkerLike]
 
 
 class Executor(Protocol):
-    """Runs jobs; see the contract at the top of this file."""
+    """Runs jobs; see the contract at the top of this file. on_steps: set by the caller."""
+
+    on_steps: ReportSteps
 
     @property
     def num_slots(self) -> int:
@@ -66,6 +75,7 @@ class InlineExecutor:
         self._shared = shared
         self._worker: WorkerLike | None = None
         self._jobs: list[Job] = []
+        self.on_steps: ReportSteps = ignore_steps
 
     def shortage(self) -> str:
         """Return that this process is the worker."""
@@ -90,6 +100,7 @@ class InlineExecutor:
         try:
             if self._worker is None:
                 self._worker = self._make_worker(self._shared)
+            self._worker.on_steps = self.on_steps
             return [Attempt(job=job, worker="inline", result=self._worker.run(job))]
         # Any error of a job is a result; the controller decides what to do about it.
         except Exception as error:

@@ -1,6 +1,6 @@
 """The messages between controller, executors and workers: small, frozen, picklable."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -115,6 +115,22 @@ class Job:
         if self.first == self.last:
             return f"{what} task {self.first}"
         return f"{what} tasks {self.first}-{self.last}"
+
+
+@dataclass(frozen=True)
+class StepsDone:
+    """How far a running job is, in training steps."""
+
+    done: int
+    total: int
+
+    @property
+    def share(self) -> float:
+        """The fraction of the job that is done."""
+        return self.done / max(self.total, 1)
+
+
+ReportSteps = Callable[[Job, StepsDone], None]
 
 
 @dataclass(frozen=True, kw_only=True)

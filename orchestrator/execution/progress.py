@@ -1,6 +1,6 @@
 """The base class of displays, which show the progress of a run."""
 
-from orchestrator.execution.jobs import Job, JobResult
+from orchestrator.execution.jobs import Job, JobResult, StepsDone
 
 
 class Display:
@@ -25,6 +25,9 @@ class Display:
 
     def workers(self, num_busy: int, num_ready: int) -> None:
         """Show how many workers are busy and how many are ready."""
+
+    def steps(self, job: Job, steps: StepsDone) -> None:
+        """Show how far a running job is."""
 
     def message(self, text: str) -> None:
         """Show a message, without breaking the view."""

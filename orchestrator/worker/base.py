@@ -19,7 +19,8 @@ from core.specs.training import Engine
 from core.training.choose_engine import without_compiler
 from core.training.cohort import Step
 from core.training.engine import make_step
-from orchestrator.execution.jobs import Job, JobResult, WorkerSetup
+from orchestrator.execution.executor import ignore_steps
+from orchestrator.execution.jobs import Job, JobResult, ReportSteps, WorkerSetup
 from storage.layout import host_name
 from storage.mask_store import MaskStore
 
@@ -42,6 +43,7 @@ class WorkerContext:
         self.setup, self._dataset = setup, dataset
         self.device = torch.device(setup.device)
         self.engine: Engine = setup.engine
+        self.on_steps: ReportSteps = ignore_steps
 
     @cached_property
     def problem(self) -> Problem:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +12,12 @@ from core.training.cohort import CohortResult, TrainingContext
 from core.training.engine import is_missing
 from core.training.loop import Arrays
 from core.training.transfer import Earlier
-from orchestrator.execution.jobs import Job, JobResult, WorkerSetup, task_reports
+from orchestrator.execution.jobs import Job, JobResult, StepsDone, WorkerSetup, task_reports
 from orchestrator.worker.base import WorkerContext
 from storage.checkpoints import Checkpoint, read_score_sum, write_score_sum
 from storage.mask_store import MaskStore, TaskMask
+
+REPORT_STEPS_S = 1.0
 
 
 class Cohorts:
@@ -28,7 +29,7 @@ class Cohorts:
     def run(self, job: Job) -> JobResult:
         """See ``Handler``."""
         context, started_s = self._context, time.time()
-        checkpointer = CohortCheckpointer(context.setup, job, context.machine())
+        checkpointer = CohortCheckpointer(context, job)
         result, notes = self.train(job, checkpointer)
         finished_s = time.time()
         correct = context.family.correct(context.problem, result)
@@ -64,12 +65,13 @@ class Cohorts:
 class CohortCheckpointer:
     """A ``core.training.loop.Checkpointer`` of one job. note: warns of ignored files."""
 
-    def __init__(self, setup: WorkerSetup, job: Job, machine: dict[str, Any]) -> None:
-        self._setup = setup
+    def __init__(self, context: WorkerContext, job: Job) -> None:
+        setup = self._setup = context.setup
+        self._job, self._on_steps, self._reported_s = job, context.on_steps, 0.0
         header = {
             "fingerprint": setup.identity.fingerprint,
             "network": setup.identity.network["digest"],
-            **machine,
+            **context.machine(),
         }
         self._checkpoint = Checkpoint(setup.layout.cohort_checkpoint(job.first, job.last), header)
         self._saved_s = time.monotonic()
@@ -89,6 +91,12 @@ class CohortCheckpointer:
         """Commit a checkpoint, replacing the previous one."""
         self._checkpoint.write(arrays)
         self._saved_s = time.monotonic()
+
+    def on_step(self, num_done: int, num_steps: int) -> None:
+        """Report the steps, once a second."""
+        if time.monotonic() - self._reported_s >= REPORT_STEPS_S:
+            self._reported_s = time.monotonic()
+            self._on_steps(self._job, StepsDone(num_done, num_steps))
 
     def end(self) -> None:
         """Remove the checkpoints: the cohort is stored."""

@@ -1,12 +1,13 @@
 """A fake executor with a script of answers, a fake clock, and workers that misbehave."""
 
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from core.errors import TrainingError
-from orchestrator.execution.jobs import Attempt, Job, JobResult, TaskReport
+from orchestrator.execution.jobs import Attempt, Job, JobResult, StepsDone, TaskReport
 
 
 def report(task: int) -> TaskReport:
@@ -88,6 +89,9 @@ class Recorder:
     def workers(self, num_busy, num_ready):
         pass
 
+    def steps(self, job, steps):
+        self.events.append(("steps", job.first, steps.done, steps.total))
+
     def failed(self, num_tasks):
         pass
 
@@ -127,6 +131,17 @@ class Misbehaving:
             raise TrainingError("the loss of task 2 is not finite")
         if job.first == 3 and number == 1:
             os._exit(9)
+        return done(job)
+
+
+class Slow(Misbehaving):
+    """A worker that reports two steps and waits to be seen."""
+
+    def run(self, job: Job) -> JobResult:
+        self.on_steps(job, StepsDone(1, 4))
+        time.sleep(0.1)
+        self.on_steps(job, StepsDone(2, 4))
+        time.sleep(2.5)
         return done(job)
 
 

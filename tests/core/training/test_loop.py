@@ -42,6 +42,7 @@ class Memory:
     def __init__(self, every, num_saves=None, stored=None):
         self.every, self.num_saves, self.stored = every, num_saves, stored
         self.num_asked = self.num_kept = 0
+        self.steps = []
 
     def load(self):
         return self.stored
@@ -49,6 +50,9 @@ class Memory:
     def is_due(self):
         self.num_asked += 1
         return self.num_asked % self.every == 0
+
+    def on_step(self, num_done, num_steps):
+        self.steps.append((num_done, num_steps))
 
     def save(self, arrays):
         self.stored = {key: np.array(value) for key, value in arrays.items()}
@@ -129,3 +133,19 @@ def test_a_cohort_trained_at_once_as_on_a_gpu_gives_nearly_the_same_masks():
         total += one_by_one.size
     assert differ < 1e-3 * total
     np.testing.assert_allclose(together["loss"], [part["loss"][0] for part in single], rtol=1e-3)
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+def test_steps_are_counted_over_the_whole_cohort_and_go_on_after_a_resume(engine):
+    whole, cut = Memory(10**9), Memory(11, 1)
+    train_perceptrons(whole, engine)
+    num_steps = tiny_spec().training.num_steps
+    total = num_steps * (3 if engine == "fused" else 1)  # tasks one after another, or at once
+    assert {one[1] for one in whole.steps} == {total}
+    done = [one[0] for one in whole.steps]
+    assert (done[0], done[-1], done) == (0, total, sorted(done))
+    with pytest.raises(CutError):
+        train_perceptrons(cut, engine)
+    gone_on = Memory(10**9, stored=cut.stored)
+    train_perceptrons(gone_on, engine)
+    assert gone_on.steps[0] == (11, total)

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from orchestrator.cli.common import consoles
 from orchestrator.cli.display import LiveDisplay, PlainDisplay, Tally, make_display
-from orchestrator.execution.jobs import Job
+from orchestrator.execution.jobs import Job, StepsDone
 from orchestrator.report.text import duration
 from tests.orchestrator.fakes import Clock, done
 
@@ -102,3 +102,24 @@ def test_plain_on_a_terminal_has_no_live_view_and_no_colour():
     assert progress.no_color
     terminal = Console(file=io.StringIO(), force_terminal=True)
     assert isinstance(make_display(terminal, plain=True), PlainDisplay)
+
+
+def test_steps_move_the_view_and_give_a_time_left_before_anything_is_done(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("orchestrator.cli.display.time.monotonic", clock)
+    pipe = io.StringIO()
+    display = PlainDisplay(Console(file=pipe))
+    display.start("training", 24, 0, num_jobs=3)
+    display.workers(2, 2)
+    display.steps(Job(first=0, last=7), StepsDone(0, 1000))
+    display.steps(Job(first=8, last=15), StepsDone(500, 1000))  # resumed: those steps say nothing of the pace
+    clock.sleep(10)
+    display.steps(Job(first=0, last=7), StepsDone(412, 1000))
+    clock.sleep(1)
+    display.steps(Job(first=0, last=7), StepsDone(450, 1000))  # too soon for another line
+    lines = pipe.getvalue().splitlines()
+    assert lines == ["training 0/24 tasks", "training 0/24 tasks, step 912 of 2,000  19.8 tasks/min  ETA 0:51"]
+    display.on_result(Job(first=0, last=7), done(Job(first=0, last=7)))
+    clock.sleep(5)
+    display.steps(Job(first=8, last=15), StepsDone(1000, 1000))
+    assert "training 8/24 tasks, step 1,000 of 1,000" in pipe.getvalue()

@@ -6,8 +6,8 @@ import pytest
 
 from core.errors import LostWorkerError, TrainingError
 from orchestrator.execution.executor import InlineExecutor
-from orchestrator.execution.jobs import Job
-from tests.orchestrator.fakes import Misbehaving, Unbuildable, done
+from orchestrator.execution.jobs import Job, StepsDone
+from tests.orchestrator.fakes import Misbehaving, Slow, Unbuildable, done
 
 
 def make_inline(make_worker, shared):
@@ -60,6 +60,22 @@ def test_each_job_comes_back_exactly_once_with_its_own_result(make, tmp_path):
     for first, attempt in attempts.items():
         assert attempt.error is None
         assert [report.task for report in attempt.result.reports] == [first, first + 1]
+
+
+def test_steps_that_a_running_job_reports_reach_the_caller_before_its_result(make, tmp_path):
+    executor, seen = make(Slow, tmp_path), []
+    while not executor.num_slots:
+        executor.collect(5.0)
+    executor.on_steps = lambda job, steps: seen.append((job.first, steps))
+    executor.submit(Job(first=7, last=9))
+    while not executor.collect(0.5):
+        pass
+    assert seen[-1] == (7, StepsDone(2, 4))
+    seen.clear()
+    executor.submit(Job(first=3, last=3, kind="other"))
+    while not executor.collect(0.5):
+        pass
+    assert {first for first, _ in seen} == {3}  # never those of the job before
 
 
 def test_a_workers_own_error_comes_back_as_it_is_and_the_executor_goes_on(make, tmp_path):
