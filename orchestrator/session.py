@@ -83,6 +83,10 @@ class RunSession:
 
     def _workers(self) -> Executor:
         if self._executor is None:
+            executor = self.context.run.config.executor
+            if executor.kind == "ray":
+                what = f"connecting to Ray at {executor.address}" if executor.address else "starting Ray"
+                self.display.message(f"{what} and {self.resources.num_workers} workers on it")
             self._executor = make_executor(
                 self.context.run, self.context.record, self.context.dataset, self.resources
             )

@@ -15,7 +15,7 @@ from orchestrator.execution.progress import Display
 from orchestrator.report.text import duration
 
 PLAIN_INTERVAL_S = 2.0
-PLAIN_STEPS_S = 5.0  # between lines that tell of steps alone
+PLAIN_STEPS_S = 5.0  # between lines while no task is done
 REFRESHES_PER_S = 4
 NUM_LAST = 4  # finished tasks whose accuracy is shown
 
@@ -28,11 +28,10 @@ class Tally:
     num_done: int = 0
     unit: str = "tasks"
     num_jobs: int = 0
-    num_jobs_done: int = 0
     num_failed: int = 0
     num_retried: int = 0
     num_busy: int = 0
-    num_ready: int = 0
+    num_ready: int | None = None  # until the first news of workers
     _num_new: int = 0
     _last_s: float = 0.0
     start_s: float = field(default_factory=time.monotonic)
@@ -47,7 +46,6 @@ class Tally:
         """Count a finished job."""
         self._running.pop(job, None)
         self.count(len(job.tasks))
-        self.num_jobs_done += 1
         for report in result.reports:
             self._sum_accuracies += report.test_accuracy
             self._num_accuracies += 1
@@ -66,6 +64,8 @@ class Tally:
 
     def steps(self) -> str:
         """Return the steps done in the jobs at work."""
+        if self.num_ready is not None and self.num_jobs and not (self._running or self._num_new):
+            return ", workers are starting" if self.num_ready else ", waiting for workers"
         if not self._running:
             return ""
         done, total = (sum(getattr(one, key) for one in self._running.values()) for key in ("done", "total"))
@@ -121,20 +121,21 @@ class Tally:
 
     def words(self) -> str:
         """Return the text of a plain line."""
-        return "  ".join([*self.pace(), *self.accuracy(), *self.failures()])
+        pace = self.pace() or ([duration(self.elapsed_s)] if self.elapsed_s >= 1 else [])
+        return "  ".join([*pace, *self.accuracy(), *self.failures()])
 
     def workers(self) -> str:
-        """Return the numbers of finished jobs and busy workers."""
-        jobs = [f"{self.num_jobs_done}/{self.num_jobs} jobs"] if self.num_jobs else []
-        if self.num_jobs and not self.num_ready:
-            return "  ".join([*jobs, "waiting for workers"])
-        busy = [f"{self.num_busy} of {self.num_ready} workers busy"] if self.num_jobs else []
-        return "  ".join([*jobs, *busy])
+        """Return how many workers are busy."""
+        if not self.num_jobs:
+            return ""
+        return (
+            f"{self.num_busy} of {self.num_ready} workers busy" if self.num_ready else "waiting for workers"
+        )
 
     def last(self) -> str:
         """Return the accuracies of the tasks that finished last."""
-        words = ", ".join(f"{task}: {100 * accuracy:.2f} %" for task, accuracy in self._last)
-        return f"last {words}" if words else ""
+        words = ", ".join(f"task {task} {100 * accuracy:.2f} %" for task, accuracy in self._last)
+        return f"finished last: {words}" if words else ""
 
 
 class _Counting(Display):
@@ -255,6 +256,11 @@ class PlainDisplay(_Counting):
         is_last = self._tally.num_done >= self._tally.num_total
         if is_last or time.monotonic() - self._shown_s >= PLAIN_INTERVAL_S:
             self._line()
+
+    def workers(self, num_busy: int, num_ready: int) -> None:
+        """Store the numbers of workers; show that time passes."""
+        super().workers(num_busy, num_ready)
+        self._show_steps()
 
     def _show_steps(self) -> None:
         """Print a line, unless the last one is too recent."""

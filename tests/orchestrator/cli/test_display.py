@@ -20,7 +20,7 @@ def test_durations_read_like_a_clock():
 def test_tally_says_rate_time_left_and_accuracy(monkeypatch):
     monkeypatch.setattr("orchestrator.cli.display.time.monotonic", lambda: 30.0)
     tally = Tally(num_total=12, num_done=4, start_s=0.0)
-    assert tally.words() == ""
+    assert tally.words() == "0:30"
     job = Job(first=4, last=5)
     tally.add(job, done(job))
     assert tally.words() == "4.0 tasks/min  ETA 1:30  mean accuracy 50.00 %"
@@ -69,8 +69,8 @@ def test_the_live_view_shows_who_works_what_ended_last_and_failures():
     display.failed(2)
     display.stop()
     shown = screen.getvalue()
-    assert "1/4 jobs  2 of 2 workers busy" in shown
-    assert "last 1: 50.00 %, 0: 50.00 %" in shown
+    assert "2 of 2 workers busy" in shown
+    assert "finished last: task 1 50.00 %, task 0 50.00 %" in shown
     assert "2 failed  1 tried again" in shown
 
 
@@ -118,7 +118,10 @@ def test_steps_move_the_view_and_give_a_time_left_before_anything_is_done(monkey
     clock.sleep(1)
     display.steps(Job(first=0, last=7), StepsDone(450, 1000))  # too soon for another line
     lines = pipe.getvalue().splitlines()
-    assert lines == ["training 0/24 tasks", "training 0/24 tasks, step 912 of 2,000  19.8 tasks/min  ETA 0:51"]
+    assert lines == [
+        "training 0/24 tasks",
+        "training 0/24 tasks, step 912 of 2,000  19.8 tasks/min  ETA 0:51",
+    ]
     display.on_result(Job(first=0, last=7), done(Job(first=0, last=7)))
     clock.sleep(5)
     display.steps(Job(first=8, last=15), StepsDone(1000, 1000))
