@@ -17,6 +17,7 @@ from orchestrator.report.text import duration
 PLAIN_INTERVAL_S = 2.0
 PLAIN_STEPS_S = 5.0  # between lines while no task is done
 REFRESHES_PER_S = 4
+MIN_WORK = 0.05  # tasks, for a pace: the first steps compile
 NUM_LAST = 4  # finished tasks whose accuracy is shown
 
 
@@ -65,7 +66,7 @@ class Tally:
     def steps(self) -> str:
         """Return the steps done in the jobs at work."""
         if self.num_ready is not None and self.num_jobs and not (self._running or self._num_new):
-            return ", workers are starting" if self.num_ready else ", waiting for workers"
+            return f", {self.workers()}"
         if not self._running:
             return ""
         done, total = (sum(getattr(one, key) for one in self._running.values()) for key in ("done", "total"))
@@ -97,7 +98,7 @@ class Tally:
     def pace(self) -> list[str]:
         """Return rate and time left, once known."""
         num_new = self._num_new + self._under_way(new=True)
-        if num_new <= 0:
+        if num_new < MIN_WORK:
             return []
         now_s = time.monotonic()
         until_s = now_s if self._running else self._last_s
