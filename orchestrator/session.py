@@ -21,6 +21,7 @@ from orchestrator.stages import training_stage
 from orchestrator.stages.base import RunContext, Stage
 from orchestrator.tracking.tracker import Tracker, make_tracker
 from orchestrator.watcher import RunWatcher
+from storage.locations import listed
 from storage.run_file import RunRecord
 
 
@@ -143,4 +144,6 @@ def _stopped_message(run: Run) -> str:
     progress = stage.progress(run)
     ended = "finished" if stage.has_masks else "learned"
     done = f"{progress} are" if progress.unit == "decisions" else f"{progress} are {ended} and"
-    return f"stopped: {done} kept in {run.layout.root}; the same command goes on from there"
+    num_saved = len(listed(run.layout.saves)) if stage.has_masks else 0
+    saved = f", and {num_saved} unfinished cohort{'s' * (num_saved > 1)} as last saved" if num_saved else ""
+    return f"stopped: {done} kept in {run.layout.root}{saved}; the same command goes on from there"

@@ -151,7 +151,7 @@ class WorkerSetup:
     test_batches: int | None
     cohort_size: int
     provenance: dict[str, Any]
-    save_every_s: float = 300.0
+    save_every_s: float = 15.0
     allows_code: bool = False
     code_folder: str | None = None
 

@@ -18,6 +18,7 @@ from storage.checkpoints import Checkpoint, read_score_sum, write_score_sum
 from storage.mask_store import MaskStore, TaskMask
 
 REPORT_STEPS_S = 1.0
+MAX_SAVE_SHARE = 0.02  # of the time of training, for writing checkpoints
 
 
 class Cohorts:
@@ -74,7 +75,7 @@ class CohortCheckpointer:
             **context.machine(),
         }
         self._checkpoint = Checkpoint(setup.layout.cohort_checkpoint(job.first, job.last), header)
-        self._saved_s = time.monotonic()
+        self._saved_s, self._interval_s = time.monotonic(), setup.save_every_s
         self.note: str | None = None
 
     def load(self) -> Arrays | None:
@@ -85,12 +86,14 @@ class CohortCheckpointer:
 
     def is_due(self) -> bool:
         """Return whether ``save_every_s`` has passed since the last checkpoint or the start."""
-        return time.monotonic() - self._saved_s >= self._setup.save_every_s
+        return time.monotonic() - self._saved_s >= self._interval_s
 
     def save(self, arrays: Arrays) -> None:
         """Commit a checkpoint, replacing the previous one."""
+        start_s = time.monotonic()
         self._checkpoint.write(arrays)
         self._saved_s = time.monotonic()
+        self._interval_s = max(self._setup.save_every_s, (self._saved_s - start_s) / MAX_SAVE_SHARE)
 
     def on_step(self, num_done: int, num_steps: int) -> None:
         """Report the steps, once a second."""

@@ -67,7 +67,6 @@ HALVES = {"stages": {"__init__", "base", "tables"}, "worker": {"__init__", "base
 # Folders without tests of their own, and why.
 TESTED_BY_RUNS = {
     "orchestrator/stages": "what a run does in which order: tests/integration runs every kind of sweep",
-    "orchestrator/worker": "needs a run folder to work in: tests/integration compares what workers left there",
 }
 
 
