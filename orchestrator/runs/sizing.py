@@ -22,11 +22,10 @@ def auto_cohort_size(
     """
     share = free_bytes * MEMORY_SHARE / (1 if on_gpu else num_workers)
     fits = max(1, int(share // peak_bytes))
+    most = fits if on_gpu else min(fits, MAX_AUTO_COHORT_CPU)
     fair = -(-num_tasks // num_workers)
-    if not on_gpu:
-        return min(fits, fair, MAX_AUTO_COHORT_CPU)
-    num_cohorts = -(-fair // fits)  # of equal size, so that the step compiles for one shape
-    return -(-fair // num_cohorts)
+    # Of equal size: workers end together, and on a GPU the step compiles for one shape.
+    return -(-fair // -(-fair // most))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,11 @@ def test_auto_cohort_size_keeps_to_memory_workers_and_eight_on_a_cpu():
     assert auto_cohort_size(2500, 1, 10**12, 10**6, on_gpu=True) == 2500
 
 
+def test_auto_cohorts_of_a_worker_are_of_equal_size_so_that_workers_end_together():
+    assert auto_cohort_size(24, 2, 10**12, 10**6, on_gpu=False) == 6  # four cohorts; three of 8 left one idle
+    assert auto_cohort_size(100, 4, 10**12, 10**6, on_gpu=False) == 7  # 25 a worker: four of 7, 7, 7 and 4
+
+
 def test_jobs_name_themselves():
     assert str(Job(first=3, last=3)) == "train task 3"
     assert str(Job(first=0, last=7, kind="evaluate")) == "evaluate tasks 0-7"
