@@ -10,6 +10,8 @@ from storage.layout import cohort_range, temporary_writer
 from storage.locations import Location, listed, move
 from storage.mask_store import MaskStore
 
+MADE_BY = ("engine", "device", "torch", "instructions")  # decides the last bits of a mask
+
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
@@ -24,13 +26,14 @@ class Problem:
 class Findings:
     """The results of verifying: the tasks whose masks are good, and the files that are bad.
 
-    provenances: the distinct (engine, device, torch) that made the good files; more than one
-    means a mixed run, whose bits may differ from those of a single machine.
+    provenances: the distinct (engine, device, torch, instruction set) that made the good files; more than
+    one means a mixed run, whose bits may differ from those of a single machine. Files of older versions
+    do not name their instructions and count as those beside them.
     """
 
     tasks: frozenset[int]
     problems: tuple[Problem, ...]
-    provenances: tuple[tuple[str, str, str], ...]
+    provenances: tuple[tuple[str, ...], ...]
 
     def missing(self, num_tasks: int) -> tuple[Problem, ...]:
         """Return one problem per task below ``num_tasks`` that is in no good file."""
@@ -44,12 +47,12 @@ class Findings:
 def verify_masks(store: MaskStore) -> Findings:
     """Read every file of ``masks/`` and ``hopfield/`` and check checksums, digests, padding and identity."""
     tasks: set[int] = set()
-    problems, provenances = [], set()
+    problems, provenances = [], set[tuple[str, ...]]()
     for path in _entries(store.layout.masks):
         try:
             tasks.update(_check(store, path))
             made = store.provenance(path)
-            provenances.add(tuple(str(made.get(key)) for key in ("engine", "device", "torch")))
+            provenances.add(tuple(str(made[key]) for key in MADE_BY if key in made))
         except DamagedFileError as error:
             problems.append(Problem(kind="damaged", path=path, message=_named(path, error)))
         except ForeignFileError as error:
@@ -57,8 +60,13 @@ def verify_masks(store: MaskStore) -> Findings:
     return Findings(
         tasks=frozenset(tasks),
         problems=(*problems, *_memory_problems(store)),
-        provenances=tuple(sorted((e, d, t) for e, d, t in provenances)),
+        provenances=tuple(sorted(one for one in provenances if not _is_vague(one, provenances))),
     )
+
+
+def _is_vague(one: tuple[str, ...], provenances: set[tuple[str, ...]]) -> bool:
+    """Return whether another provenance says the same and more."""
+    return any(len(other) > len(one) and other[: len(one)] == one for other in provenances)
 
 
 def quarantine(store: MaskStore, problems: Iterable[Problem]) -> list[Location]:

@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 
 from core.errors import ConfigError, RunFolderError, first_line
+from core.machine import instruction_set
 from orchestrator.config.sections import ExecutorConfig
 from orchestrator.execution.progress import Display
 from orchestrator.runs.record import package_version
@@ -80,14 +81,20 @@ def check_nodes(storage_uri: str, display: Display) -> None:
         probe.unlink(missing_ok=True)
     _raise_problems(storage_uri, found)
     for node, versions in found.items():
-        differ = [f"{name} {versions[name]}" for name in PACKAGES if versions[name] != package_version(name)]
+        own = versions_here()
+        differ = [f"{name} {versions[name]}" for name in own if versions[name] != own[name]]
         if differ:
             display.message(f"note: node {node} has {', '.join(differ)}; masks may differ in a few bits")
 
 
 def inspect_node(probe: Location) -> dict[str, Any]:
     """Return a node's package versions and, as ``storage``, its problem with the storage or None."""
-    return {"storage": _storage_problem(probe), **{name: package_version(name) for name in PACKAGES}}
+    return {"storage": _storage_problem(probe), **versions_here()}
+
+
+def versions_here() -> dict[str, str | None]:
+    """Return what decides the last bits of masks on this machine: packages and vector instructions."""
+    return {**{name: package_version(name) for name in PACKAGES}, "instructions": instruction_set()}
 
 
 def _storage_problem(probe: Location) -> str | None:

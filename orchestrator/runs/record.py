@@ -13,6 +13,7 @@ import psutil
 
 from core.data.datasets import Dataset
 from core.errors import RunFolderError
+from core.machine import instruction_set
 from orchestrator.config.load import config_values
 from orchestrator.runs.run import Run, check_record
 from orchestrator.runs.sizing import Resources, cohort_size, run_engine
@@ -95,6 +96,7 @@ def provenance() -> dict[str, Any]:
         **{name: package_version(name) for name in PACKAGES},
         "git_commit": git_commit(),
         "processor": processor(),
+        "instructions": instruction_set(),
         "cores": len(os.sched_getaffinity(0)),
     }
 

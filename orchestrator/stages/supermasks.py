@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from core.machine import instruction_set
 from orchestrator.execution.plan import Plan, plan_jobs
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
@@ -30,10 +31,16 @@ class Supermasks(TrainingStage):
         return Progress(num_total=num_tasks, done=done, failed=failed_left(run, done))
 
     def prepare(self, context: RunContext) -> None:
-        """Warn if the requested engine differs from the run's."""
+        """Warn if the engine asked for, or the instructions of this machine, are not those of the run."""
         wanted, kept = context.run.config.executor.engine, context.record.engine
         if wanted not in ("auto", kept):
             context.message(f"executor.engine={wanted}: this run was made with {kept}, which it keeps")
+        made_with, here = context.record.provenance.get("instructions"), instruction_set()
+        if made_with not in (None, here) and not self.progress(context.run).is_complete:
+            context.message(
+                f"note: this run was begun with {made_with} instructions, this machine has {here}; masks that are "
+                "trained now may differ in a few bits from those that it would have had there"
+            )
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """See ``Stage``."""

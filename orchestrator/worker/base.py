@@ -14,6 +14,7 @@ from core.data.datasets import Dataset
 from core.data.test_rows import batch_counts
 from core.errors import ForeignWorkerError
 from core.families import Network, family_of
+from core.machine import instruction_set
 from core.networks.base import network_digest
 from core.specs.training import Engine
 from core.training.choose_engine import without_compiler
@@ -112,13 +113,19 @@ class WorkerContext:
 
     def machine(self) -> dict[str, Any]:
         """Return what must match for training to resume from a checkpoint with identical bits."""
-        return {"engine": self.engine, "device": self.device.type, "torch": torch.__version__}
+        return {
+            "engine": self.engine,
+            "device": self.device.type,
+            "torch": torch.__version__,
+            "instructions": instruction_set(),
+        }
 
     def provenance(self, finished_s: float) -> dict[str, Any]:
         """Return the provenance recorded in a mask file."""
         on_gpu = self.device.type == "cuda"
         return {
             **self.setup.provenance,
+            "instructions": instruction_set(),
             "torch": torch.__version__,
             "engine": self.engine,
             "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from core.machine import instruction_set
 from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
@@ -373,3 +374,21 @@ def test_export_of_some_tasks(run, tmp_path):
         "network.safetensors",
         *(f"task-{i}.safetensors" for i in (0, 2, 3)),
     }
+
+
+def test_a_run_that_goes_on_with_other_instructions_says_so_before_it_trains(sweep, monkeypatch, capsys):
+    """AVX-512 and AVX2 add in another order, so a few bits differ."""
+    assert supsup("run", sweep) == 0
+    run = locate_run(load_sweep(sweep))
+    assert supsup("verify", run.layout.root) == 0
+    assert "several makes" not in capsys.readouterr().out
+    for place in ("orchestrator.stages.supermasks", "orchestrator.worker.base"):
+        monkeypatch.setattr(f"{place}.instruction_set", lambda: "sse")
+    assert supsup("run", sweep) == 0
+    assert "instructions" not in capsys.readouterr().out  # nothing to train
+    assert supsup("run", sweep, "benchmark.num_tasks=6") == 0
+    shown = capsys.readouterr().out
+    assert f"begun with {instruction_set()} instructions, this machine has sse" in shown
+    assert shown.index("instructions") < shown.index("training 4/6")
+    assert supsup("verify", run.layout.root) == 0
+    assert "masks of several makes" in capsys.readouterr().out

@@ -16,8 +16,7 @@ def nodes(monkeypatch):
 
 
 def seen(**changes):
-    versions = {name: resources.package_version(name) for name in resources.PACKAGES}
-    return {"storage": None} | versions | changes
+    return {"storage": None} | resources.versions_here() | changes
 
 
 def test_nodes_that_see_everything_pass_and_leave_nothing(nodes, tmp_path):
@@ -40,9 +39,10 @@ def test_a_node_that_cannot_run_this_is_named(nodes, tmp_path):
 
 def test_other_versions_are_said(nodes, tmp_path):
     told = Recorder()
-    nodes["b (10.0.0.2)"] = seen(numpy="1.0")
+    nodes.update({"b (10.0.0.2)": seen(numpy="1.0"), "c (10.0.0.3)": seen(instructions="sse")})
     resources.check_nodes(str(tmp_path), told)
     assert "node b (10.0.0.2) has numpy 1.0" in told.messages
+    assert "node c (10.0.0.3) has instructions sse; masks may differ in a few bits" in told.messages
 
 
 def test_looking_around_finds_what_is_not_shared(tmp_path):
