@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from core.errors import plural
 from orchestrator.execution.jobs import Job, JobResult
 from orchestrator.execution.progress import Display
 from orchestrator.report.text import duration
@@ -92,16 +93,20 @@ class Tally:
         retried = [f"{self.num_retried} tried again"] if self.num_retried else []
         return [f"{self.num_failed} failed", *retried] if self.num_failed or retried else []
 
+    def counts(self) -> str:
+        """Return how much is done: 3/10 tasks."""
+        return f"{self.num_done:,}/{plural(self.num_total, self.unit.removesuffix('s'))}"
+
     def words(self) -> str:
         """Return the text of a plain line."""
         return "  ".join([*self.pace(), *self.accuracy(), *self.failures()])
 
     def workers(self) -> str:
         """Return the numbers of finished jobs and busy workers."""
-        jobs = [f"{self.num_jobs_done}/{self.num_jobs} jobs"] if self.num_jobs else []
+        jobs = [f"{self.num_jobs_done}/{plural(self.num_jobs, 'job')}"] if self.num_jobs else []
         if self.num_jobs and not self.num_ready:
             return "  ".join([*jobs, "waiting for workers"])
-        busy = [f"{self.num_busy} of {self.num_ready} workers busy"] if self.num_jobs else []
+        busy = [f"{self.num_busy} of {plural(self.num_ready, 'worker')} busy"] if self.num_jobs else []
         return "  ".join([*jobs, *busy])
 
     def last(self) -> str:
@@ -190,7 +195,7 @@ def _bar(verb: str, tally: Tally) -> Table:
     table.add_row(
         Text(verb, style="bold"),
         bar,
-        f"{tally.num_done:,}/{tally.num_total:,} {tally.unit}",
+        tally.counts(),
         duration(tally.elapsed_s),
         left,
     )
@@ -224,9 +229,7 @@ class PlainDisplay(_Counting):
     def _line(self) -> None:
         self._shown_s = time.monotonic()
         tally = self._tally
-        self.message(
-            f"{self._verb} {tally.num_done}/{tally.num_total} {tally.unit}  {tally.words()}".rstrip()
-        )
+        self.message(f"{self._verb} {tally.counts()}  {tally.words()}".rstrip())
 
 
 class QuietDisplay(PlainDisplay):

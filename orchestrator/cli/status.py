@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from core.errors import RunFolderError
+from core.errors import RunFolderError, plural
 from orchestrator.report.text import duration, percent, print_plain
 from orchestrator.status import RunStatus, run_status
 from storage.locations import Location, to_location
@@ -92,7 +92,7 @@ def _details(found: RunStatus) -> Iterator[RenderableType]:
         yield line
     if found.holder:
         yield Text(
-            f"at work: {found.holder}; {found.num_workers} workers stored masks in the last ten minutes"
+            f"at work: {found.holder}; {plural(found.num_workers, 'worker')} stored masks in the last ten minutes"
         )
     if found.last:
         yield Text("last " + ", ".join(f"{task}: {percent(accuracy)}" for task, accuracy in found.last))

@@ -4,6 +4,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from core.errors import plural
 from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
 from orchestrator.report.text import percent, print_plain
 from orchestrator.runs.results import GIVEN, Metrics, Result, Results
@@ -24,7 +25,7 @@ def print_results(console: Console, run: Run, results: Results) -> None:
     for one in results.ascending():
         if one.scenario == GIVEN:
             accuracy = percent(one.metrics["accuracy"])
-            print_plain(console, f"{one.key} accuracy over the first {one.k} tasks: {accuracy}")
+            print_plain(console, f"{one.key} accuracy over the first {plural(one.k, 'task')}: {accuracy}")
             continue
         _print_notes(console, one)
         if "psi_bytes" in one.metrics:
@@ -101,12 +102,14 @@ def allocation_words(metrics: Metrics) -> str:
     """Describe the allocation of masks, from the counts of ``AllocationScore``."""
     count = {key: int(value) for key, value in metrics.items() if key.startswith("num_")}
     words = (
-        f"stream: {count['num_masks']} masks allocated; {count['num_missed']} tasks missed, "
-        f"{count['num_duplicates']} masks duplicate, {count['num_merged']} masks merge tasks"
+        f"stream: {plural(count['num_masks'], 'mask')} allocated; {plural(count['num_missed'], 'task')} missed, "
+        f"{plural(count['num_duplicates'], 'duplicate mask')}, {plural(count['num_merged'], 'mask')} shared by tasks"
     )
     past = count["num_reused"], count["num_skipped"]
     if any(past):
-        words += f"; past the budget {past[0]} decisions reused a mask and {past[1]} skipped their batches"
+        words += (
+            f"; past the budget {plural(past[0], 'decision')} reused a mask and {past[1]:,} skipped the batch"
+        )
     return words
 
 
@@ -117,7 +120,7 @@ def _warn_missing(console: Console, run: Run, scenario: str, results: Results) -
         return
     stage = training_stage(run.config)
     num_trained = num_leading(run.store) if stage.has_masks else stage.progress(run).num_done
-    words = f"{num_trained} tasks are trained"
+    words = f"{plural(num_trained, 'task')} {'is' if num_trained == 1 else 'are'} trained"
     if not stage.has_masks and missing[0] <= num_trained:
         words += ", and a baseline is measured while it learns"
     print_plain(console, f"{scenario} not evaluated at k = {', '.join(map(str, missing))}: {words}")
