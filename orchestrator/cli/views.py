@@ -28,7 +28,7 @@ def report(run: RunName, storage: Storage = "runs") -> None:
     *figures, page = made.files
     console = Console()
     if made.sizes is not None:
-        print_sizes(console, made.sizes)
+        print_sizes(console, made.sizes, is_of_paper=made.is_of_paper)
     console.print(
         f"drew {plural(len(figures), 'figure')}; open {short(page)}", soft_wrap=True, highlight=False
     )
