@@ -65,18 +65,28 @@ def _table(roots: Sequence[Location]) -> Table:
                 raise
             table.add_row(root.name, *["-"] * 6, str(error))
             continue
-        accuracy, rate, eta_s = found.mean_accuracy, found.tasks_per_min, found.eta_s
+        accuracy = found.mean_accuracy
         table.add_row(
             root.name,
             _done_words(found),
             str(found.num_failed),
             str(found.num_left),
             "-" if accuracy is None else percent(accuracy),
-            "-" if rate is None else f"{rate:.1f}/min",
-            "-" if eta_s is None else duration(eta_s),
+            rate_words(found),
+            eta_words(found),
             found.state,
         )
     return table
+
+
+def rate_words(found: RunStatus) -> str:
+    """Return the rate as text, "-" if there is none."""
+    return "-" if found.tasks_per_min is None else f"{found.tasks_per_min:.1f}/min"
+
+
+def eta_words(found: RunStatus) -> str:
+    """Return the time left as text, "-" if it is unknown."""
+    return "-" if found.eta_s is None else duration(found.eta_s)
 
 
 def _done_words(found: RunStatus) -> str:
