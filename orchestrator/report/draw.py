@@ -204,6 +204,6 @@ def _num_columns(axis: Any, labels: Sequence[str]) -> int:
     """Return how many columns of a legend fit above the axes."""
     panels = axis.get_subplotspec().get_gridspec().ncols
     inches = axis.get_figure().get_size_inches()[0] / panels - INCHES_BESIDE
-    letter = LETTER_WIDTH * LEGEND_POINTS / 72
-    fit = int(inches / ((max(map(len, labels)) + HANDLE_LETTERS) * letter))
-    return max(1, min(fit, len(labels)))
+    letters = 72 * inches / (LETTER_WIDTH * LEGEND_POINTS)
+    widths = [len(label) + HANDLE_LETTERS for label in labels]
+    return len(labels) if sum(widths) <= letters else max(1, int(letters / max(widths)))
