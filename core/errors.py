@@ -80,3 +80,9 @@ class ForeignWorkerError(WorkerError):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its class name if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def plural(num: int, noun: str) -> str:
+    """Return a number with its noun, for messages: ``1 task``, ``2,500 tasks``, ``2 batches``."""
+    ending = "es" if noun.endswith(("s", "x", "ch", "sh")) else "s"
+    return f"{num:,} {noun}" if num == 1 else f"{num:,} {noun}{ending}"

@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from core.data.datasets import Dataset
-from core.errors import SupSupError
+from core.errors import SupSupError, plural
 from orchestrator.cluster.launch import make_executor
 from orchestrator.execution.controller import Failure, run_jobs
 from orchestrator.execution.executor import Executor
@@ -145,5 +145,5 @@ def _stopped_message(run: Run) -> str:
     ended = "finished" if stage.has_masks else "learned"
     done = f"{progress} are" if progress.unit == "decisions" else f"{progress} are {ended} and"
     num_saved = len(listed(run.layout.saves)) if stage.has_masks else 0
-    saved = f", and {num_saved} unfinished cohort{'s' * (num_saved > 1)} as last saved" if num_saved else ""
+    saved = f", and {plural(num_saved, 'unfinished cohort')} as last saved" if num_saved else ""
     return f"stopped: {done} kept in {run.layout.root}{saved}; the same command goes on from there"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.data.datasets import load_dataset
+from core.errors import plural
 from orchestrator.cluster.resources import check_nodes, find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import evaluate
@@ -74,10 +75,8 @@ def run_sweep(
 
 def _begin_words(run: Run, resources: Resources) -> str:
     kind, num_workers = run.config.executor.kind, resources.num_workers
-    where = (
-        "in this process" if kind == "inline" else f"on {num_workers} Ray worker{'s' * (num_workers != 1)}"
-    )
-    return f"{run.name}: {run.config.benchmark.num_tasks} tasks, {where}"
+    where = "in this process" if kind == "inline" else f"on {plural(num_workers, 'Ray worker')}"
+    return f"{run.name}: {plural(run.config.benchmark.num_tasks, 'task')}, {where}"
 
 
 def _train(session: RunSession, *, only_failed: bool) -> StageResult:

@@ -5,7 +5,7 @@ import time
 import traceback
 from dataclasses import dataclass, field
 
-from core.errors import first_line
+from core.errors import first_line, plural
 from orchestrator.execution.jobs import Job, JobResult, StepsDone
 from orchestrator.execution.progress import Display
 from orchestrator.tracking.tracker import Tracker
@@ -52,8 +52,7 @@ class RunWatcher:
         """Log the failed attempt and show it, once for equal errors."""
         self._log_error(job, worker, error)
         self.display.failed(len(job.tasks))
-        attempts = "1 attempt" if num_attempts == 1 else f"{num_attempts} attempts"
-        self._show_first(job, "given up", f"failed after {attempts}", error)
+        self._show_first(job, "given up", f"failed after {plural(num_attempts, 'attempt')}", error)
 
     def workers(self, num_busy: int, num_ready: int) -> None:
         """Show how many workers are busy."""

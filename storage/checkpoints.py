@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import DamagedFileError, ForeignFileError, RunFolderError, first_line
+from core.errors import DamagedFileError, ForeignFileError, RunFolderError, first_line, plural
 from storage.files import commit_bytes
 from storage.layout import RunLayout
 from storage.locations import Location, listed
@@ -113,7 +113,7 @@ def read_score_sum(layout: RunLayout, num_tasks: int, fingerprint: str) -> list[
     if arrays is not None:
         return [arrays[f"sum{layer}"] for layer in range(len(arrays))]
     raise RunFolderError(
-        f"{layout.transfer} has no sum of the scores of the first {num_tasks} tasks, which task {num_tasks} "
+        f"{layout.transfer} has no sum of the scores of the first {plural(num_tasks, 'task')}, which task {num_tasks} "
         "starts from; scores are kept for the next task only, so start a new run, or use transfer: masks"
     )
 

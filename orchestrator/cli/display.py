@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from core.errors import plural
 from orchestrator.execution.jobs import Job, JobResult, StepsDone
 from orchestrator.execution.progress import Display
 from orchestrator.report.text import duration
@@ -120,6 +121,10 @@ class Tally:
         retried = [f"{self.num_retried} tried again"] if self.num_retried else []
         return [f"{self.num_failed} failed", *retried] if self.num_failed or retried else []
 
+    def counts(self) -> str:
+        """Return how much is done: 3/10 tasks, step 412 of 1,000."""
+        return f"{self.num_done:,}/{plural(self.num_total, self.unit.removesuffix('s'))}{self.steps()}"
+
     def words(self) -> str:
         """Return the text of a plain line."""
         pace = self.pace() or ([duration(self.elapsed_s)] if self.elapsed_s >= 1 else [])
@@ -130,7 +135,9 @@ class Tally:
         if not self.num_jobs:
             return ""
         return (
-            f"{self.num_busy} of {self.num_ready} workers busy" if self.num_ready else "waiting for workers"
+            f"{self.num_busy} of {plural(self.num_ready, 'worker')} busy"
+            if self.num_ready
+            else "waiting for workers"
         )
 
     def last(self) -> str:
@@ -227,7 +234,7 @@ def _bar(verb: str, tally: Tally) -> Table:
     table.add_row(
         Text(verb, style="bold"),
         bar,
-        f"{tally.num_done:,}/{tally.num_total:,} {tally.unit}{tally.steps()}",
+        tally.counts(),
         duration(tally.elapsed_s),
         left,
     )
@@ -271,8 +278,7 @@ class PlainDisplay(_Counting):
     def _line(self) -> None:
         self._shown_s = time.monotonic()
         tally = self._tally
-        counts = f"{tally.num_done}/{tally.num_total} {tally.unit}{tally.steps()}"
-        self.message(f"{self._verb} {counts}  {tally.words()}".rstrip())
+        self.message(f"{self._verb} {tally.counts()}  {tally.words()}".rstrip())
 
 
 class QuietDisplay(PlainDisplay):

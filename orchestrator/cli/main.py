@@ -134,7 +134,7 @@ def status(
 ) -> None:
     """Tasks done, failed and left; rate; time to go. Without RUN: every run. With --address: jobs."""
     if address is not None:
-        from orchestrator.cluster.remote import print_jobs
+        from orchestrator.cli.job_list import print_jobs
 
         print_jobs(Console(), address, run)
         return

@@ -7,7 +7,7 @@ from statistics import mean
 from rich.console import Console
 from rich.table import Column, Table
 
-from core.errors import first_line
+from core.errors import first_line, plural
 from orchestrator.cluster.resources import find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import EvaluationResult
@@ -18,6 +18,7 @@ from orchestrator.runs.lock import locked
 from orchestrator.runs.run import Run, locate_run, open_run
 from orchestrator.runs.sizing import cohort_size, peak_bytes
 from orchestrator.stages import training_stage
+from orchestrator.stages.base import Progress
 from orchestrator.sweep import SweepResult
 from orchestrator.watcher import error_key, task_list
 from storage.locations import Location
@@ -64,7 +65,10 @@ def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
         ("fingerprint", run.fingerprint),
         ("sweep", identity),
         *training_stage(config).describe(run, size, findings),
-        ("network", f"{config.network.kind}, {weights:,} weights, {config.network.outputs} outputs"),
+        (
+            "network",
+            f"{config.network.kind}, {weights:,} weights, {plural(config.network.outputs, 'output')}",
+        ),
         ("workers", f"{resources.num_workers} ({config.executor.kind})"),
         ("memory", f"{peak_bytes(run, size) / 1e6:,.0f} MB a worker, besides the data set"),
         ("evaluate", ", ".join(config.evaluation.asked)),
@@ -95,7 +99,9 @@ def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
     if repair and stage.has_masks:
         print_plain(
             console,
-            f"moved {len(moved)} bad files to {run.layout.quarantine}" if moved else "nothing to move",
+            f"moved {plural(len(moved), 'bad file')} to {run.layout.quarantine}"
+            if moved
+            else "nothing to move",
         )
     if verification.advice is not None:
         print_plain(console, verification.advice)
@@ -105,11 +111,11 @@ def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
 def _task_table(result: SweepResult) -> Table:
     rows = result.infos
     noun = training_stage(result.run.config).noun
-    title = f"{result.run.name}: {len(rows)} {noun}"
+    title = f"{result.run.name}: {plural(len(rows), noun)}"
     if len(rows) > MAX_TASK_ROWS:
         rows = sorted(rows, key=lambda one: one.test_accuracy)[:NUM_WORST]
         title += f", the {NUM_WORST} worst"
-    named = ("task", "accuracy (GG)") if noun == "tasks" else ("mask", "accuracy on its task")
+    named = ("task", "accuracy (GG)") if noun == "task" else ("mask", "accuracy on its task")
     table = Table(*named, "train loss", "density", "train seconds", title=title)
     for one in rows:
         table.add_row(
@@ -150,18 +156,18 @@ def print_overview(console: Console, result: SweepResult) -> None:
 def _rows(result: SweepResult) -> list[tuple[str, str]]:
     run, infos, num_trained, failures = result.run, result.infos, result.num_trained, result.failures
     stage = training_stage(run.config)
-    what, progress = stage.noun, stage.progress(run)
-    now = f"trained {num_trained} {what}" if num_trained else "trained nothing"
-    num_there = 0 if progress.unit == "decisions" else progress.num_done
-    done = f"{num_there} {what} are there; {now} in {duration(result.elapsed_s)}"
-    rows = [("done", f"{done}, {len(failures)} jobs failed" if failures else done)]
+    noun, progress = stage.noun, stage.progress(run)
+    now = f"trained {plural(num_trained, noun)} in" if num_trained else _nothing_words(progress)
+    num_done = 0 if progress.unit == "decisions" else progress.num_done
+    done = f"{plural(num_done, noun)} done, {now} {duration(result.elapsed_s)}"
+    rows = [("done", f"{done}; {plural(len(failures), 'job')} failed" if failures else done)]
     if infos:
         worst = min(infos, key=lambda one: one.test_accuracy)
         accuracy = percent(mean(one.test_accuracy for one in infos))
         rows += [
             (
                 "accuracy",
-                f"{accuracy} with the task given; the worst, {worst.task}: {percent(worst.test_accuracy)}",
+                f"{accuracy} with the task given; worst: {noun} {worst.task}, {percent(worst.test_accuracy)}",
             ),
             ("density", f"{mean(one.density for one in infos):.3g} of the weights kept"),
             ("stored", _stored(run, infos)),
@@ -171,6 +177,10 @@ def _rows(result: SweepResult) -> list[tuple[str, str]]:
     if page.exists():
         rows.append(("report", short(page)))
     return rows
+
+
+def _nothing_words(progress: Progress) -> str:
+    return "nothing new to train;" if progress.is_complete else "trained none in"
 
 
 def _stored(run: Run, infos: Sequence[MaskInfo]) -> str:

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from core.errors import RunFolderError
+from core.errors import RunFolderError, plural
 from orchestrator.report.text import duration, percent, print_plain
 from orchestrator.status import RunStatus, run_status
 from storage.locations import Location, to_location
@@ -65,18 +65,28 @@ def _table(roots: Sequence[Location]) -> Table:
                 raise
             table.add_row(root.name, *["-"] * 6, str(error))
             continue
-        accuracy, rate, eta_s = found.mean_accuracy, found.tasks_per_min, found.eta_s
+        accuracy = found.mean_accuracy
         table.add_row(
             root.name,
             _done_words(found),
             str(found.num_failed),
             str(found.num_left),
             "-" if accuracy is None else percent(accuracy),
-            "-" if rate is None else f"{rate:.1f}/min",
-            "-" if eta_s is None else duration(eta_s),
+            rate_words(found),
+            eta_words(found),
             found.state,
         )
     return table
+
+
+def rate_words(found: RunStatus) -> str:
+    """Return the rate as text, "-" if there is none."""
+    return "-" if found.tasks_per_min is None else f"{found.tasks_per_min:.1f}/min"
+
+
+def eta_words(found: RunStatus) -> str:
+    """Return the time left as text, "-" if it is unknown."""
+    return "-" if found.eta_s is None else duration(found.eta_s)
 
 
 def _done_words(found: RunStatus) -> str:
@@ -92,7 +102,7 @@ def _details(found: RunStatus) -> Iterator[RenderableType]:
         yield line
     if found.holder:
         yield Text(
-            f"at work: {found.holder}; {found.num_workers} workers stored masks in the last ten minutes"
+            f"at work: {found.holder}; {plural(found.num_workers, 'worker')} stored masks in the last ten minutes"
         )
     if found.last:
         yield Text("last " + ", ".join(f"{task}: {percent(accuracy)}" for task, accuracy in found.last))

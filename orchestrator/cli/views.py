@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from core.errors import ConfigError
+from core.errors import ConfigError, plural
 from orchestrator.cli.common import RunName, Storage, complete_run, data_folder, parse_tasks
 
 if TYPE_CHECKING:
@@ -28,8 +28,10 @@ def report(run: RunName, storage: Storage = "runs") -> None:
     *figures, page = made.files
     console = Console()
     if made.sizes is not None:
-        print_sizes(console, made.sizes)
-    console.print(f"drew {len(figures)} figures; open {short(page)}", soft_wrap=True, highlight=False)
+        print_sizes(console, made.sizes, is_of_paper=made.is_of_paper)
+    console.print(
+        f"drew {plural(len(figures), 'figure')}; open {short(page)}", soft_wrap=True, highlight=False
+    )
 
 
 @views.command()
@@ -63,7 +65,7 @@ def export(
         from orchestrator.tracking.model import export_model, serve_command
 
         model = export_model(root, uri, register, alias)
-        console.print(f"logged {model.uri}, a model of {model.num_tasks} tasks; serve it:")
+        console.print(f"logged {model.uri}, a model of {plural(model.num_tasks, 'task')}; serve it:")
         console.print(f"  {serve_command(model)}")
 
 
@@ -80,8 +82,11 @@ def sync(
 
     console, root = Console(), resolve_run(run, storage)
     store, num_sent = sync_run(root, uri, make_display(console))
-    what = "one task" if num_sent == 1 else f"{num_sent:,} tasks"
-    console.print(f"{root.name} is in MLflow at {store}; {what} got a run", soft_wrap=True, highlight=False)
+    console.print(
+        f"{root.name} is in MLflow at {store}; {plural(num_sent, 'task')} got a run",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 @views.command()
@@ -116,8 +121,8 @@ def _export_files(console: Console, root: "Location", out: Path, tasks: str, num
     progress = stage.progress(run)
     is_trained = stage.has_masks and progress.unit != "decisions"
     chosen = parse_tasks(tasks, progress.num_total if is_trained else 0)
-    console.print(f"wrote network.safetensors and {export_run(run, out, chosen)} masks to {out}")
+    console.print(f"wrote network.safetensors and {plural(export_run(run, out, chosen), 'mask')} to {out}")
     if num_images:
         folder = data_folder(run.config.data_dir)
         num_written = export_test_images(run, out, chosen, num_images, folder)
-        console.print(f"wrote {num_written} test images to {out}")
+        console.print(f"wrote {plural(num_written, 'test image')} to {out}")

@@ -118,7 +118,9 @@ class RayExecutor:
         asks = " and ".join(f"{number:g} {kind}" for kind, number in self._needs.items() if number)
         num_waiting = len(self._starting) + len(self._to_probe)
         trouble = f"; the last one that could not start: {self._start_error}" if self._start_error else ""
-        return f"{num_waiting} workers ask for {asks} each; {free_resources()}{trouble}"
+        who = "1 worker asks" if num_waiting == 1 else f"{num_waiting} workers ask"
+        each = "" if num_waiting == 1 else " each"
+        return f"{who} for {asks}{each}; {free_resources()}{trouble}"
 
     def submit(self, job: Job, *, avoid: str | None = None) -> None:
         """Send ``job`` to an idle actor, if possible on another node than ``avoid``, else another actor."""

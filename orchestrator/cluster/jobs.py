@@ -6,13 +6,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError, RunLockedError, SupSupError, first_line
 from orchestrator.cluster.auth import is_about_token, token_error
 from orchestrator.cluster.connect import job_submission
-from orchestrator.cluster.submission import data_hint, stage
+from orchestrator.cluster.submission import data_hint, stage, with_settled_paths
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import locate_run
 
@@ -23,11 +24,28 @@ GOING = (JobStatus.PENDING, JobStatus.RUNNING)
 CODE_STOPPED = 130
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobState:
+    """One of our jobs.
+
+    code: exit code, None before it ends. started_s: None before it starts. message: Ray's. folder: of
+    its run; None for a search, or a job of an older version.
+    """
+
+    job: str
+    state: str
+    code: int | None
+    started_s: float | None
+    message: str
+    folder: str | None
+
+
 def submit(
     config: SweepConfig, address: str, inputs: list[Path], entrypoint: str = "python -m orchestrator.cli.job"
 ) -> str:
     """Submit a sweep as a job and return the job's id. Raises ConfigError or RunLockedError."""
-    name = locate_run(config).name if config.search is None else f"{config.name}-search"
+    run = None if config.search is not None else locate_run(with_settled_paths(config))
+    name = f"{config.name}-search" if run is None else run.name
     with tempfile.TemporaryDirectory(prefix="supsup-job-") as folder, _plain_errors(address):
         stage(Path(folder), config, inputs)
         client = _client(address)
@@ -41,7 +59,7 @@ def submit(
                 entrypoint=entrypoint,
                 submission_id=f"{name}-{secrets.token_hex(3)}",
                 runtime_env={"working_dir": folder, "env_vars": data_hint()},
-                metadata={"supsup": name},
+                metadata={"supsup": name} | ({} if run is None else {"folder": str(run.layout.root)}),
             )
         )
 
@@ -92,19 +110,20 @@ def stop(job_id: str, address: str) -> bool:
         return bool(client.stop_job(job_id))
 
 
-def job_rows(address: str, job_id: str | None = None) -> list[dict[str, str]]:
-    """Return a row for each of our jobs, newest last, or for one job."""
+def job_states(address: str, job_id: str | None = None) -> list[JobState]:
+    """Return the state of each of our jobs, newest last, or of one job."""
     with _plain_errors(address):
         client = _client(address)
         jobs = _our_jobs(client) if job_id is None else [_info(client, job_id, address)]
         return [
-            {
-                "job": str(job.submission_id),
-                "state": str(job.status.value).lower(),
-                "code": "" if job.status in GOING else str(exit_code(job)),
-                "started": time.strftime("%Y-%m-%d %H:%M", time.localtime((job.start_time or 0) / 1000)),
-                "says": first_line(Exception(job.message or "-")),
-            }
+            JobState(
+                job=str(job.submission_id),
+                state=str(job.status.value).lower(),
+                code=None if job.status in GOING else exit_code(job),
+                started_s=job.start_time / 1000 if job.start_time else None,
+                message=first_line(Exception(job.message or "-")),
+                folder=(job.metadata or {}).get("folder"),
+            )
             for job in sorted(jobs, key=lambda job: job.start_time or 0)
         ]
 

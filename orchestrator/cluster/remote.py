@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Column, Table
 
 from core.errors import ConfigError
 from orchestrator.cluster.submission import check_cluster_file
@@ -75,18 +73,3 @@ def stop_job(job: str, address: str | None) -> str:
     if stop(job, job_address(address)):
         return f"stopping {job}; what it finished is kept, and submitting the sweep again goes on"
     return f"{job} had ended already"
-
-
-def print_jobs(console: Console, address: str, job: str | None) -> None:
-    """Print a row for each of our jobs on the cluster."""
-    from orchestrator.cluster.jobs import job_rows
-
-    rows = job_rows(address, job)
-    if not rows:
-        console.print(f"no jobs of supsup on {address}", highlight=False, soft_wrap=True)
-        return
-    name = Column("job", min_width=max(len(row["job"]) for row in rows))  # never cut, for copying
-    table = Table(name, "state", "exit code", "started", "Ray says", box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*row.values())
-    console.print(table)

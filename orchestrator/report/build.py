@@ -11,7 +11,8 @@ from orchestrator.execution.progress import Display
 from orchestrator.report.data import report_data
 from orchestrator.report.draw import save
 from orchestrator.report.figures import FIGURES
-from orchestrator.report.mask_sizes import MaskSizes
+from orchestrator.report.findings import FINDINGS
+from orchestrator.report.mask_sizes import MaskSizes, is_split_imagenet
 from orchestrator.report.page import Shown, report_page
 from orchestrator.report.stream_figures import draw_recoveries, draw_stream
 from orchestrator.report.text import what_words
@@ -26,10 +27,14 @@ from storage.run_file import RunRecord
 
 @dataclass(frozen=True)
 class Report:
-    """A report. files: the figures, then the page. sizes: bytes per task, None without masks."""
+    """A report. files: the figures, then the page. sizes: bytes per task, None without masks.
+
+    is_of_paper: whether the paper's table of bytes is about this run's benchmark and network.
+    """
 
     files: tuple[Location, ...]
     sizes: MaskSizes | None
+    is_of_paper: bool
 
 
 def make_report(root: Location) -> Report:
@@ -47,9 +52,11 @@ def draw_report(run: Run, record: RunRecord) -> Report:
         figure = draw(data)
         if figure is not None:
             path = folder / f"{name}.png"
-            shown.append(Shown(heading=heading, caption=caption, svg=save(figure, path)))
+            words = f"{caption} {FINDINGS[name](data)}".rstrip() if name in FINDINGS else caption
+            shown.append(Shown(heading=heading, caption=words, svg=save(figure, path)))
             written.append(path)
     written += draw_stream(run) + draw_recoveries(run)
+    is_of_paper = is_split_imagenet(run.config)
     lead = what_words(run, record).replace("`", "")
     page = report_page(
         run.name,
@@ -58,11 +65,12 @@ def draw_report(run: Run, record: RunRecord) -> Report:
         figures=shown,
         infos=data.infos,
         sizes=data.sizes,
+        is_of_paper=is_of_paper,
         config=sweep_yaml(run.config),
     )
     commit_text(folder / "tasks.csv", _csv(data.infos))
     commit_text(folder / "report.html", page)
-    return Report((*written, folder / "report.html"), data.sizes)
+    return Report((*written, folder / "report.html"), data.sizes, is_of_paper)
 
 
 def draw_or_warn(run: Run, record: RunRecord, display: Display) -> None:

@@ -21,6 +21,10 @@ PANEL_INCHES = (4.2, 3.2)
 MAX_COLUMNS = 3
 DPI = 200
 FONT_POINTS = 10
+LEGEND_POINTS = 8
+LETTER_WIDTH = 0.55  # of a letter, in heights
+HANDLE_LETTERS = 7  # the width of a line and the gaps of a legend's entry, in letters
+INCHES_BESIDE = 0.8  # of a panel, for labels beside the axes
 STYLE: Any = {
     "font.size": FONT_POINTS,
     "text.color": INK,
@@ -112,12 +116,12 @@ def new_figure(num_panels: int, inches: tuple[float, float] = PANEL_INCHES) -> t
     return figure, axes
 
 
-def name_axes(axis: Any, x_label: str, y_label: str, *, legend: bool = False) -> None:
-    """Label the axes. legend: whether to show one."""
+def name_axes(axis: Any, x_label: str, y_label: str, *, legend: bool = False, title: str = "") -> None:
+    """Label the axes. legend: whether to show one, above the axes. title: of the legend."""
     axis.set_xlabel(x_label)
     axis.set_ylabel(y_label)
     if legend:
-        _add_legend(axis)
+        _add_legend(axis, title)
 
 
 def make_log(axis: Any) -> None:
@@ -179,5 +183,27 @@ def _draw_dots(axis: Any, curve: Curve, number: int) -> None:
     axis.plot(*zip(*points, strict=True), marker, color=colour, markersize=4, label=curve.name or None)
 
 
-def _add_legend(axis: Any) -> None:
-    axis.legend(fontsize=8, frameon=False, labelcolor=INK)
+def _add_legend(axis: Any, title: str = "") -> None:
+    """Add a legend above the axes, where it covers no data, in as many columns as fit."""
+    _, labels = axis.get_legend_handles_labels()
+    if labels:
+        legend = axis.legend(
+            title=title or None,
+            loc="lower left",
+            bbox_to_anchor=(0.0, 1.0),
+            ncols=_num_columns(axis, labels),
+            fontsize=LEGEND_POINTS,
+            frameon=False,
+            labelcolor=INK,
+            borderaxespad=0.2,
+        )
+        legend.set_alignment("left")
+
+
+def _num_columns(axis: Any, labels: Sequence[str]) -> int:
+    """Return how many columns of a legend fit above the axes."""
+    panels = axis.get_subplotspec().get_gridspec().ncols
+    inches = axis.get_figure().get_size_inches()[0] / panels - INCHES_BESIDE
+    letters = 72 * inches / (LETTER_WIDTH * LEGEND_POINTS)
+    widths = [len(label) + HANDLE_LETTERS for label in labels]
+    return len(labels) if sum(widths) <= letters else max(1, int(letters / max(widths)))

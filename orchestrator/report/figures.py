@@ -252,7 +252,7 @@ FIGURES: tuple[tuple[str, str, str, Draw], ...] = (
     (
         "scenarios",
         "Accuracy as tasks are added",
-        "Nothing is forgotten: GG stays where it is. What more tasks cost is the search for the right one.",
+        "Means over the first k tasks, with the task given (GG) and inferred.",
         draw_scenarios,
     ),
     (
@@ -271,7 +271,7 @@ FIGURES: tuple[tuple[str, str, str, Draw], ...] = (
     (
         "overlap",
         "Overlap of masks",
-        "Tasks that share more than chance would have it are alike; the diagonal is left out.",
+        "The share of weights that two tasks have in common; the diagonal is left out.",
         draw_overlap,
     ),
     (
@@ -280,7 +280,12 @@ FIGURES: tuple[tuple[str, str, str, Draw], ...] = (
         "One bar is one cohort; between bars a worker tested, stored, waited or was not there.",
         draw_time_line,
     ),
-    ("bytes", "Bytes of a task", "No code can go below the entropy of the masks.", draw_bytes),
+    (
+        "bytes",
+        "Bytes of a task",
+        "The entropy is the lower bound for codes that treat weights as independent.",
+        draw_bytes,
+    ),
 )
 
 

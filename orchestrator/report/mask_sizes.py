@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from core.masks.bits import to_gaps, unpack
+from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import Run
 from storage.files import GAPS_ZSTD_LEVEL
 from storage.mask_info import MaskInfo
@@ -69,6 +70,13 @@ class MaskSizes:
             )
             for size in self.encodings
         ]
+
+
+def is_split_imagenet(config: SweepConfig) -> bool:
+    """Return whether the paper's table is about this sweep: tasks of SplitImageNet in a ResNet-50."""
+    benchmark = config.benchmark
+    is_split = (benchmark.kind, benchmark.dataset) == ("split", "image_folder")
+    return is_split and config.network.kind == "resnet50"
 
 
 def mask_sizes(run: Run, infos: Sequence[MaskInfo], sampled: Sequence[int]) -> MaskSizes | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from orchestrator.report.findings import inference_warnings
 from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
 from orchestrator.report.tables import RESULT_HEADS, result_rows
 from orchestrator.report.text import percent
@@ -26,6 +27,7 @@ th,td{text-align:left;padding:.2rem .9rem .2rem 0;border-bottom:1px solid var(--
 summary{cursor:pointer;font-weight:600;margin:.8rem 0}
 pre{background:var(--soft);padding:1rem;overflow:auto;border-radius:.5rem;font-size:.85rem}
 .wide{overflow-x:auto}
+.warning{border-left:.25rem solid #d55e00;padding-left:.7rem}
 """
 
 
@@ -46,9 +48,13 @@ def report_page(
     figures: Sequence[Shown],
     infos: Sequence[MaskInfo],
     sizes: MaskSizes | None,
+    is_of_paper: bool,
     config: str,
 ) -> str:
-    """Return the page. lead: text below the title. config: the sweep, as YAML."""
+    """Return the page. lead: text below the title. config: the sweep, as YAML.
+
+    is_of_paper: whether the paper's table of bytes is about this run.
+    """
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -56,8 +62,9 @@ def report_page(
         f"<title>{escape(name)}</title><style>{STYLE}</style></head><body>",
         f"<header><h1>{escape(name)}</h1><p>{escape(lead)}</p></header>",
         _table(RESULT_HEADS, rows) if (rows := result_rows(results)) else "",
+        *(f'<p class="warning">{escape(words)}.</p>' for words in inference_warnings(results)),
         f"<main>{''.join(map(_figure, figures))}</main>",
-        _bytes(sizes),
+        _bytes(sizes, is_of_paper=is_of_paper),
         _tasks(infos),
         f"<details><summary>The sweep</summary><pre>{escape(config)}</pre></details>",
         "</body></html>",
@@ -72,14 +79,14 @@ def _figure(shown: Shown) -> str:
     return f"<figure><figcaption>{words}</figcaption>{svg.replace('<svg', f'<svg {label}', 1)}</figure>"
 
 
-def _bytes(sizes: MaskSizes | None) -> str:
+def _bytes(sizes: MaskSizes | None, *, is_of_paper: bool) -> str:
     if sizes is None:
         return ""
     norms = f"<p>Beside each mask, {sizes.num_norm_bytes:,.0f} bytes of running statistics are stored.</p>"
     paper = f"{_table(PAPER_HEADS, PAPER_ROWS)}<p>{escape(PAPER_CAVEAT)}</p>"
     return (
         f"<details open><summary>Bytes of a task</summary>{_table(HEADS, sizes.rows())}"
-        f"{norms if sizes.num_norm_bytes else ''}{paper}</details>"
+        f"{norms if sizes.num_norm_bytes else ''}{paper if is_of_paper else ''}</details>"
     )
 
 

@@ -87,8 +87,7 @@ def _recovery_figure(run: Run, steps: pa.Table, key: TableKey) -> Any:
             colour = COLOURS[number % len(COLOURS)]
             x, y = [row["step"] for row in of_task], [row[column] for row in of_task]
             axis.plot(x, y, color=colour, marker=".", markersize=3, label=f"task {task}")
-        name_axes(axis, "gradient step", name)
-    if key.k <= len(COLOURS):
-        axes[-1].legend(fontsize=7, frameon=False, labelcolor=INK)
+        is_last = axis is axes[-1]
+        name_axes(axis, "gradient step", name, legend=is_last and key.k <= len(COLOURS))
     figure.suptitle(f"{run.name}, {key.label}, k = {key.k}", fontsize=10)
     return figure

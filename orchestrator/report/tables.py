@@ -4,6 +4,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
 
+from core.errors import plural
+from orchestrator.report.findings import inference_warnings
 from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
 from orchestrator.report.text import percent, print_plain
 from orchestrator.runs.results import GIVEN, Metrics, Result, Results
@@ -11,12 +13,15 @@ from orchestrator.runs.run import Run
 from orchestrator.stages import training_stage
 from storage.bank_file import num_leading
 
+NUM_BEST = 5
+TOP_5 = f"top_{NUM_BEST}_task_inference_accuracy"
 RESULT_HEADS = ("scenario", "inference", "k", "accuracy", "task right")
 
 
 def print_results(console: Console, run: Run, results: Results) -> None:
     """Print accuracy by scenario, method and k; warn of requested results that are missing."""
-    inferred = Table("scenario", "inference", "k", "accuracy", "task right", "in best 5", box=SIMPLE_HEAD)
+    best = ("in best 5",) if any(map(_has_best, results)) else ()
+    inferred = Table("scenario", "inference", "k", "accuracy", "task right", *best, box=SIMPLE_HEAD)
     recovery = Column("recovery", no_wrap=True)
     recovered = Table(
         "scenario", recovery, "k", "accuracy", "true mask", "found exactly", "steps", box=SIMPLE_HEAD
@@ -24,17 +29,19 @@ def print_results(console: Console, run: Run, results: Results) -> None:
     for one in results.ascending():
         if one.scenario == GIVEN:
             accuracy = percent(one.metrics["accuracy"])
-            print_plain(console, f"{one.key} accuracy over the first {one.k} tasks: {accuracy}")
+            print_plain(console, f"{one.key} accuracy over the first {plural(one.k, 'task')}: {accuracy}")
             continue
         _print_notes(console, one)
         if "psi_bytes" in one.metrics:
             label = one.method.removeprefix("hopfield-")
             recovered.add_row(one.key, label, str(one.k), *_recovery_cells(one.metrics))
         else:
-            inferred.add_row(one.key, one.method, str(one.k), *_inference_cells(one.metrics))
+            inferred.add_row(one.key, one.method, str(one.k), *_inference_cells(one)[: 2 + len(best)])
     for table in (inferred, recovered):
         if table.row_count:
             console.print(table)
+    for words in inference_warnings(results):
+        print_plain(console, f"warning: {words}")
     for scenario in run.config.evaluation.asked:
         _warn_missing(console, run, scenario, results)
 
@@ -50,21 +57,29 @@ def result_rows(results: Results) -> list[tuple[str, str, str, str, str]]:
     return rows
 
 
-def print_sizes(console: Console, sizes: MaskSizes) -> None:
-    """Print the bytes per task in each encoding, and the paper's table with its caveats."""
-    for heads, rows in ((HEADS, sizes.rows()), (PAPER_HEADS, PAPER_ROWS)):
+def print_sizes(console: Console, sizes: MaskSizes, *, is_of_paper: bool) -> None:
+    """Print the bytes per task in each encoding; for a run of the paper's, its table with the caveats."""
+    paper = [(PAPER_HEADS, PAPER_ROWS)] if is_of_paper else []
+    for heads, rows in ((HEADS, sizes.rows()), *paper):
         table = Table(heads[0], *(Column(head, justify="right") for head in heads[1:]), box=SIMPLE_HEAD)
         for row in rows:
             table.add_row(*row)
         console.print(table)
-    console.print(PAPER_CAVEAT, highlight=False)
+    if is_of_paper:
+        console.print(PAPER_CAVEAT, highlight=False)
     if sizes.num_norm_bytes:
         print_plain(console, f"running statistics: {sizes.num_norm_bytes:,.0f} bytes beside each mask")
 
 
-def _inference_cells(metrics: Metrics) -> list[str]:
-    keys = ("accuracy", "task_inference_accuracy", "top_5_task_inference_accuracy")
-    return [percent(metrics[key]) for key in keys]
+def _has_best(result: Result) -> bool:
+    """Return whether the share of right tasks in the best five says anything: of five tasks, it is all."""
+    return result.k > NUM_BEST and TOP_5 in result.metrics
+
+
+def _inference_cells(result: Result) -> list[str]:
+    """Return the cells of a row, with "-" for the best five of no more tasks."""
+    right = [percent(result.metrics[key]) for key in ("accuracy", "task_inference_accuracy")]
+    return [*right, percent(result.metrics[TOP_5]) if _has_best(result) else "-"]
 
 
 def _recovery_cells(metrics: Metrics) -> list[str]:
@@ -101,12 +116,14 @@ def allocation_words(metrics: Metrics) -> str:
     """Describe the allocation of masks, from the counts of ``AllocationScore``."""
     count = {key: int(value) for key, value in metrics.items() if key.startswith("num_")}
     words = (
-        f"stream: {count['num_masks']} masks allocated; {count['num_missed']} tasks missed, "
-        f"{count['num_duplicates']} masks duplicate, {count['num_merged']} masks merge tasks"
+        f"stream: {plural(count['num_masks'], 'mask')} allocated; {plural(count['num_missed'], 'task')} missed, "
+        f"{plural(count['num_duplicates'], 'duplicate mask')}, {plural(count['num_merged'], 'mask')} shared by tasks"
     )
     past = count["num_reused"], count["num_skipped"]
     if any(past):
-        words += f"; past the budget {past[0]} decisions reused a mask and {past[1]} skipped their batches"
+        words += (
+            f"; past the budget {plural(past[0], 'decision')} reused a mask and {past[1]:,} skipped the batch"
+        )
     return words
 
 
@@ -117,7 +134,7 @@ def _warn_missing(console: Console, run: Run, scenario: str, results: Results) -
         return
     stage = training_stage(run.config)
     num_trained = num_leading(run.store) if stage.has_masks else stage.progress(run).num_done
-    words = f"{num_trained} tasks are trained"
+    words = f"{plural(num_trained, 'task')} {'is' if num_trained == 1 else 'are'} trained"
     if not stage.has_masks and missing[0] <= num_trained:
         words += ", and a baseline is measured while it learns"
     print_plain(console, f"{scenario} not evaluated at k = {', '.join(map(str, missing))}: {words}")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from core.errors import plural
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import Run
 from storage.locations import Location, ObjectPath
@@ -47,10 +48,12 @@ def what_words(run: Run, record: RunRecord) -> str:
     spec = run.config
     weights = sum(layer.num_weights for layer in run.layers)
     training = spec.training
-    length = f"{training.num_steps:,} batches" if training.epochs is None else f"{training.epochs} epochs"
+    length = (
+        plural(training.num_steps, "batch") if training.epochs is None else plural(training.epochs, "epoch")
+    )
     return (
-        f"{record.num_tasks} {spec.benchmark.kind} tasks of {spec.benchmark.dataset}. One fixed "
-        f"`{spec.network.kind}` of {weights:,} weights and {spec.network.outputs} outputs, seed {spec.seed}; "
+        f"{plural(record.num_tasks, f'{spec.benchmark.kind} task')} of {spec.benchmark.dataset}. One fixed "
+        f"`{spec.network.kind}` of {weights:,} weights and {plural(spec.network.outputs, 'output')}, seed {spec.seed}; "
         f"{_method_words(spec)}, trained on {length} of {training.batch_size} "
         f"({training.optimizer.kind}, learning rate {training.optimizer.lr:g})."
     )

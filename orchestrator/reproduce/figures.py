@@ -101,8 +101,8 @@ def draw_runs(tables: Tables) -> Any:
             curve = _by_tasks_learned(own, "accuracy", run)
             if curve.values:
                 draw_curve(axis, curve, number)
-        axis.set_title(WORDS.get(method, method))
-        name_axes(axis, "tasks learned, k", "task and class right (GNu), %", legend=True)
+        words = WORDS.get(method, method)
+        name_axes(axis, "tasks learned, k", "task and class right (GNu), %", legend=True, title=words)
     _by_tasks(axes, rows)
     low = min(axis.get_ylim()[0] for axis in axes)
     for axis in axes:

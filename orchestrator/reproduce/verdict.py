@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
+from core.errors import plural
 from orchestrator.report.text import percent
 from orchestrator.reproduce.measure import Measurement, values_at
 from orchestrator.reproduce.targets import Above, AtLeast, Criterion, Near, NoDrop, Target
@@ -57,7 +58,7 @@ def _missing_seeds(target: Target, measurements: Sequence[Measurement]) -> list[
     num_seeds = {run.name: len(run.seeds) for run in target.runs}
     found = {at: len(values_at(measurements, *at)) for one in target.criteria for at in _operands(one)}
     few = {at[0]: number for at, number in found.items() if 0 < number < num_seeds[at[0]]}
-    return [f"{number} of {num_seeds[run]} seeds of {run}" for run, number in few.items()]
+    return [f"{number} of {plural(num_seeds[run], 'seed')} of {run}" for run, number in few.items()]
 
 
 def _k(criterion: Criterion) -> int:

@@ -7,7 +7,7 @@ read: the same command resumes a search, and a new value adds only its own setti
 from pathlib import Path
 
 from core.data.datasets import load_dataset
-from core.errors import ConfigError
+from core.errors import ConfigError, plural
 from orchestrator.cluster.resources import check_nodes, find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.progress import Display
@@ -38,8 +38,8 @@ def run_search(config: SweepConfig, data_folder: Path | None, display: Display) 
         if left:
             _run(config, group_settings(left), data_folder, results)
     except KeyboardInterrupt:
-        ended = f"{len(results.found)} of {len(settings)} points have ended"
-        raise StoppedError(f"stopped: {ended} and are kept; the same command goes on from there") from None
+        ended = f"{len(results.found)} of {plural(len(settings), 'point')} done and kept"
+        raise StoppedError(f"stopped: {ended}; the same command goes on from there") from None
     results.write()
     return [results.found[index] for index in range(len(settings))]
 
@@ -75,7 +75,7 @@ class _Results:
         if num_read or changed is not None:
             num_left = len(self._settings) - num_read
             self.display.message(
-                f"{num_read} of {len(self._settings)} points are there and kept, {num_left} to run"
+                f"{num_read} of {plural(len(self._settings), 'point')} done and kept, {num_left} to run"
             )
 
     def trial_ended(self, trial: Trial, outcome: TrialOutcome) -> None:
@@ -132,6 +132,6 @@ def _words(result: SettingResult) -> str:
         return f"failed: {result.error}"
     if result.state == "stopped":
         done, accuracy = result.metrics["num_tasks"], result.metrics["mean_accuracy"]
-        return f"ended early after {done:.0f} tasks, mean accuracy {100 * accuracy:.2f} %"
+        return f"ended early after {plural(round(done), 'task')}, mean accuracy {100 * accuracy:.2f} %"
     accuracies = {key: value for key, value in result.metrics.items() if key.endswith("/accuracy")}
     return ", ".join(f"{key} {100 * value:.2f} %" for key, value in accuracies.items())

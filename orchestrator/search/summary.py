@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from core.errors import first_line
+from core.errors import first_line, plural
 from orchestrator.config.search import Dimension
 from orchestrator.config.store_uri import absolute_uri
 from orchestrator.config.sweep import SweepConfig
@@ -57,7 +57,7 @@ def print_search(
     where = "; ".join(
         [f"table: {search_folder(config) / 'search.json'}", *(f"figure: {path}" for path in figures)]
     )
-    print_plain(console, f"{len(results)} points; {where}")
+    print_plain(console, f"{plural(len(results), 'point')}; {where}")
     return figures
 
 
@@ -106,7 +106,7 @@ def over_seeds(config: SweepConfig, results: Sequence[SettingResult]) -> list[st
             groups.setdefault(key, []).append(_scaled(name or "", result.metrics[name or ""]))
     unit = "" if "/num_" in (name or "") else " %"
     return [
-        f"{f'{key}: ' if key else ''}{name} {mean(values):.2f}{unit} over {len(values)} seeds, standard deviation "
+        f"{f'{key}: ' if key else ''}{name} {mean(values):.2f}{unit} over {plural(len(values), 'seed')}, standard deviation "
         f"{stdev(values):.2f}, from {min(values):.2f} to {max(values):.2f}"
         for key, values in groups.items()
         if len(values) > 1
@@ -183,7 +183,7 @@ def _curves(results: Sequence[SettingResult], axis: str, metric: str) -> list[Cu
 def _state(result: SettingResult) -> str:
     if result.state == "stopped":
         done, accuracy = result.metrics["num_tasks"], result.metrics["mean_accuracy"]
-        return f"ended early: {done:.0f} tasks, {100 * accuracy:.2f} %"
+        return f"ended early: {plural(round(done), 'task')}, {100 * accuracy:.2f} %"
     return "failed" if result.state == "failed" else ""
 
 
@@ -239,7 +239,10 @@ def _tracked_search(
     config: SweepConfig, results: Sequence[SettingResult], figures: Sequence[Location]
 ) -> TrackedSearch:
     best, folder = best_setting(config, results), search_folder(config)
-    lines = [f"### {folder.name}", f"{len(results)} points over {', '.join(search_config(config).space)}."]
+    lines = [
+        f"### {folder.name}",
+        f"{plural(len(results), 'point')} over {', '.join(search_config(config).space)}.",
+    ]
     tags = {f"space.{key}": str(list(values)) for key, values in search_config(config).space.items()}
     if best is not None:
         lines.append(f"**The best: {best.setting}**, run `{best.setting.run.name}`.")

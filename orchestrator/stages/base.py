@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from core.data.datasets import Dataset
+from core.errors import plural
 from orchestrator.execution.jobs import Unit
 from orchestrator.execution.plan import Plan
 from orchestrator.runs.history import failed_tasks
@@ -43,7 +44,7 @@ class Progress:
         return self.unit != "decisions" and self.num_done >= self.num_total
 
     def __str__(self) -> str:
-        return f"{self.num_done} of {self.num_total} {self.unit}"
+        return f"{self.num_done:,} of {plural(self.num_total, self.unit.removesuffix('s'))}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +98,12 @@ class Stage(ABC):
 class TrainingStage(Stage):
     """A stage that trains.
 
-    noun: name of the stored units, for messages. has_masks: whether they are mask files.
+    noun: name of a stored unit, for messages. has_masks: whether they are mask files.
     """
 
     verb = "training"
     in_order = True
-    noun = "tasks"
+    noun = "task"
     has_masks = True
 
     @abstractmethod
@@ -124,8 +125,10 @@ class TrainingStage(Stage):
         missing = findings.missing(num_total)
         return Verification(
             problems=missing,
-            summary=(f"{len(findings.tasks)} of {num_total} masks are good",),
-            advice=f"`supsup run` of its sweep trains the {len(missing)} missing tasks" if missing else None,
+            summary=(good_masks(len(findings.tasks), num_total),),
+            advice=f"`supsup run` of its sweep trains the {plural(len(missing), 'missing task')}"
+            if missing
+            else None,
             is_whole=not missing,
         )
 
@@ -140,6 +143,11 @@ class TrainingStage(Stage):
         """Return the true task of each mask, or None if mask i belongs to task i."""
         del run
         return None
+
+
+def good_masks(num_good: int, num_total: int) -> str:
+    """Return how many masks verify, as text."""
+    return f"{num_good:,} of {plural(num_total, 'mask')} {'is' if num_total == 1 else 'are'} good"
 
 
 def failed_left(run: Run, done: Collection[int]) -> dict[int, str]:

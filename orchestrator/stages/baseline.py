@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.errors import DamagedFileError
+from core.errors import DamagedFileError, plural
 from core.specs.inference import InferenceSpec
 from orchestrator.execution.jobs import InferenceRequest, Job
 from orchestrator.execution.plan import Plan
@@ -58,7 +58,7 @@ class Baseline(TrainingStage):
             for t in range(num_done, num_tasks)
         ]
         chosen = tuple(job for job in jobs if only is None or job.first in only)
-        note = f"all {num_tasks} tasks are learned; nothing to train"
+        note = f"{plural(num_tasks, 'task')} done; nothing to train"
         return Plan(jobs=chosen, num_done=num_done, num_total=num_tasks, note=note)
 
     def collect(self, context: RunContext) -> Results:
@@ -86,10 +86,10 @@ class Baseline(TrainingStage):
         num_tasks, num_named = run.config.benchmark.num_tasks, num_learned(run.layout)
         num_good = read_baseline(run.layout, run.fingerprint)[0]
         path = run.layout.baseline
-        what = f"the state after {num_named} tasks in {path}"
+        what = f"the state after {plural(num_named, 'task')} in {path}"
         return Verification(
             problems=(Problem(kind="damaged", path=path, message=what),) if num_good < num_named else (),
-            summary=(f"{num_good} of {num_tasks} tasks are learned, and their state is good",),
+            summary=(f"{num_good:,} of {plural(num_tasks, 'task')} learned, and the state is good",),
             is_whole=num_good == num_named == num_tasks,
         )
 

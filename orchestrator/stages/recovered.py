@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow.compute as pc
 
-from core.errors import DamagedFileError
+from core.errors import DamagedFileError, plural
 from core.hopfield.memory import memorise, memory_num_bytes, steps_to_exact
 from core.masks.bits import joint_digest, packed_num_bytes, unpack
 from orchestrator.execution.jobs import RecoveryRequest
@@ -69,7 +69,7 @@ def _ensure_memory(context: RunContext, request: RecoveryRequest) -> None:
     wanted = joint_digest(digests)
     if stored_masks_digest(path) == wanted:
         return
-    context.message(f"storing {request.k} masks in Psi ({request.hopfield.rule})")
+    context.message(f"storing {plural(request.k, 'mask')} in Psi ({request.hopfield.rule})")
     masks = [unpack(mask.bits, run.identity.shapes) for mask in run.store.iterate(range(request.k))]
     memory = memorise(request.hopfield.rule, masks)
     write_memory(path, memory, run.identity.names, fingerprint=run.fingerprint, masks_digest=wanted)

@@ -3,14 +3,14 @@
 from collections import Counter
 from collections.abc import Collection
 
-from core.errors import DamagedFileError
+from core.errors import DamagedFileError, plural
 from core.stream.schedule import num_decisions, plan_visits
 from orchestrator.execution.jobs import Job
 from orchestrator.execution.plan import Plan
 from orchestrator.runs.history import read_failures, reason
 from orchestrator.runs.results import finished_log
 from orchestrator.runs.run import Run
-from orchestrator.stages.base import Progress, RunContext, TrainingStage, Verification
+from orchestrator.stages.base import Progress, RunContext, TrainingStage, Verification, good_masks
 from storage.decisions import score_rows
 from storage.stream_state import read_position, restart_stream
 from storage.verify import Findings
@@ -23,7 +23,7 @@ class Stream(TrainingStage):
 
     kind = "stream"
     verb = "following the stream"
-    noun = "masks"
+    noun = "mask"
 
     def progress(self, run: Run, findings: Findings | None = None) -> Progress:
         """See ``TrainingStage``."""
@@ -50,8 +50,10 @@ class Stream(TrainingStage):
             restart_stream(context.run.layout)
             return
         if progress.unit == "masks" and not progress.is_complete:
+            num_missing = progress.num_total - progress.num_done
             context.message(
-                f"{progress.num_total - progress.num_done} masks of the stream are missing; it starts again from "
+                f"{plural(num_missing, 'mask')} of the stream {'is' if num_missing == 1 else 'are'} missing; "
+                "it starts again from "
                 "its beginning, since each mask depends on the others"
             )
             restart_stream(context.run.layout)
@@ -60,7 +62,7 @@ class Stream(TrainingStage):
         """See ``Stage``."""
         progress, total = self.progress(context.run), num_decisions(context.run.config.run_spec())
         if progress.is_complete:
-            note = f"the stream has ended and its {progress.num_done} masks are here; nothing to train"
+            note = f"the stream has ended and left {plural(progress.num_done, 'mask')}; nothing to train"
             return Plan(jobs=(), num_done=total, num_total=total, note=note)
         num_done = progress.num_done
         jobs = [
@@ -81,7 +83,7 @@ class Stream(TrainingStage):
         if self.progress(run, findings).unit == "masks":
             return super().verify(run, findings)
         goes_on = "the stream has not ended yet; its masks are stored when it does"
-        return Verification(summary=(f"{len(findings.tasks)} of 0 masks are good", goes_on), is_whole=False)
+        return Verification(summary=(good_masks(len(findings.tasks), 0), goes_on), is_whole=False)
 
     def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
         """See ``TrainingStage``."""

@@ -2,11 +2,19 @@
 
 from collections.abc import Collection
 
+from core.errors import plural
 from core.machine import instruction_set
 from orchestrator.execution.plan import Plan, plan_jobs
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
-from orchestrator.stages.base import Progress, RunContext, TrainingStage, Verification, failed_left
+from orchestrator.stages.base import (
+    Progress,
+    RunContext,
+    TrainingStage,
+    Verification,
+    failed_left,
+    good_masks,
+)
 from storage.hopfield_file import num_remembered
 from storage.locations import remove_tree
 from storage.verify import Findings
@@ -54,7 +62,7 @@ class Supermasks(TrainingStage):
             done | skipped,
             kind=self.kind,
             in_order=self.in_order,
-            note=f"all {num_tasks} tasks are trained; nothing to train",
+            note=f"{plural(num_tasks, 'task')} done; nothing to train",
         )
 
     def collect(self, context: RunContext) -> Results:
@@ -68,7 +76,7 @@ class Supermasks(TrainingStage):
         progress = self.progress(run, findings)
         if not progress.done - findings.tasks:
             return super().verify(run, findings)
-        num_good = f"{len(findings.tasks)} of {progress.num_total} masks are good"
+        num_good = good_masks(len(findings.tasks), progress.num_total)
         held = f"{num_good}; the Hopfield memory holds the first {progress.num_done}"
         return Verification(summary=(held,), is_whole=progress.is_complete)
 
@@ -76,7 +84,7 @@ class Supermasks(TrainingStage):
         """See ``TrainingStage``."""
         done = self.progress(run, findings).done
         plan = plan_jobs(run.config.benchmark.num_tasks, cohort_size, done, kind=self.kind)
-        cohorts = f"{len(plan.jobs)} of up to {cohort_size} tasks"
+        cohorts = f"{len(plan.jobs)} of up to {plural(cohort_size, 'task')}"
         return [*super().describe(run, cohort_size, findings), ("cohorts to train", cohorts)]
 
 

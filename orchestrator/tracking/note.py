@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import mean
 
+from core.errors import plural
 from orchestrator.report.tables import RESULT_HEADS, result_rows
 from orchestrator.report.text import duration, percent, what_words
 from orchestrator.runs.history import Session, Status
@@ -47,7 +48,7 @@ def _verdict(
     failed: Sequence[FailedTask],
     status: Status,
 ) -> str:
-    what = str(progress) if progress.unit == "tasks" else f"{len(infos)} masks"
+    what = str(progress) if progress.unit == "tasks" else plural(len(infos), "mask")
     words = f"The run {ENDED[status]}: {what} trained"
     if infos:
         words += f", mean accuracy {percent(mean(one.test_accuracy for one in infos))} with the task given"
@@ -82,7 +83,7 @@ def _again(run: Run, record: RunRecord) -> str:
 def _where(run: Run, sessions: Sequence[Session]) -> str:
     root = run.layout.root
     worked_s = sum(one.ended_s - one.started_s for one in sessions if one.ended_s is not None)
-    worked = f" in {duration(worked_s)} of work, {len(sessions)} starts" if worked_s else ""
+    worked = f" in {duration(worked_s)} of work, {plural(len(sessions), 'start')}" if worked_s else ""
     return (
         f"Everything is in `{root}`{worked}. Figures: artifact `report/report.html`. "
         f"Read on: `supsup evaluate {root}`, `supsup infer {root} IMAGE`, `supsup verify {root}`."

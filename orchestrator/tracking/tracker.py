@@ -1,7 +1,8 @@
 """Sends a run to MLflow from the files in its folder, in one background thread.
 
 The run folder is the source of truth, and every operation here is idempotent: while a store is down,
-steps are retried, and whatever it missed is sent by the next ``supsup run`` or ``supsup sync``.
+steps are retried, and whatever it missed is sent by the nefrom core.errors import plural
+xt ``supsup run`` or ``supsup sync``.
 Training never waits for MLflow.
 """
 
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 import psutil
 
+from core.errors import plural
 from orchestrator.config.store_uri import absolute_uri
 from orchestrator.runs.run import Run
 from orchestrator.tracking.content import tracked_end, tracked_run, tracked_tasks
@@ -166,7 +168,7 @@ class MlflowTracker:
         num_left = len(self._sender.waiting)
         if num_left > MANY_RUNS and not self._has_warned:
             self._warn(
-                f"sending the runs of {num_left:,} tasks to MLflow; Ctrl-C leaves them to `supsup sync`"
+                f"sending the runs of {plural(num_left, 'task')} to MLflow; Ctrl-C leaves them to `supsup sync`"
             )
 
     def _work(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.cli.main import app
 from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
-from tests.conftest import supsup
+from tests.conftest import supsup, sweep_text
 
 
 @pytest.fixture
@@ -87,3 +87,23 @@ def test_names_of_runs_and_keys_of_a_sweep_are_completed(run, sweep):
     keys = complete_setting(context, "training.opt")
     assert "training.optimizer.lr=" in keys
     assert all(key.startswith("training.optimizer.") for key in keys)
+
+
+def test_one_task_is_one_task_and_a_second_run_has_nothing_new(tmp_path, capfd):
+    benchmark = "{kind: permuted, dataset: synthetic, num_tasks: 1}"
+    path = tmp_path / "one.yaml"
+    path.write_text(sweep_text(tmp_path / "runs", benchmark=benchmark, evaluation="{at: [1, 2]}"))
+    assert supsup("run", path, "--plain") == 0
+    shown = capfd.readouterr().out
+    assert "1 task done, trained 1 task in " in shown
+    assert "with the task given; worst: task 0, " in shown
+    assert "GG accuracy over the first 1 task: " in shown
+    assert "GG not evaluated at k = 2: 1 task is trained" in shown
+    assert "training 1/1 task  " in shown
+    assert ": 1 task, in this process" in shown
+    assert supsup("run", path, "--plain") == 0
+    shown = capfd.readouterr().out
+    assert "1 task done, nothing new to train; 0:" in shown
+    assert "1 task done; nothing to train" in shown
+    assert supsup("verify", locate_run(load_sweep(path)).layout.root) == 0
+    assert "1 of 1 mask is good" in capfd.readouterr().out

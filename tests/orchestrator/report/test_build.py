@@ -17,29 +17,12 @@ from orchestrator.report.mask_sizes import entropy_bits
 from orchestrator.runs.run import locate_run, open_run
 from orchestrator.sweep import run_sweep
 from storage.mask_info import MaskInfo, mask_info
-from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
 
 FACTS = MaskInfo(
     task=0, digest="d", density=0.5, test_accuracy=0.9, train_loss=0.1, train_seconds=1.0,
     num_bytes=10, encoding="bits", num_norm_bytes=0, file="cohort-00000-00001.parquet", worker="a-1", started_s=100.0, finished_s=110.0,
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    path = folder / "tiny.yaml"
-    path.write_text(
-        sweep_text(
-            folder / "runs",
-            tracking="{uri: null, figures: true}",
-            evaluation="{scenarios: [GG, GNu], at: [2, 4]}",
-        )
-    )
-    config = load_sweep(path)
-    run_sweep(config, None, Recorder())
-    return locate_run(config)
 
 
 def test_every_figure_is_a_png_and_an_svg_that_follows_the_readers_scheme(run):

@@ -141,7 +141,7 @@ def test_a_changed_space_is_told_and_only_new_points_run(sweep):
     grown = load_sweep(sweep, ["search.space.training.steps=[20,60]", GRID[1]])
     results = run_search(grown, None, told)
     assert "the search space has changed since the last run: training.steps + 60 - 40" in told.messages
-    assert "2 of 4 points are there and kept, 2 to run" in told.messages
+    assert "2 of 4 points done and kept, 2 to run" in told.messages
     assert [result.state for result in results] == ["done"] * 4
 
 
@@ -184,7 +184,7 @@ def test_points_that_fall_behind_end_early_and_stay_ended(tmp_path, local_ray):
         assert result.metrics["num_tasks"] < 9
     again = Recorder()
     assert [result.state for result in run_search(load_sweep(path, rules), None, again)] == states
-    assert "6 of 6 points are there and kept, 0 to run" in again.messages
+    assert "6 of 6 points done and kept, 0 to run" in again.messages
 
 
 def test_missing_data_is_said_once_before_anything_runs(tmp_path, capsys, monkeypatch):
