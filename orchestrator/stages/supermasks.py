@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from orchestrator.execution.plan import Plan, plan_jobs
-from orchestrator.runs.results import Results
+from orchestrator.runs.results import GIVEN, Results
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import Progress, RunContext, TrainingStage, Verification, failed_left
 from storage.hopfield_file import num_remembered
@@ -64,6 +64,13 @@ class Supermasks(TrainingStage):
         num_good = f"{len(findings.tasks)} of {progress.num_total} masks are good"
         held = f"{num_good}; the Hopfield memory holds the first {progress.num_done}"
         return Verification(summary=(held,), is_whole=progress.is_complete)
+
+    def why_not(self, run: Run, scenario: str, k: int) -> str:
+        """See ``TrainingStage``. A Hopfield memory could have stood in for missing masks."""
+        words, hopfield = super().why_not(run, scenario, k), run.config.evaluation.hopfield
+        if hopfield is None or scenario == GIVEN or not words.endswith("missing"):
+            return words
+        return f"{words}, and no {hopfield.rule} memory holds these {k} masks"
 
     def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
         """See ``TrainingStage``."""
