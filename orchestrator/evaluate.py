@@ -19,6 +19,7 @@ from orchestrator.runs.results import Results, write_report
 from orchestrator.runs.run import Run, open_run
 from orchestrator.session import RunSession, open_session
 from orchestrator.stages import evaluation_stages, training_stage
+from orchestrator.stages.gaps import Gap, find_gaps
 from storage.bank_file import num_leading
 from storage.hopfield_file import num_remembered
 from storage.locations import Location
@@ -28,13 +29,19 @@ SECTIONS = ("evaluation", "executor", "tracking", "data_dir")  # what `supsup ev
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationResult:
-    """The result of an evaluation."""
+    """The result of an evaluation. gaps: what was asked for and not evaluated."""
 
     run: Run
     failures: tuple[Failure, ...]
     results: Results
+    gaps: tuple[Gap, ...]
     elapsed_s: float
     num_trained: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything asked for is evaluated."""
+        return not self.failures and all(gap.is_allowed for gap in self.gaps)
 
 
 def evaluate_run(
@@ -69,7 +76,15 @@ def evaluate_run(
             write_report(run, results)
             draw_or_warn(run, record, display)
             session.end(failures)
-    return EvaluationResult(run=run, failures=failures, results=results, elapsed_s=time.monotonic() - start_s)
+    # A sweep may name k that its run has yet to grow to; here they are asked for now.
+    may_exceed = not any(setting.startswith("evaluation.at") for setting in settings)
+    return EvaluationResult(
+        run=run,
+        failures=failures,
+        results=results,
+        gaps=find_gaps(run, results, may_exceed=may_exceed),
+        elapsed_s=time.monotonic() - start_s,
+    )
 
 
 def data_location(config: SweepConfig, default: Path | None) -> Path | None:

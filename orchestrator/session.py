@@ -55,12 +55,14 @@ class RunSession:
 
         only: restrict the work to these tasks (or decisions).
         """
+        stored = stage.stored(self.context)
         stage.prepare(self.context)
         plan = stage.plan(self.context, only)
         failures, num_trained = self._work(stage, plan) if plan.jobs else ((), 0)
         if not plan.jobs and plan.note is not None and only is None:
             self.display.message(plan.note)
-        return StageResult(results=stage.collect(self.context), failures=failures, num_trained=num_trained)
+        results = stage.collect(self.context).marked(stored)
+        return StageResult(results=results, failures=failures, num_trained=num_trained)
 
     def _work(self, stage: Stage, plan: Plan) -> tuple[tuple[Failure, ...], int]:
         """Run the jobs of ``plan``; jobs in order stop at the first failure."""

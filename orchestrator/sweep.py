@@ -20,20 +20,33 @@ from orchestrator.runs.run import Run, locate_run
 from orchestrator.runs.sizing import Resources
 from orchestrator.session import RunSession, StageResult, open_session
 from orchestrator.stages import training_stage
+from orchestrator.stages.base import Progress
+from orchestrator.stages.gaps import Gap, find_gaps
 from storage.mask_info import MaskInfo, mask_info
 from storage.verify import quarantine, verify_masks
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult:
-    """The result of a run. infos: of each task, in order."""
+    """The result of a run.
+
+    infos: of each task, in order. gaps: what was asked for and not evaluated. progress: of the training.
+    """
 
     run: Run
     num_trained: int
     failures: tuple[Failure, ...]
     results: Results
     infos: list[MaskInfo]
+    gaps: tuple[Gap, ...]
+    progress: Progress
     elapsed_s: float
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything is trained and evaluated."""
+        is_evaluated = not self.failures and all(gap.is_allowed for gap in self.gaps)
+        return is_evaluated and self.progress.is_complete
 
 
 def run_sweep(
@@ -69,6 +82,8 @@ def run_sweep(
             failures=failures,
             results=results,
             infos=mask_info(run.store),
+            gaps=find_gaps(run, results),
+            progress=training_stage(config).progress(run),
             elapsed_s=time.monotonic() - start_s,
         )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from core.errors import first_line, plural
 from orchestrator.execution.jobs import Job, JobResult, StepsDone
+from orchestrator.execution.plan import number_ranges
 from orchestrator.execution.progress import Display
 from orchestrator.tracking.tracker import Tracker
 from storage.files import commit_text
@@ -104,14 +105,6 @@ def error_key(error: Exception) -> str:
 
 def task_list(jobs: list[Job]) -> str:
     """Return the tasks of jobs as ranges, such as ``tasks 0-3, 7``."""
-    tasks = sorted({task for job in jobs for task in job.tasks})
-    runs: list[list[int]] = []
-    for task in tasks:
-        if runs and task == runs[-1][1] + 1:
-            runs[-1][1] = task
-        else:
-            runs.append([task, task])
-    words = [str(first) if first == last else f"{first}-{last}" for first, last in runs]
-    shown = ", ".join(words[:20]) + (f" and {len(words) - 20} more" if len(words) > 20 else "")
+    tasks = {task for job in jobs for task in job.tasks}
     what = "decisions" if jobs[0].unit == "decisions" else "tasks" if len(tasks) > 1 else "task"
-    return f"{what} {shown}"
+    return f"{what} {number_ranges(tasks)}"

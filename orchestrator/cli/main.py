@@ -101,7 +101,7 @@ def run(
     print_result(console, result)
     if as_json:
         print(result_json(result))
-    raise typer.Exit(1 if result.failures else 0)
+    raise typer.Exit(0 if result.is_complete else 1)
 
 
 @app.command()
@@ -171,7 +171,7 @@ def evaluate(
     print_evaluation(console, result)
     if as_json:
         print(result_json(result))
-    raise typer.Exit(1 if result.failures else 0)
+    raise typer.Exit(0 if result.is_complete else 1)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from orchestrator.cluster.resources import find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import EvaluationResult
 from orchestrator.execution.controller import Failure
+from orchestrator.execution.plan import number_ranges
 from orchestrator.report.tables import print_results
 from orchestrator.report.text import byte_words, duration, percent, print_plain, short
 from orchestrator.runs.lock import locked
@@ -36,15 +37,17 @@ def print_result(console: Console, result: SweepResult) -> None:
     """Print the tasks (if many, the worst), accuracy by k, failures and the overview."""
     if result.infos:
         console.print(_task_table(result))
-    print_results(console, result.run, result.results)
+    print_results(console, result.results, result.gaps)
     if result.failures:
         console.print(_failure_table(result.failures))
+    elif not result.progress.is_complete:
+        print_plain(console, _untrained(result.progress))
     print_overview(console, result)
 
 
 def print_evaluation(console: Console, result: EvaluationResult) -> None:
     """Print accuracy by scenario and k, failures, and the location of the tables."""
-    print_results(console, result.run, result.results)
+    print_results(console, result.results, result.gaps)
     if result.failures:
         console.print(_failure_table(result.failures))
     where = short(result.run.layout.evaluations)
@@ -153,6 +156,14 @@ def print_overview(console: Console, result: SweepResult) -> None:
         print_plain(console, f"      {what}")
 
 
+def _untrained(progress: Progress) -> str:
+    """Return what ``--only-failed`` left out, as text."""
+    left = set(range(progress.num_total)) - progress.done
+    noun = "tasks" if len(left) > 1 else "task"
+    which = f", not {noun} {number_ranges(left)}" if progress.unit == "tasks" else ""
+    return f"{progress} are done{which}; `supsup run` without --only-failed does the rest"
+
+
 def _rows(result: SweepResult) -> list[tuple[str, str]]:
     run, infos, num_trained, failures = result.run, result.infos, result.num_trained, result.failures
     stage = training_stage(run.config)
@@ -233,6 +244,8 @@ def result_json(result: SweepResult | EvaluationResult) -> str:
         "num_trained": result.num_trained,
         "failures": failed,
         "measured": result.results.to_json(),
+        "from_before": [str(one.table) for one in result.results if one.is_stored],
+        "not_evaluated": [{"scenario": gap.scenario, "k": gap.k, "why": gap.why} for gap in result.gaps],
         "elapsed_s": round(result.elapsed_s, 3),
     }
     return json.dumps(content, indent=2)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from orchestrator.execution.jobs import Job, Request
 
+MAX_RANGES = 20  # in a message
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -52,6 +54,19 @@ def join_plans(plans: Iterable[Plan]) -> Plan:
         num_done=sum(plan.num_done for plan in plans),
         num_total=sum(plan.num_total for plan in plans),
     )
+
+
+def number_ranges(numbers: Collection[int]) -> str:
+    """Return numbers as ranges, such as ``0-3, 7``; at most 20 of them."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    words = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
+    more = len(words) - MAX_RANGES
+    return ", ".join(words[:MAX_RANGES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _runs(missing: Sequence[int], cohort_size: int) -> Iterator[list[int]]:

@@ -1,5 +1,7 @@
 """Result tables for the terminal: one for task inference, one for recovered masks."""
 
+from collections.abc import Sequence
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Column, Table
@@ -9,41 +11,47 @@ from orchestrator.report.findings import inference_warnings
 from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
 from orchestrator.report.text import percent, print_plain
 from orchestrator.runs.results import GIVEN, Metrics, Result, Results
-from orchestrator.runs.run import Run
-from orchestrator.stages import training_stage
-from storage.bank_file import num_leading
+from orchestrator.stages.gaps import Gap
 
 NUM_BEST = 5
 TOP_5 = f"top_{NUM_BEST}_task_inference_accuracy"
 RESULT_HEADS = ("scenario", "inference", "k", "accuracy", "task right")
 
 
-def print_results(console: Console, run: Run, results: Results) -> None:
-    """Print accuracy by scenario, method and k; warn of requested results that are missing."""
+def print_results(console: Console, results: Results, gaps: Sequence[Gap]) -> None:
+    """Print accuracy by scenario, method and k, marked where measured before; then what is missing."""
     best = ("in best 5",) if any(map(_has_best, results)) else ()
     inferred = Table("scenario", "inference", "k", "accuracy", "task right", *best, box=SIMPLE_HEAD)
     recovery = Column("recovery", no_wrap=True)
     recovered = Table(
         "scenario", recovery, "k", "accuracy", "true mask", "found exactly", "steps", box=SIMPLE_HEAD
     )
+    is_mixed = any(one.is_stored for one in results if one.scenario != GIVEN)
+    if is_mixed:
+        inferred.add_column("measured")
+        recovered.add_column("measured")
     for one in results.ascending():
+        stored = ["before" if one.is_stored else "now"] if is_mixed else []
         if one.scenario == GIVEN:
             accuracy = percent(one.metrics["accuracy"])
-            print_plain(console, f"{one.key} accuracy over the first {plural(one.k, 'task')}: {accuracy}")
+            mark = " (measured before)" if one.is_stored else ""
+            print_plain(
+                console, f"{one.key} accuracy over the first {plural(one.k, 'task')}: {accuracy}{mark}"
+            )
             continue
         _print_notes(console, one)
         if "psi_bytes" in one.metrics:
             label = one.method.removeprefix("hopfield-")
-            recovered.add_row(one.key, label, str(one.k), *_recovery_cells(one.metrics))
+            recovered.add_row(one.key, label, str(one.k), *_recovery_cells(one.metrics), *stored)
         else:
-            inferred.add_row(one.key, one.method, str(one.k), *_inference_cells(one)[: 2 + len(best)])
+            cells = _inference_cells(one)[: 2 + len(best)]
+            inferred.add_row(one.key, one.method, str(one.k), *cells, *stored)
     for table in (inferred, recovered):
         if table.row_count:
             console.print(table)
     for words in inference_warnings(results):
         print_plain(console, f"warning: {words}")
-    for scenario in run.config.evaluation.asked:
-        _warn_missing(console, run, scenario, results)
+    _print_gaps(console, gaps)
 
 
 def result_rows(results: Results) -> list[tuple[str, str, str, str, str]]:
@@ -127,14 +135,10 @@ def allocation_words(metrics: Metrics) -> str:
     return words
 
 
-def _warn_missing(console: Console, run: Run, scenario: str, results: Results) -> None:
-    found = {one.k for one in results.own(run) if one.scenario == scenario}
-    missing = sorted(set(run.config.evaluation.at or ()) - found)
-    if not missing:
-        return
-    stage = training_stage(run.config)
-    num_trained = num_leading(run.store) if stage.has_masks else stage.progress(run).num_done
-    words = f"{plural(num_trained, 'task')} {'is' if num_trained == 1 else 'are'} trained"
-    if not stage.has_masks and missing[0] <= num_trained:
-        words += ", and a baseline is measured while it learns"
-    print_plain(console, f"{scenario} not evaluated at k = {', '.join(map(str, missing))}: {words}")
+def _print_gaps(console: Console, gaps: Sequence[Gap]) -> None:
+    """Print a line for each scenario and reason."""
+    ks: dict[tuple[str, str], list[str]] = {}
+    for gap in gaps:
+        ks.setdefault((gap.scenario, gap.why), []).append(str(gap.k))
+    for (scenario, why), found in ks.items():
+        print_plain(console, f"{scenario} not evaluated at k = {', '.join(found)}: {why}")

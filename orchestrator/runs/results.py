@@ -1,7 +1,8 @@
 """The results of a run, as in ``report/summary.json``, and the report files."""
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ from orchestrator.config.load import sweep_yaml
 from orchestrator.runs.run import Run
 from storage.decisions import Rows, read_decisions
 from storage.files import commit, commit_json, commit_text
+from storage.layout import TableKey
 
 GIVEN = "GG"  # the scenario without a method, since the task is given
 Metrics = dict[str, float]
@@ -21,6 +23,7 @@ class Result:
 
     method: label of the inference or recovery method, empty in GG. num_batches: test batches used per
     task, None for all. k: number of tasks, the first ones. metrics: accuracies are fractions.
+    is_stored: measured before the current command; not written anywhere.
     """
 
     scenario: str
@@ -28,6 +31,13 @@ class Result:
     num_batches: int | None
     k: int
     metrics: Metrics
+    is_stored: bool = field(default=False, compare=False)
+
+    @property
+    def table(self) -> TableKey:
+        """The key of the evaluation table behind the result."""
+        label = f"{self.scenario}-{self.method}" if self.method else self.scenario
+        return TableKey(label, self.k, self.num_batches)
 
     @property
     def key(self) -> str:
@@ -52,6 +62,10 @@ class Results(tuple[Result, ...]):
             old = both.get(key, one)
             both[key] = replace(one, metrics=old.metrics | one.metrics)
         return Results(both.values())
+
+    def marked(self, stored: Collection[TableKey]) -> "Results":
+        """Return the results, those whose table is one of ``stored`` marked as measured before."""
+        return Results(replace(one, is_stored=one.table in stored) for one in self)
 
     def own(self, run: Run) -> "Results":
         """Return the results with the sweep's own method and number of test batches."""

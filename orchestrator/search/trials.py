@@ -67,6 +67,7 @@ def _run_setting(index: int, setting: Setting, data_folder: Path | None, report:
     except SupSupError as error:
         return SettingEnd(index=index, metrics={}, error=str(error))
     failed = [f"{failure.job}: {first_line(failure.error)}" for failure in result.failures]
+    failed = failed or [str(gap) for gap in result.gaps if not gap.is_allowed]
     metrics = metrics_at_last_k(result.run, result.results)
     return SettingEnd(index=index, metrics=metrics, error="; ".join(failed) or None)
 

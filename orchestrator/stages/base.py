@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from core.data.datasets import Dataset
 from core.errors import plural
 from orchestrator.execution.jobs import Unit
-from orchestrator.execution.plan import Plan
+from orchestrator.execution.plan import Plan, number_ranges
 from orchestrator.runs.history import failed_tasks
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
+from storage.layout import TableKey
 from storage.mask_info import mask_info
 from storage.run_file import RunRecord
 from storage.verify import Findings, Problem
+
+EVALUATION_FAILED = "its evaluation failed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +93,11 @@ class Stage(ABC):
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """Return the remaining jobs. only: restrict the plan to these tasks (or decisions)."""
 
+    def stored(self, context: RunContext) -> frozenset[TableKey]:
+        """Return the tables that need no measurement; called before ``prepare``."""
+        del context
+        return frozenset()
+
     @abstractmethod
     def collect(self, context: RunContext) -> Results:
         """Merge the jobs' output; return all results, including those of earlier runs."""
@@ -132,6 +140,15 @@ class TrainingStage(Stage):
             is_whole=not missing,
         )
 
+    def why_not(self, run: Run, scenario: str, k: int) -> str:
+        """Return why a scenario is not evaluated on the first ``k`` tasks, as text."""
+        del scenario
+        words = f"{self.progress(run).num_done} tasks are trained"
+        if k > run.config.benchmark.num_tasks:
+            return words
+        missing = set(range(k)) - run.store.locate().keys()
+        return f"{words}, {missing_masks(missing, 'task')}" if missing else EVALUATION_FAILED
+
     def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
         """Return (name, value) rows for ``supsup plan``; ``findings`` is None before the run exists."""
         del cohort_size
@@ -148,6 +165,13 @@ class TrainingStage(Stage):
 def good_masks(num_good: int, num_total: int) -> str:
     """Return how many masks verify, as text."""
     return f"{num_good:,} of {plural(num_total, 'mask')} {'is' if num_total == 1 else 'are'} good"
+
+
+def missing_masks(numbers: Collection[int], noun: str) -> str:
+    """Return which masks are missing, as text. noun: what is numbered, task or mask."""
+    of = "" if noun == "mask" else "the mask of " if len(numbers) == 1 else "the masks of "
+    is_one = len(numbers) == 1
+    return f"{of}{noun}{'' if is_one else 's'} {number_ranges(numbers)} {'is' if is_one else 'are'} missing"
 
 
 def failed_left(run: Run, done: Collection[int]) -> dict[int, str]:

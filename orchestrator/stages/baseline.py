@@ -61,6 +61,10 @@ class Baseline(TrainingStage):
         note = f"{plural(num_tasks, 'task')} done; nothing to train"
         return Plan(jobs=chosen, num_done=num_done, num_total=num_tasks, note=note)
 
+    def stored(self, context: RunContext) -> frozenset[TableKey]:
+        """See ``Stage``."""
+        return frozenset(one.table for one in self.collect(context))
+
     def collect(self, context: RunContext) -> Results:
         """Return the results at each k with a table."""
         run, found = context.run, list[Result]()
@@ -79,6 +83,13 @@ class Baseline(TrainingStage):
                 merge_inferred(run, request)
                 found += request_results(run, request)
         return Results(found)
+
+    def why_not(self, run: Run, scenario: str, k: int) -> str:
+        """See ``TrainingStage``. Other k than those of its training cannot be measured any more."""
+        del scenario
+        num_done = self.progress(run).num_done
+        words = f"{num_done} tasks are trained"
+        return f"{words}, and a baseline is measured while it learns" if k <= num_done else words
 
     def verify(self, run: Run, findings: Findings) -> Verification:
         """Read the whole state; a later run retrains what is unreadable."""

@@ -29,6 +29,13 @@ class Given(Stage):
     kind = "evaluate"
     verb = "evaluating GG"
 
+    def stored(self, context: RunContext) -> frozenset[TableKey]:
+        """See ``Stage``. Tasks trained in this session were tested right then."""
+        run, new = context.run, context.counts.keys()
+        old = stored_counts(run).keys() - new
+        ks = run.config.evaluation.ks(run.config.benchmark.num_tasks)
+        return frozenset(TableKey(GIVEN, k, test_batches(run)) for k in ks if old.issuperset(range(k)))
+
     def prepare(self, context: RunContext) -> None:
         """Load the counts of existing tables."""
         context.counts.update(stored_counts(context.run))

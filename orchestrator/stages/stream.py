@@ -10,7 +10,15 @@ from orchestrator.execution.plan import Plan
 from orchestrator.runs.history import read_failures, reason
 from orchestrator.runs.results import finished_log
 from orchestrator.runs.run import Run
-from orchestrator.stages.base import Progress, RunContext, TrainingStage, Verification, good_masks
+from orchestrator.stages.base import (
+    EVALUATION_FAILED,
+    Progress,
+    RunContext,
+    TrainingStage,
+    Verification,
+    good_masks,
+    missing_masks,
+)
 from storage.decisions import score_rows
 from storage.stream_state import read_position, restart_stream
 from storage.verify import Findings
@@ -84,6 +92,15 @@ class Stream(TrainingStage):
             return super().verify(run, findings)
         goes_on = "the stream has not ended yet; its masks are stored when it does"
         return Verification(summary=(good_masks(len(findings.tasks), 0), goes_on), is_whole=False)
+
+    def why_not(self, run: Run, scenario: str, k: int) -> str:
+        """See ``TrainingStage``. Raises DamagedFileError."""
+        del scenario, k
+        progress = self.progress(run)
+        if progress.unit == "decisions":
+            return f"the stream has not ended, {progress} are made"
+        missing = set(range(progress.num_total)) - progress.done
+        return f"{progress} are there, {missing_masks(missing, 'mask')}" if missing else EVALUATION_FAILED
 
     def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
         """See ``TrainingStage``."""

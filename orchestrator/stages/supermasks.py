@@ -5,7 +5,7 @@ from collections.abc import Collection
 from core.errors import plural
 from core.machine import instruction_set
 from orchestrator.execution.plan import Plan, plan_jobs
-from orchestrator.runs.results import Results
+from orchestrator.runs.results import GIVEN, Results
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import (
     Progress,
@@ -79,6 +79,13 @@ class Supermasks(TrainingStage):
         num_good = good_masks(len(findings.tasks), progress.num_total)
         held = f"{num_good}; the Hopfield memory holds the first {progress.num_done}"
         return Verification(summary=(held,), is_whole=progress.is_complete)
+
+    def why_not(self, run: Run, scenario: str, k: int) -> str:
+        """See ``TrainingStage``. A Hopfield memory could have stood in for missing masks."""
+        words, hopfield = super().why_not(run, scenario, k), run.config.evaluation.hopfield
+        if hopfield is None or scenario == GIVEN or not words.endswith("missing"):
+            return words
+        return f"{words}, and no {hopfield.rule} memory holds these {k} masks"
 
     def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
         """See ``TrainingStage``."""

@@ -16,6 +16,7 @@ from orchestrator.runs.results import Metrics, Result, Results
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext, Stage
 from storage.files import commit
+from storage.layout import TableKey
 from storage.locations import Location
 from storage.parts import drop_parts, stored_tasks, whole_table
 from storage.tables import INFERENCE_SCHEMA, read_evaluation, task_accuracies, task_shares, write_evaluation
@@ -54,6 +55,16 @@ class TableStage(Stage, Generic[R]):
             for request in self.requests(run)
             if not all(stored_table(run, request, scenario) for scenario in scenarios)
         ]
+
+    def stored(self, context: RunContext) -> frozenset[TableKey]:
+        """See ``Stage``."""
+        run = context.run
+        return frozenset(
+            request.key.of(scenario)
+            for request in self.requests(run)
+            for scenario in run.config.evaluation.inferred_scenarios
+            if stored_table(run, request, scenario) is not None
+        )
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """See ``Stage``."""

@@ -355,7 +355,7 @@ def test_a_run_without_masks_is_said(run, tmp_path, capsys):
 def test_k_beyond_the_trained_tasks_is_said_and_the_rest_is_evaluated(run, capsys):
     run.layout.cohort(2, 3).unlink()
     capsys.readouterr()
-    assert supsup("evaluate", run.layout.root, "evaluation.inference.objective=G") == 0
+    assert supsup("evaluate", run.layout.root, "evaluation.inference.objective=G") == 1
     shown = capsys.readouterr().out
     assert "not evaluated at k = 4: 2 tasks are trained" in shown
     assert set(summary(run)["GNu"]["one_shot-G-1"]) == {"2"}

@@ -253,10 +253,10 @@ def test_only_failed_trains_what_failed_and_leaves_other_gaps_alone(sweep, monke
     assert supsup("logs", run.layout.root, "--task", 2) == 0
     assert "TrainingError: the loss of task 2 is not finite" in capsys.readouterr().out
     monkeypatch.setattr(Cohorts, "train", honest)
-    assert supsup("run", sweep, "benchmark.num_tasks=6", "--only-failed") == 0
+    assert supsup("run", sweep, "benchmark.num_tasks=6", "--only-failed") == 1
     assert run.store.info_table()["task"].to_pylist() == [0, 1, 2, 3]
     assert "trained 3 tasks" in capsys.readouterr().out
-    assert supsup("run", sweep, "benchmark.num_tasks=6", "--only-failed") == 0
+    assert supsup("run", sweep, "benchmark.num_tasks=6", "--only-failed") == 1
     assert "no task failed in the last run" in capsys.readouterr().out
     assert supsup("run", sweep, "benchmark.num_tasks=6") == 0
     assert run.store.info_table()["task"].to_pylist() == list(range(6))

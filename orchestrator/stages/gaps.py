@@ -1,0 +1,44 @@
+"""The results that a run's sweep asks for and that are missing, each with the reason."""
+
+from dataclasses import dataclass
+
+from core.errors import DamagedFileError, first_line
+from orchestrator.runs.results import Results
+from orchestrator.runs.run import Run
+from orchestrator.stages import training_stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """A result that was asked for and not measured.
+
+    why: what is missing, as text. is_allowed: k exceeds the number of tasks of the sweep, which may grow.
+    """
+
+    scenario: str
+    k: int
+    why: str
+    is_allowed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.scenario} not evaluated at k = {self.k}: {self.why}"
+
+
+def find_gaps(run: Run, results: Results, *, may_exceed: bool = True) -> tuple[Gap, ...]:
+    """Return what is missing in ``results``. may_exceed: allow k above the number of tasks."""
+    evaluation, num_tasks = run.config.evaluation, run.config.benchmark.num_tasks
+    found = {(one.scenario, one.k) for one in results.own(run)}
+    ks = sorted({*evaluation.ks(num_tasks), *(evaluation.at or ())})
+    return tuple(
+        Gap(scenario=scenario, k=k, why=_why(run, scenario, k), is_allowed=may_exceed and k > num_tasks)
+        for scenario in evaluation.asked
+        for k in ks
+        if (scenario, k) not in found
+    )
+
+
+def _why(run: Run, scenario: str, k: int) -> str:
+    try:
+        return training_stage(run.config).why_not(run, scenario, k)
+    except DamagedFileError as error:
+        return first_line(error)
