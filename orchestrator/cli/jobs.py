@@ -9,18 +9,6 @@ from rich.console import Console
 from orchestrator.cli.common import Address, Settings, Storage, Sweep
 
 jobs = typer.Typer()
-TEXT = """\
-# From `supsup shellenv`. `type ray` shows it, `unset -f ray` takes it away.
-ray() {{
-  if [ $# -eq 2 ] && [ "$1" = submit ] && grep -qs '^cluster_name:' "$2" && grep -qs '^  sweep:' "$2"; then
-    command ray submit "$2" '{script}'
-  elif [ $# -eq 2 ] && [ "$1" = submit ] && grep -qs '^benchmark:' "$2"; then
-    supsup submit "$2" --follow
-  else
-    command ray "$@"
-  fi
-}}
-"""
 
 
 @jobs.command()
@@ -79,12 +67,16 @@ def stop(
 
 
 @jobs.command()
+def token() -> None:
+    """Create the token of a Ray cluster if there is none, and print where it is, never its value."""
+    from orchestrator.cluster.auth import describe_token
+
+    Console().print(describe_token(), highlight=False, markup=False, soft_wrap=True)
+
+
+@jobs.command()
 def shellenv() -> None:
-    """Print a shell function with which `ray submit SWEEP.yaml` works: eval "$(supsup shellenv)"."""
+    """Print a shell function: `ray submit SWEEP.yaml [key=value]...` works after eval "$(supsup shellenv)"."""
+    from orchestrator.cli.shell_function import shell_function
+
     print(shell_function(), end="")
-
-
-def shell_function() -> str:
-    """Return the shell function, with the path of the script that runs a sweep on the cluster."""
-    script = Path(__file__).with_name("job.py")
-    return TEXT.format(script=str(script).replace("'", "'\\''"))
