@@ -23,13 +23,12 @@ def submit(
     ] = None,
 ) -> None:
     """Run a sweep as a job on a Ray cluster; the same command resumes."""
-    from orchestrator.cluster.remote import follow_job, submit_sweep
+    from orchestrator.cluster.remote import follow_job, submit_sweep, submitted_words
 
-    chosen, job = submit_sweep(sweep, settings or [], address, include or [])
-    Console().print(f"job {job} on {chosen}", highlight=False, soft_wrap=True)
+    job = submit_sweep(sweep, settings or [], address, include or [])
+    Console().print(submitted_words(job), highlight=False, markup=False, soft_wrap=True)
     if follow:
-        raise typer.Exit(follow_job(job, chosen))
-    Console().print(f"follow it: supsup logs {job} --follow", highlight=False, soft_wrap=True)
+        raise typer.Exit(follow_job(job.id, job.address))
 
 
 @jobs.command()
@@ -43,7 +42,8 @@ def logs(
 ) -> None:
     """Show what a job printed; or, of a run, the attempts of tasks that failed at least once."""
     from orchestrator.cli.task_logs import find_run, print_task_logs
-    from orchestrator.cluster.remote import follow_job, job_address, job_log
+    from orchestrator.cluster.address import job_address
+    from orchestrator.cluster.remote import follow_job, job_log
 
     root = find_run(target, storage) if address is None else None
     if root is not None:
