@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.data.datasets import load_dataset
 from core.errors import RunFolderError
+from core.networks.user_code import require_allowed
 from orchestrator.cluster.resources import find_resources
 from orchestrator.config.load import change_settings
 from orchestrator.config.sweep import SweepConfig
@@ -54,6 +55,7 @@ def evaluate_run(
     """
     start_s = time.monotonic()
     opened, record = open_run(root)
+    require_allowed(opened.config.network.import_path)
     if not training_stage(opened.config).has_masks:
         raise RunFolderError(
             f"{root} is a baseline, measured while it learns; expected a run of supermasks. `supsup run` with "

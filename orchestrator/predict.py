@@ -24,6 +24,7 @@ from core.inference.search import TaskSearch, infer_tasks, search_first
 from core.inference.superposition import Bank, MaskBank
 from core.masks.bits import packed_num_bytes
 from core.networks.base import draw_weights
+from core.networks.user_code import require_allowed
 from core.specs.inference import InferenceSpec
 from orchestrator.config.load import change_settings
 from orchestrator.images import flat_images
@@ -162,6 +163,7 @@ def base_tensors(run: Run) -> tuple[torch.Tensor, ...]:
 
 
 def _check_network(run: Run) -> None:
+    require_allowed(run.config.network.import_path)
     if run.config.network.traits.in_memory:
         raise InferenceError(
             f"{run.name}: found network {run.config.network.kind!r} with masks on its outputs, expected masks "

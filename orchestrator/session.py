@@ -13,6 +13,7 @@ from orchestrator.execution.jobs import Job
 from orchestrator.execution.plan import Plan
 from orchestrator.execution.progress import Display
 from orchestrator.execution.retry_policy import RetryPolicy
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.history import begin_session, end_session
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
@@ -103,9 +104,10 @@ class RunSession:
         is_whole = training_stage(run.config).progress(run).is_complete
         end_session(layout, "FAILED" if failures else "FINISHED" if is_whole else "KILLED")
         if not self.tracker.close():
+            again = supsup_command("sync", layout.root, config=run.config)
             self.display.message(
                 f"MLflow has not taken everything of this run; all of it is in {layout.root}, and "
-                f"`supsup sync {layout.root}`, or the next `supsup run` of the same sweep, sends the rest"
+                f"`{again}`, or the next `supsup run` of the same sweep, sends the rest"
             )
 
     def close(self) -> None:

@@ -27,13 +27,18 @@ def allow_code(folder: str | None = None) -> None:
         sys.path.insert(0, folder)
 
 
-def find_maker(import_path: str) -> Maker:
-    """Import ``package.file:name``; what stands in the current folder is found. Raises ConfigError."""
-    if not code_is_allowed():
+def require_allowed(import_path: str | None) -> None:
+    """Raise ConfigError if there is a network of the user's own that must not be imported."""
+    if import_path is not None and not code_is_allowed():
         raise ConfigError(
             f"network.import_path: {import_path} is code of yours, which runs when it is imported; "
             f"say so with `supsup --allow-code ...` or {ALLOW_CODE}=1"
         )
+
+
+def find_maker(import_path: str) -> Maker:
+    """Import ``package.file:name``; what stands in the current folder is found. Raises ConfigError."""
+    require_allowed(import_path)
     allow_code(str(Path.cwd()))
     place, _, name = import_path.partition(":")
     try:

@@ -1,6 +1,6 @@
 """The entry point of jobs on the cluster: ``python job.py`` beside a staged sweep, or alone on the head.
 
-Alone, after `ray submit` over ssh, it needs the id of the sweep: the head has the one of the last
+Its arguments are settings, ``key=value``, and options of `supsup run`. Alone, after `ray submit` over ssh, it needs the id of the sweep: the head has the one of the last
 `ray up`, which may be out of date.
 """
 
@@ -55,7 +55,8 @@ def _run_on_head(given: list[str]) -> int:
     sweep = read_sweep_file(path)
     found = sweep_id(sweep)
     if not carried:
-        wanted, given = (given[0], given[1:]) if given and "=" not in given[0] else (None, given)
+        wanted = next((word for word in given if "=" not in word and not word.startswith("-")), None)
+        given = [word for word in given if word != wanted]
         if wanted != found:
             asked = f"asked for is {wanted}" if wanted else "which sweep is meant was not said"
             raise ConfigError(

@@ -9,18 +9,6 @@ from rich.console import Console
 from orchestrator.cli.common import Address, Settings, Storage, Sweep
 
 jobs = typer.Typer()
-TEXT = """\
-# From `supsup shellenv`. `type ray` shows it, `unset -f ray` takes it away.
-ray() {{
-  if [ $# -eq 2 ] && [ "$1" = submit ] && grep -qs '^cluster_name:' "$2" && grep -qs '^  sweep:' "$2"; then
-    command ray submit "$2" '{script}'
-  elif [ $# -eq 2 ] && [ "$1" = submit ] && grep -qs '^benchmark:' "$2"; then
-    supsup submit "$2" --follow
-  else
-    command ray "$@"
-  fi
-}}
-"""
 
 
 @jobs.command()
@@ -35,13 +23,12 @@ def submit(
     ] = None,
 ) -> None:
     """Run a sweep as a job on a Ray cluster; the same command resumes."""
-    from orchestrator.cluster.remote import follow_job, submit_sweep
+    from orchestrator.cluster.remote import follow_job, submit_sweep, submitted_words
 
-    chosen, job = submit_sweep(sweep, settings or [], address, include or [])
-    Console().print(f"job {job} on {chosen}", highlight=False, soft_wrap=True)
+    job = submit_sweep(sweep, settings or [], address, include or [])
+    Console().print(submitted_words(job), highlight=False, markup=False, soft_wrap=True)
     if follow:
-        raise typer.Exit(follow_job(job, chosen))
-    Console().print(f"follow it: supsup logs {job} --follow", highlight=False, soft_wrap=True)
+        raise typer.Exit(follow_job(job.id, job.address))
 
 
 @jobs.command()
@@ -55,7 +42,8 @@ def logs(
 ) -> None:
     """Show what a job printed; or, of a run, the attempts of tasks that failed at least once."""
     from orchestrator.cli.task_logs import find_run, print_task_logs
-    from orchestrator.cluster.remote import follow_job, job_address, job_log
+    from orchestrator.cluster.address import job_address
+    from orchestrator.cluster.remote import follow_job, job_log
 
     root = find_run(target, storage) if address is None else None
     if root is not None:
@@ -79,12 +67,16 @@ def stop(
 
 
 @jobs.command()
+def token() -> None:
+    """Create the token of a Ray cluster if there is none, and print where it is, never its value."""
+    from orchestrator.cluster.auth import describe_token
+
+    Console().print(describe_token(), highlight=False, markup=False, soft_wrap=True)
+
+
+@jobs.command()
 def shellenv() -> None:
-    """Print a shell function with which `ray submit SWEEP.yaml` works: eval "$(supsup shellenv)"."""
+    """Print a shell function: `ray submit SWEEP.yaml [key=value]...` works after eval "$(supsup shellenv)"."""
+    from orchestrator.cli.shell_function import shell_function
+
     print(shell_function(), end="")
-
-
-def shell_function() -> str:
-    """Return the shell function, with the path of the script that runs a sweep on the cluster."""
-    script = Path(__file__).with_name("job.py")
-    return TEXT.format(script=str(script).replace("'", "'\\''"))

@@ -3,10 +3,11 @@
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from core.errors import ConfigError
 from orchestrator.cli.common import (
@@ -27,8 +28,22 @@ from orchestrator.cli.jobs import jobs
 from orchestrator.cli.reproduce import papers
 from orchestrator.cli.views import views
 
+ANYWHERE = ("--allow-code", "--debug")  # options of `supsup` that may also follow the command
+
+
+class _Supsup(TyperGroup):
+    """Moves the options that are accepted anywhere to before the command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        ours = [word for word in args[:end] if word in ANYWHERE]
+        rest = [word for word in args[:end] if word not in ANYWHERE]
+        return super().parse_args(ctx, [*ours, *rest, *args[end:]])
+
+
 app = typer.Typer(
     name="supsup",
+    cls=_Supsup,
     help="Train, store and evaluate supermasks over one fixed random network.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

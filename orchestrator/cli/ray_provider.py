@@ -106,7 +106,8 @@ class _JobRunner(CommandRunnerInterface):  # type: ignore[misc]  # ray has no ty
 
         config = build_sweep(self._config.get("sweep") or {}, "metadata.sweep")
         address, script = str(self._config["address"]), _copied.get("script")
-        job = submit(config, address, [script] if script else [], command.replace("~/", "./"))
+        entrypoint = command.replace("~/", "./", 1)  # the script; paths in settings stay as they are
+        job = submit(config, address, [script] if script else [], entrypoint)
         print(f"job {job} on {address}", flush=True)  # Ray shows what its runners print
         return follow_job(job, address)
 

@@ -15,6 +15,7 @@ from orchestrator.execution.controller import Failure
 from orchestrator.execution.plan import number_ranges
 from orchestrator.report.tables import print_results
 from orchestrator.report.text import byte_words, duration, percent, print_plain, short
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
 from orchestrator.runs.run import Run, locate_run, open_run
 from orchestrator.runs.sizing import cohort_size, peak_bytes
@@ -204,29 +205,31 @@ def _stored(run: Run, infos: Sequence[MaskInfo]) -> str:
 def next_commands(run: Run, failures: Sequence[Failure]) -> list[tuple[str, str]]:
     """Return (command, description), the most useful first."""
     name, config = short(run.layout.root), run.config
-    commands = []
+    hints: list[tuple[list[str], str]] = []
     if failures:
-        commands.append((f"supsup logs {name}", "why tasks failed; the same run command tries them again"))
+        hints.append((["logs", name], "why tasks failed; the same run command tries them again"))
     if config.tracking.uri:
-        commands.append((f"supsup ui {name}", "browse it: every task, its curves, the figures"))
+        hints.append((["ui", name], "browse it: every task, its curves, the figures"))
     if not training_stage(config).has_masks:
-        return [*commands, (f"supsup report {name}", "its figures")]
-    if config.can_answer:
-        if config.evaluation.inferred_scenarios:
-            commands += [
-                (
-                    f"supsup evaluate {name} evaluation.inference.algorithm=exhaustive",
-                    "find the task another way, on the same masks",
-                ),
-                (f"supsup export {name} --mlflow", "a model that takes images and answers over HTTP"),
-            ]
-        else:
-            commands.append((f"supsup evaluate {name}", "find the task of each image, on the same masks"))
-    commands += [
-        (f"supsup verify {name}", "check every mask"),
-        (f"supsup export {name} --out exported", "the masks as safetensors files"),
-    ]
-    return commands
+        hints.append((["report", name], "its figures"))
+    else:
+        hints += _mask_hints(name, config)
+    return [(supsup_command(*words, config=config), what) for words, what in hints]
+
+
+def _mask_hints(name: str, config: SweepConfig) -> list[tuple[list[str], str]]:
+    """Return (words, description) of commands for a run of masks."""
+    hints = []
+    if config.can_answer and config.evaluation.inferred_scenarios:
+        another = "evaluation.inference.algorithm=exhaustive"
+        hints.append((["evaluate", name, another], "find the task another way, on the same masks"))
+        if config.tracking.uri and config.network.import_path is None:
+            hints.append((["export", name, "--mlflow"], "a model that takes images and answers over HTTP"))
+    elif config.can_answer:
+        hints.append((["evaluate", name], "find the task of each image, on the same masks"))
+    hints.append((["verify", name], "check every mask"))
+    hints.append((["export", name, "--out", "exported"], "the masks as safetensors files"))
+    return hints
 
 
 def result_json(result: SweepResult | EvaluationResult) -> str:

@@ -58,7 +58,7 @@ def export(
         raise ConfigError("export: found neither --out DIR nor --mlflow, expected one of them, or both")
     if not to_mlflow and (register or alias or uri):
         raise ConfigError("export: found --register, --alias or --uri, expected --mlflow beside them")
-    root, console = resolve_run(run, storage), Console(soft_wrap=True, highlight=False)
+    root, console = resolve_run(run, storage), Console(soft_wrap=True, highlight=False, markup=False)
     if out is not None:
         _export_files(console, root, out, tasks, test_images)
     if to_mlflow:

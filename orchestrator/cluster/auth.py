@@ -62,6 +62,19 @@ def ensure_token() -> Path:
     return path
 
 
+def describe_token() -> str:
+    """Create the token if it is missing and return where it is, in words. Raises ConfigError if it is empty."""
+    if os.environ.get(TOKEN):
+        return f"the token is in the environment variable {TOKEN}"
+    existed = token_file().exists()
+    path = ensure_token()
+    if not _token():
+        raise ConfigError(f"{path} is empty; delete it, and `supsup token` creates a token")
+    return (
+        f"{'the token is in' if existed else 'created a token in'} {path}; copy it to every node, mode 0600"
+    )
+
+
 def is_about_token(error: BaseException) -> bool:
     """Return whether an error of Ray is about a missing or wrong token."""
     text = str(error).lower()
@@ -80,5 +93,5 @@ def token_error(where: str, value: str) -> ConfigError:
         found = f"there is no token in {token_file()}"
     return ConfigError(
         f"{where}: the Ray cluster at {value} wants its token, {found}; copy the head's ~/.ray/auth_token there "
-        f"(mode 0600) and leave {MODE} unset or 'token'; {HELP}"
+        f"(mode 0600; `supsup token` on the head prints where it is) and leave {MODE} unset or 'token'; {HELP}"
     )

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError, RunLockedError, SupSupError, first_line
+from core.networks.user_code import ALLOW_CODE, code_is_allowed
+from orchestrator.cluster.address import job_address, job_command
 from orchestrator.cluster.auth import is_about_token, token_error
 from orchestrator.cluster.connect import job_submission
 from orchestrator.cluster.submission import data_hint, stage, with_settled_paths
@@ -51,17 +53,22 @@ def submit(
         client = _client(address)
         for job in _our_jobs(client):
             if job.metadata.get("supsup") == name and job.status in GOING:
-                raise RunLockedError(
-                    f"already running: {name} is job {job.submission_id}; `supsup logs {job.submission_id} --follow`"
-                )
+                again = job_command("logs", str(job.submission_id), address, "--follow")
+                raise RunLockedError(f"already running: {name} is job {job.submission_id}; `{again}`")
         return str(
             client.submit_job(
                 entrypoint=entrypoint,
                 submission_id=f"{name}-{secrets.token_hex(3)}",
-                runtime_env={"working_dir": folder, "env_vars": data_hint()},
+                runtime_env={"working_dir": folder, "env_vars": data_hint() | _code_hint(config)},
                 metadata={"supsup": name} | ({} if run is None else {"folder": str(run.layout.root)}),
             )
         )
+
+
+def _code_hint(config: SweepConfig) -> dict[str, str]:
+    """Return the environment variable that allows a job the user's own network, if it is allowed here."""
+    is_own = config.network.import_path is not None
+    return {ALLOW_CODE: "1"} if is_own and code_is_allowed() else {}
 
 
 def follow(job_id: str, address: str, write: Callable[[str], None]) -> int:
@@ -131,7 +138,7 @@ def job_states(address: str, job_id: str | None = None) -> list[JobState]:
 def _client(address: str) -> Any:
     for noisy in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):  # uploads
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    return job_submission.JobSubmissionClient(address if "://" in address else f"http://{address}")
+    return job_submission.JobSubmissionClient(job_address(address))
 
 
 def _our_jobs(client: Any) -> list[Any]:

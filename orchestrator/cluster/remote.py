@@ -1,47 +1,67 @@
 """The job commands of the command line, on a Ray cluster."""
 
-import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from core.errors import ConfigError
+from core.networks.user_code import require_allowed
+from orchestrator.cluster.address import job_address, job_command
 from orchestrator.cluster.submission import check_cluster_file
 from orchestrator.config.load import load_sweep, read_cluster_file
+from orchestrator.runs.run import locate_run
+from orchestrator.runs.search_file import search_folder
+from storage.locations import Location
 
-DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+
+@dataclass(frozen=True, kw_only=True)
+class SubmittedJob:
+    """A job on a cluster. address: of the dashboard, a URL. folder: of the run, or of the search's results."""
+
+    id: str
+    address: str
+    folder: Location
 
 
 def submit_sweep(
     path: Path, settings: Sequence[str], address: str | None, inputs: list[Path]
-) -> tuple[str, str]:
-    """Submit a sweep as a job; return the cluster's address and the job's id. Raises InputError."""
+) -> SubmittedJob:
+    """Submit a sweep as a job. Raises InputError."""
     cluster = read_cluster_file(path)
     if cluster is not None:
         check_cluster_file(cluster, str(path))
     chosen = job_address(address or _named_address(cluster))
     config = load_sweep(path, settings)
+    require_allowed(config.network.import_path)
     if config.executor.kind == "ray" and config.executor.address is not None:
         raise ConfigError(
             f"executor.address: found {config.executor.address!r}, expected null: a job runs on the cluster that "
             "it is submitted to (--address)"
         )
+    folder = locate_run(config).layout.root if config.search is None else search_folder(config)
     from orchestrator.cluster.jobs import submit  # imports ray: after all cheap checks
 
-    return chosen, submit(config, chosen, inputs)
-
-
-def job_address(given: str | None) -> str:
-    """Return the dashboard's address: as given, from the environment, or on this machine."""
-    return given or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
+    return SubmittedJob(id=submit(config, chosen, inputs), address=chosen, folder=folder.absolute())
 
 
 def _named_address(cluster: dict[str, Any] | None) -> str | None:
     """Return the address in a cluster file with provider ``external``, else None."""
     address = ((cluster or {}).get("provider") or {}).get("address")
     return None if address is None else str(address)
+
+
+def submitted_words(job: SubmittedJob) -> str:
+    """Return what to know about a job that was just submitted, a line each."""
+    rows = {
+        "run folder": job.folder,
+        "follow": job_command("logs", job.id, job.address, "--follow"),
+        "stop": job_command("stop", job.id, job.address),
+        "dashboard": job.address,
+    }
+    return "\n".join([f"job {job.id} on {job.address}", *(f"  {key:<12}{row}" for key, row in rows.items())])
 
 
 def follow_job(job: str, address: str) -> int:
@@ -52,8 +72,10 @@ def follow_job(job: str, address: str) -> int:
         return follow(job, address, lambda text: print(text, end="", flush=True))  # noqa: T201
     except KeyboardInterrupt:
         Console(stderr=True).print(
-            f"the job goes on; `supsup logs {job} --follow` shows it again, `supsup stop {job}` ends it",
+            f"the job goes on; `{job_command('logs', job, address, '--follow')}` shows it again, "
+            f"`{job_command('stop', job, address)}` ends it",
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
         return 0

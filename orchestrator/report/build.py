@@ -16,6 +16,7 @@ from orchestrator.report.mask_sizes import MaskSizes, is_split_imagenet
 from orchestrator.report.page import Shown, report_page
 from orchestrator.report.stream_figures import draw_recoveries, draw_stream
 from orchestrator.report.text import what_words
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
 from orchestrator.runs.results import read_results
 from orchestrator.runs.run import Run, open_run
@@ -81,8 +82,8 @@ def draw_or_warn(run: Run, record: RunRecord, display: Display) -> None:
         draw_report(run, record)
     # No error of a drawing may fail a finished run.
     except Exception as error:
-        again = f"`supsup report {run.layout.root}` tries again"
-        display.message(f"the report was not drawn ({first_line(error)[:200]}); {again}")
+        again = supsup_command("report", run.layout.root, config=run.config)
+        display.message(f"the report was not drawn ({first_line(error)[:200]}); `{again}` tries again")
 
 
 def _csv(infos: Sequence[MaskInfo]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.report.text import duration
 from orchestrator.reproduce.reproduce import TargetResult
+from orchestrator.runs.commands import supsup_command
 from storage.files import commit_json, commit_text
 from storage.locations import Location
 
@@ -53,7 +54,7 @@ def result_values(result: TargetResult) -> dict[str, Any]:
         "judged": [asdict(one) for one in result.verdict.judged],
         "runs": [asdict(one) for one in result.facts],
         "wall_s": sum(one.wall_s for one in result.facts),
-        "command": " ".join(["supsup reproduce", target.name, *result.settings]),
+        "command": supsup_command("reproduce", target.name, *result.settings),
     }
 
 

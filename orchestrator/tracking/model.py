@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from core.data.datasets import normalisation
 from core.errors import ConfigError, RunFolderError
 from orchestrator.config.store_uri import chosen_store
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
 from orchestrator.runs.run import Run, open_run
 from orchestrator.tracking.client import connect, find_sweep, mlflow_version
@@ -89,9 +91,8 @@ def _mlflow_run(client: Any, run: Run, store: str) -> Any:
     experiment = client.get_experiment_by_name(run.config.name)
     found = None if experiment is None else find_sweep(client, experiment.experiment_id, run.fingerprint)
     if found is None:
-        raise RunFolderError(
-            f"{run.name} is not in MLflow at {store}; `supsup sync {run.layout.root}` sends it"
-        )
+        send = supsup_command("sync", run.layout.root, "--uri", store, config=run.config)
+        raise RunFolderError(f"{run.name} is not in MLflow at {store}; `{send}` sends it")
     return found
 
 
@@ -174,6 +175,6 @@ def _example(run: Run, shape: tuple[int, ...]) -> Any:
 def serve_command(model: ExportedModel) -> str:
     """Return the shell command that serves a model on this machine."""
     return (
-        f"MLFLOW_TRACKING_URI={model.store} mlflow models serve -m {model.uri} --env-manager local "
-        "--host 127.0.0.1 --port 5001"
+        f"MLFLOW_TRACKING_URI={shlex.quote(model.store)} mlflow models serve -m {shlex.quote(model.uri)} "
+        "--env-manager local --host 127.0.0.1 --port 5001"
     )

@@ -6,6 +6,7 @@ from statistics import mean
 from core.errors import plural
 from orchestrator.report.tables import RESULT_HEADS, result_rows
 from orchestrator.report.text import duration, percent, what_words
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.history import Session, Status
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
@@ -73,8 +74,9 @@ def _again(run: Run, record: RunRecord) -> str:
     made = record.provenance
     versions = ", ".join(f"{name} {made[name]}" for name in ("supsup", "torch", "numpy") if made.get(name))
     commit = f", commit `{made['git_commit'][:12]}`" if made.get("git_commit") else ""
+    again = supsup_command("run", "config.yaml", config=run.config)
     return (
-        f"**Make it again**: save the artifact `config.yaml`, then `supsup run config.yaml`. It was made with "
+        f"**Make it again**: save the artifact `config.yaml`, then `{again}`. It was made with "
         f"{versions}{commit}, engine `{record.engine}`; the same gives the same masks, bit for bit. "
         f"Fingerprint `{run.fingerprint[:16]}`."
     )
@@ -84,7 +86,6 @@ def _where(run: Run, sessions: Sequence[Session]) -> str:
     root = run.layout.root
     worked_s = sum(one.ended_s - one.started_s for one in sessions if one.ended_s is not None)
     worked = f" in {duration(worked_s)} of work, {plural(len(sessions), 'start')}" if worked_s else ""
-    return (
-        f"Everything is in `{root}`{worked}. Figures: artifact `report/report.html`. "
-        f"Read on: `supsup evaluate {root}`, `supsup infer {root} IMAGE`, `supsup verify {root}`."
-    )
+    words = (["evaluate", root], ["infer", root, "IMAGE"], ["verify", root])
+    commands = ", ".join(f"`{supsup_command(*one, config=run.config)}`" for one in words)
+    return f"Everything is in `{root}`{worked}. Figures: artifact `report/report.html`. Read on: {commands}."

@@ -16,6 +16,7 @@ from rich.console import Console
 from core.errors import ConfigError, SupSupError
 from orchestrator.config.store_uri import absolute_uri, sqlite_path
 from orchestrator.report.text import print_plain
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.run import open_run
 from storage.locations import Location
 
@@ -139,9 +140,8 @@ def serve_ui(
     run = None if root is None else open_run(root)[0]
     uri = uri or (run.config.tracking.uri if run else DEFAULT_URI)
     if uri is None:
-        raise ConfigError(
-            f"{root} was run with tracking.uri: null; `supsup sync {root} --uri URI` fills a store"
-        )
+        fill = supsup_command("sync", root, "--uri", "URI", config=run.config if run else None)
+        raise ConfigError(f"{root} was run with tracking.uri: null; `{fill}` fills a store")
     process, address = (None, uri) if uri.startswith("http") else start_server(uri, port)
     try:
         names = (run.config.name, run.fingerprint) if run else ()

@@ -10,6 +10,7 @@ from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from tests.cluster.hosts import ROOT, until
 from tests.conftest import sweep_text
+from tests.integration.test_networks import OWN, SMALL
 from tests.orchestrator.fakes import Recorder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -107,20 +108,36 @@ def test_ray_submit_runs_the_sweep_in_the_file_named(head, tmp_path):
     assert "trained 4 tasks" in done.stdout
     assert digests(load_sweep(path)) == inline_digests(plain, tmp_path)
 
-    # Edited, and by two words: the new one runs, not the one that Ray has kept.
+    # Edited, without the script and with settings: the new one runs, not the one that Ray has kept.
     path.write_text(path.read_text().replace("seed: 3", "seed: 4"))
-    words = f'eval "$(supsup shellenv)"; ray submit {shlex.quote(str(path))}; echo "code $?"; ray --version'
+    submit = (
+        f"ray submit {shlex.quote(str(path))} --log-style record benchmark.num_tasks=3 'evaluation.at=[1, 3]'"
+    )
+    words = f'eval "$(supsup shellenv)"; {submit}; echo "code $?"; ray --version'
     done = head.run("bash", "-c", words)
     assert "code 0" in done.stdout, done.stdout + done.stderr
     assert "ray, version" in done.stdout
     assert load_sweep(path).seed == 4
-    assert len(digests(load_sweep(path))) == 4
+    assert len(digests(load_sweep(path))) == 3
+    tables = locate_run(load_sweep(path)).layout.evaluations
+    assert {table.name for table in tables.iterdir()} == {"GG-1.parquet", "GG-3.parquet"}
 
     path.write_text(path.read_text().replace("seed: 4", "seed: four"))
     done = head.run("ray", "submit", path, ROOT / "sweeps" / "run.py")
     assert done.returncode == 2
     assert "seed: found 'four', expected a whole number" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_network_of_ones_own_travels_and_is_allowed_where_it_was_allowed(head, tmp_path):
+    (tmp_path / "own_nets.py").write_text(OWN)
+    path = write(tmp_path, "own", **SMALL)
+    submit = f"cd {shlex.quote(str(tmp_path))} && supsup submit {path.name} --follow --include own_nets.py"
+    done = head.run("bash", "-c", submit)
+    assert (done.returncode, "--allow-code" in done.stderr) == (2, True)
+    done = head.run("bash", "-c", f"{submit} --allow-code")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "trained 4 tasks" in done.stdout
 
 
 def test_what_travels_is_code_sweep_and_versions(tmp_path):

@@ -1,6 +1,9 @@
 """Every cluster file that the project ships: valid for Ray, safe, and a sweep besides."""
 
+import json
 import re
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -106,8 +109,6 @@ def test_the_slurm_script_has_the_form_that_bash_and_ray_want():
 
 def test_the_script_alone_on_a_head_wants_to_be_told_which_sweep(tmp_path, monkeypatch, capsys):
     """As `ray submit` with a stock provider leaves it: the head has the sweep of the last `ray up`."""
-    import json
-
     from orchestrator.cli import job
     from tests.conftest import sweep_text
 
@@ -123,39 +124,125 @@ def test_the_script_alone_on_a_head_wants_to_be_told_which_sweep(tmp_path, monke
     shown = capsys.readouterr().err
     assert f"the head has the sweep {sweep_id(sweep)}" in shown
     assert not (tmp_path / "runs").exists()
-    assert job.main([sweep_id(sweep), "benchmark.num_tasks=2"]) == 0
+    assert job.main(["benchmark.num_tasks=2", "--quiet"]) == 2
+    assert "which sweep is meant was not said" in capsys.readouterr().err
+    assert job.main(["--quiet", "benchmark.num_tasks=2", sweep_id(sweep)]) == 0
     assert len(list((tmp_path / "runs").glob("*/masks/*"))) == 1
     monkeypatch.setenv("SUPSUP_SWEEP", str(tmp_path / "named.yaml"))
     (tmp_path / "named.yaml").write_text(sweep_text(tmp_path / "named"))
-    assert job.main([]) == 0
+    assert job.main(["seed=4", "evaluation.at=[2, 4]"]) == 0
     assert len(list((tmp_path / "named").glob("*/masks/*"))) == 2
 
 
-def test_the_shell_function_is_valid_and_leaves_everything_else_to_ray(tmp_path, capsys):
+def test_the_script_beside_a_sweep_takes_settings(tmp_path, monkeypatch):
+    from orchestrator.cli import job
+    from orchestrator.cluster.submission import LOCK_FILE, SWEEP_FILE
+    from tests.conftest import sweep_text
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / SWEEP_FILE).write_text(json.dumps(yaml.safe_load(sweep_text(tmp_path / "runs"))))
+    (tmp_path / LOCK_FILE).write_text("{}")
+    assert job.main(["benchmark.num_tasks=2", "evaluation.at=[1, 2]", "--quiet"]) == 0
+    tables = {path.name for path in (tmp_path / "runs").glob("*/evaluations/*")}
+    assert tables == {"GG-1.parquet", "GG-2.parquet"}
+
+
+def test_a_job_gets_the_words_after_the_script_as_they_are(monkeypatch):
+    from orchestrator.cli.ray_provider import Jobs
+
+    seen = []
+    monkeypatch.setattr("orchestrator.cluster.jobs.submit", lambda *given: seen.append(given[-1]) or "job-1")
+    monkeypatch.setattr("orchestrator.cluster.remote.follow_job", lambda job, address: 0)
+    sweep = yaml.safe_load((ROOT / "sweeps" / "digits_10.yaml").read_text())
+    provider = {"address": "http://h:8265", "sweep": sweep}
+    Jobs(provider, "x").get_command_runner().run("python ~/job.py data_dir=~/data")
+    assert seen == ["python ./job.py data_dir=~/data"]
+
+
+SHELLS = [pytest.param(name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"no {name}"))
+          for name in ("bash", "dash", "zsh")]  # fmt: skip
+SCRIPT = ROOT / "orchestrator" / "cli" / "job.py"
+SHIPPED, PLAIN = ROOT / "sweeps" / "permuted_2500.yaml", ROOT / "sweeps" / "permuted_10.yaml"
+
+
+@pytest.fixture
+def submitted(tmp_path, capsys):
+    """Return a function of a shell and a line for it: the words of the command that comes of the line."""
     assert call(app, ["shellenv"]) == 0
     function = capsys.readouterr().out
     fake = tmp_path / "bin"
     fake.mkdir()
     for name in ("ray", "supsup"):
-        (fake / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (fake / name).write_text(f"#!/bin/sh\nprintf '%s\\n' {name} \"$@\"\nexit 7\n")
         (fake / name).chmod(0o755)
+
+    def words(shell, line):
+        script = f"PATH={fake}:$PATH\n{function}\n{line}"
+        done = subprocess.run([shell, "-c", script], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (7, "")
+        return done.stdout.splitlines()
+
+    return words
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", ""),
+        ("", "benchmark.num_tasks=20"),
+        ("", "benchmark.num_tasks=20 seed=4 training.optimizer.lr=1.0e-3"),
+        ("", "--no-config-cache seed=4 --only-failed"),
+        ("--no-config-cache -n other", "seed=4 --log-style record -v seed=5 -p 8265"),
+        ("--cluster-name=other", "-- seed=4 --only-failed"),
+        ("", "--args a=b"),
+        ("--", "seed=4"),
+    ],
+)
+def test_ray_submit_of_a_sweep_gets_the_script_after_the_file(submitted, shell, before, after):
+    found = submitted(shell, f"ray submit {before} {SHIPPED} {after}")
+    assert found == ["ray", "submit", *before.split(), str(SHIPPED), str(SCRIPT), *after.split()]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    "words",
+    ["", "--version", "up x.yaml", "submit", "submit {other}", "submit {shipped} x.py", "submit {shipped} x.py a=b",
+     "submit {shipped} seed=4 x.py", "submit {shipped} ./a=b.py", "submit {shipped} folder/a=b.py",
+     "submit {shipped} ID a=b", "submit --no-config-cache {plain}", "submit {plain} x.py", "submit --help",
+     "submit nowhere.yaml seed=4"],
+)  # fmt: skip
+def test_the_shell_function_leaves_everything_else_to_ray(submitted, tmp_path, shell, words):
     other = tmp_path / "other.yaml"
     other.write_text("cluster_name: x\nprovider: {}\n")
-    shipped, plain = ROOT / "sweeps" / "permuted_2500.yaml", ROOT / "sweeps" / "permuted_10.yaml"
-    said = {}
-    for key, words in {
-        "shipped": f"submit {shipped}",
-        "plain": f"submit {plain}",
-        "other": f"submit {other}",
-        "three": f"submit {shipped} x.py",
-        "version": "--version",
-    }.items():
-        script = f"PATH={fake}:$PATH\n{function}\nray {words}"
-        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-        said[key] = done.stdout.strip()
-    script_path = ROOT / "orchestrator" / "cli" / "job.py"
-    assert said["shipped"] == f"ray submit {shipped} {script_path}"
-    assert said["plain"] == f"supsup submit {plain} --follow"
-    assert said["other"] == f"ray submit {other}"
-    assert said["three"] == f"ray submit {shipped} x.py"
-    assert said["version"] == "ray --version"
+    line = words.format(other=other, shipped=SHIPPED, plain=PLAIN)
+    assert submitted(shell, f"ray {line}") == ["ray", *line.split()]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_ray_submit_of_a_plain_sweep_is_supsup_submit(submitted, shell):
+    found = submitted(shell, f"ray submit {PLAIN} seed=4 'evaluation.at=[1, 10]'")
+    assert found == ["supsup", "submit", str(PLAIN), "seed=4", "evaluation.at=[1, 10]", "--follow"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_settings_and_paths_survive_two_shells(submitted, tmp_path, monkeypatch, shell):
+    """Ray joins the words after the script by spaces, and a shell on the cluster reads them."""
+    sweep = tmp_path / "my sweeps" / "it's.yaml"
+    sweep.parent.mkdir()
+    sweep.write_text(SHIPPED.read_text())
+    monkeypatch.chdir(sweep.parent)
+    settings = [
+        "evaluation.at=[1, 10]",
+        "name=it's",
+        "data_dir=~/x",
+        "storage.uri=/a $HOME/*;`b`",
+        "a={b: c}",
+    ]
+    found = submitted(shell, shlex.join(["ray", "submit", str(sweep), *settings]))
+    assert found[:4] == ["ray", "submit", str(sweep), str(SCRIPT)]
+    read = subprocess.run(
+        ["sh", "-c", "printf '%s\\n' " + " ".join(found[4:])], capture_output=True, text=True, check=True
+    )
+    assert read.stdout.splitlines() == settings
+    assert submitted(shell, 'ray submit "it\'s.yaml" seed=4')[2:] == ["it's.yaml", str(SCRIPT), "seed=4"]

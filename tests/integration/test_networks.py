@@ -1,6 +1,7 @@
 """Whole runs on networks that are modules: the user's own, saves, transfer, folders, statistics by task."""
 
 import json
+import shlex
 import sys
 
 import numpy as np
@@ -85,6 +86,58 @@ def test_own_code_runs_only_where_the_user_says_so(own_code, monkeypatch, capsys
     root = locate_root(own_code)
     assert supsup("verify", root) == 0
     assert supsup("status", root) == 0
+
+
+@pytest.mark.parametrize("scenarios", ["GG", "GG, GNu"])
+def test_every_command_suggested_for_a_network_of_ones_own_works_as_printed(
+    own_code, monkeypatch, capsys, scenarios
+):
+    """The path of the run folder has a space in it, and nothing but the command allows the code."""
+    folder = own_code / "it's my runs"
+    sweep = write(own_code, evaluation=f"{{scenarios: [{scenarios}], at: [4]}}")
+    monkeypatch.delenv(ALLOW_CODE)
+    assert supsup("run", sweep, f"storage.uri={folder}", "--allow-code") == 0
+    commands = capsys.readouterr().out.partition("next:\n")[2].splitlines()[::2]
+    assert len(commands) == 3
+    for command in commands:
+        ours, *words = shlex.split(command)
+        assert ours == "supsup"
+        monkeypatch.delenv(ALLOW_CODE)
+        sys.modules.pop("own_nets", None)
+        assert supsup(*words) == 0, command
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_the_code_is_allowed_before_and_after_the_command(own_code, monkeypatch, place):
+    sweep = write(own_code)
+    monkeypatch.delenv(ALLOW_CODE)
+    words = ["run", sweep, "benchmark.num_tasks=1", "evaluation.at=null"]
+    words.insert(0 if place == "before" else 2, "--allow-code")
+    assert supsup(*words) == 0
+
+
+def test_code_that_is_not_allowed_is_reported_before_any_work(own_code, monkeypatch, capsys):
+    sweep = write(own_code)
+    assert supsup("run", sweep) == 0
+    monkeypatch.delenv(ALLOW_CODE)
+    sys.modules.pop("own_nets", None)
+    root = locate_root(own_code)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+
+    def forbidden(*given, **named):
+        raise AssertionError("work was begun")
+
+    for name in ("evaluate.load_dataset", "sweep.load_dataset", "search.search.load_dataset"):
+        monkeypatch.setattr(f"orchestrator.{name}", forbidden)
+    for words in (
+        ["evaluate", root], ["infer", root, "nowhere.png"], ["run", sweep], ["plan", sweep],
+        ["run", sweep, "search.space.seed=[1,2]"],
+    ):  # fmt: skip
+        capsys.readouterr()
+        assert supsup(*words) == 2, words
+        assert "--allow-code" in capsys.readouterr().err
+    assert "own_nets" not in sys.modules
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
 def locate_root(folder):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cluster import auth
+from tests.conftest import supsup
 
 
 @pytest.fixture
@@ -31,6 +32,33 @@ def test_the_token_is_made_once_and_for_its_owner_alone(home):
     token = path.read_text()
     assert len(token) == 64
     assert auth.ensure_token().read_text() == token
+
+
+def test_the_command_creates_the_token_and_shows_where_it_is_but_never_its_value(home, monkeypatch, capsys):
+    path = home / ".ray" / "auth_token"
+    assert supsup("token") == 0
+    token, first = path.read_text(), capsys.readouterr()
+    assert f"created a token in {path}" in first.out
+    assert mode(path) == 0o600
+    assert supsup("token") == 0
+    second = capsys.readouterr()
+    assert f"the token is in {path}" in second.out
+    assert path.read_text() == token
+    monkeypatch.setenv(auth.TOKEN, "f" * 64)
+    assert supsup("token") == 0
+    third = capsys.readouterr()
+    assert f"environment variable {auth.TOKEN}" in third.out
+    shown = "".join(part for one in (first, second, third) for part in one)
+    assert token not in shown
+    assert "f" * 64 not in shown
+
+
+def test_an_empty_token_file_is_no_token(home, capsys):
+    path = home / ".ray" / "auth_token"
+    path.parent.mkdir()
+    path.touch()
+    assert supsup("token") == 2
+    assert f"{path} is empty" in capsys.readouterr().err
 
 
 def test_a_file_that_others_may_read_is_closed(home):

@@ -1,0 +1,14 @@
+"""Commands of ``supsup`` that messages suggest, written so that a shell takes them as printed."""
+
+import shlex
+
+from orchestrator.config.sweep import SweepConfig
+
+
+def supsup_command(*words: object, config: SweepConfig | None = None) -> str:
+    """Return ``supsup WORD...`` with each word quoted for the shell where it has to be.
+
+    config: of the run that it is about; a network of the user's own gets ``--allow-code``.
+    """
+    is_own = config is not None and config.network.import_path is not None
+    return shlex.join(["supsup", *(["--allow-code"] if is_own else []), *map(str, words)])
