@@ -199,12 +199,17 @@ def infer(
     storage: Storage = "runs",
 ) -> None:
     """Which task is each image from, which class, how sure."""
-    from orchestrator.cli.answers import answer_images, answers_json, print_answers
+    from orchestrator.cli.answers import answer_images, answers_json, print_answers, unsearched_tasks
+    from orchestrator.report.text import print_plain
     from orchestrator.status import resolve_run
 
     chosen = {"algorithm": algorithm, "objective": objective}
     words = {key: value for key, value in chosen.items() if value is not None}
-    answers = answer_images(resolve_run(run, storage), images, words, k=k, num_shards=shards)
+    root = resolve_run(run, storage)
+    answers = answer_images(root, images, words, k=k, num_shards=shards)
+    note = unsearched_tasks(root) if k is None else None
+    if note is not None:
+        print_plain(Console(stderr=True), note)
     if as_json:
         print(answers_json(answers))
     else:
