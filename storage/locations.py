@@ -183,6 +183,13 @@ def is_location(uri: str) -> bool:
     return re.fullmatch(rf"({'|'.join(SCHEMES)})://[^/@?\s]+(/[^?@\s]*)?(\?\S*)?", uri) is not None
 
 
+def location_uri(location: Location) -> str:
+    """Return the ``storage.uri`` of a location, of which ``to_location`` makes it again."""
+    if isinstance(location, ObjectPath) and location.query:
+        return f"{location.uri}?{location.query}"
+    return str(location)
+
+
 def listed(folder: Location, pattern: str = "*") -> list[Location]:
     """Return the matching entries of a folder, sorted; none if there is no such folder."""
     if isinstance(folder, ObjectPath):

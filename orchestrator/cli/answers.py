@@ -15,6 +15,7 @@ from core.networks.user_code import require_allowed
 from orchestrator.images import read_images
 from orchestrator.predict import Answer, local_predictor, sharded_predictor
 from orchestrator.runs.run import open_run
+from orchestrator.stages.gaps import unsearched
 from storage.locations import Location
 
 Named = tuple[str, Answer]
@@ -47,6 +48,11 @@ def answer_images(
             for name, rows in images
             for number, answer in enumerate(predictor.infer(rows))
         ]
+
+
+def unsearched_tasks(root: Location) -> str | None:
+    """Return which tasks a run folder has no masks to search for, as text; None if it has all."""
+    return unsearched(open_run(root)[0])
 
 
 def answers_json(answers: Sequence[Named]) -> str:

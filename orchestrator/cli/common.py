@@ -1,15 +1,19 @@
 """Arguments, parsers and error messages shared by the commands."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from core.errors import ConfigError, InputError, SupSupError
+from core.errors import ConfigError, InputError, RunFolderError, SupSupError
 
+if TYPE_CHECKING:
+    from orchestrator.config.sweep import SweepConfig
+
+SWEEP_SUFFIXES = (".yaml", ".yml", ".json")
 MAX_STORED = 10_000  # masks in a capacity study
 STOPPED = 130  # 128 + SIGINT, as in shells
 
@@ -22,18 +26,59 @@ def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     )
 
 
+def complete_sweep_or_run(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the path of a sweep file, or the name of a run, for the shell."""
+    head, slash, start = incomplete.rpartition("/")
+    found = [path for path in Path(f"{head}{slash}").glob("*") if path.name.startswith(start)]
+    files = [f"{head}{slash}{path.name}" for path in found if path.suffix in SWEEP_SUFFIXES]
+    folders = [f"{head}{slash}{path.name}/" for path in found if path.is_dir()]
+    return sorted({*files, *folders, *complete_run(context, incomplete)})
+
+
 def complete_setting(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the dotted key of a setting, for the shell."""
-    from orchestrator.config.load import config_values, dotted_keys, load_sweep
+    from orchestrator.config.load import config_values, dotted_keys
 
+    word = str(context.params.get("sweep"))
+    storage = None if Path(word).is_file() else context.params.get("storage")
     try:
-        keys = dotted_keys(config_values(load_sweep(Path(str(context.params.get("sweep"))))))
+        keys = dotted_keys(config_values(find_sweep(word, [], storage)))
     except SupSupError:
         return []
     return sorted(f"{key}=" for key in keys if key.startswith(incomplete))
 
 
+def find_sweep(word: str, settings: Sequence[str], storage: str | None) -> "SweepConfig":
+    """Return the sweep of a file, or the one stored in a run folder. Raises InputError.
+
+    word: a path, or the name of a run under ``storage``, by default ``runs``.
+    """
+    path = Path(word)
+    if path.is_file() or path.suffix in SWEEP_SUFFIXES:
+        from orchestrator.config.load import load_sweep
+
+        if storage is not None:
+            raise ConfigError(f"--storage: found a sweep file beside it, expected storage.uri={storage}")
+        return load_sweep(path, settings)
+    from orchestrator.runs.resume import stored_sweep
+    from orchestrator.status import resolve_run
+
+    try:
+        root = resolve_run(word, storage or "runs")
+    except RunFolderError as error:
+        raise RunFolderError(f"neither a sweep file nor the directory of a run: {error}") from error
+    return stored_sweep(root, settings)
+
+
 Sweep = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file.")]
+SweepOrRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="SWEEP.yaml|RUN",
+        help="The sweep file; or a run folder, or its name under --storage, to go on with what it stores.",
+        autocompletion=complete_sweep_or_run,
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Argument(

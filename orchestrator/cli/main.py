@@ -19,9 +19,11 @@ from orchestrator.cli.common import (
     Settings,
     Storage,
     Sweep,
+    SweepOrRun,
     call,
     consoles,
     data_folder,
+    find_sweep,
     parse_counts,
 )
 from orchestrator.cli.jobs import jobs
@@ -76,7 +78,7 @@ def main(
 
 @app.command()
 def run(
-    sweep: Sweep,
+    sweep: SweepOrRun,
     settings: Settings = None,
     *,
     only_failed: Annotated[
@@ -85,15 +87,18 @@ def run(
     quiet: Quiet = False,
     plain: Plain = False,
     as_json: AsJson = False,
+    storage: Annotated[
+        str | None, typer.Option(help="The folder, or s3:// prefix, of RUN; default: runs.")
+    ] = None,
 ) -> None:
-    """Train what is missing, evaluate, report; the same command resumes."""
+    """Train what is missing, evaluate, report; the same command resumes, and so does RUN."""
     from orchestrator.cli.display import make_display
     from orchestrator.cli.results import print_result, result_json
-    from orchestrator.config.load import load_sweep
+    from orchestrator.runs.nearest import new_run_note
     from orchestrator.sweep import run_sweep
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    config = load_sweep(sweep, settings or [])
+    config = find_sweep(sweep, settings or [], storage)
     console, progress = consoles(quiet=quiet, plain=plain, as_json=as_json)
     display = make_display(progress, plain=plain, quiet=quiet)
     if config.search is not None:
@@ -111,6 +116,9 @@ def run(
         if as_json:
             print(results_json(config))
         raise typer.Exit(1 if any(result.error for result in results) else 0)
+    note = new_run_note(config)
+    if note is not None:
+        display.message(note)
     folder = data_folder(config.data_dir)
     result = run_sweep(config, folder, display, only_failed=only_failed)
     print_result(console, result)
@@ -206,12 +214,17 @@ def infer(
     storage: Storage = "runs",
 ) -> None:
     """Which task is each image from, which class, how sure."""
-    from orchestrator.cli.answers import answer_images, answers_json, print_answers
+    from orchestrator.cli.answers import answer_images, answers_json, print_answers, unsearched_tasks
+    from orchestrator.report.text import print_plain
     from orchestrator.status import resolve_run
 
     chosen = {"algorithm": algorithm, "objective": objective}
     words = {key: value for key, value in chosen.items() if value is not None}
-    answers = answer_images(resolve_run(run, storage), images, words, k=k, num_shards=shards)
+    root = resolve_run(run, storage)
+    answers = answer_images(root, images, words, k=k, num_shards=shards)
+    note = unsearched_tasks(root) if k is None else None
+    if note is not None:
+        print_plain(Console(stderr=True), note)
     if as_json:
         print(answers_json(answers))
     else:

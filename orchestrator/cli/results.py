@@ -14,9 +14,10 @@ from orchestrator.evaluate import EvaluationResult
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.plan import number_ranges
 from orchestrator.report.tables import print_results
-from orchestrator.report.text import byte_words, duration, percent, print_plain, short
+from orchestrator.report.text import byte_words, duration, percent, print_plain, short, sweep_words
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
+from orchestrator.runs.nearest import new_run_note
 from orchestrator.runs.run import Run, locate_run, open_run
 from orchestrator.runs.sizing import cohort_size, peak_bytes
 from orchestrator.stages import training_stage
@@ -66,8 +67,8 @@ def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
     table = Table("", Column(overflow="fold"), show_header=False, box=None)
     for key, value in (
         ("run folder", f"{run.layout.root} ({'exists' if exists else 'new'})"),
-        ("fingerprint", run.fingerprint),
-        ("sweep", identity),
+        ("fingerprint", f"{run.fingerprint}\n(of all that decides the masks; its first 8 name the folder)"),
+        ("sweep", sweep_words(identity)),
         *training_stage(config).describe(run, size, findings),
         (
             "network",
@@ -80,6 +81,9 @@ def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
     ):
         table.add_row(key, value)
     console.print(table)
+    note = new_run_note(config)
+    if note is not None:
+        print_plain(console, note)
 
 
 def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:

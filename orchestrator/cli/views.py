@@ -62,9 +62,13 @@ def export(
     if out is not None:
         _export_files(console, root, out, tasks, test_images)
     if to_mlflow:
+        from orchestrator.cli.answers import unsearched_tasks
         from orchestrator.tracking.model import export_model, serve_command
 
         model = export_model(root, uri, register, alias)
+        note = unsearched_tasks(root)
+        if note is not None:
+            console.print(note)
         console.print(f"logged {model.uri}, a model of {plural(model.num_tasks, 'task')}; serve it:")
         console.print(f"  {serve_command(model)}")
 

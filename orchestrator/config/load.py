@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import json
 import re
 import types
@@ -75,10 +76,16 @@ def build_sweep(content: Any, source: str) -> SweepConfig:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{source}: keys must be text and values plain ({error})") from error
     try:
-        return TypeAdapter(SweepConfig).validate_json(text)
+        return _adapter().validate_json(text)
     except ValidationError as error:
         lines = dict.fromkeys(explain(error, SweepConfig))
         raise ConfigError(f"{source}: " + "\n".join(lines)) from error
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[SweepConfig]:
+    """Return pydantic's checker of sweeps, which takes 50 ms to make."""
+    return TypeAdapter(SweepConfig)
 
 
 def _with_flat_space(content: Any) -> Any:

@@ -43,6 +43,11 @@ def short(path: Location) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
+def sweep_words(identity: str) -> str:
+    """Return the id of a sweep with its meaning. identity: ``orchestrator.cluster.submission.sweep_id``."""
+    return f"{identity} (the name and a hash of the sweep file, for `ray submit`)"
+
+
 def what_words(run: Run, record: RunRecord) -> str:
     """Return a short description of a run, as text."""
     spec = run.config

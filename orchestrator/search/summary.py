@@ -13,7 +13,7 @@ from orchestrator.config.store_uri import absolute_uri
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.progress import Display
 from orchestrator.report.draw import Curve, Panel, draw_panels
-from orchestrator.report.text import print_plain
+from orchestrator.report.text import print_plain, sweep_words
 from orchestrator.runs.search_file import SEARCH_FILE, search_folder
 from orchestrator.search.settings import SettingResult, plan_settings, search_config, settled, values_words
 from orchestrator.tracking.messages import TrackedSearch
@@ -72,7 +72,7 @@ def print_search_plan(console: Console, config: SweepConfig, identity: str) -> N
             state = _state(known[index]) or "done"
         table.add_row(str(setting), setting.layout.root.name, state)
     console.print(table)
-    print_plain(console, f"sweep: {identity}")
+    print_plain(console, f"sweep: {sweep_words(identity)}")
 
 
 def metric_name(config: SweepConfig, results: Sequence[SettingResult]) -> str | None:

@@ -6,6 +6,8 @@ from core.errors import DamagedFileError, first_line
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
 from orchestrator.stages import training_stage
+from orchestrator.stages.base import missing_masks
+from storage.bank_file import num_leading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,19 @@ def find_gaps(run: Run, results: Results, *, may_exceed: bool = True) -> tuple[G
         for scenario in evaluation.asked
         for k in ks
         if (scenario, k) not in found
+    )
+
+
+def unsearched(run: Run) -> str | None:
+    """Return which masks a search for the task leaves out since one before them is missing, as text."""
+    progress, num_searched = training_stage(run.config).progress(run), num_leading(run.store)
+    if progress.unit == "decisions" or num_searched >= progress.num_total:
+        return None
+    missing = set(range(progress.num_total)) - run.store.locate().keys()
+    noun = "mask" if progress.unit == "masks" else "task"
+    return (
+        f"searched are the first {num_searched} of {progress.num_total} {progress.unit}: "
+        f"{missing_masks(missing, noun)}"
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from orchestrator.config.load import load_sweep
@@ -48,6 +49,21 @@ def test_each_k_has_its_own_reason_and_the_others_are_evaluated(tmp_path, capsys
     shown = shown_by(capsys, 1, "evaluate", run.layout.root, "evaluation.at=[2,3,4]")
     assert "GNu not evaluated at k = 3, 4: 3 tasks are trained, the mask of task 2 is missing\n" in shown
     assert "one_shot-G-1" in shown
+
+
+def test_infer_names_the_tasks_that_it_does_not_search(tmp_path, capsys):
+    _, run = one_mask_a_file(tmp_path)
+    np.save(tmp_path / "image.npy", np.zeros((6, 6)))
+    infer = ("infer", run.layout.root, tmp_path / "image.npy", "--json")
+    assert supsup(*infer) == 0
+    assert "searched" not in capsys.readouterr().err
+    run.store.locate()[2].unlink()
+    assert supsup(*infer) == 0
+    shown = capsys.readouterr()
+    assert shown.err == "searched are the first 2 of 4 tasks: the mask of task 2 is missing\n"
+    assert len(json.loads(shown.out)[0]["best"]) == 2
+    assert supsup(*infer, "--k", 2) == 0
+    assert "searched" not in capsys.readouterr().err
 
 
 def test_json_names_them_too(tmp_path, capsys):

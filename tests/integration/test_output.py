@@ -78,7 +78,7 @@ def test_the_shell_completes_commands_and_runs(run):
 def test_names_of_runs_and_keys_of_a_sweep_are_completed(run, sweep):
     import typer
 
-    from orchestrator.cli.common import complete_run, complete_setting
+    from orchestrator.cli.common import complete_run, complete_setting, complete_sweep_or_run
 
     context = typer.Context(typer.main.get_command(app))
     context.params = {"storage": str(run.layout.root.parent), "sweep": str(sweep)}
@@ -87,6 +87,11 @@ def test_names_of_runs_and_keys_of_a_sweep_are_completed(run, sweep):
     keys = complete_setting(context, "training.opt")
     assert "training.optimizer.lr=" in keys
     assert all(key.startswith("training.optimizer.") for key in keys)
+    assert complete_sweep_or_run(context, "ti") == [run.name]
+    assert complete_sweep_or_run(context, str(sweep)[:-4]) == [str(sweep)]
+    assert f"{run.layout.root.parent}/" in complete_sweep_or_run(context, f"{sweep.parent}/")
+    context.params = {"sweep": str(run.layout.root)}
+    assert complete_setting(context, "training.opt") == keys
 
 
 def test_one_task_is_one_task_and_a_second_run_has_nothing_new(tmp_path, capfd):

@@ -1,0 +1,42 @@
+"""The sweep stored in a run folder, for going on without its sweep file."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from core.errors import ConfigError, RunFolderError
+from orchestrator.config.load import change_settings, set_keys
+from orchestrator.config.sweep import SweepConfig
+from orchestrator.runs.nearest import changed_keys
+from orchestrator.runs.run import locate_run, open_run
+from storage.locations import Location, location_uri
+
+
+def stored_sweep(root: Location, settings: Sequence[str]) -> SweepConfig:
+    """Return the sweep of a run folder, with ``key=value`` settings, that continues in this very folder.
+
+    Raises ConfigError for settings that make another run, RunFolderError for a folder that cannot go on.
+    """
+    opened, _ = open_run(root)
+    here = set_keys(opened.config, {"storage.uri": location_uri(opened.layout.root.parent)}, str(root))
+    config = change_settings(here, settings, [field.name for field in dataclasses.fields(SweepConfig)])
+    changes = _changes(here, config)
+    if changes:
+        raise ConfigError(
+            f"{', '.join(changes)}: makes a run of its own, not this one ({root}); give a sweep file for that"
+        )
+    expected = locate_run(config).layout.root
+    if expected != opened.layout.root:
+        raise RunFolderError(
+            f"{root}: would go on as {expected.name}; it was renamed, or made by an earlier version of supsup"
+        )
+    return config
+
+
+def _changes(old: SweepConfig, new: SweepConfig) -> list[str]:
+    """Return the settings that lead to another folder, or to a search."""
+    pairs = {
+        "name": (old.name, new.name),
+        "storage.uri": (old.storage.uri, new.storage.uri),
+        "search": (old.search, new.search),
+    }
+    return [*changed_keys(old, new), *(key for key, (before, after) in pairs.items() if before != after)]
