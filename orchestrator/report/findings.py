@@ -66,18 +66,18 @@ def inference_warnings(results: Results) -> list[str]:
     worst = {
         one.method: one
         for one in results.ascending()
-        if FOUND in one.metrics and is_near_chance(one.metrics[FOUND], _num_candidates(one))
+        if FOUND in one.metrics and is_near_chance(one.metrics[FOUND], num_candidates(one))
     }
     return [_warning(one) for one in worst.values()]
 
 
-def _num_candidates(result: Result) -> int:
+def num_candidates(result: Result) -> int:
     """Return the number of masks searched: of tasks, or in a stream of allocated masks."""
     return max(1, int(result.metrics.get("num_masks", result.k)))
 
 
 def _warning(result: Result) -> str:
-    chance = percent(1 / _num_candidates(result))
+    chance = percent(1 / num_candidates(result))
     return (
         f"{result.key}, {result.method} at k = {result.k:,}: the right task is found in "
         f"{percent(result.metrics[FOUND])}, near chance ({chance}). Try {_advice(result.method)}"

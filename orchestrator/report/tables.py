@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from core.errors import plural
-from orchestrator.report.findings import inference_warnings
+from orchestrator.report.findings import inference_warnings, num_candidates
 from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
 from orchestrator.report.text import percent, print_plain
 from orchestrator.runs.results import GIVEN, Metrics, Result, Results
@@ -80,8 +80,8 @@ def print_sizes(console: Console, sizes: MaskSizes, *, is_of_paper: bool) -> Non
 
 
 def _has_best(result: Result) -> bool:
-    """Return whether the share of right tasks in the best five says anything: of five tasks, it is all."""
-    return result.k > NUM_BEST and TOP_5 in result.metrics
+    """Return whether the share of right tasks in the best five says anything: of five, it is all."""
+    return num_candidates(result) > NUM_BEST and TOP_5 in result.metrics
 
 
 def _inference_cells(result: Result) -> list[str]:
