@@ -143,7 +143,7 @@ class TrainingStage(Stage):
     def why_not(self, run: Run, scenario: str, k: int) -> str:
         """Return why a scenario is not evaluated on the first ``k`` tasks, as text."""
         del scenario
-        words = f"{self.progress(run).num_done} tasks are trained"
+        words = trained_tasks(self.progress(run).num_done)
         if k > run.config.benchmark.num_tasks:
             return words
         missing = set(range(k)) - run.store.locate().keys()
@@ -165,6 +165,11 @@ class TrainingStage(Stage):
 def good_masks(num_good: int, num_total: int) -> str:
     """Return how many masks verify, as text."""
     return f"{num_good:,} of {plural(num_total, 'mask')} {'is' if num_total == 1 else 'are'} good"
+
+
+def trained_tasks(num_tasks: int) -> str:
+    """Return how many tasks are trained, as text."""
+    return f"{plural(num_tasks, 'task')} {'is' if num_tasks == 1 else 'are'} trained"
 
 
 def missing_masks(numbers: Collection[int], noun: str) -> str:

@@ -12,7 +12,14 @@ from orchestrator.execution.jobs import InferenceRequest, Job
 from orchestrator.execution.plan import Plan
 from orchestrator.runs.results import GIVEN, Result, Results, test_batches
 from orchestrator.runs.run import Run
-from orchestrator.stages.base import Progress, RunContext, TrainingStage, Verification, failed_left
+from orchestrator.stages.base import (
+    Progress,
+    RunContext,
+    TrainingStage,
+    Verification,
+    failed_left,
+    trained_tasks,
+)
 from orchestrator.stages.tables import merge_inferred, request_results
 from storage.checkpoints import num_learned, read_baseline
 from storage.layout import TableKey
@@ -88,7 +95,7 @@ class Baseline(TrainingStage):
         """See ``TrainingStage``. Other k than those of its training cannot be measured any more."""
         del scenario
         num_done = self.progress(run).num_done
-        words = f"{num_done} tasks are trained"
+        words = trained_tasks(num_done)
         return f"{words}, and a baseline is measured while it learns" if k <= num_done else words
 
     def verify(self, run: Run, findings: Findings) -> Verification:

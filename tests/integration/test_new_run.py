@@ -88,7 +88,7 @@ def test_a_run_folder_resumes_with_the_sweep_stored_in_it(tmp_path, sweep, capsy
     run.layout.cohort(2, 3).unlink()
     shown = shown_by(capsys, 0, "run", run.layout.root)
     assert "trained 2 tasks" in shown
-    assert "GG accuracy over the first 1 tasks" in shown
+    assert "GG accuracy over the first 1 task:" in shown
     shown = shown_by(capsys, 0, "run", run.name, "benchmark.num_tasks=6", "--storage", tmp_path / "runs")
     assert "trained 2 tasks" in shown
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [run.name]

@@ -114,7 +114,7 @@ def test_a_warning_says_what_to_try_and_only_where_inference_guesses():
 
 def shown(run, results):
     screen = io.StringIO()
-    print_results(Console(file=screen, width=100), run, Results(results))
+    print_results(Console(file=screen, width=100), Results(results), ())
     return screen.getvalue()
 
 
