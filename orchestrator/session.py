@@ -56,8 +56,7 @@ class RunSession:
 
         only: restrict the work to these tasks (or decisions).
         """
-        stored = stage.stored(self.context)
-        stage.prepare(self.context)
+        stored = stage.prepare(self.context)
         plan = stage.plan(self.context, only)
         failures, num_trained = self._work(stage, plan) if plan.jobs else ((), 0)
         if not plan.jobs and plan.note is not None and only is None:

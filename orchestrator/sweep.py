@@ -8,45 +8,34 @@ from core.data.datasets import load_dataset
 from core.errors import plural
 from orchestrator.cluster.resources import check_nodes, find_resources
 from orchestrator.config.sweep import SweepConfig
-from orchestrator.evaluate import evaluate
-from orchestrator.execution.controller import Failure
+from orchestrator.evaluate import EvaluationResult, evaluate
 from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_warn
 from orchestrator.runs.history import write_failures
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import clean_temporaries, ensure_record
-from orchestrator.runs.results import Results, write_report
+from orchestrator.runs.results import write_report
 from orchestrator.runs.run import Run, locate_run
 from orchestrator.runs.sizing import Resources
 from orchestrator.session import RunSession, StageResult, open_session
 from orchestrator.stages import training_stage
 from orchestrator.stages.base import Progress
-from orchestrator.stages.gaps import Gap, find_gaps
+from orchestrator.stages.gaps import find_gaps
 from storage.mask_info import MaskInfo, mask_info
 from storage.verify import quarantine, verify_masks
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepResult:
-    """The result of a run.
+class SweepResult(EvaluationResult):
+    """The result of a run. infos: of each task, in order. progress: of the training."""
 
-    infos: of each task, in order. gaps: what was asked for and not evaluated. progress: of the training.
-    """
-
-    run: Run
-    num_trained: int
-    failures: tuple[Failure, ...]
-    results: Results
     infos: list[MaskInfo]
-    gaps: tuple[Gap, ...]
     progress: Progress
-    elapsed_s: float
 
     @property
     def is_complete(self) -> bool:
         """Whether everything is trained and evaluated."""
-        is_evaluated = not self.failures and all(gap.is_allowed for gap in self.gaps)
-        return is_evaluated and self.progress.is_complete
+        return super().is_complete and self.progress.is_complete
 
 
 def run_sweep(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from core.batches.problem import Problem
     from core.inference.modules import ModuleSearchModel
+    from core.networks.module import ModuleNetwork
     from core.training.cohort import CohortMasks, CohortResult, TrainingContext
 
 
@@ -37,15 +38,9 @@ class Module:
 
     def correct(self, problem: "Problem", trained: "CohortMasks") -> "list[NDArray[np.bool_]]":
         """See ``core.families.Network``."""
-        import torch
-
-        from core.inference.modules import ModuleSearchModel
         from core.masks.bits import pack
 
-        assert trained.statistics is not None, "each task of a module has its own statistics"
-        on_device = torch.from_numpy(trained.statistics).to(problem.device)
-        model = ModuleSearchModel(problem.module, problem.spec.benchmark, problem.base, on_device)
-        found = []
+        model, found = _model(problem.module, problem.spec, problem.base, trained.statistics), []
         for k, task in enumerate(trained.tasks):
             view, packed_P = problem.view(task), pack([layer[k] for layer in trained.masks])
             found.append(model.correct(view, problem.test, view.test_rows, packed_P, k))
@@ -55,13 +50,22 @@ class Module:
         self, spec: RunSpec, base: "Sequence[Tensor]", statistics: "NDArray[np.float32] | None"
     ) -> "ModuleSearchModel":
         """See ``core.families.Network``."""
-        import torch
-
-        from core.inference.modules import ModuleSearchModel
         from core.networks.module import make_network
 
-        assert statistics is not None, "each task of a module has its own statistics"
-        device = base[0].device
-        network = make_network(spec.network, spec.benchmark.channels_first, device)
-        on_device = torch.from_numpy(statistics).to(device)
-        return ModuleSearchModel(network, spec.benchmark, tuple(base), on_device)
+        network = make_network(spec.network, spec.benchmark.channels_first, base[0].device)
+        return _model(network, spec, base, statistics)
+
+
+def _model(
+    network: "ModuleNetwork",
+    spec: RunSpec,
+    base: "Sequence[Tensor]",
+    statistics: "NDArray[np.float32] | None",
+) -> "ModuleSearchModel":
+    import torch
+
+    from core.inference.modules import ModuleSearchModel
+
+    assert statistics is not None, "each task of a module has its own statistics"
+    on_device = torch.from_numpy(statistics).to(base[0].device)
+    return ModuleSearchModel(network, spec.benchmark, tuple(base), on_device)

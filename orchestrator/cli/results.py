@@ -171,8 +171,7 @@ def _untrained(progress: Progress) -> str:
 
 def _rows(result: SweepResult) -> list[tuple[str, str]]:
     run, infos, num_trained, failures = result.run, result.infos, result.num_trained, result.failures
-    stage = training_stage(run.config)
-    noun, progress = stage.noun, stage.progress(run)
+    noun, progress = training_stage(run.config).noun, result.progress
     now = f"trained {plural(num_trained, noun)} in" if num_trained else _nothing_words(progress)
     num_done = 0 if progress.unit == "decisions" else progress.num_done
     done = f"{plural(num_done, noun)} done, {now} {duration(result.elapsed_s)}"
@@ -236,7 +235,7 @@ def _mask_hints(name: str, config: SweepConfig) -> list[tuple[list[str], str]]:
     return hints
 
 
-def result_json(result: SweepResult | EvaluationResult) -> str:
+def result_json(result: EvaluationResult) -> str:
     """Return the result of a run or an evaluation as indented JSON. Fractions in [0, 1], seconds."""
     run = result.run
     failed = [

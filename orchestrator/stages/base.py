@@ -86,17 +86,17 @@ class Stage(ABC):
     verb: str
     in_order: bool = False
 
-    def prepare(self, context: RunContext) -> None:  # noqa: B027  # most stages need nothing
-        """Create what the jobs need, such as a mask bank; set aside state they cannot resume from."""
+    def prepare(self, context: RunContext) -> frozenset[TableKey]:
+        """Create what the jobs need, such as a mask bank; set aside state they cannot resume from.
+
+        Return the tables that were there before and need no measurement.
+        """
+        del context
+        return frozenset()
 
     @abstractmethod
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """Return the remaining jobs. only: restrict the plan to these tasks (or decisions)."""
-
-    def stored(self, context: RunContext) -> frozenset[TableKey]:
-        """Return the tables that need no measurement; called before ``prepare``."""
-        del context
-        return frozenset()
 
     @abstractmethod
     def collect(self, context: RunContext) -> Results:

@@ -68,7 +68,7 @@ class Baseline(TrainingStage):
         note = f"{plural(num_tasks, 'task')} done; nothing to train"
         return Plan(jobs=chosen, num_done=num_done, num_total=num_tasks, note=note)
 
-    def stored(self, context: RunContext) -> frozenset[TableKey]:
+    def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """See ``Stage``."""
         return frozenset(one.table for one in self.collect(context))
 

@@ -29,16 +29,13 @@ class Given(Stage):
     kind = "evaluate"
     verb = "evaluating GG"
 
-    def stored(self, context: RunContext) -> frozenset[TableKey]:
-        """See ``Stage``. Tasks trained in this session were tested right then."""
-        run, new = context.run, context.counts.keys()
-        old = stored_counts(run).keys() - new
+    def prepare(self, context: RunContext) -> frozenset[TableKey]:
+        """Load the counts of existing tables. Those of tasks trained just now are not from before."""
+        run, stored = context.run, stored_counts(context.run)
+        old = stored.keys() - context.counts.keys()
+        context.counts.update(stored)
         ks = run.config.evaluation.ks(run.config.benchmark.num_tasks)
         return frozenset(TableKey(GIVEN, k, test_batches(run)) for k in ks if old.issuperset(range(k)))
-
-    def prepare(self, context: RunContext) -> None:
-        """Load the counts of existing tables."""
-        context.counts.update(stored_counts(context.run))
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """See ``Stage``. Tasks tested right after training need no job."""

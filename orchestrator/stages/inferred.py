@@ -10,6 +10,7 @@ from orchestrator.stages.base import RunContext
 from orchestrator.stages.tables import TableStage, merge_inferred, request_results
 from storage.bank_file import bank_path, make_bank, num_leading
 from storage.decisions import score_rows
+from storage.layout import TableKey
 
 
 class Inferred(TableStage[InferenceRequest]):
@@ -19,11 +20,13 @@ class Inferred(TableStage[InferenceRequest]):
     verb = "inferring tasks"
     tasks_per_job = 8  # seconds at 2500 tasks, so a crash loses little
 
-    def prepare(self, context: RunContext) -> None:
+    def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """Build the mask bank that workers search, if any table is missing."""
-        requests = self.open_requests(context.run)
+        stored = super().prepare(context)
+        requests = self.open_requests(context.run, stored)
         if requests:
             make_bank(context.run.store, requests[0].bank)
+        return stored
 
     def requests(self, run: Run) -> list[InferenceRequest]:
         """Return a request for each k whose tasks are trained; for a stream that has ended, a single one."""

@@ -13,6 +13,7 @@ from orchestrator.stages.base import RunContext
 from orchestrator.stages.tables import TableStage, mean, stored_table, table_path, table_result
 from storage.bank_file import leading_digests
 from storage.hopfield_file import stored_masks_digest, write_memory
+from storage.layout import TableKey
 from storage.parts import drop_parts, whole_table
 from storage.tables import read_evaluation, task_accuracies, task_shares, write_evaluation
 
@@ -26,10 +27,12 @@ class Recovered(TableStage[RecoveryRequest]):
     verb = "recovering masks"
     tasks_per_job = 1
 
-    def prepare(self, context: RunContext) -> None:
+    def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """Build the memory of each k whose masks are stored; a memory outlives its masks."""
+        stored = super().prepare(context)
         for request in _requests(context.run):
             _ensure_memory(context, request)
+        return stored
 
     def requests(self, run: Run) -> list[RecoveryRequest]:
         """Return the requests whose memory exists."""

@@ -20,6 +20,7 @@ from orchestrator.stages.base import (
     missing_masks,
 )
 from storage.decisions import score_rows
+from storage.layout import TableKey
 from storage.stream_state import read_position, restart_stream
 from storage.verify import Findings
 
@@ -49,14 +50,14 @@ class Stream(TrainingStage):
             unit="decisions",
         )
 
-    def prepare(self, context: RunContext) -> None:
+    def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """Restart the stream if its log is unreadable or masks are missing."""
         try:
             progress = self.progress(context.run)
         except DamagedFileError as error:
             context.message(f"{error}; the stream starts again from its beginning")
             restart_stream(context.run.layout)
-            return
+            return frozenset()
         if progress.unit == "masks" and not progress.is_complete:
             num_missing = progress.num_total - progress.num_done
             context.message(
@@ -65,6 +66,7 @@ class Stream(TrainingStage):
                 "its beginning, since each mask depends on the others"
             )
             restart_stream(context.run.layout)
+        return frozenset()
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """See ``Stage``."""

@@ -16,6 +16,7 @@ from orchestrator.stages.base import (
     good_masks,
 )
 from storage.hopfield_file import num_remembered
+from storage.layout import TableKey
 from storage.locations import remove_tree
 from storage.verify import Findings
 
@@ -38,7 +39,7 @@ class Supermasks(TrainingStage):
         done = frozenset(stored) & frozenset(range(num_tasks))
         return Progress(num_total=num_tasks, done=done, failed=failed_left(run, done))
 
-    def prepare(self, context: RunContext) -> None:
+    def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """Warn if the engine asked for, or the instructions of this machine, are not those of the run."""
         wanted, kept = context.run.config.executor.engine, context.record.engine
         if wanted not in ("auto", kept):
@@ -49,6 +50,7 @@ class Supermasks(TrainingStage):
                 f"note: this run was begun with {made_with} instructions, this machine has {here}; masks that are "
                 "trained now may differ in a few bits from those that it would have had there"
             )
+        return super().prepare(context)
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """See ``Stage``."""

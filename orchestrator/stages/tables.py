@@ -47,24 +47,27 @@ class TableStage(Stage, Generic[R]):
     def results(self, run: Run, request: R) -> list[Result]:
         """Return one result per scenario with a table."""
 
-    def open_requests(self, run: Run) -> list[R]:
-        """Return the requests with a missing or unreadable table."""
+    def open_requests(self, run: Run, stored: Collection[TableKey]) -> list[R]:
+        """Return the requests of which a table is not in ``stored``."""
         scenarios = run.config.evaluation.inferred_scenarios
         return [
             request
             for request in self.requests(run)
-            if not all(stored_table(run, request, scenario) for scenario in scenarios)
+            if any(request.key.of(scenario) not in stored for scenario in scenarios)
         ]
 
-    def stored(self, context: RunContext) -> frozenset[TableKey]:
-        """See ``Stage``."""
-        run = context.run
+    def stored(self, run: Run) -> frozenset[TableKey]:
+        """Return the tables that are there and readable."""
         return frozenset(
             request.key.of(scenario)
             for request in self.requests(run)
             for scenario in run.config.evaluation.inferred_scenarios
             if stored_table(run, request, scenario) is not None
         )
+
+    def prepare(self, context: RunContext) -> frozenset[TableKey]:
+        """See ``Stage``."""
+        return self.stored(context.run)
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """See ``Stage``."""
@@ -78,13 +81,13 @@ class TableStage(Stage, Generic[R]):
                 kind=self.kind,
                 request=request,
             )
-            for request in self.open_requests(run)
+            for request in self.open_requests(run, self.stored(run))
         )
 
     def collect(self, context: RunContext) -> Results:
         """See ``Stage``."""
         run = context.run
-        for request in self.open_requests(run):
+        for request in self.open_requests(run, self.stored(run)):
             self.merge(run, request)
         return Results(result for request in self.requests(run) for result in self.results(run, request))
 
