@@ -45,14 +45,14 @@ class RunWatcher:
     def job_retried(self, job: Job, worker: str, error: Exception, delay_s: float) -> None:
         """Log the failed attempt and show it, once for equal errors."""
         self._log_error(job, worker, error)
-        self.display.failed(0)
+        self.display.failed(job, for_good=False)
         again = f"again in {delay_s:.1f} s" if delay_s else "each task again on its own"
         self._show_first(job, "tried again", f"failed, {again}", error)
 
     def job_failed(self, job: Job, worker: str, error: Exception, num_attempts: int) -> None:
         """Log the failed attempt and show it, once for equal errors."""
         self._log_error(job, worker, error)
-        self.display.failed(len(job.tasks))
+        self.display.failed(job, for_good=True)
         self._show_first(job, "given up", f"failed after {plural(num_attempts, 'attempt')}", error)
 
     def workers(self, num_busy: int, num_ready: int) -> None:

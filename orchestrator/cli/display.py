@@ -80,10 +80,11 @@ class Tally:
             for job, steps in self._running.items()
         )
 
-    def fail(self, num_tasks: int) -> None:
-        """Count tasks given up on; 0 counts an attempt that is retried."""
-        self.num_failed += num_tasks
-        self.num_retried += num_tasks == 0
+    def fail(self, job: Job, *, for_good: bool) -> None:
+        """Count the tasks of a job that is given up on, or an attempt that is retried."""
+        self._running.pop(job, None)
+        self.num_failed += len(job.tasks) if for_good else 0
+        self.num_retried += not for_good
 
     def set_workers(self, num_busy: int, num_ready: int) -> None:
         """Set the numbers of workers; the pace counts from the first busy one."""
@@ -168,9 +169,9 @@ class _Counting(Display):
         self._tally.set_steps(job, steps)
         self._show_steps()
 
-    def failed(self, num_tasks: int) -> None:
+    def failed(self, job: Job, *, for_good: bool) -> None:
         """Count a failure; its message comes separately."""
-        self._tally.fail(num_tasks)
+        self._tally.fail(job, for_good=for_good)
 
     def workers(self, num_busy: int, num_ready: int) -> None:
         """Store the numbers of workers until the next refresh."""

@@ -144,7 +144,7 @@ def _hide_raylet_logs() -> None:
             if data.get("pid") != "raylet":
                 original(data, *arguments, **options)
 
-        print_to_stdstream.hides_raylet_logs = True  # type: ignore[attr-defined]
+        print_to_stdstream.hides_raylet_logs = True  # type: ignore[attr-defined]  # a mark, so that it is done once
         worker.print_to_stdstream = print_to_stdstream
 
 

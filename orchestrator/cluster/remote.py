@@ -69,7 +69,7 @@ def follow_job(job: str, address: str) -> int:
     from orchestrator.cluster.jobs import follow
 
     try:
-        return follow(job, address, lambda text: print(text, end="", flush=True))  # noqa: T201
+        return follow(job, address, lambda text: print(text, end="", flush=True))  # noqa: T201  # the job's own output
     except KeyboardInterrupt:
         Console(stderr=True).print(
             f"the job goes on; `{job_command('logs', job, address, '--follow')}` shows it again, "

@@ -20,8 +20,8 @@ class Display:
     def count(self, num_done: int) -> None:
         """Count tasks done without a job."""
 
-    def failed(self, num_tasks: int) -> None:
-        """Count tasks given up on; 0 for an attempt that is retried."""
+    def failed(self, job: Job, *, for_good: bool) -> None:
+        """Count the tasks of a job that is given up on, or an attempt that is retried."""
 
     def workers(self, num_busy: int, num_ready: int) -> None:
         """Show how many workers are busy and how many are ready."""

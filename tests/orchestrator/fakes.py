@@ -92,7 +92,7 @@ class Recorder:
     def steps(self, job, steps):
         self.events.append(("steps", job.first, steps.done, steps.total))
 
-    def failed(self, num_tasks):
+    def failed(self, job, *, for_good):
         pass
 
     def count(self, num_done):

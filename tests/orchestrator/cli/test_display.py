@@ -65,8 +65,8 @@ def test_the_live_view_shows_who_works_what_ended_last_and_failures():
     display.workers(2, 2)
     job = Job(first=0, last=1)
     display.on_result(job, done(job))
-    display.failed(0)
-    display.failed(2)
+    display.failed(Job(first=2, last=3), for_good=False)
+    display.failed(Job(first=4, last=5), for_good=True)
     display.stop()
     shown = screen.getvalue()
     assert "2 of 2 workers busy" in shown
@@ -126,3 +126,18 @@ def test_steps_move_the_view_and_give_a_time_left_before_anything_is_done(monkey
     clock.sleep(5)
     display.steps(Job(first=8, last=15), StepsDone(1000, 1000))
     assert "training 8/24 tasks, step 1,000 of 1,000" in pipe.getvalue()
+
+
+def test_steps_of_a_job_that_failed_are_not_counted_any_more(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("orchestrator.cli.display.time.monotonic", clock)
+    tally, whole, part = Tally(num_total=4, num_jobs=1), Job(first=0, last=3), Job(first=0, last=0)
+    tally.set_workers(1, 1)
+    tally.set_steps(whole, StepsDone(0, 400))
+    clock.sleep(10)
+    tally.set_steps(whole, StepsDone(300, 400))
+    tally.fail(whole, for_good=False)  # its tasks are tried again one by one
+    tally.set_steps(part, StepsDone(10, 100))
+    assert tally.steps() == ", step 10 of 100"
+    tally.fail(part, for_good=True)
+    assert tally.failures() == ["1 failed", "1 tried again"]
