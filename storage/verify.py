@@ -10,7 +10,7 @@ from storage.layout import cohort_range, temporary_writer
 from storage.locations import Location, listed, move
 from storage.mask_store import MaskStore
 
-MADE_BY = ("engine", "device", "torch", "instructions")  # decides the last bits of a mask
+MADE_BY = ("engine", "device", "torch", "instructions", "blas")  # decides the last bits of a mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,9 @@ class Problem:
 class Findings:
     """The results of verifying: the tasks whose masks are good, and the files that are bad.
 
-    provenances: the distinct (engine, device, torch, instruction set) that made the good files; more than
+    provenances: the distinct (engine, device, torch, instructions, BLAS) that made the good files; more than
     one means a mixed run, whose bits may differ from those of a single machine. Files of older versions
-    do not name their instructions and count as those beside them.
+    do not name all of these and count as those beside them.
     """
 
     tasks: frozenset[int]

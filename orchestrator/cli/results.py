@@ -101,7 +101,9 @@ def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
         print_plain(console, f"{problem.kind}: {problem.message}" if problem.path else problem.message)
     if len(findings.provenances) > 1:
         made = "; ".join(", ".join(words) for words in findings.provenances)
-        print_plain(console, f"note: masks of several makes (engine, device, torch, instructions): {made}")
+        print_plain(
+            console, f"note: masks of several makes (engine, device, torch, instructions, BLAS): {made}"
+        )
     for line in verification.summary:
         print_plain(console, line)
     if repair and stage.has_masks:

@@ -8,15 +8,15 @@ from typing import Any
 import psutil
 
 from core.errors import ConfigError, RunFolderError, first_line
-from core.machine import instruction_set
 from orchestrator.config.sections import ExecutorConfig
 from orchestrator.execution.progress import Display
+from orchestrator.runs.arithmetic import arithmetic
 from orchestrator.runs.record import package_version
 from orchestrator.runs.sizing import Resources
 from storage.locations import Location, to_location
 
 UNSEEN_GPU_BYTES = 8 << 30  # assumed free on a remote GPU
-PACKAGES = ("torch", "numpy", "pyarrow")  # that affect the bits of masks, or read files
+PACKAGES = ("torch", "numpy", "numba", "pyarrow")  # that affect the bits of masks, or read files
 ANSWER_LIMIT_S = 120.0
 
 
@@ -82,9 +82,15 @@ def check_nodes(storage_uri: str, display: Display) -> None:
     _raise_problems(storage_uri, found)
     for node, versions in found.items():
         own = versions_here()
-        differ = [f"{name} {versions[name]}" for name in own if versions[name] != own[name]]
+        differ = [name for name in own if versions[name] != own[name]]
         if differ:
-            display.message(f"note: node {node} has {', '.join(differ)}; masks may differ in a few bits")
+            there, here = (
+                ", ".join(f"{name} {one[name]}" if one[name] else f"no {name}" for name in differ)
+                for one in (versions, own)
+            )
+            display.message(
+                f"note: node {node} has {there}, this machine {here}; masks may differ in a few bits"
+            )
 
 
 def inspect_node(probe: Location) -> dict[str, Any]:
@@ -93,8 +99,8 @@ def inspect_node(probe: Location) -> dict[str, Any]:
 
 
 def versions_here() -> dict[str, str | None]:
-    """Return what decides the last bits of masks on this machine: packages and vector instructions."""
-    return {**{name: package_version(name) for name in PACKAGES}, "instructions": instruction_set()}
+    """Return what decides the last bits of masks on this machine: packages, vector instructions and BLAS."""
+    return {**{name: package_version(name) for name in PACKAGES}, **arithmetic()}
 
 
 def _storage_problem(probe: Location) -> str | None:

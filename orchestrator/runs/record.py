@@ -13,8 +13,8 @@ import psutil
 
 from core.data.datasets import Dataset
 from core.errors import RunFolderError
-from core.machine import instruction_set
 from orchestrator.config.load import config_values
+from orchestrator.runs.arithmetic import arithmetic
 from orchestrator.runs.run import Run, check_record
 from orchestrator.runs.sizing import Resources, cohort_size, run_engine
 from storage.files import remove_temporaries
@@ -22,7 +22,7 @@ from storage.layout import RunLayout, host_name
 from storage.run_file import RunRecord, read_run, write_run
 
 FOREIGN_HOST_TEMPORARY_S = 24 * 3600.0
-PACKAGES = ("supsup", "torch", "numpy", "pyarrow", "ray", "mlflow")
+PACKAGES = ("supsup", "torch", "numpy", "numba", "llvmlite", "pyarrow", "ray", "mlflow")
 
 
 def ensure_record(run: Run, resources: Resources, dataset: Dataset) -> RunRecord:
@@ -90,13 +90,13 @@ def _new_record(run: Run, resources: Resources, dataset_digest: str) -> RunRecor
 
 
 def provenance() -> dict[str, Any]:
-    """Return versions, git commit (None outside a checkout), processor and usable cores of this machine."""
+    """Return versions, git commit (None outside a checkout), processor, arithmetic and usable cores of this machine."""
     return {
         "python": platform.python_version(),
         **{name: package_version(name) for name in PACKAGES},
         "git_commit": git_commit(),
         "processor": processor(),
-        "instructions": instruction_set(),
+        **arithmetic(),
         "cores": len(os.sched_getaffinity(0)),
     }
 

@@ -14,7 +14,7 @@ from core.data.datasets import Dataset
 from core.data.test_rows import batch_counts
 from core.errors import ForeignWorkerError
 from core.families import Network, family_of
-from core.machine import instruction_set
+from core.machine import blas, instruction_set
 from core.networks.base import network_digest
 from core.specs.training import Engine
 from core.training.choose_engine import without_compiler
@@ -117,7 +117,7 @@ class WorkerContext:
             "engine": self.engine,
             "device": self.device.type,
             "torch": torch.__version__,
-            "instructions": instruction_set(),
+            **_arithmetic(),
         }
 
     def provenance(self, finished_s: float) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class WorkerContext:
         on_gpu = self.device.type == "cuda"
         return {
             **self.setup.provenance,
-            "instructions": instruction_set(),
+            **_arithmetic(),
             "torch": torch.__version__,
             "engine": self.engine,
             "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
@@ -134,6 +134,10 @@ class WorkerContext:
             "process_id": os.getpid(),
             "finished_s": finished_s,
         }
+
+
+def _arithmetic() -> dict[str, str]:
+    return {"instructions": instruction_set(), "blas": blas(torch.__config__.show())}
 
 
 def _digest(problem: Problem) -> str:

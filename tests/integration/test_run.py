@@ -382,13 +382,14 @@ def test_a_run_that_goes_on_with_other_instructions_says_so_before_it_trains(swe
     run = locate_run(load_sweep(sweep))
     assert supsup("verify", run.layout.root) == 0
     assert "several makes" not in capsys.readouterr().out
-    for place in ("orchestrator.stages.supermasks", "orchestrator.worker.base"):
-        monkeypatch.setattr(f"{place}.instruction_set", lambda: "sse")
+    own = instruction_set()
+    monkeypatch.setattr("orchestrator.runs.arithmetic.instruction_set", lambda: "sse")
+    monkeypatch.setattr("orchestrator.worker.base.instruction_set", lambda: "sse")
     assert supsup("run", sweep) == 0
     assert "instructions" not in capsys.readouterr().out  # nothing to train
     assert supsup("run", sweep, "benchmark.num_tasks=6") == 0
     shown = capsys.readouterr().out
-    assert f"begun with {instruction_set()} instructions, this machine has sse" in shown
+    assert f"begun with instructions {own}, this machine has instructions sse; masks" in shown
     assert shown.index("instructions") < shown.index("training 4/6")
     assert supsup("verify", run.layout.root) == 0
     assert "masks of several makes" in capsys.readouterr().out
