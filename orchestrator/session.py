@@ -13,13 +13,14 @@ from orchestrator.execution.jobs import Job
 from orchestrator.execution.plan import Plan
 from orchestrator.execution.progress import Display
 from orchestrator.execution.retry_policy import RetryPolicy
+from orchestrator.runs.arithmetic import mix_note
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.history import begin_session, end_session
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
 from orchestrator.runs.sizing import Resources
 from orchestrator.stages import training_stage
-from orchestrator.stages.base import RunContext, Stage
+from orchestrator.stages.base import RunContext, Stage, TrainingStage
 from orchestrator.tracking.tracker import Tracker, make_tracker
 from orchestrator.watcher import RunWatcher
 from storage.locations import listed
@@ -58,6 +59,13 @@ class RunSession:
         """
         stored = stage.prepare(self.context)
         plan = stage.plan(self.context, only)
+        mix = (
+            mix_note(self.context.record.provenance)
+            if plan.jobs and isinstance(stage, TrainingStage)
+            else None
+        )
+        if mix is not None:
+            self.display.message(mix)
         failures, num_trained = self._work(stage, plan) if plan.jobs else ((), 0)
         if not plan.jobs and plan.note is not None and only is None:
             self.display.message(plan.note)

@@ -3,10 +3,12 @@
 import hashlib
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from core.machine import blas, instruction_set
 from storage.files import commit_bytes
@@ -19,6 +21,19 @@ ANSWER_LIMIT_S = 60.0
 def arithmetic() -> dict[str, str]:
     """Return the vector instructions of torch, and its BLAS with version and the code that it picks here."""
     return {"instructions": instruction_set(), "blas": blas(_torch_build())}
+
+
+def mix_note(made_with: Mapping[str, Any]) -> str | None:
+    """Return a note if this machine's arithmetic is not that of a run's provenance; old runs do not name theirs."""
+    here = arithmetic()
+    differ = [name for name in here if made_with.get(name) not in (None, here[name])]
+    if not differ:
+        return None
+    there, now = (", ".join(f"{name} {one[name]}" for name in differ) for one in (made_with, here))
+    return (
+        f"note: this run was begun with {there}, this machine has {now}; what is trained now may differ in a few "
+        "bits from what it would have been there"
+    )
 
 
 @cache

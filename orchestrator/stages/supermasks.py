@@ -4,7 +4,6 @@ from collections.abc import Collection
 
 from core.errors import plural
 from orchestrator.execution.plan import Plan, plan_jobs
-from orchestrator.runs.arithmetic import arithmetic
 from orchestrator.runs.results import GIVEN, Results
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import (
@@ -40,12 +39,10 @@ class Supermasks(TrainingStage):
         return Progress(num_total=num_tasks, done=done, failed=failed_left(run, done))
 
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
-        """Warn if the engine asked for, or the arithmetic of this machine, is not that of the run."""
+        """Warn if the engine asked for differs from the run's."""
         wanted, kept = context.run.config.executor.engine, context.record.engine
         if wanted not in ("auto", kept):
             context.message(f"executor.engine={wanted}: this run was made with {kept}, which it keeps")
-        if not self.progress(context.run).is_complete:
-            _name_a_mix(context)
         return super().prepare(context)
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
@@ -101,15 +98,3 @@ def _cohort_size(context: RunContext) -> int:
         f"training.cohort_size={wanted}: this run was made with {kept}; missing tasks are cut by {wanted}"
     )
     return int(wanted)
-
-
-def _name_a_mix(context: RunContext) -> None:
-    """Say where this machine's arithmetic is not that of the run; older runs do not name all of theirs."""
-    made_with, here = context.record.provenance, arithmetic()
-    differ = [name for name in here if made_with.get(name) not in (None, here[name])]
-    if differ:
-        there, now = (", ".join(f"{name} {one[name]}" for name in differ) for one in (made_with, here))
-        context.message(
-            f"note: this run was begun with {there}, this machine has {now}; masks that are trained now may "
-            "differ in a few bits from those that it would have had there"
-        )

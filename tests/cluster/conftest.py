@@ -18,11 +18,12 @@ def start_head(host: Host, address: str, *words: str) -> None:
     )
 
 
-def join(host: Host, address: str) -> None:
+def join(host: Host, address: str, **variables: str) -> None:
     host.must(
         *("ray", "start", "--address=10.77.0.1:6379", f"--node-ip-address={address}", "--num-cpus=1"),
         "--disable-usage-stats",
         RAY_AUTH_MODE="token",
+        **variables,
     )
 
 
