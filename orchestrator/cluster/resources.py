@@ -89,7 +89,7 @@ def check_nodes(storage_uri: str, display: Display) -> None:
                 for one in (versions, own)
             )
             display.message(
-                f"note: node {node} has {there}, this machine {here}; masks may differ in a few bits"
+                f"note: node {node} has {there}; this machine has {here}; masks may differ in a few bits"
             )
 
 

@@ -41,8 +41,8 @@ def test_other_versions_are_said(nodes, tmp_path):
     told = Recorder()
     nodes.update({"b (10.0.0.2)": seen(numpy="1.0"), "c (10.0.0.3)": seen(instructions="sse")})
     resources.check_nodes(str(tmp_path), told)
-    assert "node b (10.0.0.2) has numpy 1.0, this machine numpy" in told.messages
-    assert "node c (10.0.0.3) has instructions sse, this machine instructions" in told.messages
+    assert "node b (10.0.0.2) has numpy 1.0; this machine has numpy" in told.messages
+    assert "node c (10.0.0.3) has instructions sse; this machine has instructions" in told.messages
 
 
 def test_looking_around_finds_what_is_not_shared(tmp_path):
