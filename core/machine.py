@@ -27,7 +27,7 @@ def blas(torch_build: str) -> str:
     """
     mkl = re.search(r"Math Kernel Library Version ([\d.]+)", torch_build)
     if mkl is not None:
-        return f"MKL {mkl[1]} {_mkl_code()}"
+        return f"MKL {mkl[1]} ({_mkl_code()})"
     other = re.search(r"BLAS_INFO=(\w+)", torch_build)
     return other[1] if other else "unknown"
 

@@ -31,7 +31,7 @@ def mix_note(made_with: Mapping[str, Any]) -> str | None:
         return None
     there, now = (", ".join(f"{name} {one[name]}" for name in differ) for one in (made_with, here))
     return (
-        f"note: this run was begun with {there}, this machine has {now}; what is trained now may differ in a few "
+        f"note: this run was begun with {there}; this machine has {now}; what is trained now may differ in a few "
         "bits from what it would have been there"
     )
 

@@ -51,20 +51,20 @@ def test_what_holds_torch_back_counts(processor, monkeypatch):
 
 def test_mkl_on_intel_is_held_back_by_its_variables(processor, monkeypatch):
     processor("GenuineIntel", "avx512f", "avx2")
-    assert blas(MKL) == "MKL 2024.2 avx512"
+    assert blas(MKL) == "MKL 2024.2 (avx512)"
     monkeypatch.setenv("MKL_ENABLE_INSTRUCTIONS", "AVX2")
-    assert blas(MKL) == "MKL 2024.2 avx2"
+    assert blas(MKL) == "MKL 2024.2 (avx2)"
     monkeypatch.setenv("MKL_CBWR", "AVX2,STRICT")
-    assert blas(MKL) == "MKL 2024.2 avx2, CBWR AVX2,STRICT"
+    assert blas(MKL) == "MKL 2024.2 (avx2, CBWR AVX2,STRICT)"
 
 
 def test_mkl_elsewhere_obeys_one_variable_only(processor, monkeypatch):
     processor("AuthenticAMD", "avx2")
     monkeypatch.setenv("MKL_ENABLE_INSTRUCTIONS", "SSE4_2")
     monkeypatch.setenv("MKL_CBWR", "AVX2,STRICT")
-    assert blas(MKL) == "MKL 2024.2 avx2, not Intel"
+    assert blas(MKL) == "MKL 2024.2 (avx2, not Intel)"
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
-    assert blas(MKL) == "MKL 2024.2 compatible"
+    assert blas(MKL) == "MKL 2024.2 (compatible)"
 
 
 def test_other_libraries_are_named():

@@ -389,7 +389,7 @@ def test_a_run_that_goes_on_with_other_instructions_says_so_before_it_trains(swe
     assert "instructions" not in capsys.readouterr().out  # nothing to train
     assert supsup("run", sweep, "benchmark.num_tasks=6") == 0
     shown = capsys.readouterr().out
-    assert f"begun with instructions {own}, this machine has instructions sse; what" in shown
+    assert f"begun with instructions {own}; this machine has instructions sse; what" in shown
     assert shown.index("instructions") < shown.index("training 4/6")
     assert supsup("verify", run.layout.root) == 0
     assert "masks of several makes" in capsys.readouterr().out

@@ -39,14 +39,14 @@ def test_a_torch_that_does_not_answer_is_no_error(empty_cache, monkeypatch):
 
 
 def test_a_mix_is_named_by_what_differs(monkeypatch):
-    here = {"instructions": "avx2", "blas": "MKL 2024.2 avx2"}
+    here = {"instructions": "avx2", "blas": "MKL 2024.2 (avx2)"}
     monkeypatch.setattr(module, "arithmetic", lambda: here)
     assert module.mix_note(here) is None
     assert module.mix_note({}) is None  # from an older version
     note = module.mix_note({"instructions": "avx512"})
-    assert "begun with instructions avx512, this machine has instructions avx2; " in note
-    both = module.mix_note({"instructions": "avx512", "blas": "MKL 2024.2 avx512"})
+    assert "begun with instructions avx512; this machine has instructions avx2; " in note
+    both = module.mix_note({"instructions": "avx512", "blas": "MKL 2024.2 (avx512)"})
     assert (
-        "instructions avx512, blas MKL 2024.2 avx512, this machine has instructions avx2, blas MKL 2024.2 avx2; "
+        "instructions avx512, blas MKL 2024.2 (avx512); this machine has instructions avx2, blas MKL 2024.2 (avx2); "
         in both
     )
