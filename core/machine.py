@@ -1,4 +1,4 @@
-"""What of a machine decides the last bits of a sum."""
+"""Properties of a machine that decide the last bits of a sum."""
 
 import os
 from pathlib import Path

@@ -121,7 +121,7 @@ def test_the_checkpoint_that_counts_is_whole_and_of_this_run_and_machine(layout)
     assert {type(problem) for problem in problems} == {DamagedFileError, ForeignFileError}
     assert {str(problem) for problem in problems} == {
         f"{torn}: its bytes do not match the digest in its name",
-        f"{foreign} is of another run or machine: engine 'fused', expected 'eager'",
+        f"{foreign} belongs to another run or machine: engine 'fused', expected 'eager'",
     }
     cohort(layout).add(ARRAYS)
     assert is_equal(cohort(layout).read_latest()[0], ARRAYS)
