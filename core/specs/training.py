@@ -190,7 +190,10 @@ class TrainingSpec(Spec):
 
     def __post_init__(self) -> None:
         require(
-            self.steps is None or self.epochs is None, "training.epochs", self.epochs, "null beside steps"
+            self.steps is None or self.epochs is None,
+            "training.epochs",
+            self.epochs,
+            "null if steps are given",
         )
         if self.steps is None and self.epochs is None:
             object.__setattr__(self, "steps", DEFAULT_STEPS)

@@ -11,7 +11,7 @@ from pathlib import Path
 from core.errors import ConfigError
 
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
-HELP = "docs/cluster.md says how token and cluster go together"
+HELP = "see docs/cluster.md"
 
 
 def token_file() -> Path:
@@ -86,12 +86,12 @@ def is_about_token(error: BaseException) -> bool:
 def token_error(where: str, value: str) -> ConfigError:
     """Return a one-line error in place of Ray's long message."""
     if _token():
-        found = f"the token in {token_file()} is not that cluster's"
+        found = f"the token in {token_file()} is another one"
         if os.environ.get(MODE, "token") != "token":
             found = f"{MODE} is {os.environ[MODE]!r}"
     else:
         found = f"there is no token in {token_file()}"
     return ConfigError(
-        f"{where}: the Ray cluster at {value} wants its token, {found}; copy the head's ~/.ray/auth_token there "
+        f"{where}: the Ray cluster at {value} requires its token, but {found}; copy the head's ~/.ray/auth_token there "
         f"(mode 0600; `supsup token` on the head prints where it is) and leave {MODE} unset or 'token'; {HELP}"
     )

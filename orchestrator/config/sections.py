@@ -144,7 +144,9 @@ class StorageConfig(Spec):
     uri: str = "runs"
 
     def __post_init__(self) -> None:
-        expected = "a path that every worker sees, or s3://BUCKET/PREFIX; credentials go into the environment"
+        expected = (
+            "a path that every worker can reach, or s3://BUCKET/PREFIX; credentials go into the environment"
+        )
         require(is_location(self.uri), "storage.uri", _without_secret(self.uri), expected)
 
 

@@ -43,12 +43,12 @@ class Supermasks(TrainingStage):
         """Warn if the engine asked for, or the instructions of this machine, are not those of the run."""
         wanted, kept = context.run.config.executor.engine, context.record.engine
         if wanted not in ("auto", kept):
-            context.message(f"executor.engine={wanted}: this run was made with {kept}, which it keeps")
+            context.message(f"executor.engine={wanted}: this run was made with {kept} and keeps it")
         made_with, here = context.record.provenance.get("instructions"), instruction_set()
         if made_with not in (None, here) and not self.progress(context.run).is_complete:
             context.message(
-                f"note: this run was begun with {made_with} instructions, this machine has {here}; masks that are "
-                "trained now may differ in a few bits from those that it would have had there"
+                f"note: this run was started with {made_with} instructions, and this machine has {here}; masks that are "
+                "trained here may differ in a few bits from those of the first machine"
             )
         return super().prepare(context)
 
@@ -102,6 +102,6 @@ def _cohort_size(context: RunContext) -> int:
     if wanted in ("auto", kept):
         return kept
     context.message(
-        f"training.cohort_size={wanted}: this run was made with {kept}; missing tasks are cut by {wanted}"
+        f"training.cohort_size={wanted}: this run was made with {kept}; the missing tasks use cohorts of {wanted}"
     )
     return int(wanted)
