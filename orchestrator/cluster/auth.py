@@ -86,7 +86,7 @@ def is_about_token(error: BaseException) -> bool:
 def token_error(where: str, value: str) -> ConfigError:
     """Return a one-line error in place of Ray's long message."""
     if _token():
-        found = f"the token in {token_file()} is another one"
+        found = f"the token in {token_file()} is not that cluster's"
         if os.environ.get(MODE, "token") != "token":
             found = f"{MODE} is {os.environ[MODE]!r}"
     else:
