@@ -1,4 +1,4 @@
-"""What of a machine decides the last bits of a sum. No torch.
+"""Properties of a machine that decide the last bits of a sum. No torch.
 
 numba's loops are left out: they add in the order that is written, so their bits do not depend on the processor.
 """

@@ -58,7 +58,7 @@ def evaluate_run(
     require_allowed(opened.config.network.import_path)
     if not training_stage(opened.config).has_masks:
         raise RunFolderError(
-            f"{root} is a baseline, measured while it learns; expected a run of supermasks. `supsup run` with "
+            f"{root} is a baseline, which is measured while it learns; expected a run of supermasks. `supsup run` with "
             "another name measures it at other k"
         )
     config = change_settings(opened.config, settings, SECTIONS)

@@ -97,7 +97,7 @@ class RunSession:
             executor = self.context.run.config.executor
             if executor.kind == "ray":
                 what = f"connecting to Ray at {executor.address}" if executor.address else "starting Ray"
-                self.display.message(f"{what} and {self.resources.num_workers} workers on it")
+                self.display.message(f"{what} and {plural(self.resources.num_workers, 'worker')}")
             self._executor = make_executor(
                 self.context.run, self.context.record, self.context.dataset, self.resources
             )
@@ -113,7 +113,7 @@ class RunSession:
         if not self.tracker.close():
             again = supsup_command("sync", layout.root, config=run.config)
             self.display.message(
-                f"MLflow has not taken everything of this run; all of it is in {layout.root}, and "
+                f"MLflow does not have all of this run yet; everything is in {layout.root}, and "
                 f"`{again}`, or the next `supsup run` of the same sweep, sends the rest"
             )
 
@@ -157,4 +157,4 @@ def _stopped_message(run: Run) -> str:
     done = f"{progress} are" if progress.unit == "decisions" else f"{progress} are {ended} and"
     num_saved = len(listed(run.layout.saves)) if stage.has_masks else 0
     saved = f", and {plural(num_saved, 'unfinished cohort')} as last saved" if num_saved else ""
-    return f"stopped: {done} kept in {run.layout.root}{saved}; the same command goes on from there"
+    return f"stopped: {done} kept in {run.layout.root}{saved}; run the same command again to resume"

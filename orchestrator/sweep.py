@@ -90,7 +90,7 @@ def _train(session: RunSession, *, only_failed: bool) -> StageResult:
     if only_failed:
         only = stage.progress(run).failed.keys()
         if not only:
-            session.display.message("no task failed in the last run; nothing to train again")
+            session.display.message("no task failed in the last run, so there is nothing to train again")
     result = session.run(stage, only)
     write_failures(run, result.failures)
     return result
@@ -102,5 +102,5 @@ def _set_bad_files_aside(run: Run, display: Display) -> None:
     mask_files, memories = set(run.store.files()), run.layout.memories
     bad = [p for p in findings.problems if p.path and (p.path in mask_files or p.path.parent == memories)]
     for problem, path in zip(bad, quarantine(run.store, bad), strict=True):
-        again = "its tasks are trained again" if problem.path in mask_files else "it is made again"
+        again = "its tasks will be trained again" if problem.path in mask_files else "it will be made again"
         display.message(f"{problem.message}\n  moved to {path}; {again}")

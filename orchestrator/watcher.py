@@ -46,7 +46,7 @@ class RunWatcher:
         """Log the failed attempt and show it, once for equal errors."""
         self._log_error(job, worker, error)
         self.display.failed(job, for_good=False)
-        again = f"again in {delay_s:.1f} s" if delay_s else "each task again on its own"
+        again = f"trying again in {delay_s:.1f} s" if delay_s else "trying each task on its own"
         self._show_first(job, "tried again", f"failed, {again}", error)
 
     def job_failed(self, job: Job, worker: str, error: Exception, num_attempts: int) -> None:
@@ -71,7 +71,7 @@ class RunWatcher:
     def end(self) -> None:
         """Show how often errors repeated."""
         for (fate, key), jobs in self._repeats.items():
-            what = f"{len(jobs)} more with the same error {fate} ({task_list(jobs)})"
+            what = f"{len(jobs)} more {fate} with the same error ({task_list(jobs)})"
             self.display.message(f"{what}: {key}")
         self._repeats.clear()
 

@@ -58,9 +58,13 @@ def map_bank(path: Path, num_bytes: int) -> NDArray[np.uint8]:
         tiles = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         reason = first_line(error)[:160]
-        raise DamagedFileError(f"{path} cannot be read ({reason}); delete it, it is made again") from error
+        raise DamagedFileError(
+            f"{path} cannot be read ({reason}); delete it, and it will be made again"
+        ) from error
     if tiles.ndim != 3 or tiles.shape[::2] != (num_tiles(num_bytes), TILE_BYTES) or tiles.dtype != np.uint8:
-        raise DamagedFileError(f"{path} is not a bank of masks of {num_bytes} bytes; delete it")
+        raise DamagedFileError(
+            f"{path} is not a bank of masks of {num_bytes} bytes; delete it, and it will be made again"
+        )
     # A plain view: numpy's memmap class costs time at every slice and adds nothing.
     return np.asarray(tiles)
 

@@ -95,7 +95,7 @@ def _counts(layout: RunLayout) -> set[int]:
 def write_score_sum(
     layout: RunLayout, num_tasks: int, sums: Sequence[NDArray[np.float64]], fingerprint: str
 ) -> None:
-    """Commit the sum of the scores of the first ``num_tasks`` tasks, float64 a layer.
+    """Commit the sum of the scores of the first ``num_tasks`` tasks, float64 per layer.
 
     Call it before writing the mask file of the last of those tasks, so that the sum exists whenever the
     next task may start. The sum before it is kept: a crash between the two writes loses nothing.
@@ -106,7 +106,7 @@ def write_score_sum(
 
 
 def read_score_sum(layout: RunLayout, num_tasks: int, fingerprint: str) -> list[NDArray[np.float64]]:
-    """Return the sum of the first ``num_tasks`` tasks. Raises RunFolderError where it is missing or damaged."""
+    """Return the sum of the first ``num_tasks`` tasks. Raises RunFolderError if it is missing or damaged."""
     arrays, problems = _after(num_tasks, layout.score_sum(num_tasks), fingerprint).read_latest()
     if problems:
         raise problems[0]
@@ -162,5 +162,5 @@ def _read(path: Location, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         if found.get(key) != value
     ]
     if differ:
-        raise ForeignFileError(f"{path} is of another run or machine: {'; '.join(differ)}")
+        raise ForeignFileError(f"{path} belongs to another run or machine: {'; '.join(differ)}")
     return arrays

@@ -67,14 +67,14 @@ def read_memory(path: Location, fingerprint: str, names: Sequence[str]) -> Hopfi
 
 
 def stored_masks_digest(path: Location) -> str | None:
-    """Return the joint digest of the masks in a memory file; None where none can be read."""
+    """Return the joint digest of the masks in a memory file; None if it cannot be read."""
     return _metadata(path).get("supsup.masks_digest")
 
 
 def num_remembered(layout: RunLayout, fingerprint: str, bad: Collection[Location] = ()) -> int:
-    """Return how many masks, the first ones, the largest memory of a run holds; 0 without any.
+    """Return how many of the first masks the largest memory of a run holds; 0 without any.
 
-    bad: files known to be damaged. Reads the headers of the others only.
+    bad: files known to be damaged. Reads only the headers of the others.
     """
     most = 0
     for path in listed(layout.memories, "*.parquet"):
@@ -85,7 +85,7 @@ def num_remembered(layout: RunLayout, fingerprint: str, bad: Collection[Location
 
 
 def _metadata(path: Location) -> dict[str, str]:
-    """Return the metadata of a memory file, empty where it cannot be read."""
+    """Return the metadata of a memory file, empty if it cannot be read."""
     try:
         return decoded(pq.ParquetFile(parquet_source(path)).schema_arrow.metadata)
     except (pa.ArrowException, OSError):

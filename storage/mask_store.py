@@ -225,7 +225,7 @@ class MaskStore:
         first, last = cohort_range(path.name) or (0, -1)
         tasks: list[int] = table["task"].to_pylist()
         if tasks != list(range(first, last + 1)):
-            raise DamagedFileError(f"{path}: holds tasks {tasks[:3]}..., its name says {first} to {last}")
+            raise DamagedFileError(f"{path}: holds tasks {tasks[:3]}..., but its name says {first} to {last}")
         for row in table.to_pylist():
             self._check_row(path, self._with_bits(path, row))
         return tasks
@@ -279,7 +279,7 @@ def norm_statistics(masks: Sequence[TaskMask]) -> NDArray[np.float32] | None:
 
 
 def first_statistics(store: MaskStore, num_tasks: int) -> NDArray[np.float32] | None:
-    """Return those of the first tasks, as ``norm_statistics``; reads masks only where there are any."""
+    """Return the statistics of the first tasks, as ``norm_statistics``; reads masks only if there are any."""
     if "norms" not in store.identity.network:
         return None
     return norm_statistics(list(store.iterate(range(num_tasks))))

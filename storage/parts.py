@@ -1,7 +1,7 @@
-"""Parts of an evaluation table: what workers have finished of one that is not whole yet.
+"""Parts of an evaluation table: the rows that workers have finished while it is incomplete.
 
-A part, like a mask file, is a fact: what is on disk and readable is done. The merged table is
-the same for any number of workers, any order and after any crash.
+As with mask files, a part that is on disk and readable is done. The merged table is the same for any
+number of workers, in any order and after any crash.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ def stored_tasks(layout: RunLayout, fingerprint: str, key: TableKey) -> set[int]
 
 
 def whole_table(layout: RunLayout, fingerprint: str, key: TableKey, kind: str = "tasks") -> pa.Table | None:
-    """Return all readable parts together, each task once, or None while tasks are missing."""
+    """Return all readable parts as one table, with each task once, or None while tasks are missing."""
     seen: set[int] = set()
     kept = []
     for part in _parts(layout, fingerprint, key, kind):
@@ -47,7 +47,7 @@ def whole_table(layout: RunLayout, fingerprint: str, key: TableKey, kind: str = 
 
 
 def drop_parts(layout: RunLayout, key: TableKey) -> None:
-    """Remove the parts of a table that is written."""
+    """Remove the parts of a table that has been written."""
     parts = layout.evaluation_parts(key)
     remove_tree(parts)
     if isinstance(parts, Path):

@@ -52,7 +52,7 @@ def read_run(layout: RunLayout) -> RunRecord:
         version = content.get("format_version")
         if version != FORMAT_VERSION:
             raise RunFolderError(
-                f"{path} has format_version {version!r}, this version of supsup reads {FORMAT_VERSION}"
+                f"{path} has format_version {version!r}, but this version of supsup reads {FORMAT_VERSION}"
             )
         return RunRecord(**content)
     except FileNotFoundError as error:

@@ -1,8 +1,8 @@
-"""Where a stream without task ids stands: a checkpoint that a crash cannot tear.
+"""The checkpoint of a stream without task ids, which stays valid through any crash.
 
-State files (one a mask, numpy's npz) are written first, under new names; ``state.json`` then
-names those that count, with their digests. Files that it does not name are left over from before.
-All of it goes when the stream has ended and its masks are stored.
+State files (numpy's npz, one per mask) are written first, under new names; ``state.json`` then
+lists the current ones with their digests. Files that it does not list are left over from before.
+All of these files are removed when the stream has ended and its masks are stored.
 """
 
 import hashlib
@@ -72,7 +72,7 @@ def commit_position(layout: RunLayout, position: StreamPosition) -> None:
 
 
 def read_position(layout: RunLayout, fingerprint: str) -> StreamPosition | None:
-    """Return the last checkpoint, None where there is none. Raises DamagedFileError."""
+    """Return the last checkpoint, None if there is none. Raises DamagedFileError."""
     path = layout.stream_state
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -83,18 +83,18 @@ def read_position(layout: RunLayout, fingerprint: str) -> StreamPosition | None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedFileError(f"{path} cannot be read ({error})") from error
     if position.fingerprint != fingerprint:
-        raise DamagedFileError(f"{path} is of another run ({position.fingerprint[:8]})")
+        raise DamagedFileError(f"{path} belongs to another run ({position.fingerprint[:8]})")
     return position
 
 
 def drop_states(layout: RunLayout) -> None:
-    """Forget the checkpoint; the decisions stay."""
+    """Remove the checkpoint; the decisions stay."""
     layout.stream_state.unlink(missing_ok=True)
     remove_files(listed(layout.stream, MASK_STATES), kept=())
 
 
 def restart_stream(layout: RunLayout) -> None:
-    """Remove everything of the stream, so that it starts anew."""
+    """Remove all files of the stream, so that it starts again."""
     remove_tree(layout.stream)
 
 

@@ -27,7 +27,7 @@ EVALUATION_SCHEMA = pa.schema(
     ]
 )
 # With the task inferred. rank: of the true task, 1 is best, null if it is not among the five best.
-# exact_task: the answer of exact one-shot, where it was run beside a shortlist. gap: the margin by which
+# exact_task: the answer of exact one-shot, if it was run to check a shortlist. gap: the margin by which
 # the true task ranks above the best wrong one (``core.data.test_rows.InferredRows``).
 UNGAPPED_SCHEMA = EVALUATION_SCHEMA.append(pa.field("rank", pa.int32())).append(
     pa.field("exact_task", pa.int32())

@@ -28,7 +28,7 @@ class Findings:
 
     provenances: the distinct (engine, device, torch, instructions, BLAS) that made the good files; more than
     one means a mixed run, whose bits may differ from those of a single machine. Files of older versions
-    do not name all of these and count as those beside them.
+    do not name all of these, and are assumed to have those of the other files.
     """
 
     tasks: frozenset[int]
@@ -65,7 +65,7 @@ def verify_masks(store: MaskStore) -> Findings:
 
 
 def _is_vague(one: tuple[str, ...], provenances: set[tuple[str, ...]]) -> bool:
-    """Return whether another provenance says the same and more."""
+    """Return whether another provenance agrees with this one and says more."""
     return any(len(other) > len(one) and other[: len(one)] == one for other in provenances)
 
 

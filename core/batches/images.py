@@ -1,8 +1,8 @@
 """Batches of images for networks that take whole images: augmented for training, plain for testing.
 
 Images in memory are cropped and flipped on their device; those of a folder are decoded by threads,
-ahead of the computation. How an image is augmented depends on (seed, task, position in the task's
-order) alone, so training can resume anywhere.
+ahead of the computation. How an image is augmented depends only on (seed, task, position in the task's
+order), so training can resume anywhere.
 
 Letters: K tasks, B images of a batch, N images, C channels, H and W height and width, T steps.
 """

@@ -77,7 +77,8 @@ def _download(folder: Path | None) -> Path:
 def _records(path: Path, content: bytes) -> Records:
     if not content or len(content) % RECORD_BYTES:
         raise DataError(
-            f"{path}: {len(content)} bytes are no records of {RECORD_BYTES}; fetch it again or remove it"
+            f"{path}: {len(content)} bytes is not a multiple of {RECORD_BYTES}, the size of a record; "
+            "fetch it again or remove it"
         )
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, RECORD_BYTES)
     labels = records[:, 1].astype(np.int64)

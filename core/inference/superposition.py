@@ -153,7 +153,7 @@ def first_tasks(bank: Bank, k: int) -> Tasks:
     """Return tasks 0 .. k - 1. Raises InferenceError if the bank has fewer, or k is below 1."""
     if not 1 <= k <= bank.num_tasks:
         raise InferenceError(
-            f"k: found {k}, expected a number from 1 to {bank.num_tasks}, the tasks there are"
+            f"k: found {k}, expected a number from 1 to {bank.num_tasks}, the number of tasks"
         )
     return np.arange(k)
 

@@ -6,8 +6,8 @@ shortlist cheap. Values per weight (a gradient, a count) are stored in *planes*,
 plane j holds the values of bit j: memory is contiguous along a plane, so that testing a bit
 compiles to a vector mask and one masked addition.
 
-A mask's sum is formed from its own bits alone, in a fixed order: it does not depend on the masks
-summed beside it, on the threads, or on how tasks are cut into shards.
+A mask's sum is computed from its own bits alone, in a fixed order. It does not depend on other masks,
+on the threads, or on how tasks are split into shards.
 
 The loops are compiled by numba. Without it numpy unpacks the bits, which is far slower and serves
 as the readable reference.

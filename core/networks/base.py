@@ -28,14 +28,14 @@ class Layer:
 
     @property
     def num_weights(self) -> int:
-        """Weights in the layer, or outputs; each that is masked has one bit a task."""
+        """Number of weights, or of outputs; each that is masked has one bit per task."""
         return math.prod(self.shape)
 
 
 def layers(spec: NetworkSpec, inputs: Inputs) -> tuple[Layer, ...]:
     """Return the layers in order, first layer first; ``fc1.weight`` has shape (w1, inputs).
 
-    Raises ConfigError where the user's own network cannot be built.
+    Raises ConfigError if the user's own network cannot be built.
     """
     if spec.traits.family == "module":
         return _read_module(spec, inputs)[0]
@@ -57,9 +57,9 @@ def mask_layers(spec: NetworkSpec, inputs: Inputs) -> tuple[Layer, ...]:
 
 
 def base_weights(spec: NetworkSpec, inputs: Inputs, *, seed: int) -> tuple[NDArray[np.float32], ...]:
-    """Draw the fixed weights, float32 [out, in, ...] a layer.
+    """Draw the fixed weights, float32 [out, in, ...] per layer.
 
-    The draw depends on the seed and the shapes alone: neither on the number of tasks
+    The draw depends only on the seed and the shapes: neither on the number of tasks
     nor, for the layers before the last, on the number of outputs.
     """
     return draw_weights([layer.shape for layer in layers(spec, inputs)], seed=seed)
@@ -77,7 +77,7 @@ def draw_weights(shapes: Sequence[tuple[int, ...]], *, seed: int) -> tuple[NDArr
 
 
 def fan_in(shape: Sequence[int]) -> int:
-    """Return how many inputs an output of (out, in, ...) weights adds up."""
+    """Return how many inputs an output sums, given weights of shape (out, in, ...)."""
     return math.prod(shape[1:])
 
 

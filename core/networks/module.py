@@ -70,7 +70,7 @@ class ModuleNetwork:
     def cohort_logits(
         self, x_KBCHW: Tensor, weights: Sequence[Tensor], statistics_KS: Tensor, *, training: bool
     ) -> Tensor:
-        """Return the logits [K, B, O] of K tasks at once; weights are [K, ...] a layer.
+        """Return the logits [K, B, O] of K tasks at once; weights are [K, ...] per layer.
 
         Convolutions of the tasks become one grouped convolution.
         """
@@ -84,7 +84,7 @@ class ModuleNetwork:
         return found
 
     def _split(self, statistics: Tensor) -> dict[str, Tensor]:
-        """Return running statistics, [..., S], by the name of their buffer, as tensors of their own.
+        """Return running statistics, [..., S], by the name of their buffer, as separate tensors.
 
         ``vmap`` updates a whole tensor in place, but not a part of one.
         """
@@ -109,7 +109,7 @@ class ModuleNetwork:
 def make_network(
     spec: NetworkSpec, image_shape: ImageShape, device: torch.device | None = None
 ) -> ModuleNetwork:
-    """Return the network of ``spec``. Raises ConfigError on a module that cannot be one."""
+    """Return the network of ``spec``. Raises ConfigError if its module cannot be a base network."""
     return read_module(build_module(spec, image_shape), image_shape, device or torch.device("cpu"))
 
 
@@ -138,7 +138,7 @@ def read_module(module: nn.Module, image_shape: ImageShape, device: torch.device
 
 
 def _held(name: str, part: nn.Module, value: Tensor) -> Tensor:
-    """Return what a parameter that is no masked weight is held at."""
+    """Return the value at which a parameter is held that is not a masked weight."""
     if name.endswith("bias") and isinstance(part, MASKED + NORMS):
         return torch.zeros_like(value)
     if name.endswith("weight") and isinstance(part, NORMS):
@@ -151,7 +151,9 @@ def _held(name: str, part: nn.Module, value: Tensor) -> Tensor:
 
 def _check_part(name: str, part: nn.Module) -> None:
     if isinstance(part, DROPOUT) and part.p > 0:
-        raise ConfigError(f"network: {name} is dropout, whose randomness no seed here decides; remove it")
+        raise ConfigError(
+            f"network: {name} is dropout, whose randomness is not controlled by the seed; remove it"
+        )
     if isinstance(part, BATCH_NORM) and part.momentum is None:
         raise ConfigError(f"network: {name} has momentum None, expected a number, such as 0.1")
 

@@ -1,7 +1,7 @@
 """Forward and backward of K masked networks at once, written by hand: the readable reference.
 
-A ReLU network without biases needs three lines of backward; the gradient of its input is never
-formed, and the whole training step compiles into one graph without autograd.
+The backward pass of a ReLU network without biases takes three lines. The gradient of its input is
+never computed, and the whole training step compiles into one graph without autograd.
 
 In bfloat16 the products run on the *signs* of the weights, which are exact in it, and each
 layer's constant c multiplies the product afterwards, in float32 (paper, section 2: weights are
@@ -23,7 +23,7 @@ SMALLEST = float(torch.finfo(torch.float32).tiny)
 
 @dataclass(frozen=True)
 class FixedWeights:
-    """The base network as training uses it, a layer each.
+    """The base network as training uses it, one entry per layer.
 
     base: float32 [O, I]. operand: what a mask multiplies for the products: the base itself, or
     its signs in bfloat16. gains: what multiplies a product, float32 scalars; None for 1.
@@ -35,7 +35,7 @@ class FixedWeights:
 
 
 def fix_weights(base: Sequence[Tensor], matmul: Matmul) -> FixedWeights:
-    """Prepare ``base``, float32 [O, I] a layer, for products in ``matmul``."""
+    """Prepare ``base``, float32 [O, I] per layer, for products in ``matmul``."""
     base = tuple(base)
     if matmul != "bfloat16":
         return FixedWeights(base, base, (None,) * len(base))
@@ -47,7 +47,7 @@ def forward(
 ) -> tuple[list[Tensor], Tensor]:
     """Return each layer's input [K, B, I], in the dtype of the weights, and the logits [K, B, O].
 
-    effective: [K, O, I] a layer. gains: see ``FixedWeights``; None for 1 everywhere.
+    effective: [K, O, I] per layer. gains: see ``FixedWeights``; None for 1 everywhere.
     """
     inputs, hidden = [], x_KBD
     for layer, weight_KOI in enumerate(effective):
@@ -64,9 +64,9 @@ def gradients(
     effective: Sequence[Tensor],
     gains: Sequence[Tensor | None] | None = None,
 ) -> tuple[list[Tensor], Tensor]:
-    """Return dL/d(effective weight), float32 [K, O, I] a layer, and the loss [K].
+    """Return dL/d(effective weight), float32 [K, O, I] per layer, and the loss [K].
 
-    L is the mean cross-entropy (nats) of a task's batch, at most 87 an image where the right
+    L is the mean cross-entropy (nats) of a task's batch, at most 87 for an image whose right
     class has a probability of 0 in float32. labels_KB: int64.
     """
     inputs, logits_KBO = forward(x_KBD, effective, gains)

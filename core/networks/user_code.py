@@ -1,4 +1,4 @@
-"""The user's own network: imported by its path, only where the user said so. No torch."""
+"""The user's own network: imported by its path, only if the user allows it. No torch."""
 
 import hashlib
 import importlib
@@ -16,28 +16,28 @@ Maker = Callable[[int, tuple[int, int, int]], Any]  # (outputs, image_shape) -> 
 
 
 def code_is_allowed() -> bool:
-    """Return whether the user allowed importing a network of their own."""
+    """Return whether the user allowed importing their own network."""
     return os.environ.get(ALLOW_CODE) == "1"
 
 
 def allow_code(folder: str | None = None) -> None:
-    """Allow it in this process, and in those that it starts; ``folder`` is looked in as well."""
+    """Allow it in this process and its children; modules in ``folder`` are found as well."""
     os.environ[ALLOW_CODE] = "1"
     if folder is not None and folder not in sys.path:
         sys.path.insert(0, folder)
 
 
 def require_allowed(import_path: str | None) -> None:
-    """Raise ConfigError if there is a network of the user's own that must not be imported."""
+    """Raise ConfigError if the network is the user's own and must not be imported."""
     if import_path is not None and not code_is_allowed():
         raise ConfigError(
-            f"network.import_path: {import_path} is code of yours, which runs when it is imported; "
-            f"say so with `supsup --allow-code ...` or {ALLOW_CODE}=1"
+            f"network.import_path: {import_path} is your own code, which runs when it is imported; "
+            f"allow that with `supsup --allow-code ...` or {ALLOW_CODE}=1"
         )
 
 
 def find_maker(import_path: str) -> Maker:
-    """Import ``package.file:name``; what stands in the current folder is found. Raises ConfigError."""
+    """Import ``package.file:name``, from the current folder too. Raises ConfigError."""
     require_allowed(import_path)
     allow_code(str(Path.cwd()))
     place, _, name = import_path.partition(":")
@@ -47,17 +47,17 @@ def find_maker(import_path: str) -> Maker:
     except Exception as error:
         raise ConfigError(
             f"network.import_path: {import_path} cannot be imported ({type(error).__name__}: "
-            f"{first_line(error)}); expected package.file:name, below the current folder or installed"
+            f"{first_line(error)}); expected package.file:name, in the current folder or installed"
         ) from error
     return found
 
 
 def code_digest(import_path: str) -> str:
-    """Return the sha256 (hex) of the file that the user's network is written in. Raises ConfigError."""
+    """Return the sha256 (hex) of the source file of the user's network. Raises ConfigError."""
     try:
         source = inspect.getsourcefile(find_maker(import_path))
     except TypeError:
         source = None
     if source is None:
-        raise ConfigError(f"network.import_path: {import_path} has no Python source to be recorded")
+        raise ConfigError(f"network.import_path: {import_path} has no Python source file to record")
     return hashlib.sha256(Path(source).read_bytes()).hexdigest()

@@ -26,25 +26,26 @@ class BenchmarkSpec(Spec):
 
     kind: each task permutes the pixels (``permuted``), rotates the images (``rotated``), or has its own
         classes (``split``).
-    dataset: ``digits`` comes with scikit-learn, ``synthetic`` is generated; the others are looked for in
-        ``data_dir``, or downloaded.
+    dataset: ``digits`` comes with scikit-learn, and ``synthetic`` is generated; the others are looked for
+        in ``data_dir``, and otherwise downloaded.
     num_tasks: number of tasks; not part of the run's identity.
     angle_step_deg: task t is rotated by t times this angle (``rotated``; default 10).
     permutation: ``named`` derives each permutation from (seed, task); ``original`` is the rule of the
         original code, RandomState(seed + task), under which neighbouring seeds share nearly all tasks
         (``permuted``; default ``named``).
-    classes_per_task: classes of each task (``split``; default 2, 5 for cifar100, 10 for an image_folder).
-    class_order: ``file``, or ``shuffled`` by the seed (``split``; default ``shuffled`` for natural images).
-    labels: ``global``, those of the data set, or ``local``, 0 .. classes_per_task - 1 in each task
-        (``split``; default ``local`` for natural images).
-    augment: random crop and flip of training images (``split``; default true for natural images).
+    classes_per_task: classes of each task (``split``; default 2; for cifar100 5, for an image_folder 10).
+    class_order: order of the classes, that of the ``file`` or ``shuffled`` by the seed (``split``; default
+        ``shuffled`` for natural images).
+    labels: ``global`` labels are those of the data set; ``local`` ones are 0 .. classes_per_task - 1 in
+        each task (``split``; default ``local`` for natural images).
+    augment: whether to crop and flip training images at random (``split``; default true for natural images).
     validation: fraction of each task's training images held out from training (``split``).
-    test_on: the ``test`` images, or the ``validation`` images, so that a choice of settings never sees
-        the test images (``split``).
-    folder: name of the data set ``image_folder``, which lies in ``<data>/<folder>/train/<class>/...`` and
+    test_on: whether to test on the ``test`` images or, so that settings are chosen without the test
+        images, on the ``validation`` images (``split``).
+    folder: folder of the data set ``image_folder``, with images in ``<data>/<folder>/train/<class>/...`` and
         ``.../val/...``.
     num_classes: number of classes of an image_folder.
-    image_size: side of its images in pixels (default 224).
+    image_size: side of the images of an image_folder, in pixels (default 224).
     """
 
     LATER_KEYS: ClassVar[Mapping[str, object]] = {
@@ -105,7 +106,7 @@ class BenchmarkSpec(Spec):
         folder, classes = self.folder, self.num_classes
         require(bool(folder), "benchmark.folder", folder, "the name of a folder in the data folder")
         ok = classes is not None and 2 <= classes <= 1_000_000
-        require(ok, "benchmark.num_classes", classes, "how many classes the folder has")
+        require(ok, "benchmark.num_classes", classes, "the number of classes in the folder")
         if self.image_size is None:
             object.__setattr__(self, "image_size", DEFAULT_IMAGE_SIZE)
         size = self.image_size or 0

@@ -19,7 +19,7 @@ TEST_BATCH_SIZE = 128  # test images that can share one inferred task
 class HopfieldSpec(Spec):
     """How masks are stored in Psi, and recovered from unlabelled test images.
 
-    rule: how a mask is stored.
+    rule: how a mask is stored in Psi.
     adapt_on: ``disjoint`` adapts on every other test image and scores the rest; ``same`` adapts on the
         images that are scored, as the original code does.
     order: order of the images to adapt on, that of the data ``file`` or ``shuffled``, as in the original
@@ -28,7 +28,9 @@ class HopfieldSpec(Spec):
         as the original code does.
     batch_size: images per step.
     gamma: weight of the energy relative to the entropy.
-    lr, momentum, weight_decay: settings of SGD on the scores, which start at the mean of the stored z.
+    lr: learning rate of SGD on the scores, which start at the mean of the stored z.
+    momentum: momentum of SGD.
+    weight_decay: weight decay of SGD.
     """
 
     rule: HopfieldRule = "storkey"

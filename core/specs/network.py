@@ -23,14 +23,15 @@ Kind = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkTraits:
-    """What a family of networks allows, for whoever checks or plans a run.
+    """What a family of networks allows, as data for checking and planning a run.
 
-    family: its key in ``core.families.FAMILIES``. activation: in words, with {kind}. engines: that can train it. streams: whether without
-    task ids. epochs: whether training may be counted in them. products: the precisions it can multiply
-    in. top_k: whether masks may keep an exact number. transfers: whether a task may start from earlier ones. baselines: whether they can use
-    it. whole_images: whether it sees images rather than pixels (natural images, local labels, schedules).
-    in_memory: whether its masks are recovered from a Hopfield memory. cohorts_on_cpu: whether several
-    tasks together train faster there.
+    family: its key in ``core.families.FAMILIES``. activation: as text, with {kind}. engines: those that can
+    train it. streams: whether it can learn without task ids. epochs: whether training may be counted in
+    epochs. products: the precisions it can multiply in. top_k: whether masks may keep an exact number of
+    weights. transfers: whether a task may start from earlier ones. baselines: whether baselines can use it.
+    whole_images: whether it sees images rather than pixels (natural images, local labels, schedules).
+    in_memory: whether its masks are recovered from a Hopfield memory. cohorts_on_cpu: whether training
+    several tasks together is faster on a CPU.
     """
 
     family: str
@@ -83,14 +84,15 @@ class NetworkSpec(Spec):
     """The fixed base network, without biases.
 
     kind: ``lenet_300_100`` and ``fc_1024_1024`` are multi-layer perceptrons with the hidden widths in
-        their names, ``mlp`` takes its widths from ``hidden``; all three have ReLU and masks on their
+        their names, and ``mlp`` takes its widths from ``hidden``; all three have ReLU and masks on their
         weights. ``bn_fc_2048`` and ``bn_mlp`` (widths from ``hidden``) have batch normalisation, Swish, and
         masks on the outputs of hidden layers (HopSupSup). ``conv4``, ``gem_resnet18`` and ``resnet50`` are
-        convolutional (``core.networks.architectures``); ``module`` is the user's own network. The input
+        convolutional (``core.networks.architectures``). ``module`` is your own network. The input
         size comes from the data set.
     hidden: widths of the hidden layers of ``mlp`` and ``bn_mlp``.
-    outputs: s, the real classes plus the superfluous neurons.
-    import_path: ``package.file:name`` of a ``module``, called with (outputs, image_shape).
+    outputs: number of outputs s: the real classes plus the superfluous neurons.
+    import_path: ``package.file:name`` of the function or class that makes a ``module``, called with
+        (outputs, image_shape).
     """
 
     kind: Kind
@@ -148,14 +150,12 @@ class MaskSpec(Spec):
             key = given[0] if given else "density"
             require(not given, f"mask.{key}", getattr(self, key), "null for rule 'threshold', or rule: top_k")
             return
-        require(
-            len(given) == 1, "mask.density", given, "this or density_multiplier, one of the two, for 'top_k'"
-        )
+        require(len(given) == 1, "mask.density", given, "either this or density_multiplier for 'top_k'")
         value = getattr(self, given[0])
         ok = math.isfinite(value) and 0 < value <= (1 if given == ["density"] else math.inf)
         require(
             ok,
             f"mask.{given[0]}",
             value,
-            "a fraction kept, above 0, up to 1" if given == ["density"] else "a number > 0",
+            "the fraction kept, above 0 and up to 1" if given == ["density"] else "a number > 0",
         )

@@ -18,12 +18,12 @@ BaselineKind = Literal["batch_ensemble", "psp", "separate_heads", "upper_bound",
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineSpec(Spec):
-    """A method to compare supermasks with (``core.baselines``); its weights are trained, or random.
+    """A method to compare supermasks with (``core.baselines``), trained instead of them.
 
     kind: one of the methods that the paper compares with.
-    random_weights: never train the trunk (``batch_ensemble``: Rand W; ``separate_heads``).
-    first_lr: learning rate of the trunk, which is trained with the first task; None uses the same rate as
-        for every task.
+    random_weights: whether the trunk stays random and is never trained (``batch_ensemble``, where the paper
+        calls it Rand W, and ``separate_heads``).
+    first_lr: learning rate of the trunk, which is trained with the first task. None: the rate of every task.
     """
 
     kind: BaselineKind

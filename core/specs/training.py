@@ -26,8 +26,8 @@ class ScheduleSpec(Spec):
     """How the learning rate changes from epoch to epoch.
 
     kind: ``cosine`` decays to zero.
-    warmup: epochs in which it first rises, in equal steps. If training is counted in steps, each step
-        is an epoch here.
+    warmup: epochs in which the rate first rises, in equal steps. If training is counted in steps, each
+        step counts as an epoch here.
     """
 
     kind: Literal["cosine"] = "cosine"
@@ -41,12 +41,14 @@ class ScheduleSpec(Spec):
 class OptimizerSpec(Spec):
     """The optimizer of the scores. Omitted keys take the paper's setting for the kind.
 
-    kind: ``rmsprop``, the paper's for MNIST (lr 1e-4); ``adam`` (1e-3); ``sgd`` (0.1, momentum 0.9).
+    kind: ``rmsprop``, the paper's choice for MNIST (lr 1e-4); ``adam`` (lr 1e-3); or ``sgd`` (lr 0.1,
+        momentum 0.9).
     lr: learning rate.
     smoothing: RMSProp's decay of the squared-gradient average (torch calls it alpha; here alpha always
         means the coefficient of a superposition).
-    beta1, beta2: Adam's decay rates.
-    momentum: for SGD and RMSProp.
+    beta1: Adam's decay rate of the gradient average.
+    beta2: Adam's decay rate of the squared-gradient average.
+    momentum: momentum of SGD and RMSProp.
     eps: added to the root in the denominator.
     weight_decay: this factor times the score is added to the gradient.
     state: precision of the optimizer's buffers between steps; scores are always float32.
@@ -96,12 +98,12 @@ class StreamSpec(Spec):
 
     New tasks come in order, each once.
 
-    boundaries: ``random`` puts them anywhere, so that a visit lasts ``training.steps`` batches on average,
-        give or take up to ``length_jitter`` of that. ``aligned`` puts them where decisions fall, as the original
-        code does, which leaks them to the model.
+    boundaries: ``random`` puts boundaries anywhere, so that a visit lasts ``training.steps`` batches on
+        average, give or take up to ``length_jitter`` of that. ``aligned`` puts them where decisions fall, as
+        the original code does, which leaks them to the model.
     length_jitter: largest deviation of a random visit length, as a fraction of ``training.steps``.
-    return_share, repeat_share: number of visits to an earlier task, and of repeated visits to the same
-        task, per task.
+    return_share: number of later visits to an earlier task, per task.
+    repeat_share: number of immediately repeated visits to the same task, per task.
     """
 
     boundaries: Literal["random", "aligned"] = "random"
@@ -123,15 +125,15 @@ class AllocationSpec(Spec):
 
     decide_every: batches between decisions.
     epsilon: a new mask is allocated if candidates * max(nu) < 1 + epsilon.
-    min_candidates: fewest masks in the superposition, untrained ones included; 5 as in the original
-        code, 1 as in the paper's text, which then always allocates at k = 1.
+    min_candidates: fewest masks in the superposition, untrained ones included. 5 is the original code's
+        value; with 1, as in the paper's text, a second mask is always allocated.
     mask_budget: largest number of masks.
-    past_budget: when a new mask is wanted but the budget is spent, ``reuse`` trains the best mask and
+    past_budget: when a new mask is needed but the budget is spent, ``reuse`` trains the best mask and
         ``skip`` leaves the batches out; both are counted.
-    rollback: ours, not the paper's. Each decision is made without the training that followed the last
-        one, and drops that training if it picks another mask. Otherwise a boundary between two
-        decisions teaches the old mask some of the new task, and it then takes on all of it. A mask's
-        first training is always kept.
+    rollback: ours, not the paper's. Each decision ignores the training since the last one, and drops
+        it if another mask is chosen. Without this, the old mask learns some of the new task after a
+        boundary between two decisions, and then takes over the whole task. A mask's first training is
+        always kept.
     """
 
     decide_every: int = 100
@@ -159,16 +161,16 @@ class AllocationSpec(Spec):
 class TrainingSpec(Spec):
     """How each task's scores are trained.
 
-    task_identity: ``given`` in training (scenarios GG, GNs, GNu), or ``none`` (NNs), with one stream of
-        batches in which the model finds the tasks and allocates masks on its own.
+    task_identity: whether the task is ``given`` in training (scenarios GG, GNs, GNu). With ``none`` (NNs),
+        there is one stream of batches, in which the model finds the tasks and allocates masks itself.
     steps: optimizer steps per task; batches continue across epochs, so each has ``batch_size`` images,
         drawn without replacement within an epoch. In a stream, batches per visit.
-    epochs: instead of steps, for modules and networks with masks on their outputs.
+    epochs: length of training, instead of steps; for modules, networks with masks on outputs, and baselines.
     batch_size: images per step.
     stream, allocation: for task_identity ``none``.
-    schedule: of the learning rate; None: constant.
-    transfer: each task starts from the running mean of the ``masks`` of all tasks before it (paper), or
-        of their ``scores`` (original code); tasks are then trained one at a time.
+    schedule: how the learning rate changes; None: it is constant.
+    transfer: start each task from the running mean of the ``masks`` of all earlier tasks (paper), or of
+        their ``scores`` (original code). Tasks are then trained one at a time.
     matmul: precision of the matrix products; ``tf32`` and ``bfloat16`` are for GPUs (on a CPU
         tf32 is float32). Scores and their gradients stay float32.
     """
@@ -188,7 +190,10 @@ class TrainingSpec(Spec):
 
     def __post_init__(self) -> None:
         require(
-            self.steps is None or self.epochs is None, "training.epochs", self.epochs, "null beside steps"
+            self.steps is None or self.epochs is None,
+            "training.epochs",
+            self.epochs,
+            "null if steps are given",
         )
         if self.steps is None and self.epochs is None:
             object.__setattr__(self, "steps", DEFAULT_STEPS)

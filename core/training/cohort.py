@@ -78,7 +78,7 @@ class Step:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What training may use beside the problem: an engine's step, checkpoints, and the tasks before."""
+    """What training may use besides the problem: an engine's step, checkpoints, and earlier tasks."""
 
     step: Step
     checkpointer: Checkpointer

@@ -22,7 +22,7 @@ def _link_sgemm() -> Any:
     try:
         address = ctypes.cast(ctypes.CDLL(torch._C.__file__).sgemm_, ctypes.c_void_p).value  # noqa: SLF001
     except (AttributeError, OSError) as error:
-        raise ImportError(f"this torch shows no sgemm_ ({error})") from error
+        raise ImportError(f"this build of torch does not export sgemm_ ({error})") from error
     llvmlite.binding.add_symbol("supsup_sgemm", address)
     return numba.types.ExternalFunction("supsup_sgemm", numba.types.void(*[numba.types.voidptr] * 13))
 

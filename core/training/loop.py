@@ -21,7 +21,7 @@ NOW = "now/"  # prefix of the chunk in training
 
 
 class Checkpointer(Protocol):
-    """Keeps the last checkpoint of one cohort, and hears of every step."""
+    """Keeps the last checkpoint of one cohort, and is notified of every step."""
 
     def load(self) -> Arrays | None:
         """Return the last checkpoint that can be read, None without one."""
@@ -36,7 +36,7 @@ class Checkpointer(Protocol):
         ...
 
     def on_step(self, num_done: int, num_steps: int) -> None:
-        """Take how many of the cohort's steps are done; must return at once."""
+        """Handle a report of how many of the cohort's steps are done; must return at once."""
         ...
 
 
@@ -68,7 +68,7 @@ class Chunks:
 
     @classmethod
     def resume(cls, checkpointer: Checkpointer, num_chunks: int) -> "Chunks":
-        """Return what the last checkpoint has of ``num_chunks``."""
+        """Return the chunks that the last checkpoint has, of ``num_chunks``."""
         stored = checkpointer.load()
         if stored is None:
             return cls(checkpointer, num_chunks)
@@ -133,7 +133,7 @@ def run_steps(
 
 
 def mean_loss(tasks: Sequence[int], course: Course) -> NDArray[np.float32]:
-    """Return the mean loss of each task, float32 [K]. Raises TrainingError where one is not finite."""
+    """Return the mean loss of each task, float32 [K]. Raises TrainingError if one is not finite."""
     # Along rows: the order in which a column is summed depends on how many there are.
     loss_K = torch.stack(list(course.losses), dim=1).mean(dim=1).cpu().numpy()
     if not np.isfinite(loss_K).all():

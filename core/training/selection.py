@@ -33,7 +33,7 @@ def layer_density(spec: MaskSpec, shape: Sequence[int]) -> float:
 
 
 def num_kept(spec: MaskSpec, shape: Sequence[int]) -> int | None:
-    """Return the number of weights kept of a layer, m - floor((1 - d) * m); None for ``threshold``."""
+    """Return the number of weights that a mask keeps in a layer, m - floor((1 - d) * m); None for ``threshold``."""
     if spec.rule == "threshold":
         return None
     num = math.prod(shape)

@@ -51,7 +51,7 @@ def answer_images(
 
 
 def unsearched_tasks(root: Location) -> str | None:
-    """Return which tasks a run folder has no masks to search for, as text; None if it has all."""
+    """Return, as text, which tasks of a run have no masks to search; None if all have."""
     return unsearched(open_run(root)[0])
 
 

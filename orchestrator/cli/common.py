@@ -58,7 +58,7 @@ def find_sweep(word: str, settings: Sequence[str], storage: str | None) -> "Swee
         from orchestrator.config.load import load_sweep
 
         if storage is not None:
-            raise ConfigError(f"--storage: found a sweep file beside it, expected storage.uri={storage}")
+            raise ConfigError(f"--storage: found a sweep file with it, expected storage.uri={storage}")
         return load_sweep(path, settings)
     from orchestrator.runs.resume import stored_sweep
     from orchestrator.status import resolve_run
@@ -66,7 +66,7 @@ def find_sweep(word: str, settings: Sequence[str], storage: str | None) -> "Swee
     try:
         root = resolve_run(word, storage or "runs")
     except RunFolderError as error:
-        raise RunFolderError(f"neither a sweep file nor the directory of a run: {error}") from error
+        raise RunFolderError(f"neither a sweep file nor a run folder: {error}") from error
     return stored_sweep(root, settings)
 
 
@@ -75,7 +75,7 @@ SweepOrRun = Annotated[
     str,
     typer.Argument(
         metavar="SWEEP.yaml|RUN",
-        help="The sweep file; or a run folder, or its name under --storage, to go on with what it stores.",
+        help="The sweep file; or a run to resume without it: its folder, or its name under --storage.",
         autocompletion=complete_sweep_or_run,
     ),
 ]
@@ -98,14 +98,12 @@ RunName = Annotated[
 ]
 Storage = Annotated[str, typer.Option(help="The folder, or s3:// prefix, that holds run folders.")]
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say only what went wrong.")]
-Plain = Annotated[bool, typer.Option("--plain", help="Lines instead of the live view, no colours.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only problems.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Plain lines instead of the live view, no colours.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; progress goes to stderr.")]
 Address = Annotated[
     str | None,
-    typer.Option(
-        help="Of the cluster's dashboard; default: RAY_API_SERVER_ADDRESS or http://127.0.0.1:8265."
-    ),
+    typer.Option(help="The cluster's dashboard; default: RAY_API_SERVER_ADDRESS or http://127.0.0.1:8265."),
 ]
 
 
@@ -157,7 +155,7 @@ def call(command: Callable[..., Any], arguments: list[str] | None = None, *, deb
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     except KeyboardInterrupt:
-        _print_message("stopped; the same command goes on")
+        _print_message("stopped; run the same command again to resume")
         return STOPPED
     except Exception as error:
         if debug:
@@ -172,10 +170,10 @@ def _print_error(error: Exception) -> int:
         return error.exit_code
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
-        _print_message(f"error: {error.strerror or error}{where}; what is finished is kept")
+        _print_message(f"error: {error.strerror or error}{where}; finished work is kept")
     else:
         _print_message(
-            f"a fault of supsup itself: {type(error).__name__}: {error}; what is finished is kept, "
+            f"a bug in supsup: {type(error).__name__}: {error}; finished work is kept, "
             "and `supsup --debug ...` shows where it happened"
         )
     return 1

@@ -50,7 +50,7 @@ def _run_on_head(given: list[str]) -> int:
     path = Path(carried) if carried else BOOTSTRAP.expanduser()
     if not path.is_file():
         raise ConfigError(
-            f"no sweep came with this script and the head has none ({path}); `ray up` brings it"
+            f"no sweep came with this script, and the head has none ({path}); `ray up` copies it there"
         )
     sweep = read_sweep_file(path)
     found = sweep_id(sweep)
@@ -58,9 +58,9 @@ def _run_on_head(given: list[str]) -> int:
         wanted = next((word for word in given if "=" not in word and not word.startswith("-")), None)
         given = [word for word in given if word != wanted]
         if wanted != found:
-            asked = f"asked for is {wanted}" if wanted else "which sweep is meant was not said"
+            asked = f"but {wanted} is wanted" if wanted else "and no id says which sweep is wanted"
             raise ConfigError(
-                f"the head has the sweep {found} of the last `ray up`, {asked}; `ray up -y --no-restart FILE`, then "
+                f"the head has the sweep {found} of the last `ray up`, {asked}; run `ray up -y --no-restart FILE`, then "
                 "`ray submit FILE sweeps/run.py ID`, with the ID that `supsup plan FILE` shows"
             )
     local = Path(f"~/.supsup/{found}.json").expanduser()

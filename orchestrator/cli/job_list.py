@@ -26,7 +26,7 @@ def print_jobs(console: Console, address: str, job: str | None) -> None:
 
     found = job_states(address, job)
     if not found:
-        print_plain(console, f"no jobs of supsup on {address}")
+        print_plain(console, f"no supsup jobs on {address}")
     for state in found:
         _print_job(console, state)
 

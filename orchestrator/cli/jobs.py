@@ -19,7 +19,7 @@ def submit(
     address: Address = None,
     follow: Annotated[bool, typer.Option("--follow", help="Show the job's log until it ends.")] = False,
     include: Annotated[
-        list[Path] | None, typer.Option(help="A small file or folder that travels with the job.")
+        list[Path] | None, typer.Option(help="A small file or folder to send with the job.")
     ] = None,
 ) -> None:
     """Run a sweep as a job on a Ray cluster; the same command resumes."""
@@ -37,10 +37,10 @@ def logs(
     *,
     address: Address = None,
     follow: Annotated[bool, typer.Option("--follow", help="Show a job's log until it ends.")] = False,
-    task: Annotated[int | None, typer.Option(help="Only what concerns this task.", min=0)] = None,
+    task: Annotated[int | None, typer.Option(help="Show only this task.", min=0)] = None,
     storage: Storage = "runs",
 ) -> None:
-    """Show what a job printed; or, of a run, the attempts of tasks that failed at least once."""
+    """Show the log of a job; or, for a run, every attempt at the tasks that failed at least once."""
     from orchestrator.cli.task_logs import find_run, print_task_logs
     from orchestrator.cluster.address import job_address
     from orchestrator.cluster.remote import follow_job, job_log
@@ -56,11 +56,11 @@ def logs(
 
 @jobs.command()
 def stop(
-    job: Annotated[str, typer.Argument(metavar="JOB", help="As `supsup submit` named it.")],
+    job: Annotated[str, typer.Argument(metavar="JOB", help="The id that `supsup submit` printed.")],
     *,
     address: Address = None,
 ) -> None:
-    """Stop a job; what it finished is kept, and submitting the sweep again goes on."""
+    """Stop a job; finished work is kept, and submitting the sweep again resumes."""
     from orchestrator.cluster.remote import stop_job
 
     Console().print(stop_job(job, address), highlight=False, soft_wrap=True)
@@ -68,7 +68,7 @@ def stop(
 
 @jobs.command()
 def token() -> None:
-    """Create the token of a Ray cluster if there is none, and print where it is, never its value."""
+    """Create a Ray cluster's token if there is none, and print where it is, never its value."""
     from orchestrator.cluster.auth import describe_token
 
     Console().print(describe_token(), highlight=False, markup=False, soft_wrap=True)

@@ -59,9 +59,9 @@ def main(
     *,
     debug: Annotated[bool, typer.Option("--debug", help="Show stack traces.")] = False,
     allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Import network.import_path, code of your own.")
+        bool, typer.Option("--allow-code", help="Import network.import_path, your own code.")
     ] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and end.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     """Train, store and evaluate supermasks over one fixed random network."""
     if allow_code:
@@ -88,10 +88,10 @@ def run(
     plain: Plain = False,
     as_json: AsJson = False,
     storage: Annotated[
-        str | None, typer.Option(help="The folder, or s3:// prefix, of RUN; default: runs.")
+        str | None, typer.Option(help="The folder, or s3:// prefix, that holds RUN; default: runs.")
     ] = None,
 ) -> None:
-    """Train what is missing, evaluate, report; the same command resumes, and so does RUN."""
+    """Train what is missing, evaluate, report. Run it again, or name the run, to resume."""
     from orchestrator.cli.display import make_display
     from orchestrator.cli.results import print_result, result_json
     from orchestrator.runs.nearest import new_run_note
@@ -104,7 +104,7 @@ def run(
     if config.search is not None:
         if only_failed:
             raise ConfigError(
-                "--only-failed: found a search, expected one run; a search tries failed points again"
+                "--only-failed: found a search, expected a single run; a search always tries failed points again"
             )
         from orchestrator.search.search import run_search
         from orchestrator.search.settings import results_json
@@ -129,7 +129,7 @@ def run(
 
 @app.command()
 def plan(sweep: Sweep, settings: Settings = None) -> None:
-    """Show what `run` would do; touches nothing."""
+    """Show what `run` would do; changes nothing."""
     from orchestrator.cli.results import print_plan
     from orchestrator.cluster.submission import sweep_id
     from orchestrator.config.load import load_sweep, read_cluster_file, read_sweep_file
@@ -151,11 +151,11 @@ def status(
     run: Annotated[str | None, typer.Argument(metavar="[RUN|JOB]", show_default=False)] = None,
     *,
     address: Address = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on until the run ends.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep refreshing until the run ends.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     storage: Storage = "runs",
 ) -> None:
-    """Tasks done, failed and left; rate; time to go. Without RUN: every run. With --address: jobs."""
+    """Show tasks done, failed and left; rate; time left. Without RUN: all runs. With --address: jobs."""
     if address is not None:
         from orchestrator.cli.job_list import print_jobs
 
@@ -209,11 +209,11 @@ def infer(
         str | None, typer.Option(help="one_shot, binary, exhaustive or shortlist; default: the run's.")
     ] = None,
     objective: Annotated[str | None, typer.Option(help="H, G or E; default: the run's.")] = None,
-    shards: Annotated[int | None, typer.Option(help="Hold the masks in so many Ray actors.", min=1)] = None,
+    shards: Annotated[int | None, typer.Option(help="Hold the masks in this many Ray actors.", min=1)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     storage: Storage = "runs",
 ) -> None:
-    """Which task is each image from, which class, how sure."""
+    """Infer the task and the class of each image, with a confidence."""
     from orchestrator.cli.answers import answer_images, answers_json, print_answers, unsearched_tasks
     from orchestrator.report.text import print_plain
     from orchestrator.status import resolve_run
@@ -237,7 +237,7 @@ def capacity(
     at: Annotated[str | None, typer.Option(help="Numbers of stored masks, such as 5,20,100.")] = None,
     storage: Storage = "runs",
 ) -> None:
-    """How many masks a Hopfield memory holds: the run's own and random ones, by both rules."""
+    """Measure how many masks a Hopfield memory holds: the run's and random ones, by both rules."""
     from orchestrator.report.capacity import DEFAULT_COUNTS, study_capacity
     from orchestrator.status import resolve_run
 
@@ -248,11 +248,11 @@ def capacity(
 def verify(
     run: RunName,
     repair: Annotated[
-        bool, typer.Option(help="Move bad files to quarantine/, for `run` to make again.")
+        bool, typer.Option(help="Move bad files to quarantine/; `run` then trains their tasks again.")
     ] = False,
     storage: Storage = "runs",
 ) -> None:
-    """Check every mask: digests, gaps, foreign files. Ends with 0 clean, 1 something bad."""
+    """Check every mask: digests, missing tasks, files of other runs. Exit code 1 if anything is wrong."""
     from orchestrator.cli.results import verify_and_print
     from orchestrator.status import resolve_run
 

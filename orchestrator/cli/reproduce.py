@@ -25,11 +25,11 @@ def reproduce(
     ] = None,
     *,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: <storage.uri>/reproduce.")] = None,
-    only_read: Annotated[bool, typer.Option("--read", help="Judge what is stored; run nothing.")] = False,
+    only_read: Annotated[bool, typer.Option("--read", help="Judge the stored results; run nothing.")] = False,
     quiet: Quiet = False,
     plain: Plain = False,
 ) -> None:
-    """Measure the paper's numbers: run or resume each target's sweeps, then a verdict each."""
+    """Measure the paper's numbers: run or resume each target's sweeps, then judge it."""
     from orchestrator.cli.display import make_display
     from orchestrator.reproduce.measure import target_folders
     from orchestrator.reproduce.reproduce import check_targets, read_target, reproduce_folder, run_target

@@ -67,7 +67,10 @@ def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
     table = Table("", Column(overflow="fold"), show_header=False, box=None)
     for key, value in (
         ("run folder", f"{run.layout.root} ({'exists' if exists else 'new'})"),
-        ("fingerprint", f"{run.fingerprint}\n(of all that decides the masks; its first 8 name the folder)"),
+        (
+            "fingerprint",
+            f"{run.fingerprint}\n(of everything that the masks depend on; its first 8 digits name the folder)",
+        ),
         ("sweep", sweep_words(identity)),
         *training_stage(config).describe(run, size, findings),
         (
@@ -75,7 +78,7 @@ def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
             f"{config.network.kind}, {weights:,} weights, {plural(config.network.outputs, 'output')}",
         ),
         ("workers", f"{resources.num_workers} ({config.executor.kind})"),
-        ("memory", f"{peak_bytes(run, size) / 1e6:,.0f} MB a worker, besides the data set"),
+        ("memory", f"{peak_bytes(run, size) / 1e6:,.0f} MB per worker, in addition to the data set"),
         ("evaluate", ", ".join(config.evaluation.asked)),
         ("at k =", ", ".join(map(str, config.evaluation.ks(config.benchmark.num_tasks)))),
     ):
@@ -102,7 +105,8 @@ def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
     if len(findings.provenances) > 1:
         made = "; ".join(", ".join(words) for words in findings.provenances)
         print_plain(
-            console, f"note: masks of several makes (engine, device, torch, instructions, BLAS): {made}"
+            console,
+            f"note: the masks were not all made in the same way (engine, device, torch, instructions, BLAS): {made}",
         )
     for line in verification.summary:
         print_plain(console, line)
@@ -140,7 +144,7 @@ def _task_table(result: SweepResult) -> Table:
 
 def _failure_table(failures: Sequence[Failure]) -> Table:
     """Return a table with one row per distinct error."""
-    title = "failed; the same command tries again"
+    title = "failed; run the same command to try again"
     table = Table("what", Column("tasks", overflow="fold"), "attempts", "why", title=title)
     groups: dict[tuple[str, str], list[Failure]] = {}
     for failure in failures:
@@ -168,7 +172,7 @@ def _untrained(progress: Progress) -> str:
     left = set(range(progress.num_total)) - progress.done
     noun = "tasks" if len(left) > 1 else "task"
     which = f", not {noun} {number_ranges(left)}" if progress.unit == "tasks" else ""
-    return f"{progress} are done{which}; `supsup run` without --only-failed does the rest"
+    return f"{progress} are done{which}; `supsup run` without --only-failed trains the rest"
 
 
 def _rows(result: SweepResult) -> list[tuple[str, str]]:
@@ -212,9 +216,9 @@ def next_commands(run: Run, failures: Sequence[Failure]) -> list[tuple[str, str]
     name, config = short(run.layout.root), run.config
     hints: list[tuple[list[str], str]] = []
     if failures:
-        hints.append((["logs", name], "why tasks failed; the same run command tries them again"))
+        hints.append((["logs", name], "why tasks failed; the same `supsup run` tries them again"))
     if config.tracking.uri:
-        hints.append((["ui", name], "browse it: every task, its curves, the figures"))
+        hints.append((["ui", name], "browse the run: every task, its curves, the figures"))
     if not training_stage(config).has_masks:
         hints.append((["report", name], "its figures"))
     else:
@@ -227,11 +231,13 @@ def _mask_hints(name: str, config: SweepConfig) -> list[tuple[list[str], str]]:
     hints = []
     if config.can_answer and config.evaluation.inferred_scenarios:
         another = "evaluation.inference.algorithm=exhaustive"
-        hints.append((["evaluate", name, another], "find the task another way, on the same masks"))
+        hints.append((["evaluate", name, another], "infer the task in another way, with the same masks"))
         if config.tracking.uri and config.network.import_path is None:
-            hints.append((["export", name, "--mlflow"], "a model that takes images and answers over HTTP"))
+            hints.append(
+                (["export", name, "--mlflow"], "log the masks as a model that can be served over HTTP")
+            )
     elif config.can_answer:
-        hints.append((["evaluate", name], "find the task of each image, on the same masks"))
+        hints.append((["evaluate", name], "infer the task of each image, with the same masks"))
     hints.append((["verify", name], "check every mask"))
     hints.append((["export", name, "--out", "exported"], "the masks as safetensors files"))
     return hints

@@ -37,8 +37,8 @@ def report(run: RunName, storage: Storage = "runs") -> None:
 @views.command()
 def export(
     run: RunName,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write safetensors files.")] = None,
-    tasks: Annotated[str, typer.Option(help="Such as 0,3-5; all by default.")] = "all",
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder for safetensors files.")] = None,
+    tasks: Annotated[str, typer.Option(help="Tasks to export, such as 0,3-5; default: all.")] = "all",
     test_images: Annotated[
         int, typer.Option(metavar="N", help="Also write N test images of each task as PNG.", min=0)
     ] = 0,
@@ -47,17 +47,17 @@ def export(
     register: Annotated[
         str | None, typer.Option(metavar="NAME", help="Register the model; a new version each time.")
     ] = None,
-    alias: Annotated[str | None, typer.Option(help="Of this version, such as champion.")] = None,
+    alias: Annotated[str | None, typer.Option(help="An alias for this version, such as champion.")] = None,
     uri: Annotated[str | None, typer.Option(help="MLflow's store; default: the run's.")] = None,
     storage: Storage = "runs",
 ) -> None:
-    """Write network and masks as safetensors files, or log them as an MLflow model that answers."""
+    """Write network and masks as safetensors files, or log them as an MLflow model to be served."""
     from orchestrator.status import resolve_run
 
     if out is None and not to_mlflow:
-        raise ConfigError("export: found neither --out DIR nor --mlflow, expected one of them, or both")
+        raise ConfigError("export: found neither --out DIR nor --mlflow, expected at least one of them")
     if not to_mlflow and (register or alias or uri):
-        raise ConfigError("export: found --register, --alias or --uri, expected --mlflow beside them")
+        raise ConfigError("export: found --register, --alias or --uri, expected --mlflow with them")
     root, console = resolve_run(run, storage), Console(soft_wrap=True, highlight=False, markup=False)
     if out is not None:
         _export_files(console, root, out, tasks, test_images)
@@ -79,7 +79,7 @@ def sync(
     uri: Annotated[str | None, typer.Option(help="MLflow's store; default: the run's.")] = None,
     storage: Storage = "runs",
 ) -> None:
-    """Make the MLflow pages of a run from its folder, or make them whole; sent twice, nothing doubles."""
+    """Bring the MLflow pages of a run up to date from its folder; sending twice duplicates nothing."""
     from orchestrator.cli.display import make_display
     from orchestrator.status import resolve_run
     from orchestrator.tracking.sync import sync_run
@@ -87,7 +87,7 @@ def sync(
     console, root = Console(), resolve_run(run, storage)
     store, num_sent = sync_run(root, uri, make_display(console))
     console.print(
-        f"{root.name} is in MLflow at {store}; {plural(num_sent, 'task')} got a run",
+        f"{root.name} is in MLflow at {store}; {plural(num_sent, 'task')} got a child run",
         soft_wrap=True,
         highlight=False,
     )

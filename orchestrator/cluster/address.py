@@ -1,4 +1,4 @@
-"""The address of a cluster's dashboard, and commands for its jobs that name it where they have to."""
+"""The address of a cluster's dashboard, and commands for its jobs that include it if necessary."""
 
 import os
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from core.errors import ConfigError
 
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
-HELP = "docs/cluster.md says how token and cluster go together"
+HELP = "see docs/cluster.md"
 
 
 def token_file() -> Path:
@@ -92,6 +92,6 @@ def token_error(where: str, value: str) -> ConfigError:
     else:
         found = f"there is no token in {token_file()}"
     return ConfigError(
-        f"{where}: the Ray cluster at {value} wants its token, {found}; copy the head's ~/.ray/auth_token there "
+        f"{where}: the Ray cluster at {value} requires its token, but {found}; copy the head's ~/.ray/auth_token there "
         f"(mode 0600; `supsup token` on the head prints where it is) and leave {MODE} unset or 'token'; {HELP}"
     )

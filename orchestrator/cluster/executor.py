@@ -118,7 +118,7 @@ class RayExecutor:
         asks = " and ".join(f"{number:g} {kind}" for kind, number in self._needs.items() if number)
         num_waiting = len(self._starting) + len(self._to_probe)
         trouble = f"; the last one that could not start: {self._start_error}" if self._start_error else ""
-        who = "1 worker asks" if num_waiting == 1 else f"{num_waiting} workers ask"
+        who = "1 worker requires" if num_waiting == 1 else f"{num_waiting} workers require"
         each = "" if num_waiting == 1 else " each"
         return f"{who} for {asks}{each}; {free_resources()}{trouble}"
 
@@ -233,7 +233,7 @@ class RayExecutor:
             self._probe(slot)
             if self._job_limit_s is not None and time.monotonic() - running.start_s > self._job_limit_s:
                 minutes = self._job_limit_s / 60
-                found = LostWorkerError(f"{slot} was ended: its job took more than {minutes:g} min")
+                found = LostWorkerError(f"{slot} was stopped: its job took more than {minutes:g} min")
         else:
             self._idle = {slot.name: slot, **self._idle}
         if isinstance(found, Exception):
@@ -254,8 +254,8 @@ def result_or_error(reference: Any, worker: str) -> Any:
         return own
     except ray.exceptions.LocalRayletDiedError as error:
         raise SupSupError(
-            "lost the Ray cluster: the node that this command is connected through is gone; what is finished is "
-            "kept, and the same command goes on"
+            "lost the Ray cluster: the node that connects this command to it is gone; finished work is "
+            "kept; run the same command again to resume"
         ) from error
     except ray.exceptions.RayError as error:
         return LostWorkerError(f"{worker} was lost: {_reason(error)}")

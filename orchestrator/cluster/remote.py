@@ -54,7 +54,7 @@ def _named_address(cluster: dict[str, Any] | None) -> str | None:
 
 
 def submitted_words(job: SubmittedJob) -> str:
-    """Return what to know about a job that was just submitted, a line each."""
+    """Return the facts about a job that was just submitted, one per line."""
     rows = {
         "run folder": job.folder,
         "follow": job_command("logs", job.id, job.address, "--follow"),
@@ -72,7 +72,7 @@ def follow_job(job: str, address: str) -> int:
         return follow(job, address, lambda text: print(text, end="", flush=True))  # noqa: T201  # the job's own output
     except KeyboardInterrupt:
         Console(stderr=True).print(
-            f"the job goes on; `{job_command('logs', job, address, '--follow')}` shows it again, "
+            f"the job keeps running; `{job_command('logs', job, address, '--follow')}` shows it again, "
             f"`{job_command('stop', job, address)}` ends it",
             highlight=False,
             markup=False,
@@ -93,5 +93,5 @@ def stop_job(job: str, address: str | None) -> str:
     from orchestrator.cluster.jobs import stop
 
     if stop(job, job_address(address)):
-        return f"stopping {job}; what it finished is kept, and submitting the sweep again goes on"
-    return f"{job} had ended already"
+        return f"stopping {job}; finished work is kept, and submitting the sweep again resumes"
+    return f"{job} had already ended"

@@ -123,11 +123,11 @@ def _raise_problems(storage_uri: str, found: dict[str, Any]) -> None:
     if lost:
         named = "; ".join(f"{node}: {why[:200]}" for node, why in lost.items())
         raise ConfigError(
-            f"executor.address: nodes that cannot run supsup: {named}; install the same version there"
+            f"executor.address: some nodes cannot run supsup: {named}; install the same version there"
         )
     blind = {node: answer["storage"] for node, answer in found.items() if answer["storage"]}
     if blind:
         named = "; ".join(f"node {node} {why}" for node, why in blind.items())
         raise RunFolderError(
-            f"storage.uri: {storage_uri}: {named}; expected a path that every node sees, or s3://BUCKET/PREFIX"
+            f"storage.uri: {storage_uri}: {named}; expected a path that every node can reach, or s3://BUCKET/PREFIX"
         )

@@ -1,7 +1,7 @@
 """Reports of training steps from actors to the controller, through the key-value store of Ray's head.
 
-An actor is busy with its job and cannot be asked. It puts what it has done under its own key, and
-whoever waits for it reads the key: no actor more, no thread more, a millisecond a report.
+An actor is busy with its job and cannot be queried. It writes its progress under its own key, and
+whoever waits for it reads that key. This needs no further actor or thread, and a report takes a millisecond.
 """
 
 import json

@@ -69,7 +69,7 @@ def take_data_hint() -> str | None:
     if named is None or "SUPSUP_DATA" in os.environ:
         return None
     if not Path(named).is_dir():
-        return f"the data folder {named} is not on this node; its own cache is used, or a download"
+        return f"the data folder {named} is not on this node; the node's cache or a download is used instead"
     os.environ["SUPSUP_DATA"] = named
     return None
 
@@ -104,7 +104,7 @@ def sweep_id(sweep: dict[str, Any]) -> str:
 def _copy(path: Path, folder: Path) -> None:
     target = folder / path.name
     if target.exists() or not path.exists():
-        why = "there is one of that name already" if target.exists() else "no such file or folder"
+        why = "another one has the same name" if target.exists() else "no such file or folder"
         raise ConfigError(f"--include: found {str(path)!r}: {why}")
     if path.is_dir():
         shutil.copytree(path, target)
@@ -119,8 +119,8 @@ def _check_size(folder: Path) -> None:
         largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
         named = ", ".join(f"{name} {sizes[name] / 2**20:.0f} MiB" for name in largest)
         raise ConfigError(
-            f"what travels with the job is {total / 2**20:.0f} MiB, Ray takes {MAX_BYTES // 2**20}; the largest: "
-            f"{named}; keep data on a path that the cluster sees"
+            f"the job's files take {total / 2**20:.0f} MiB, and Ray accepts {MAX_BYTES // 2**20}; the largest: "
+            f"{named}; keep data on a path that the cluster can reach"
         )
 
 
@@ -146,9 +146,9 @@ def _problem(command: str) -> str | None:
     has_token = re.search(r"\bRAY_AUTH_MODE=token\b", command)
     is_open = re.search(r"--dashboard-host[= ]+(?!127\.0\.0\.1|localhost)\S+", command)
     if is_open and not has_token:
-        return "it opens the dashboard, which runs code for whoever reaches it; set RAY_AUTH_MODE=token before it"
+        return "it opens the dashboard, which runs code for anyone who can reach it; put RAY_AUTH_MODE=token before it"
     if not has_token:
-        return "it starts Ray without a token; set RAY_AUTH_MODE=token before it"
+        return "it starts Ray without a token; put RAY_AUTH_MODE=token before it"
     if "--disable-usage-stats" not in command and "RAY_USAGE_STATS_ENABLED=0" not in command:
         return "it sends usage statistics; add --disable-usage-stats"
     return None

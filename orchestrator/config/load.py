@@ -38,7 +38,7 @@ def change_settings(
     for key in settings:
         if key not in sections:
             raise ConfigError(
-                f"{key}: cannot be changed here, the masks are trained; expected a key of: {', '.join(sections)}"
+                f"{key}: cannot be changed here, because the masks are trained; expected a key of: {', '.join(sections)}"
             )
     merged = OmegaConf.merge(config_values(config), settings)
     return build_sweep(OmegaConf.to_container(merged, resolve=True), "the run's sweep with these settings")
@@ -74,7 +74,7 @@ def build_sweep(content: Any, source: str) -> SweepConfig:
     try:
         text = json.dumps(_with_flat_space(content))
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{source}: keys must be text and values plain ({error})") from error
+        raise ConfigError(f"{source}: keys must be text, and values plain YAML ({error})") from error
     try:
         return _adapter().validate_json(text)
     except ValidationError as error:
@@ -124,7 +124,7 @@ def _read_mapping(path: Path) -> Any:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
-        raise ConfigError(f"sweep file {path}: {reason}; give the path of a YAML sweep file") from error
+        raise ConfigError(f"sweep file {path}: {reason}; name a YAML sweep file") from error
     try:
         content = OmegaConf.create(text) if isinstance(yaml.safe_load(text), dict) else None
     except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:

@@ -18,10 +18,10 @@ from orchestrator.config.sweep import SweepConfig
 
 HEAD = """# Keys of a sweep file
 
-Made from the configuration classes by `python -m orchestrator.config.reference`. Any key can be set on the
-command line by its full dotted name: `supsup run SWEEP.yaml training.optimizer.lr=1.0e-3`. Unknown keys are
-errors. *Default* is what holds where the key is left out; null often means that a default follows from
-another key, as the text says.
+Generated from the configuration classes by `python -m orchestrator.config.reference`. Any key can be set on
+the command line by its full dotted name: `supsup run SWEEP.yaml training.optimizer.lr=1.0e-3`. Unknown keys
+are errors. *Default* is the value of a key that is left out. A default of `null` often means that the value
+depends on another key, as the text explains.
 """
 TYPES = {
     int: "whole number",
@@ -131,8 +131,8 @@ def _parse(text: str, names: list[str]) -> dict[str, str]:
 
 
 def _markdown(text: str) -> str:
-    """Convert a docstring to Markdown for a table cell."""
-    return text.replace("``", "`").replace("|", "\\|")
+    """Convert a docstring to Markdown for a table cell; sweep files write None as null."""
+    return re.sub(r"\bNone\b", "`null`", text.replace("``", "`").replace("|", "\\|"))
 
 
 if __name__ == "__main__":

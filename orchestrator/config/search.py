@@ -60,18 +60,19 @@ class Dimension:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(Spec):
-    """Many runs, each with settings of its own and a run folder of its own.
+    """Many runs, one per point, each with its own settings and run folder.
 
-    space: full dotted key of the sweep file -> values. A list is a grid: all combinations. With
-        ``.uniform`` or ``.loguniform`` after the key [low, high] is drawn from, with ``.choice``
-        the list is; whole numbers where both ends are.
-    num_samples: draws, each for every combination of the grid.
-    metric, mode: what ranks the points, by MLflow's name at the largest k; None is the accuracy of
+    space: values by full dotted key of the sweep file. A list is a grid: all combinations are run. With
+        ``.uniform`` or ``.loguniform`` after the key, values are drawn from [low, high], as whole numbers
+        if both ends are; with ``.choice``, they are drawn from the list.
+    num_samples: number of draws, each run with every combination of the grid.
+    metric: metric that ranks the points, by its name in MLflow, at the largest k. None: the accuracy of
         the first scenario.
-    scheduler: Ray Tune's. ``fifo`` runs every point to its end; ``asha``, ``median`` and
-        ``hyperband`` end points early whose mean accuracy so far falls behind.
-    grace_tasks: tasks that every point trains; None is a tenth. reduction_factor: of each round of
-        asha and hyperband, one point in so many goes on.
+    mode: whether the largest or the smallest value of ``metric`` is the best.
+    scheduler: Ray Tune's scheduler. ``fifo`` runs every point to its end; ``asha``, ``median`` and
+        ``hyperband`` end points early if their mean accuracy so far falls behind.
+    grace_tasks: number of tasks that every point trains before it can be ended early. None: a tenth.
+    reduction_factor: in each round of asha and hyperband, one point in this many goes on.
     """
 
     space: dict[str, tuple[Value, ...]]
@@ -122,5 +123,5 @@ def _check(dimension: Dimension) -> None:
         ok = dimension.kind == "uniform" or float(values[0]) > 0
         require(ok, f"{key}.{dimension.kind}", list(values), "two numbers above 0")
     ok = dimension.key.split(".")[0] in SECTIONS
-    expected = f"keys of {', '.join(SECTIONS)}: the others change no result"
+    expected = f"keys of {', '.join(SECTIONS)}; other keys change no result"
     require(ok, "search.space", dimension.key, expected)

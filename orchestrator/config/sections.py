@@ -18,8 +18,8 @@ Scenario = Literal["GG", "GNs", "GNu", "NNs"]
 class TrainingConfig(TrainingSpec):
     """How the scores of a task are trained.
 
-    cohort_size: tasks trained together and stored as one file; ``auto`` fits them to memory. Never part
-        of a run's identity, and kept once the run folder is made.
+    cohort_size: tasks trained together and stored as one file; ``auto`` fits them to memory. Not part
+        of a run's identity, and fixed once the run folder exists.
     """
 
     cohort_size: int | Auto = "auto"
@@ -42,12 +42,13 @@ class TrainingConfig(TrainingSpec):
 class EvaluationConfig(Spec):
     """What to measure on the stored masks.
 
-    scenarios: ``GG`` the task is given at test; ``GNs`` it is inferred and a right class
-        counts; ``GNu`` it is inferred and must be right as well; ``NNs`` as GNs, for masks that
-        were trained without task identity. None: GG, or NNs.
-    inference: how, for GNs, GNu and NNs. hopfield: how, for networks with masks on outputs.
-    at: numbers of tasks k; those above num_tasks are left out, aloud. None, or all left
-        out: num_tasks.
+    scenarios: ``GG``: the task is given at test. ``GNs``: it is inferred, and the class must be right.
+        ``GNu``: it is inferred, and both task and class must be right. ``NNs``: as GNs, for masks that
+        were trained without task ids. None: GG, or NNs without task ids.
+    inference: how to infer tasks, for GNs, GNu and NNs.
+    hopfield: how to recover masks, for networks with masks on outputs.
+    at: numbers of tasks k to evaluate. Those above num_tasks are left out, with a message. None, or if
+        all are left out: num_tasks.
     batches: ``all``, or N for the first N test batches of each task.
     """
 
@@ -90,19 +91,20 @@ class EvaluationConfig(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorConfig(Spec):
-    """Where and how tasks train; never part of a run's identity.
+    """Where and how tasks train; not part of a run's identity.
 
-    kind: ``inline`` trains in this process, ``ray`` in actors.
-    workers: ``auto`` is one per CPU core, or per GPU where there are GPUs.
-    gpus_per_worker: ``auto`` is one where there are GPUs. threads_per_worker: of torch on a CPU.
-    address: of a running Ray cluster; None starts a local one.
-    engine: how a training step runs (``core.training.engine``); ``auto`` is ``fused`` on CPUs and, where
-        the work repays compiling, ``compiled`` on GPUs. Fixed when the run folder is made.
-    retries: more attempts after a failure of the infrastructure, such as a lost worker; of a cohort,
-        and then of each of its tasks alone. A task's own failure is not repeated.
-    save_every_min: minutes of training between checkpoints of a cohort, so what a stop loses at most; more
-        where writing them would take over 2 % of the time.
-    job_limit_min: minutes after which a worker that is at one job counts as lost; None for no limit.
+    kind: ``inline`` trains in this process, ``ray`` in Ray actors.
+    workers: ``auto`` is one per GPU if there are GPUs, otherwise one per CPU core.
+    gpus_per_worker: ``auto`` is one if there are GPUs.
+    threads_per_worker: threads that torch uses on a CPU.
+    address: address of a running Ray cluster; None starts a local one.
+    engine: how a training step runs (``core.training.engine``). ``auto`` is ``fused`` on CPUs and, if the
+        run is long enough to repay compiling, ``compiled`` on GPUs. Fixed once the run folder exists.
+    retries: further attempts after a failure of the infrastructure, such as a lost worker: first of a
+        cohort, then of each of its tasks alone. A task that itself fails is not tried again.
+    save_every_min: minutes of training between checkpoints of a cohort, so the most that a stop can lose.
+        Longer if writing them would take over 2 % of the time.
+    job_limit_min: minutes on one job after which a worker counts as lost; None for no limit.
     """
 
     kind: Literal["inline", "ray"] = "ray"
@@ -136,13 +138,15 @@ class ExecutorConfig(Spec):
 class StorageConfig(Spec):
     """Where run folders are.
 
-    uri: a path that every worker sees, or ``s3://BUCKET/PREFIX``.
+    uri: a path that every worker can reach, or ``s3://BUCKET/PREFIX``.
     """
 
     uri: str = "runs"
 
     def __post_init__(self) -> None:
-        expected = "a path that every worker sees, or s3://BUCKET/PREFIX; credentials go into the environment"
+        expected = (
+            "a path that every worker can reach, or s3://BUCKET/PREFIX; credentials go into the environment"
+        )
         require(is_location(self.uri), "storage.uri", _without_secret(self.uri), expected)
 
 
@@ -154,12 +158,13 @@ def _without_secret(uri: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig(Spec):
-    """What MLflow is told.
+    """What is sent to MLflow, and whether figures are drawn.
 
-    uri: of its tracking store, ``sqlite:///PATH``, ``http://HOST:PORT`` or a database's; null: no tracking.
-    task_runs: which tasks also get a child run of their own; None: all, of more than 5000 tasks
-        the failed ones. figures: whether a run draws its report at its end, with or without MLflow;
-        ``supsup report`` draws it any time.
+    uri: MLflow's tracking store: ``sqlite:///PATH``, ``http://HOST:PORT`` or a database URI. None: no tracking.
+    task_runs: which tasks also get a child run. None: all, or only failed ones if there are more than
+        5000 tasks.
+    figures: whether to draw the report when a run ends, with or without MLflow. ``supsup report`` draws
+        it at any time.
     """
 
     uri: str | None = "sqlite:///runs/mlflow.db"

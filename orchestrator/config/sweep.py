@@ -31,12 +31,11 @@ RECIPES = (2, 1)  # readable run folders; only RECIPE trains
 class SweepConfig(Spec):
     """A whole sweep file.
 
-    name: of the run folder and the MLflow experiment.
-    seed: of the base network, permutations, scores and orders: streams of their own, hashed from it.
-    baseline: a method to hold supermasks against,
-        in their place. search: many runs, one for each
-        combination of values; null for a single run.
-    data_dir: folder of data sets; None takes SUPSUP_DATA, then the cache, then a download.
+    name: name of the run folder and of the MLflow experiment.
+    seed: seeds the base network, permutations, scores and orders, each with a random stream of its own.
+    baseline: a method to compare supermasks with, trained instead of them.
+    search: many runs, one for each combination of values; None for a single run.
+    data_dir: folder of data sets. None: SUPSUP_DATA, then the cache, then a download.
     """
 
     name: str

@@ -128,7 +128,7 @@ def _checked(attempt: Attempt, network_digest: str) -> Attempt:
     if found in (None, network_digest):
         return attempt
     error = ForeignWorkerError(
-        f"{attempt.worker} worked with a base network of digest {str(found)[:16]}..., the run has "
+        f"{attempt.worker} used a base network with digest {str(found)[:16]}..., but the run has "
         f"{network_digest[:16]}...: install the same versions on every machine"
     )
     return replace(attempt, result=None, error=error)

@@ -83,7 +83,7 @@ def draw_or_warn(run: Run, record: RunRecord, display: Display) -> None:
     # No error of a drawing may fail a finished run.
     except Exception as error:
         again = supsup_command("report", run.layout.root, config=run.config)
-        display.message(f"the report was not drawn ({first_line(error)[:200]}); `{again}` tries again")
+        display.message(f"the report was not drawn ({first_line(error)[:200]}); run `{again}` to try again")
 
 
 def _csv(infos: Sequence[MaskInfo]) -> str:

@@ -15,7 +15,7 @@ from storage.locations import Location
 # Okabe and Ito's palette, distinguishable with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-INK = "#212223"  # of lines and text; in an SVG replaced by the reader's
+INK = "#212223"  # of lines and text; an SVG uses the reader's colour instead
 SEQUENTIAL = "viridis"
 PANEL_INCHES = (4.2, 3.2)
 MAX_COLUMNS = 3

@@ -258,13 +258,13 @@ FIGURES: tuple[tuple[str, str, str, Draw], ...] = (
     (
         "confusion",
         "Which task was inferred",
-        "Right answers lie on the diagonal; the colour counts on a logarithmic scale.",
+        "Right answers are on the diagonal; the colour shows counts on a logarithmic scale.",
         draw_confusion,
     ),
     (
         "gap",
         "How clearly the right task wins",
-        "The best wrong task's value less the right one's, of each inference: above the line the right task wins.",
+        "The best wrong task's value minus the right one's, for each inference: above the line, the right task wins.",
         draw_gap,
     ),
     ("density", "Density by layer", "The fraction of each layer's weights that a mask keeps.", draw_density),
@@ -277,7 +277,7 @@ FIGURES: tuple[tuple[str, str, str, Draw], ...] = (
     (
         "time_line",
         "Who trained when",
-        "One bar is one cohort; between bars a worker tested, stored, waited or was not there.",
+        "Each bar is a cohort; between bars a worker was testing, storing, waiting or absent.",
         draw_time_line,
     ),
     (

@@ -29,8 +29,8 @@ def overlap_finding(data: ReportData) -> str:
         return ""
     ratio = data.overlap[~np.eye(len(data.compared), dtype=bool)].mean() / data.chance_overlap
     if abs(ratio - 1) < ALIKE:
-        return "Masks share about as many weights as chance would have it."
-    return f"Masks share {'more' if ratio > 1 else 'fewer'} weights than chance would have it."
+        return "Masks share about as many weights as they would by chance."
+    return f"Masks share {'more' if ratio > 1 else 'fewer'} weights than they would by chance."
 
 
 def bytes_finding(data: ReportData) -> str:

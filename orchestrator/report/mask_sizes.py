@@ -18,11 +18,11 @@ from storage.files import GAPS_ZSTD_LEVEL
 from storage.mask_info import MaskInfo
 
 MAX_SAMPLED = 3  # tasks encoded in every way, in up to a second each
-HEADS = ("a task", "bytes", "bits a weight", "x entropy")
+HEADS = ("encoding of a task", "bytes", "bits per weight", "x entropy")
 # The paper's results on SplitImageNet: ResNet-50, 100 tasks of 10 classes, scenario GG.
 PAPER_HEADS = ("paper: SplitImageNet", "accuracy", "all 100 tasks")
 PAPER_ROWS = (
-    ("upper bound: a model each", "92.55 %", "10222.81 MB"),
+    ("upper bound: a model per task", "92.55 %", "10222.81 MB"),
     ("SupSup, densest", "89.58 %", "195.18 MB"),
     ("SupSup", "88.68 %", "100.98 MB"),
     ("SupSup, sparsest", "86.37 %", "65.50 MB"),
@@ -30,7 +30,7 @@ PAPER_ROWS = (
     ("one model", "", "102.23 MB"),
 )
 PAPER_CAVEAT = (
-    "The paper stores masks as csc with 16-bit integers. Its SupSup sizes cannot be made again exactly: 2-byte "
+    "The paper stores masks as csc with 16-bit integers. Its SupSup sizes cannot be reproduced exactly: 2-byte "
     "indices and float32 statistics of batch normalisation for density multipliers 4, 8, 16 give 62.2, 101.8 and "
     "180.4 MB, with column pointers 73.2, 112.8 and 191.4 MB, within 11 % of 65.50, 100.98 and 195.18. 102.23 MB "
     "are the float32 parameters of a ResNet-50 with a 1000-way head. Base weights cost a seed."

@@ -82,7 +82,9 @@ def _figure(shown: Shown) -> str:
 def _bytes(sizes: MaskSizes | None, *, is_of_paper: bool) -> str:
     if sizes is None:
         return ""
-    norms = f"<p>Beside each mask, {sizes.num_norm_bytes:,.0f} bytes of running statistics are stored.</p>"
+    norms = (
+        f"<p>Another {sizes.num_norm_bytes:,.0f} bytes of running statistics are stored with each mask.</p>"
+    )
     paper = f"{_table(PAPER_HEADS, PAPER_ROWS)}<p>{escape(PAPER_CAVEAT)}</p>"
     return (
         f"<details open><summary>Bytes of a task</summary>{_table(HEADS, sizes.rows())}"

@@ -56,7 +56,7 @@ def _stream_figure(run: Run, rows: Rows, scored: pa.Table) -> Any:
     batch = np.array([row["batch"] for row in rows])
     confidence = np.array([(row["max_nu"] or np.nan) * row["num_candidates"] for row in rows])
     is_new = np.array([row["action"] in ("first", "allocate") for row in rows])
-    sure.plot(batch, confidence, ".", markersize=3, color=COLOURS[0], label="goes on with a mask")
+    sure.plot(batch, confidence, ".", markersize=3, color=COLOURS[0], label="continues a mask")
     sure.plot(batch[is_new], confidence[is_new], "^", markersize=4, color=COLOURS[1], label="allocates one")
     sure.axhline(1 + rules.epsilon, color=INK, linestyle="--", linewidth=1)
     sure.set_yscale("log")

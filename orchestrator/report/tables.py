@@ -19,7 +19,7 @@ RESULT_HEADS = ("scenario", "inference", "k", "accuracy", "task right")
 
 
 def print_results(console: Console, results: Results, gaps: Sequence[Gap]) -> None:
-    """Print accuracy by scenario, method and k, marked where measured before; then what is missing."""
+    """Print accuracy by scenario, method and k, marking earlier measurements; then what is missing."""
     best = ("in best 5",) if any(map(_has_best, results)) else ()
     inferred = Table("scenario", "inference", "k", "accuracy", "task right", *best, box=SIMPLE_HEAD)
     recovery = Column("recovery", no_wrap=True)
@@ -76,16 +76,16 @@ def print_sizes(console: Console, sizes: MaskSizes, *, is_of_paper: bool) -> Non
     if is_of_paper:
         console.print(PAPER_CAVEAT, highlight=False)
     if sizes.num_norm_bytes:
-        print_plain(console, f"running statistics: {sizes.num_norm_bytes:,.0f} bytes beside each mask")
+        print_plain(console, f"running statistics: {sizes.num_norm_bytes:,.0f} bytes with each mask")
 
 
 def _has_best(result: Result) -> bool:
-    """Return whether the share of right tasks in the best five says anything: of five, it is all."""
+    """Return whether the share of right tasks in the best five is informative: among five tasks it is 1."""
     return num_candidates(result) > NUM_BEST and TOP_5 in result.metrics
 
 
 def _inference_cells(result: Result) -> list[str]:
-    """Return the cells of a row, with "-" for the best five of no more tasks."""
+    """Return the cells of a row, with "-" for the best five if there are at most five tasks."""
     right = [percent(result.metrics[key]) for key in ("accuracy", "task_inference_accuracy")]
     return [*right, percent(result.metrics[TOP_5]) if _has_best(result) else "-"]
 
@@ -107,14 +107,14 @@ def _print_notes(console: Console, result: Result) -> None:
         agreement = percent(metrics["shortlist_agreement"])
         print_plain(
             console,
-            f"{result.method} at k = {result.k}: agrees with the exact answer in {agreement} of a sample",
+            f"{result.method} at k = {result.k}: agrees with the exact answer in {agreement} of the sampled inferences",
         )
     if "num_masks" in metrics:
         print_plain(console, allocation_words(metrics))
     if "break_even_tasks" in metrics:
         print_plain(
             console,
-            f"Psi takes {metrics['psi_bytes'] / 1e6:.1f} MB whatever k; plain masks take "
+            f"Psi takes {metrics['psi_bytes'] / 1e6:.1f} MB for any k; plain masks take "
             f"{metrics['mask_bytes']:.0f} bytes each, so Psi is smaller from "
             f"{metrics['break_even_tasks']:,.0f} tasks on",
         )

@@ -71,7 +71,7 @@ def target_section(one: dict[str, Any]) -> str:
     lines += ["", f"**{_sentence(one['verdict'])}**", ""]
     marks = {True: "yes", False: "no", None: "not measured"}
     lines += [f"- {judged['words']}: {marks[judged['holds']]}" for judged in one["judged"]]
-    lines += ["", f"Other than in the original: {one['differs']}"]
+    lines += ["", f"Differences from the original: {one['differs']}"]
     if one["runs"]:
         lines += ["", *_run_lines(one["runs"])]
     return "\n".join(lines)

@@ -48,7 +48,7 @@ def run_target(
     for one, _, run in folders:
         folder = data_location(run.config, data_folder)
         if complete_results(run) is not None and not verify_masks(run.store).problems:
-            display.message(f"{run.name}: all there")
+            display.message(f"{run.name}: complete")
         else:
             failures += run_sweep(run.config, folder, display).failures
         failures += _evaluate_more(one, run, settings, folder, display)

@@ -119,7 +119,7 @@ def load_targets(names: Sequence[str]) -> list[Target]:
     known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     unknown = [name for name in names if name.upper() not in known]
     if unknown or not known:
-        raise ConfigError(f"target {', '.join(unknown)}: expected some of {', '.join(known)}, as in {folder}")
+        raise ConfigError(f"target {', '.join(unknown)}: expected some of {', '.join(known)} (see {folder})")
     chosen = {name.upper() for name in names} or set(known)
     return [_load(path) for name, path in known.items() if name in chosen]
 
@@ -129,9 +129,7 @@ def sweeps_folder() -> Path:
     for folder in (SWEEPS, SOURCE / SWEEPS):
         if (folder / "targets").is_dir():
             return folder
-    raise ConfigError(
-        f"{SWEEPS / 'targets'}: no such folder here; run this in a checkout of supsup, which has it"
-    )
+    raise ConfigError(f"{SWEEPS / 'targets'}: no such folder here; run this in a checkout of supsup")
 
 
 def check_settings(settings: Sequence[str]) -> None:
@@ -141,7 +139,7 @@ def check_settings(settings: Sequence[str]) -> None:
         if key not in FREE_KEYS and key.partition(".")[0] not in FREE_SECTIONS:
             free = ", ".join([*(f"{section}.*" for section in FREE_SECTIONS), *FREE_KEYS])
             raise ConfigError(
-                f"{key}: cannot be set for a target, whose recipe is fixed; expected one of {free}. "
+                f"{key}: cannot be set for a target, because its recipe is fixed; expected one of {free}. "
                 "`supsup run` takes any setting of the same sweep files"
             )
 
@@ -162,5 +160,7 @@ def _load(path: Path) -> Target:
     names = {run.name for run in target.runs}
     for criterion in target.criteria:
         if not {criterion.run, getattr(criterion, "than", criterion.run)} <= names:
-            raise ConfigError(f"target file {path}: a criterion names no run of {', '.join(sorted(names))}")
+            raise ConfigError(
+                f"target file {path}: a criterion does not name any of the runs {', '.join(sorted(names))}"
+            )
     return target

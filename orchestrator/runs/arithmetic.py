@@ -26,13 +26,17 @@ def arithmetic() -> dict[str, str]:
 def mix_note(made_with: Mapping[str, Any]) -> str | None:
     """Return a note if this machine's arithmetic is not that of a run's provenance; old runs do not name theirs."""
     here = arithmetic()
-    differ = [name for name in here if made_with.get(name) not in (None, here[name])]
+    differ = [
+        name
+        for name in here
+        if {made_with.get(name), here[name]}.isdisjoint({None, "unknown"}) and made_with[name] != here[name]
+    ]
     if not differ:
         return None
     there, now = (", ".join(f"{name} {one[name]}" for name in differ) for one in (made_with, here))
     return (
-        f"note: this run was begun with {there}; this machine has {now}; what is trained now may differ in a few "
-        "bits from what it would have been there"
+        f"note: this run was started with {there}; this machine has {now}; masks that are "
+        "trained now may differ in a few bits from those of the first machine"
     )
 
 

@@ -1,4 +1,4 @@
-"""Commands of ``supsup`` that messages suggest, written so that a shell takes them as printed."""
+"""Commands of ``supsup`` that messages suggest, written so that they can be pasted into a shell."""
 
 import shlex
 

@@ -1,4 +1,4 @@
-"""Which setting makes a new run: a sweep held against the run of the same name that is most like it."""
+"""Which setting makes a new run: compares a sweep with the most similar run of the same name."""
 
 import json
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class _Other:
     def __str__(self) -> str:
         which = f"{self.name} ({self.num_tasks} tasks)"
         if not self.changes:
-            return f"{which} has the same settings, and was made by another version of supsup"
+            return f"{which} has the same settings, but was made by another version of supsup"
         more = len(self.changes) - MAX_SHOWN
         shown = ", ".join(self.changes[:MAX_SHOWN]) + (f" and {more} more keys" if more > 0 else "")
         return f"differs from {which} in {shown}"
@@ -70,7 +70,7 @@ def _text(value: Any) -> str:
 
 
 def _other(root: Location, config: SweepConfig) -> _Other | None:
-    """Return a run folder held against ``config``, None if it is unreadable."""
+    """Return a run folder compared with ``config``, None if it is unreadable."""
     try:
         record = read_run(RunLayout(root))
         old = build_sweep(record.config, str(root))

@@ -70,7 +70,7 @@ def check_dataset(layout: RunLayout, record: RunRecord, dataset: Dataset) -> Non
     found = dataset.digest() if made_on is not None else None
     if found != made_on:
         raise RunFolderError(
-            f"{layout.run_file}: was made on {dataset.name} with digest {str(made_on)[:16]}..., the files here have "
+            f"{layout.run_file}: was made with {dataset.name} of digest {str(made_on)[:16]}..., but the files here have "
             f"{str(found)[:16]}...; use the same files, or another storage.uri"
         )
 

@@ -64,7 +64,7 @@ class Results(tuple[Result, ...]):
         return Results(both.values())
 
     def marked(self, stored: Collection[TableKey]) -> "Results":
-        """Return the results, those whose table is one of ``stored`` marked as measured before."""
+        """Return the results; those whose table is in ``stored`` are marked as measured before."""
         return Results(replace(one, is_stored=one.table in stored) for one in self)
 
     def own(self, run: Run) -> "Results":

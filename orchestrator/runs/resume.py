@@ -1,4 +1,4 @@
-"""The sweep stored in a run folder, for going on without its sweep file."""
+"""The sweep stored in a run folder, for resuming without its sweep file."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from storage.locations import Location, location_uri
 
 
 def stored_sweep(root: Location, settings: Sequence[str]) -> SweepConfig:
-    """Return the sweep of a run folder, with ``key=value`` settings, that continues in this very folder.
+    """Return the sweep of a run folder, with ``key=value`` settings, that resumes in the same folder.
 
-    Raises ConfigError for settings that make another run, RunFolderError for a folder that cannot go on.
+    Raises ConfigError for settings that make another run, RunFolderError for a folder that cannot be resumed.
     """
     opened, _ = open_run(root)
     here = set_keys(opened.config, {"storage.uri": location_uri(opened.layout.root.parent)}, str(root))
@@ -22,12 +22,12 @@ def stored_sweep(root: Location, settings: Sequence[str]) -> SweepConfig:
     changes = _changes(here, config)
     if changes:
         raise ConfigError(
-            f"{', '.join(changes)}: makes a run of its own, not this one ({root}); give a sweep file for that"
+            f"{', '.join(changes)}: would make another run, not this one ({root}); use a sweep file for that"
         )
     expected = locate_run(config).layout.root
     if expected != opened.layout.root:
         raise RunFolderError(
-            f"{root}: would go on as {expected.name}; it was renamed, or made by an earlier version of supsup"
+            f"{root}: would continue as {expected.name}; the folder was renamed, or made by an earlier version of supsup"
         )
     return config
 

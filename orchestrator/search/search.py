@@ -39,7 +39,7 @@ def run_search(config: SweepConfig, data_folder: Path | None, display: Display) 
             _run(config, group_settings(left), data_folder, results)
     except KeyboardInterrupt:
         ended = f"{len(results.found)} of {plural(len(settings), 'point')} done and kept"
-        raise StoppedError(f"stopped: {ended}; the same command goes on from there") from None
+        raise StoppedError(f"stopped: {ended}; run the same command again to resume") from None
     results.write()
     return [results.found[index] for index in range(len(settings))]
 

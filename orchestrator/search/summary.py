@@ -50,7 +50,7 @@ def print_search(
             print_plain(console, f"{result.setting} failed: {result.error}")
     names = _metric_names(results)
     if search.metric is not None and names and search.metric not in names:
-        print_plain(console, f"search.metric: found {search.metric!r}, but there is only {', '.join(names)}")
+        print_plain(console, f"search.metric: found {search.metric!r}, expected one of {', '.join(names)}")
     for line in over_seeds(config, results):
         print_plain(console, line)
     figures = draw_search(config, results)
@@ -231,7 +231,7 @@ def track_search(
         log_search(absolute_uri(config.tracking.uri), _tracked_search(config, results, figures))
     except Exception as error:  # whatever MLflow raises must not fail the search
         display.message(
-            f"MLflow has not taken the search ({first_line(error)[:160]}); the same command sends it again"
+            f"MLflow did not accept the search ({first_line(error)[:160]}); run the same command to send it again"
         )
 
 

@@ -89,7 +89,7 @@ class Stage(ABC):
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """Create what the jobs need, such as a mask bank; set aside state they cannot resume from.
 
-        Return the tables that were there before and need no measurement.
+        Return the existing tables, which need no measurement.
         """
         del context
         return frozenset()

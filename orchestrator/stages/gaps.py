@@ -1,4 +1,4 @@
-"""The results that a run's sweep asks for and that are missing, each with the reason."""
+"""Results that a run's sweep asks for but that are missing, each with the reason."""
 
 from dataclasses import dataclass
 
@@ -40,14 +40,14 @@ def find_gaps(run: Run, results: Results, *, may_exceed: bool = True) -> tuple[G
 
 
 def unsearched(run: Run) -> str | None:
-    """Return which masks a search for the task leaves out since one before them is missing, as text."""
+    """Return, as text, which masks task inference leaves out because an earlier one is missing."""
     progress, num_searched = training_stage(run.config).progress(run), num_leading(run.store)
     if progress.unit == "decisions" or num_searched >= progress.num_total:
         return None
     missing = set(range(progress.num_total)) - run.store.locate().keys()
     noun = "mask" if progress.unit == "masks" else "task"
     return (
-        f"searched are the first {num_searched} of {progress.num_total} {progress.unit}: "
+        f"only the first {num_searched} of {progress.num_total} {progress.unit} are searched: "
         f"{missing_masks(missing, noun)}"
     )
 

@@ -30,7 +30,7 @@ class Given(Stage):
     verb = "evaluating GG"
 
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
-        """Load the counts of existing tables. Those of tasks trained just now are not from before."""
+        """Load the counts of existing tables. Tables of tasks trained just now do not count as measured before."""
         run, stored = context.run, stored_counts(context.run)
         old = stored.keys() - context.counts.keys()
         context.counts.update(stored)

@@ -55,7 +55,7 @@ class Stream(TrainingStage):
         try:
             progress = self.progress(context.run)
         except DamagedFileError as error:
-            context.message(f"{error}; the stream starts again from its beginning")
+            context.message(f"{error}; the stream starts again from the beginning")
             restart_stream(context.run.layout)
             return frozenset()
         if progress.unit == "masks" and not progress.is_complete:
@@ -100,9 +100,9 @@ class Stream(TrainingStage):
         del scenario, k
         progress = self.progress(run)
         if progress.unit == "decisions":
-            return f"the stream has not ended, {progress} are made"
+            return f"the stream has not ended: {progress} are made"
         missing = set(range(progress.num_total)) - progress.done
-        return f"{progress} are there, {missing_masks(missing, 'mask')}" if missing else EVALUATION_FAILED
+        return f"{progress} exist, {missing_masks(missing, 'mask')}" if missing else EVALUATION_FAILED
 
     def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
         """See ``TrainingStage``."""
@@ -111,12 +111,10 @@ class Stream(TrainingStage):
         visits, rules = plan_visits(spec), spec.training.stream
         assert rules is not None, "a spec without task identity has a stream"
         again = Counter(visit.kind for visit in visits)
-        where = (
-            "where decisions fall, which leaks them" if rules.boundaries == "aligned" else "at random places"
-        )
+        where = "on decisions, which leaks them" if rules.boundaries == "aligned" else "at random places"
         return [
             ("true tasks", f"{run.config.benchmark.num_tasks}, not told to the model"),
-            ("visits", f"{len(visits)}: {again['return']} come back, {again['repeat']} twice in a row"),
+            ("visits", f"{len(visits)}: {again['return']} return to a task, {again['repeat']} repeat one"),
             ("batches", f"{visits[-1].end:,}, boundaries {where}"),
             ("decisions", f"{num_decisions(spec):,}"),
         ]

@@ -42,7 +42,7 @@ class Supermasks(TrainingStage):
         """Warn if the engine asked for differs from the run's."""
         wanted, kept = context.run.config.executor.engine, context.record.engine
         if wanted not in ("auto", kept):
-            context.message(f"executor.engine={wanted}: this run was made with {kept}, which it keeps")
+            context.message(f"executor.engine={wanted}: this run was made with {kept} and keeps it")
         return super().prepare(context)
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
@@ -95,6 +95,6 @@ def _cohort_size(context: RunContext) -> int:
     if wanted in ("auto", kept):
         return kept
     context.message(
-        f"training.cohort_size={wanted}: this run was made with {kept}; missing tasks are cut by {wanted}"
+        f"training.cohort_size={wanted}: this run was made with {kept}; the missing tasks use cohorts of {wanted}"
     )
     return int(wanted)

@@ -57,7 +57,7 @@ class TableStage(Stage, Generic[R]):
         ]
 
     def stored(self, run: Run) -> frozenset[TableKey]:
-        """Return the tables that are there and readable."""
+        """Return the tables that exist and are readable."""
         return frozenset(
             request.key.of(scenario)
             for request in self.requests(run)

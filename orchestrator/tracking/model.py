@@ -54,7 +54,7 @@ def export_model(root: Location, uri: str | None, name: str | None, alias: str |
     or RunFolderError.
     """
     if alias is not None and name is None:
-        raise ConfigError("--alias: an alias belongs to a registered name; give --register NAME too")
+        raise ConfigError("--alias: an alias needs a registered model; add --register NAME")
     run, _ = open_run(root)
     _check(run)
     store = chosen_store(run.name, uri, run.config.tracking.uri)
@@ -75,13 +75,13 @@ def export_model(root: Location, uri: str | None, name: str | None, alias: str |
 def _check(run: Run) -> None:
     if not run.config.can_answer:
         raise RunFolderError(
-            f"{run.name}: found masks without a task each, expected masks on weights, task given"
+            f"{run.name}: found masks without a known task, expected masks on weights, trained with the task given"
         )
     if not num_leading(run.store):
         raise RunFolderError(f"{run.layout.root} has no mask of task 0; run the sweep first")
     if run.config.network.import_path is not None:
         raise RunFolderError(
-            f"{run.layout.root}: its network is {run.config.network.import_path}, which a served model would have "
+            f"{run.layout.root}: its network is {run.config.network.import_path}, your own code, which a served model would have "
             "to import; expected a built-in network"
         )
 

@@ -79,7 +79,7 @@ def _again(run: Run, record: RunRecord, *, has_masks: bool) -> str:
     same = "; the same gives the same masks, bit for bit" if is_exact else ""
     again = supsup_command("run", "config.yaml", config=run.config)
     return (
-        f"**Make it again**: save the artifact `config.yaml`, then `{again}`. It was made with "
+        f"**Reproduce it**: save the artifact `config.yaml`, then `{again}`. It was made with "
         f"{versions}{commit}, engine `{record.engine}`{same}. "
         f"Fingerprint `{run.fingerprint[:16]}`."
     )

@@ -32,7 +32,7 @@ def start_server(uri: str, port: int | None) -> tuple["subprocess.Popen[bytes]",
     store = absolute_uri(uri)
     database = sqlite_path(store)
     if database is not None and not database.exists():
-        raise ConfigError(f"no MLflow store at {database}; run a sweep first, or name one with --uri")
+        raise ConfigError(f"no MLflow store at {database}; run a sweep first, or name a store with --uri")
     chosen = port if port is not None else _free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
     command += ["--host", "127.0.0.1", "--port", str(chosen), "--workers", "1"]
@@ -141,7 +141,7 @@ def serve_ui(
     uri = uri or (run.config.tracking.uri if run else DEFAULT_URI)
     if uri is None:
         fill = supsup_command("sync", root, "--uri", "URI", config=run.config if run else None)
-        raise ConfigError(f"{root} was run with tracking.uri: null; `{fill}` fills a store")
+        raise ConfigError(f"{root} was run with tracking.uri: null; `{fill}` sends it to a store")
     process, address = (None, uri) if uri.startswith("http") else start_server(uri, port)
     try:
         names = (run.config.name, run.fingerprint) if run else ()
@@ -152,7 +152,7 @@ def serve_ui(
         if show:
             webbrowser.open(next(iter(links.views.values()), links.runs))
         if process is not None:
-            print_plain(console, "Ctrl-C ends it")
+            print_plain(console, "press Ctrl-C to stop")
             process.wait()
     except KeyboardInterrupt:
         pass

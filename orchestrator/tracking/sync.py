@@ -28,8 +28,8 @@ def sync_run(root: Location, uri: str | None, display: Display) -> tuple[str, in
         # MLflow, its database and its server raise errors of any type.
         except Exception as error:
             raise SupSupError(
-                f"MLflow at {sender.uri} did not take {run.name}: {first_line(error)[:200]}; the same command "
-                "goes on from there"
+                f"MLflow at {sender.uri} did not accept {run.name}: {first_line(error)[:200]}; run the same "
+                "command again to send the rest"
             ) from error
         finally:
             display.stop()

@@ -1,9 +1,8 @@
 """Sends a run to MLflow from the files in its folder, in one background thread.
 
 The run folder is the source of truth, and every operation here is idempotent: while a store is down,
-steps are retried, and whatever it missed is sent by the nefrom core.errors import plural
-xt ``supsup run`` or ``supsup sync``.
-Training never waits for MLflow.
+steps are retried, and whatever it missed is sent by the next ``supsup run``
+or ``supsup sync``. Training never waits for MLflow.
 """
 
 import queue

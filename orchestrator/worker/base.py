@@ -53,7 +53,7 @@ class WorkerContext:
         found, expected = _digest(problem), self.setup.identity.network["digest"]
         if found != expected:
             raise ForeignWorkerError(
-                f"the base network built on {host_name()} has digest {found[:16]}..., the run has "
+                f"the base network built on {host_name()} has digest {found[:16]}..., but the run has "
                 f"{expected[:16]}...: install the same numpy there (run.json lists versions)"
             )
         return problem
@@ -85,7 +85,7 @@ class WorkerContext:
             "eager" if wanted == "fused" else without_compiler(self.setup.spec.training, on_gpu=on_gpu)
         )
         self.__dict__.pop("step", None)
-        return f"engine {wanted}: {host_name()} {reason}; it goes on with {self.engine}"
+        return f"engine {wanted}: {host_name()} {reason}; continuing with {self.engine}"
 
     def digest(self) -> str:
         """Return the digest of the base network in memory."""

@@ -101,7 +101,7 @@ class Stream:
         try:
             found = _read_checkpoint(layout, fingerprint)
         except DamagedFileError as error:
-            self._note = f"{error}; the stream starts again from its beginning"
+            self._note = f"{error}; the stream starts again from the beginning"
             restart_stream(layout)
             found = _read_checkpoint(layout, fingerprint)
         self._rows, self._states = found.rows, found.states

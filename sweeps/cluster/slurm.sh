@@ -1,6 +1,6 @@
 #!/bin/bash
 # A sweep on Slurm: `ray symmetric-run` starts Ray on every node, runs the command on the first, and
-# ends both. A template: its form is checked, NOT RUN by us. The runs must lie on a shared path.
+# ends both. A template, with its form checked but NOT RUN by us. The runs must be on a shared path.
 #   sbatch sweeps/cluster/slurm.sh [SWEEP.yaml]      the same again resumes
 #SBATCH --job-name=supsup
 #SBATCH --nodes=4

@@ -61,7 +61,7 @@ def test_a_job_is_followed_stopped_and_resumed(head, tmp_path):
         lambda: "stopped" in head.must("supsup", "status", job, "--address", "127.0.0.1:8265"), 20, "the stop"
     )
     log = head.must("supsup", "logs", job)
-    assert "the same command goes on from there" in log  # it ended by itself, within Ray's three seconds
+    assert "run the same command again to resume" in log  # it ended by itself, within Ray's three seconds
     num_done = len(store.files())
     assert 3 <= num_done < 14
 
@@ -77,7 +77,7 @@ def test_without_the_token_there_is_one_plain_line(head, tmp_path):
         done = head.run("supsup", *words, HOME=str(tmp_path))
         assert done.returncode == 2, done.stdout + done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
-        assert "wants its token" in done.stderr
+        assert "requires its token" in done.stderr
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("f" * 64)
     done = head.run("supsup", "submit", path, HOME=str(tmp_path))

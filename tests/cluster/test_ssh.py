@@ -89,7 +89,7 @@ def test_over_ssh_the_sweep_in_the_file_named_runs_edited_or_not(reached, tmp_pa
     path.write_text(text)
     done = reached.run("ray", "submit", path, script)
     assert done.returncode == 1
-    assert "which sweep is meant was not said" in " ".join(done.stdout.split())
+    assert "no id says which sweep is wanted" in " ".join(done.stdout.split())
     done = reached.run("ray", "submit", path, script, sweep_id(read_sweep_file(path)))
     assert done.returncode == 1
     assert "the head has the sweep tiny-" in " ".join(done.stdout.split())

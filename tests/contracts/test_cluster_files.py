@@ -119,13 +119,13 @@ def test_the_script_alone_on_a_head_wants_to_be_told_which_sweep(tmp_path, monke
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert job.main([]) == 2
-    assert "which sweep is meant was not said" in capsys.readouterr().err
+    assert "no id says which sweep is wanted" in capsys.readouterr().err
     assert job.main([sweep_id({**sweep, "seed": 9})]) == 2
     shown = capsys.readouterr().err
     assert f"the head has the sweep {sweep_id(sweep)}" in shown
     assert not (tmp_path / "runs").exists()
     assert job.main(["benchmark.num_tasks=2", "--quiet"]) == 2
-    assert "which sweep is meant was not said" in capsys.readouterr().err
+    assert "no id says which sweep is wanted" in capsys.readouterr().err
     assert job.main(["--quiet", "benchmark.num_tasks=2", sweep_id(sweep)]) == 0
     assert len(list((tmp_path / "runs").glob("*/masks/*"))) == 1
     monkeypatch.setenv("SUPSUP_SWEEP", str(tmp_path / "named.yaml"))

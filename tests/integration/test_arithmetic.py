@@ -20,6 +20,6 @@ def test_a_resume_with_other_instructions_says_so_before_it_trains(tmp_path, mon
     assert "note: this run was begun" not in capsys.readouterr().out
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default" if own != "default" else "avx2")
     shown = shown_by(capsys, 0, "run", sweep)
-    note = f"note: this run was begun with instructions {own}; this machine has instructions "
+    note = f"note: this run was started with instructions {own}; this machine has instructions "
     assert shown.index(note) < shown.index(WORDS[kind])
     assert "note: this run was begun" not in shown_by(capsys, 0, "run", sweep)

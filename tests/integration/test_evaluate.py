@@ -138,7 +138,9 @@ def test_every_way_of_inference_has_its_own_table(run, capsys, settings, label, 
     assert found.groupby("task")["num_images"].sum().tolist() == [200] * 4
     assert (found["task"] == found["inferred_task"]).mean() > 0.4
     shown = capsys.readouterr().out
-    assert ("agrees with the exact answer in 100.00 % of a sample" in shown) == (label == "shortlist-H-1")
+    assert ("agrees with the exact answer in 100.00 % of the sampled inferences" in shown) == (
+        label == "shortlist-H-1"
+    )
 
 
 def test_only_the_first_batches_when_asked(run):

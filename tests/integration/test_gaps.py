@@ -60,7 +60,7 @@ def test_infer_names_the_tasks_that_it_does_not_search(tmp_path, capsys):
     run.store.locate()[2].unlink()
     assert supsup(*infer) == 0
     shown = capsys.readouterr()
-    assert shown.err == "searched are the first 2 of 4 tasks: the mask of task 2 is missing\n"
+    assert shown.err == "only the first 2 of 4 tasks are searched: the mask of task 2 is missing\n"
     assert len(json.loads(shown.out)[0]["best"]) == 2
     assert supsup(*infer, "--k", 2) == 0
     assert "searched" not in capsys.readouterr().err
@@ -117,7 +117,7 @@ def test_a_stream_names_the_masks_that_are_missing(tmp_path, capsys):
     masks[max(masks)].unlink()
     shown = shown_by(capsys, 1, "evaluate", run.layout.root)
     left, number = len(masks) - 1, max(masks)
-    why = f"{left} of {left + 1} masks are there, mask {number} is missing"
+    why = f"{left} of {left + 1} masks exist, mask {number} is missing"
     assert f"NNs not evaluated at k = 4: {why}\n" in shown
 
 

@@ -76,7 +76,7 @@ def test_a_run_made_by_an_earlier_recipe_has_no_key_that_differs(run, sweep, cap
     (other / "run.json").write_text(shown)
     assert sweep_module.RECIPE == 2
     assert lines_about_new_runs(shown_by(capsys, 0, "plan", sweep)) == [
-        "new run; tiny-00000000 (4 tasks) has the same settings, and was made by another version of supsup"
+        "new run; tiny-00000000 (4 tasks) has the same settings, but was made by another version of supsup"
     ]
 
 
@@ -110,7 +110,7 @@ def test_a_run_folder_with_a_setting_of_another_run_is_refused(run, tmp_path, mo
     before = sorted(tmp_path.rglob("*"))
     shown = shown_by(capsys, 2, "run", run.layout.root, setting)
     assert setting.partition("=")[0] in shown
-    assert "a run of its own" in shown
+    assert "would make another run" in shown
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -129,7 +129,7 @@ def test_neither_a_sweep_file_nor_a_run(run, sweep, tmp_path, capsys):
 
 def test_plan_explains_its_ids(sweep, capsys):
     shown = " ".join(shown_by(capsys, 0, "plan", sweep).split())
-    assert "(of all that decides the masks; its first 8 name the folder)" in shown
+    assert "(of everything that the masks depend on; its first 8 digits name the folder)" in shown
     assert "(the name and a hash of the sweep file, for `ray submit`)" in shown
     shown = " ".join(shown_by(capsys, 0, "plan", sweep, "search.space.seed=[1,2]").split())
     assert "(the name and a hash of the sweep file, for `ray submit`)" in shown

@@ -101,7 +101,7 @@ def test_order_of_tasks_and_size_of_cohorts_do_not_change_a_bit(run, tmp_path):
 def test_another_cohort_size_later_is_said_and_cuts_only_what_is_missing(run, sweep, capsys):
     run.layout.cohort(2, 3).unlink()
     assert supsup("run", sweep, "training.cohort_size=1") == 0
-    assert "this run was made with 2; missing tasks are cut by 1" in capsys.readouterr().out
+    assert "this run was made with 2; the missing tasks use cohorts of 1" in capsys.readouterr().out
     assert sorted(masks(run)) == [
         "cohort-00000-00001.parquet",
         "cohort-00002-00002.parquet",
@@ -112,7 +112,7 @@ def test_another_cohort_size_later_is_said_and_cuts_only_what_is_missing(run, sw
 def test_another_engine_later_is_said_and_not_used(run, sweep, capsys):
     run.layout.cohort(2, 3).unlink()
     assert supsup("run", sweep, "executor.engine=compiled") == 0
-    assert "this run was made with fused, which it keeps" in capsys.readouterr().out
+    assert "this run was made with fused and keeps it" in capsys.readouterr().out
     assert run.store.provenance(run.layout.cohort(2, 3))["engine"] == "fused"
 
 
@@ -246,7 +246,7 @@ def test_only_failed_trains_what_failed_and_leaves_other_gaps_alone(sweep, monke
     monkeypatch.setattr(Cohorts, "train", failing)
     assert supsup("run", sweep, "benchmark.num_tasks=6") == 1
     shown = capsys.readouterr().out
-    assert "2 more with the same error given up (tasks 1-2)" in shown
+    assert "2 more given up with the same error (tasks 1-2)" in shown
     assert re.search(r"train +│ tasks 0-2 +│ 1 +│ the loss of task N", shown), shown
     run = locate_run(load_sweep(sweep))
     run.store.locate()[5].unlink()
@@ -381,7 +381,7 @@ def test_a_run_that_goes_on_with_other_instructions_says_so_before_it_trains(swe
     assert supsup("run", sweep) == 0
     run = locate_run(load_sweep(sweep))
     assert supsup("verify", run.layout.root) == 0
-    assert "several makes" not in capsys.readouterr().out
+    assert "not all made in the same way" not in capsys.readouterr().out
     own = instruction_set()
     monkeypatch.setattr("orchestrator.runs.arithmetic.instruction_set", lambda: "sse")
     monkeypatch.setattr("orchestrator.worker.base.instruction_set", lambda: "sse")
@@ -389,7 +389,7 @@ def test_a_run_that_goes_on_with_other_instructions_says_so_before_it_trains(swe
     assert "instructions" not in capsys.readouterr().out  # nothing to train
     assert supsup("run", sweep, "benchmark.num_tasks=6") == 0
     shown = capsys.readouterr().out
-    assert f"begun with instructions {own}; this machine has instructions sse; what" in shown
+    assert f"started with instructions {own}; this machine has instructions sse; what" in shown
     assert shown.index("instructions") < shown.index("training 4/6")
     assert supsup("verify", run.layout.root) == 0
-    assert "masks of several makes" in capsys.readouterr().out
+    assert "masks were not all made in the same way" in capsys.readouterr().out

@@ -136,7 +136,7 @@ def test_a_lost_mask_starts_the_stream_again_and_ends_with_the_same_bits(run, tm
     assert supsup("verify", run.layout.root) == 1
     assert "missing" in capsys.readouterr().out
     assert supsup("run", tmp_path / "stream.yaml") == 0
-    assert "it starts again from its beginning" in " ".join(capsys.readouterr().out.split())
+    assert "it starts again from the beginning" in " ".join(capsys.readouterr().out.split())
     assert digests(run.config) == expected
 
 
@@ -197,7 +197,7 @@ def test_a_damaged_checkpoint_is_said_and_the_stream_starts_again(tmp_path, monk
     watching = Recorder()
     run_sweep(config, None, watching)
     said = [event[1] for event in watching.events if event[0] == "message"]
-    assert any("does not match" in text or "starts again from its beginning" in text for text in said)
+    assert any("does not match" in text or "starts again from the beginning" in text for text in said)
     assert digests(config) == digests(undisturbed.config)
 
 

@@ -29,7 +29,7 @@ def test_equal_errors_are_one_message_with_their_tasks(tmp_path):
     assert display.messages.splitlines() == [
         "train task 3 failed after 1 attempt: task 3: the loss is not finite",
         "train task 7 failed after 1 attempt: another",
-        "3 more with the same error given up (tasks 4-5, 9): task N: the loss is not finite",
+        "3 more given up with the same error (tasks 4-5, 9): task N: the loss is not finite",
     ]
 
 

@@ -86,7 +86,7 @@ WRONG_SETTINGS = [
     (NO_IDENTITY + " training.stream.length_jitter=1", ["training.stream.length_jitter", "below 1"]),
     ("training.allocation.epsilon=1", ["training.allocation", "none for task_identity: given"]),
     ("training.stream.boundaries=random", ["training.stream", "none for task_identity: given"]),
-    ("training.epochs=1", ["training.epochs", "null beside steps"]),
+    ("training.epochs=1", ["training.epochs", "null if steps are given"]),
     ("training.steps=null training.epochs=1", ["training.epochs", "'mlp'", "training.steps"]),
     ("evaluation.hopfield.rule=storkey", ["evaluation.hopfield", "null", "'mlp'"]),
     ("network.kind=bn_mlp evaluation.scenarios=[GNu]", ["evaluation.scenarios", "GNu", "GG, GNs"]),

@@ -68,7 +68,7 @@ def test_a_run_without_masks_has_no_bank(tmp_path):
 def test_a_damaged_bank_is_named_with_what_to_do(store, content):
     path = ensure_bank(store)
     path.write_bytes(path.read_bytes()[:-7] if content == "cut" else content)
-    with pytest.raises(DamagedFileError, match="delete it, it is made again") as raised:
+    with pytest.raises(DamagedFileError, match="delete it, and it will be made again") as raised:
         map_bank(path, NUM_BYTES)
     assert str(path) in str(raised.value)
     assert mapped_bits(ensure_bank(store)) == stored_bits(store, 5)

@@ -121,7 +121,7 @@ def test_the_checkpoint_that_counts_is_whole_and_of_this_run_and_machine(layout)
     assert {type(problem) for problem in problems} == {DamagedFileError, ForeignFileError}
     assert {str(problem) for problem in problems} == {
         f"{torn}: its bytes do not match the digest in its name",
-        f"{foreign} is of another run or machine: engine 'fused', expected 'eager'",
+        f"{foreign} belongs to another run or machine: engine 'fused', expected 'eager'",
     }
     cohort(layout).add(ARRAYS)
     assert is_equal(cohort(layout).read_latest()[0], ARRAYS)
@@ -158,7 +158,7 @@ def test_a_sum_of_scores_stays_until_the_one_after_the_next(layout):
     assert sorted(path.name[:12] for path in layout.transfer.iterdir()) == ["scores-00002", "scores-00003"]
     with pytest.raises(RunFolderError, match="no sum of the scores of the first 1 task,"):
         read_score_sum(layout, 1, FINGERPRINT)
-    with pytest.raises(ForeignFileError, match="of another run"):
+    with pytest.raises(ForeignFileError, match="belongs to another run"):
         read_score_sum(layout, 3, "e" * 64)
     (path,) = layout.transfer.glob("scores-00003-*")
     path.write_bytes(path.read_bytes()[:-1])

@@ -34,7 +34,7 @@ def test_what_is_written_is_read(tmp_path):
         (None, "is not a run folder: it has no run.json"),
         ("{", "cannot be read"),
         ("[1]", "cannot be read"),
-        ('{"format_version": 2}', "has format_version 2, this version of supsup reads 1"),
+        ('{"format_version": 2}', "has format_version 2, but this version of supsup reads 1"),
         (json.dumps({"format_version": 1, "surprise": 1}), "surprise"),
     ],
 )

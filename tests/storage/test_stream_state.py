@@ -92,7 +92,7 @@ def test_damage_is_found_and_named(layout):
 
 def test_a_checkpoint_of_another_run_is_refused(layout):
     commit_position(layout, position([]))
-    with pytest.raises(DamagedFileError, match="of another run"):
+    with pytest.raises(DamagedFileError, match="belongs to another run"):
         read_position(layout, "e" * 64)
 
 

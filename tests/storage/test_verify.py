@@ -34,7 +34,7 @@ def test_a_good_file_under_another_tasks_name_is_damaged(store):
     store.files()[0].rename(moved)
     findings = verify_masks(store)
     assert [p.path for p in findings.problems] == [moved]
-    assert "its name says 7 to 9" in findings.problems[0].message
+    assert "but its name says 7 to 9" in findings.problems[0].message
 
 
 def test_quarantine_keeps_every_bad_file_even_of_the_same_name(store):

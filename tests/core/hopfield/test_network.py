@@ -94,7 +94,7 @@ def test_epochs_are_for_masks_on_outputs_and_excluded_by_steps():
             network=NetworkSpec(kind="mlp", hidden=(8,), outputs=10),
             training=TrainingSpec(epochs=1),
         )
-    with pytest.raises(ConfigError, match=r"training.epochs: found 1, expected null beside steps"):
+    with pytest.raises(ConfigError, match=r"training.epochs: found 1, expected null if steps are given"):
         TrainingSpec(steps=5, epochs=1)
 
 

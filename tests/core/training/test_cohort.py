@@ -188,7 +188,7 @@ def test_a_worker_whose_engine_cannot_run_takes_another_and_says_so(tmp_path, en
         config, display = load_sweep(folder / "s.yaml"), Recorder()
         run_sweep(config, None, display)
         store = locate_run(config).store
-        print(store.provenance(store.files()[0])["engine"], display.messages.count("goes on with"))
+        print(store.provenance(store.files()[0])["engine"], display.messages.count("continuing with"))
     """
     environment = {**os.environ, **missing, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path), engine]

@@ -12,7 +12,7 @@ OUTCOMES = [
     (StoppedError("stopped: 1 of 2"), 130, "stopped: 1 of 2"),
     (SupSupError("no luck"), 1, "no luck"),
     (OSError(28, "No space left on device", "x"), 1, "error: No space left on device (x)"),
-    (KeyError("[x]"), 1, "a fault of supsup itself: KeyError: '[x]'"),
+    (KeyError("[x]"), 1, "a bug in supsup: KeyError: '[x]'"),
     (KeyboardInterrupt(), 130, "stopped"),
 ]
 

@@ -67,7 +67,7 @@ def test_a_job_whose_folder_is_unknown_or_out_of_reach_is_listed_all_the_same(li
     lines = listed(metadata={"supsup": ID, "folder": str(tmp_path / "elsewhere")})
     assert lines[-1] == f"  run folder {tmp_path / 'elsewhere'}"
     assert " done" not in " ".join(lines)
-    assert listed() == ["no jobs of supsup on http://head:8265"]
+    assert listed() == ["no supsup jobs on http://head:8265"]
 
 
 def test_a_failed_job_shows_its_exit_code_and_what_ray_says(listed):

@@ -160,7 +160,7 @@ def test_a_worker_that_hangs_is_ended_after_the_limit_and_replaced(local_ray, tm
 @pytest.mark.ray
 def test_a_worker_that_is_dismissed_is_replaced_and_a_shortage_is_told(local_ray, tmp_path):
     executor = make_ray(Misbehaving, tmp_path)
-    assert "workers ask for 1 CPU each; the cluster has" in executor.shortage()
+    assert "workers require 1 CPU each; the cluster has" in executor.shortage()
     first = collect_until_done(executor, Job(first=10, last=10))
     executor.dismiss(first.worker)
     again = [collect_until_done(executor, Job(first=i, last=i)) for i in range(11, 15)]

@@ -120,7 +120,7 @@ def test_a_figure_that_cannot_be_drawn_is_said_and_fails_nothing(run, monkeypatc
     display = Recorder()
     monkeypatch.setattr(orchestrator.report.build, "FIGURES", (("broken", "", "", lambda data: 1 / 0),))
     draw_or_warn(*open_run(run.layout.root), display)
-    assert "the report was not drawn (division by zero); `supsup report" in display.messages
+    assert "the report was not drawn (division by zero); run `supsup report" in display.messages
 
 
 def test_a_run_without_any_mask_has_a_page(sweep):

@@ -182,7 +182,7 @@ def test_reproduce_runs_judges_and_then_runs_nothing(own_targets, capsys):
     masks = {path: path.stat().st_mtime_ns for path in own_targets.glob("runs/*/masks/*")}
     assert len(masks) == 4
     assert supsup("reproduce", "--plain") == 0
-    assert capsys.readouterr().out.count("all there") == 2
+    assert capsys.readouterr().out.count("complete") == 2
     assert {path: path.stat().st_mtime_ns for path in masks} == masks
     (masks_of_one,) = {path.parent for path in list(masks)[:1]}
     for path in masks_of_one.glob("*"):

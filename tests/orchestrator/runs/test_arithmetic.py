@@ -44,7 +44,7 @@ def test_a_mix_is_named_by_what_differs(monkeypatch):
     assert module.mix_note(here) is None
     assert module.mix_note({}) is None  # from an older version
     note = module.mix_note({"instructions": "avx512"})
-    assert "begun with instructions avx512; this machine has instructions avx2; " in note
+    assert "started with instructions avx512; this machine has instructions avx2; " in note
     both = module.mix_note({"instructions": "avx512", "blas": "MKL 2024.2 (avx512)"})
     assert (
         "instructions avx512, blas MKL 2024.2 (avx512); this machine has instructions avx2, blas MKL 2024.2 (avx2); "

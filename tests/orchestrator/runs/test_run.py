@@ -71,7 +71,7 @@ def test_a_run_goes_on_only_on_the_data_it_was_made_on(sweep):
     run = locate_run(load_sweep(sweep))
     assert ensure_record(run, FEW, DATA).provenance["dataset_digest"] == DATA.digest()
     others = replace(DATA, test_labels=DATA.test_labels[::-1].copy())
-    with pytest.raises(RunFolderError, match="was made on synthetic with digest"):
+    with pytest.raises(RunFolderError, match="was made with synthetic of digest"):
         ensure_record(run, FEW, others)
 
 

@@ -195,5 +195,5 @@ def test_a_run_that_mlflow_does_not_know_and_one_without_a_store_are_refused(swe
         export_model(root, None, None, None)
     with pytest.raises(RunFolderError, match="`supsup sync"):
         export_model(root, f"sqlite:///{tmp_path}/empty.db", None, None)
-    with pytest.raises(ConfigError, match="--alias: an alias belongs to a registered name"):
+    with pytest.raises(ConfigError, match="--alias: an alias needs a registered model"):
         export_model(root, None, None, "champion")
