@@ -56,8 +56,11 @@ def print_evaluation(console: Console, result: EvaluationResult) -> None:
     print_plain(console, f"evaluated in {duration(result.elapsed_s)}; tables: {where}")
 
 
-def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
-    """Print what ``supsup run`` would do. identity: ``orchestrator.cluster.submission.sweep_id``."""
+def print_plan(console: Console, config: SweepConfig, identity: str | None) -> None:
+    """Print what ``supsup run`` would do.
+
+    identity: of the sweep file (``orchestrator.cluster.submission.sweep_id``), None without one.
+    """
     run = locate_run(config)
     resources = find_resources(config.executor, connect=False)
     exists = run.layout.run_file.exists()
@@ -68,7 +71,7 @@ def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
     for key, value in (
         ("run folder", f"{run.layout.root} ({'exists' if exists else 'new'})"),
         ("fingerprint", f"{run.fingerprint}\n(of all that decides the masks; its first 8 name the folder)"),
-        ("sweep", sweep_words(identity)),
+        *([] if identity is None else [("sweep", sweep_words(identity))]),
         *training_stage(config).describe(run, size, findings),
         (
             "network",
@@ -86,8 +89,11 @@ def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
         print_plain(console, note)
 
 
-def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
-    """Verify a run and print its problems; with ``repair``, move bad files. Return whether all is well."""
+def verify_and_print(console: Console, root: Location, *, repair: bool, is_partial: bool = False) -> bool:
+    """Verify a run and print its problems; with ``repair``, move bad files. Return whether all is well.
+
+    is_partial: whether its search ended it early, so that the tasks left are none of its faults.
+    """
     run, _ = open_run(root)
     stage = training_stage(run.config)
     if repair and stage.has_masks:
@@ -97,7 +103,7 @@ def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
     else:
         findings, moved = verify_masks(run.store), []
     verification = stage.verify(run, findings)
-    for problem in (*findings.problems, *verification.problems):
+    for problem in (*findings.problems, *(() if is_partial else verification.problems)):
         print_plain(console, f"{problem.kind}: {problem.message}" if problem.path else problem.message)
     if len(findings.provenances) > 1:
         made = "; ".join(", ".join(words) for words in findings.provenances)
@@ -111,9 +117,12 @@ def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
             if moved
             else "nothing to move",
         )
-    if verification.advice is not None:
+    if is_partial:
+        print_plain(console, "its search ended it early")
+    elif verification.advice is not None:
         print_plain(console, verification.advice)
-    return (repair and stage.has_masks) or (verification.is_whole and not findings.problems)
+    is_whole = verification.is_whole or is_partial
+    return (repair and stage.has_masks) or (is_whole and not findings.problems)
 
 
 def _task_table(result: SweepResult) -> Table:

@@ -18,12 +18,18 @@ views = typer.Typer()
 
 @views.command()
 def report(run: RunName, storage: Storage = "runs") -> None:
-    """Draw the figures and the page of a run from its folder; nothing is trained or evaluated."""
+    """Draw the figures and the page of a run or a search from its folder; trains and evaluates nothing."""
     from orchestrator.report.build import make_report
     from orchestrator.report.tables import print_sizes
     from orchestrator.report.text import short
-    from orchestrator.status import resolve_run
+    from orchestrator.status import resolve_run, resolve_search
 
+    searched = resolve_search(run, storage)
+    if searched is not None:
+        from orchestrator.cli.searches import remake_report
+
+        remake_report(Console(), searched)
+        return
     made = make_report(resolve_run(run, storage))
     *figures, page = made.files
     console = Console()
