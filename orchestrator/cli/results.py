@@ -13,13 +13,15 @@ from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import EvaluationResult
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.plan import number_ranges
+from orchestrator.report.estimate import Work, estimate_rows
 from orchestrator.report.tables import print_results
 from orchestrator.report.text import byte_words, duration, percent, print_plain, short, sweep_words
 from orchestrator.runs.commands import supsup_command
+from orchestrator.runs.estimate import estimate_run, read_earlier
 from orchestrator.runs.lock import locked
 from orchestrator.runs.nearest import new_run_note
 from orchestrator.runs.run import Run, locate_run, open_run
-from orchestrator.runs.sizing import cohort_size, peak_bytes
+from orchestrator.runs.sizing import Resources, cohort_size, peak_bytes
 from orchestrator.stages import training_stage
 from orchestrator.stages.base import Progress
 from orchestrator.sweep import SweepResult
@@ -27,7 +29,7 @@ from orchestrator.watcher import error_key, task_list
 from storage.locations import Location
 from storage.mask_info import MaskInfo
 from storage.run_file import read_run
-from storage.verify import quarantine, verify_masks
+from storage.verify import Findings, quarantine, verify_masks
 
 MAX_TASK_ROWS = 20
 NUM_WORST = 5
@@ -79,6 +81,7 @@ def print_plan(console: Console, config: SweepConfig, identity: str | None) -> N
         ),
         ("workers", f"{resources.num_workers} ({config.executor.kind})"),
         ("memory", f"{peak_bytes(run, size) / 1e6:,.0f} MB a worker, besides the data set"),
+        *_estimate_rows(run, size, resources, findings),
         ("evaluate", ", ".join(config.evaluation.asked)),
         ("at k =", ", ".join(map(str, config.evaluation.ks(config.benchmark.num_tasks)))),
     ):
@@ -87,6 +90,21 @@ def print_plan(console: Console, config: SweepConfig, identity: str | None) -> N
     note = new_run_note(config)
     if note is not None:
         print_plain(console, note)
+
+
+def _estimate_rows(
+    run: Run, size: int, resources: Resources, findings: Findings | None
+) -> list[tuple[str, str]]:
+    """Return the rows on time and bytes; none for work without masks of its own for each task."""
+    stage = training_stage(run.config)
+    if not (stage.has_masks and run.config.training.is_given):
+        return [("time, bytes", "not estimated for streams and baselines")]
+    progress = stage.progress(run, findings)
+    num_left = progress.num_total - progress.num_done
+    num_workers = 1 if stage.in_order else resources.num_workers
+    rounds = min(num_left, size * -(-num_left // (size * num_workers)))
+    estimate = estimate_run(run, read_earlier(run.config), on_gpu=resources.on_gpu)
+    return estimate_rows([Work(estimate=estimate, num_left=num_left, rounds=rounds)], num_workers, size)
 
 
 def verify_and_print(console: Console, root: Location, *, repair: bool, is_partial: bool = False) -> bool:

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
 
-from core.errors import RunFolderError, plural
+from core.errors import RunFolderError, SupSupError, first_line, plural
 from orchestrator.cli.status import WATCH_S, done_words, status_row
+from orchestrator.config.store_uri import chosen_store
 from orchestrator.report.text import percent, print_plain, short
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.search_file import Point, find_searches, read_points
@@ -110,6 +111,27 @@ def remake_report(console: Console, folder: Location) -> None:
     print_plain(console, f"drew {plural(len(figures), 'figure')}; open {short(folder / PAGE)}")
 
 
+def sync_search(console: Console, folder: Location, uri: str | None) -> None:
+    """Send the runs of a search to MLflow, then the search. Raises ConfigError, SupSupError."""
+    from orchestrator.cli.display import make_display
+    from orchestrator.search.summary import report_search, send_search
+    from orchestrator.tracking.sync import sync_run
+
+    search, num_sent = read_search(folder), 0
+    store = chosen_store(folder.name, uri, search.config.tracking.uri)
+    for root in sorted({point.root for point in search.points if search.run_of(point)}):
+        num_sent += sync_run(root, uri or store, make_display(console))[1]
+    results = search_results(search)
+    try:
+        send_search(store, search.config, results, report_search(search.config, results))
+    except Exception as error:  # MLflow, its database and its server raise errors of any type
+        raise SupSupError(
+            f"MLflow at {store} did not take {folder.name}: {first_line(error)[:200]}; the same command goes on "
+            "from there"
+        ) from error
+    print_plain(console, f"{folder.name} is in MLflow at {store}; {plural(num_sent, 'task')} got a run")
+
+
 def print_search_logs(console: Console, folder: Location, task: int | None) -> None:
     """Print the logs of each point's run."""
     from orchestrator.cli.task_logs import print_task_logs
@@ -136,13 +158,15 @@ def _table(folder: Location) -> Table:
     table = Table(*heads, "done", "accuracy", "state", name, box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for one in _statuses(search):
         table.add_row(
-            *(value_words(one.point.values.get(key, "-")) for key in keys), *_cells(one), one.point.root.name
+            *(value_words(one.point.values.get(key, "-")) for key in keys),
+            *_cells(one, search.num_tasks(one.point)),
+            one.point.root.name,
         )
     return table
 
 
-def _cells(one: _PointStatus) -> tuple[str, str, str]:
+def _cells(one: _PointStatus, num_tasks: int) -> tuple[str, str, str]:
     if one.found is None:
-        return "-", "-", one.state
+        return f"0/{num_tasks}", "-", one.state
     accuracy = one.found.mean_accuracy
     return done_words(one.found), "-" if accuracy is None else percent(accuracy), one.state

@@ -71,11 +71,13 @@ def _panel(dimension: Dimension, metric: str, results: Sequence[SettingResult]) 
     for result in found:
         x = float(result.setting.values[dimension.key])
         values.setdefault(x, []).append(scaled(metric, result.metrics[metric]))
+    others = {key for result in found for key in result.setting.values} - {dimension.key}
+    noun = SEED if others == {SEED} else "point"
     curve, is_grid = Curve(name="", values=values), dimension.kind == "grid"
     return Panel(
         y_label=label(metric),
         x_label=dimension.name,
-        curves=_with_band([curve], "point") if is_grid else [curve],
+        curves=_with_band([curve], noun) if is_grid else [curve],
         is_log=dimension.is_log,
         has_line=is_grid,
         is_whole=_is_whole(dimension),

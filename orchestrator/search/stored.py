@@ -35,6 +35,10 @@ class StoredSearch:
         """The ``search`` section of its sweep."""
         return search_config(self.config)
 
+    def num_tasks(self, point: Point) -> int:
+        """Return the number of tasks of a point."""
+        return int(point.values.get("benchmark.num_tasks", self.config.benchmark.num_tasks))
+
     def run_of(self, point: Point) -> Run | None:
         """Return the run of a point, with the point's own sweep; None if it has not begun.
 

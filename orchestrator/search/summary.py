@@ -1,6 +1,7 @@
 """The results of a search: a table of its settings, mean and spread over seeds, and figures."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from statistics import mean, stdev
 
 from rich.box import SIMPLE_HEAD
@@ -8,12 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from core.errors import first_line, plural
+from orchestrator.cluster.resources import find_resources
 from orchestrator.config.store_uri import absolute_uri
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.progress import Display
+from orchestrator.report.estimate import Work, estimate_rows
 from orchestrator.report.text import print_plain, short, sweep_words
 from orchestrator.runs.commands import supsup_command
+from orchestrator.runs.estimate import estimate_run, read_earlier
 from orchestrator.runs.search_file import SEARCH_FILE, search_folder
+from orchestrator.runs.sizing import cohort_size
 from orchestrator.search.figures import draw_search
 from orchestrator.search.metrics import (
     cell,
@@ -25,7 +30,8 @@ from orchestrator.search.metrics import (
     value_words,
 )
 from orchestrator.search.page import PAGE, write_page
-from orchestrator.search.settings import SettingResult, plan_settings, search_config, settled
+from orchestrator.search.settings import Setting, SettingResult, plan_settings, search_config, settled
+from orchestrator.stages import training_stage
 from orchestrator.tracking.messages import TrackedSearch
 from storage.locations import Location
 
@@ -86,8 +92,36 @@ def print_search_plan(console: Console, config: SweepConfig, identity: str | Non
             state = state_words(known[index]) or "done"
         table.add_row(str(setting), setting.layout.root.name, state)
     console.print(table)
+    for key, value in _estimate_rows(config, settings, known):
+        print_plain(console, f"{key}: {value}")
     if identity is not None:
         print_plain(console, f"sweep: {sweep_words(identity)}")
+
+
+def _estimate_rows(
+    config: SweepConfig, settings: Sequence[Setting], known: Collection[int]
+) -> list[tuple[str, str]]:
+    """Return the rows on time and bytes of the points that are left, those that share masks once."""
+    stages = [training_stage(setting.config) for setting in settings]
+    if not all(
+        stage.has_masks and setting.config.training.is_given
+        for stage, setting in zip(stages, settings, strict=True)
+    ):
+        return [("time, bytes", "not estimated for streams and baselines")]
+    resources, earlier = find_resources(config.executor, connect=False), read_earlier(config)
+    left: dict[Location, Work] = {}
+    for index, setting in enumerate(settings):
+        if index not in known:
+            progress = training_stage(setting.config).progress(setting.run)
+            num_left = progress.num_total - progress.num_done
+            estimate = estimate_run(setting.run, earlier, on_gpu=resources.on_gpu)
+            work = Work(estimate=estimate, num_left=num_left, rounds=num_left)
+            left[setting.layout.root] = max(
+                left.get(setting.layout.root, work), work, key=lambda one: one.num_left
+            )
+    num_workers = min(resources.num_workers, max(1, len(left)))
+    size = cohort_size(settings[0].run, replace(resources, num_workers=1))
+    return estimate_rows([*left.values()], num_workers, size)
 
 
 def best_setting(config: SweepConfig, results: Sequence[SettingResult]) -> SettingResult | None:
@@ -133,14 +167,21 @@ def track_search(
     """Send the results of a search to MLflow; warn of failures there, never raise."""
     if config.tracking.uri is None:
         return
-    from orchestrator.tracking.search_run import log_search  # imports mlflow
-
     try:
-        log_search(absolute_uri(config.tracking.uri), _tracked_search(config, results, figures))
+        send_search(config.tracking.uri, config, results, figures)
     except Exception as error:  # whatever MLflow raises must not fail the search
         display.message(
             f"MLflow has not taken the search ({first_line(error)[:160]}); the same command sends it again"
         )
+
+
+def send_search(
+    uri: str, config: SweepConfig, results: Sequence[SettingResult], figures: Sequence[Location]
+) -> None:
+    """Send the results of a search to a store of MLflow, whose errors are of any type."""
+    from orchestrator.tracking.search_run import log_search  # imports mlflow
+
+    log_search(absolute_uri(uri), _tracked_search(config, results, figures))
 
 
 def _tracked_search(
