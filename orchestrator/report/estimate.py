@@ -45,7 +45,9 @@ def _time(works: Sequence[Work], num_workers: int) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.2g} s" if seconds < 10 else duration(seconds)
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return duration(seconds)
 
 
 def _between(low: str, high: str) -> str:
