@@ -1,7 +1,7 @@
 """The progress of runs, from their folders alone."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from core.errors import DamagedFileError, RunFolderError, first_line
@@ -9,6 +9,7 @@ from orchestrator.runs.history import read_failures
 from orchestrator.runs.lock import is_locked, lock_holder
 from orchestrator.runs.results import Results, read_results
 from orchestrator.runs.run import Run, open_run
+from orchestrator.runs.search_file import is_search, one_point_words
 from orchestrator.stages import training_stage
 from orchestrator.stages.base import Progress
 from storage.layout import RunLayout
@@ -67,8 +68,16 @@ class RunStatus:
 
 def run_status(root: Location) -> RunStatus:
     """Return the status of a run folder. Raises RunFolderError."""
-    run, _ = open_run(root)
-    infos = mask_info(run.store)
+    return status_of(open_run(root)[0])
+
+
+def status_of(run: Run) -> RunStatus:
+    """Return the status of an existing run, of the tasks that its config asks for."""
+    infos = [
+        info
+        for info in mask_info(run.store)
+        if not run.config.training.is_given or info.task < run.config.benchmark.num_tasks
+    ]
     holder = lock_holder(run.layout) if is_locked(run.layout) else None
     now_s = time.time()
     recent = [info for info in infos if now_s - info.finished_s < RATE_WINDOW_S]
@@ -101,21 +110,41 @@ def find_runs(storage: str | Location) -> list[Location]:
 
 
 def resolve_run(name: str, storage: str | Location) -> Location:
-    """Return the run folder that ``name`` means: a path, or a name under ``storage``. Raises RunFolderError."""
-    roots = [to_location(name)] + ([to_location(storage) / name] if "://" not in name else [])
-    try:
-        for root in roots:
-            if RunLayout(root).run_file.is_file():
-                return root
-    except OSError as error:
-        raise RunFolderError(
-            f"RUN {name!r}: the store does not answer ({first_line(error)[:200]})"
-        ) from error
+    """Return the run folder that ``name`` means: a path, or a name under ``storage``.
+
+    Raises RunFolderError; of a search, with the runs to choose from.
+    """
+    roots = _places(name, storage)
+    found = _first(roots, name, lambda root: RunLayout(root).run_file.is_file())
+    if found is not None:
+        return found
+    searched = resolve_search(name, storage)
+    if searched is not None:
+        raise RunFolderError(one_point_words(searched))
     known = ", ".join(path.name for path in find_runs(storage)) or "none"
     raise RunFolderError(
         f"RUN {name!r}: no run folder (with a run.json) at {' nor at '.join(map(str, roots))}; "
         f"runs there: {known}"
     )
+
+
+def resolve_search(name: str, storage: str | Location) -> Location | None:
+    """Return the folder of the search that ``name`` means, as ``resolve_run``; None if it is none."""
+    return _first(_places(name, storage), name, is_search)
+
+
+def _places(name: str, storage: str | Location) -> list[Location]:
+    return [to_location(name)] + ([to_location(storage) / name] if "://" not in name else [])
+
+
+def _first(roots: Sequence[Location], name: str, is_it: Callable[[Location], bool]) -> Location | None:
+    """Return the first of the locations that is it, None if none is. Raises RunFolderError."""
+    try:
+        return next((root for root in roots if is_it(root)), None)
+    except OSError as error:
+        raise RunFolderError(
+            f"RUN {name!r}: the store does not answer ({first_line(error)[:200]})"
+        ) from error
 
 
 def _tasks_per_min(recent: Sequence[MaskInfo], now_s: float) -> float | None:

@@ -21,9 +21,8 @@ STOPPED = 130  # 128 + SIGINT, as in shells
 def complete_run(context: typer.Context, incomplete: str) -> list[str]:
     """Complete the name of a run, for the shell."""
     storage = Path(str(context.params.get("storage") or "runs"))
-    return sorted(
-        found.parent.name for found in storage.glob("*/run.json") if found.parent.name.startswith(incomplete)
-    )
+    found = [*storage.glob("*/run.json"), *storage.glob("*/search.json")]
+    return sorted(path.parent.name for path in found if path.parent.name.startswith(incomplete))
 
 
 def complete_sweep_or_run(context: typer.Context, incomplete: str) -> list[str]:
@@ -49,7 +48,7 @@ def complete_setting(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def find_sweep(word: str, settings: Sequence[str], storage: str | None) -> "SweepConfig":
-    """Return the sweep of a file, or the one stored in a run folder. Raises InputError.
+    """Return the sweep of a file, or the one stored in the folder of a run or a search. Raises InputError.
 
     word: a path, or the name of a run under ``storage``, by default ``runs``.
     """
@@ -61,8 +60,13 @@ def find_sweep(word: str, settings: Sequence[str], storage: str | None) -> "Swee
             raise ConfigError(f"--storage: found a sweep file with it, expected storage.uri={storage}")
         return load_sweep(path, settings)
     from orchestrator.runs.resume import stored_sweep
-    from orchestrator.status import resolve_run
+    from orchestrator.status import resolve_run, resolve_search
 
+    searched = resolve_search(word, storage or "runs")
+    if searched is not None:
+        from orchestrator.search.stored import resumed_search
+
+        return resumed_search(searched, settings)
     try:
         root = resolve_run(word, storage or "runs")
     except RunFolderError as error:
@@ -70,7 +74,6 @@ def find_sweep(word: str, settings: Sequence[str], storage: str | None) -> "Swee
     return stored_sweep(root, settings)
 
 
-Sweep = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep file.")]
 SweepOrRun = Annotated[
     str,
     typer.Argument(
@@ -95,6 +98,9 @@ RunName = Annotated[
         help="A run folder, or its name under --storage.",
         autocompletion=complete_run,
     ),
+]
+SweepStorage = Annotated[
+    str | None, typer.Option("--storage", help="The folder, or s3:// prefix, of RUN; default: runs.")
 ]
 Storage = Annotated[str, typer.Option(help="The folder, or s3:// prefix, that holds run folders.")]
 

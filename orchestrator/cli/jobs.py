@@ -6,14 +6,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator.cli.common import Address, Settings, Storage, Sweep
+from orchestrator.cli.common import Address, Settings, Storage, SweepOrRun, SweepStorage, find_sweep
 
 jobs = typer.Typer()
 
 
 @jobs.command()
 def submit(
-    sweep: Sweep,
+    sweep: SweepOrRun,
     settings: Settings = None,
     *,
     address: Address = None,
@@ -21,11 +21,13 @@ def submit(
     include: Annotated[
         list[Path] | None, typer.Option(help="A small file or folder to send with the job.")
     ] = None,
+    storage: SweepStorage = None,
 ) -> None:
-    """Run a sweep as a job on a Ray cluster; the same command resumes."""
+    """Run a sweep as a job on a Ray cluster, or resume RUN there; the same command resumes."""
     from orchestrator.cluster.remote import follow_job, submit_sweep, submitted_words
 
-    job = submit_sweep(sweep, settings or [], address, include or [])
+    config = find_sweep(sweep, settings or [], storage)
+    job = submit_sweep(config, Path(sweep) if Path(sweep).is_file() else None, address, include or [])
     Console().print(submitted_words(job), highlight=False, markup=False, soft_wrap=True)
     if follow:
         raise typer.Exit(follow_job(job.id, job.address))
@@ -40,13 +42,18 @@ def logs(
     task: Annotated[int | None, typer.Option(help="Show only this task.", min=0)] = None,
     storage: Storage = "runs",
 ) -> None:
-    """Show the log of a job; or, for a run, every attempt at the tasks that failed at least once."""
+    """Show the log of a job; or, for a run or a search, every attempt at the tasks that failed at least once."""
+    from orchestrator.cli.searches import print_search_logs
     from orchestrator.cli.task_logs import find_run, print_task_logs
     from orchestrator.cluster.address import job_address
     from orchestrator.cluster.remote import follow_job, job_log
+    from orchestrator.status import resolve_search
 
-    root = find_run(target, storage) if address is None else None
-    if root is not None:
+    searched = resolve_search(target, storage) if address is None else None
+    root = find_run(target, storage) if address is None and searched is None else None
+    if searched is not None:
+        print_search_logs(Console(), searched, task)
+    elif root is not None:
         print_task_logs(Console(), root, task)
     elif follow:
         raise typer.Exit(follow_job(target, job_address(address)))

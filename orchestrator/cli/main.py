@@ -18,8 +18,8 @@ from orchestrator.cli.common import (
     RunName,
     Settings,
     Storage,
-    Sweep,
     SweepOrRun,
+    SweepStorage,
     call,
     consoles,
     data_folder,
@@ -87,9 +87,7 @@ def run(
     quiet: Quiet = False,
     plain: Plain = False,
     as_json: AsJson = False,
-    storage: Annotated[
-        str | None, typer.Option(help="The folder, or s3:// prefix, that holds RUN; default: runs.")
-    ] = None,
+    storage: SweepStorage = None,
 ) -> None:
     """Train what is missing, evaluate, report. Run it again, or name the run, to resume."""
     from orchestrator.cli.display import make_display
@@ -128,16 +126,13 @@ def run(
 
 
 @app.command()
-def plan(sweep: Sweep, settings: Settings = None) -> None:
-    """Show what `run` would do; changes nothing."""
+def plan(sweep: SweepOrRun, settings: Settings = None, storage: SweepStorage = None) -> None:
+    """Show what `run` would do, and estimate its time and space; changes nothing."""
     from orchestrator.cli.results import print_plan
-    from orchestrator.cluster.submission import sweep_id
-    from orchestrator.config.load import load_sweep, read_cluster_file, read_sweep_file
+    from orchestrator.cluster.submission import file_identity
 
-    config = load_sweep(sweep, settings or [])
-    identity = sweep_id(read_sweep_file(sweep))
-    if read_cluster_file(sweep) is not None:
-        identity += ", within a Ray cluster configuration"
+    config = find_sweep(sweep, settings or [], storage)
+    identity = file_identity(Path(sweep)) if Path(sweep).is_file() else None
     if config.search is not None:
         from orchestrator.search.summary import print_search_plan
 
@@ -161,14 +156,24 @@ def status(
 
         print_jobs(Console(), address, run)
         return
+    from orchestrator.cli.searches import print_search_status, print_searches, search_status_json
     from orchestrator.cli.status import print_status, status_json
-    from orchestrator.status import find_runs, resolve_run, run_status
+    from orchestrator.status import find_runs, resolve_run, resolve_search, run_status
 
+    searched = None if run is None else resolve_search(run, storage)
+    if searched is not None:
+        if as_json:
+            print(search_status_json(searched))
+        else:
+            print_search_status(Console(), searched, watch=watch)
+        return
     roots = find_runs(storage) if run is None else [resolve_run(run, storage)]
     if as_json:
         print(status_json([run_status(root) for root in roots]))
     else:
         print_status(Console(), roots, storage, watch=watch)
+        if run is None:
+            print_searches(Console(), storage)
 
 
 @app.command()
@@ -254,9 +259,14 @@ def verify(
 ) -> None:
     """Check every mask: digests, missing tasks, files of other runs. Exit code 1 if anything is wrong."""
     from orchestrator.cli.results import verify_and_print
-    from orchestrator.status import resolve_run
+    from orchestrator.cli.searches import verify_search
+    from orchestrator.status import resolve_run, resolve_search
 
-    clean = verify_and_print(Console(), resolve_run(run, storage), repair=repair)
+    searched = resolve_search(run, storage)
+    if searched is not None:
+        clean = verify_search(Console(), searched, repair=repair)
+    else:
+        clean = verify_and_print(Console(), resolve_run(run, storage), repair=repair)
     raise typer.Exit(0 if clean else 1)
 
 

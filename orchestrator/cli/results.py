@@ -13,13 +13,15 @@ from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import EvaluationResult
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.plan import number_ranges
+from orchestrator.report.estimate import Work, estimate_rows
 from orchestrator.report.tables import print_results
 from orchestrator.report.text import byte_words, duration, percent, print_plain, short, sweep_words
 from orchestrator.runs.commands import supsup_command
+from orchestrator.runs.estimate import estimate_run, read_earlier
 from orchestrator.runs.lock import locked
 from orchestrator.runs.nearest import new_run_note
 from orchestrator.runs.run import Run, locate_run, open_run
-from orchestrator.runs.sizing import cohort_size, peak_bytes
+from orchestrator.runs.sizing import Resources, cohort_size, peak_bytes
 from orchestrator.stages import training_stage
 from orchestrator.stages.base import Progress
 from orchestrator.sweep import SweepResult
@@ -27,7 +29,7 @@ from orchestrator.watcher import error_key, task_list
 from storage.locations import Location
 from storage.mask_info import MaskInfo
 from storage.run_file import read_run
-from storage.verify import quarantine, verify_masks
+from storage.verify import Findings, quarantine, verify_masks
 
 MAX_TASK_ROWS = 20
 NUM_WORST = 5
@@ -56,8 +58,11 @@ def print_evaluation(console: Console, result: EvaluationResult) -> None:
     print_plain(console, f"evaluated in {duration(result.elapsed_s)}; tables: {where}")
 
 
-def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
-    """Print what ``supsup run`` would do. identity: ``orchestrator.cluster.submission.sweep_id``."""
+def print_plan(console: Console, config: SweepConfig, identity: str | None) -> None:
+    """Print what ``supsup run`` would do.
+
+    identity: of the sweep file (``orchestrator.cluster.submission.sweep_id``), None without one.
+    """
     run = locate_run(config)
     resources = find_resources(config.executor, connect=False)
     exists = run.layout.run_file.exists()
@@ -71,7 +76,7 @@ def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
             "fingerprint",
             f"{run.fingerprint}\n(of everything that the masks depend on; its first 8 digits name the folder)",
         ),
-        ("sweep", sweep_words(identity)),
+        *([] if identity is None else [("sweep", sweep_words(identity))]),
         *training_stage(config).describe(run, size, findings),
         (
             "network",
@@ -79,6 +84,7 @@ def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
         ),
         ("workers", f"{resources.num_workers} ({config.executor.kind})"),
         ("memory", f"{peak_bytes(run, size) / 1e6:,.0f} MB per worker, in addition to the data set"),
+        *_estimate_rows(run, size, resources, findings),
         ("evaluate", ", ".join(config.evaluation.asked)),
         ("at k =", ", ".join(map(str, config.evaluation.ks(config.benchmark.num_tasks)))),
     ):
@@ -89,8 +95,26 @@ def print_plan(console: Console, config: SweepConfig, identity: str) -> None:
         print_plain(console, note)
 
 
-def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
-    """Verify a run and print its problems; with ``repair``, move bad files. Return whether all is well."""
+def _estimate_rows(
+    run: Run, size: int, resources: Resources, findings: Findings | None
+) -> list[tuple[str, str]]:
+    """Return the rows on time and bytes; none for work without masks of its own for each task."""
+    stage = training_stage(run.config)
+    if not (stage.has_masks and run.config.training.is_given):
+        return [("time, bytes", "not estimated for streams and baselines")]
+    progress = stage.progress(run, findings)
+    num_left = progress.num_total - progress.num_done
+    num_workers = 1 if stage.in_order else resources.num_workers
+    rounds = min(num_left, size * -(-num_left // (size * num_workers)))
+    estimate = estimate_run(run, read_earlier(run.config), on_gpu=resources.on_gpu)
+    return estimate_rows([Work(estimate=estimate, num_left=num_left, rounds=rounds)], num_workers, size)
+
+
+def verify_and_print(console: Console, root: Location, *, repair: bool, is_partial: bool = False) -> bool:
+    """Verify a run and print its problems; with ``repair``, move bad files. Return whether all is well.
+
+    is_partial: whether its search ended it early, so that the tasks left are none of its faults.
+    """
     run, _ = open_run(root)
     stage = training_stage(run.config)
     if repair and stage.has_masks:
@@ -100,7 +124,7 @@ def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
     else:
         findings, moved = verify_masks(run.store), []
     verification = stage.verify(run, findings)
-    for problem in (*findings.problems, *verification.problems):
+    for problem in (*findings.problems, *(() if is_partial else verification.problems)):
         print_plain(console, f"{problem.kind}: {problem.message}" if problem.path else problem.message)
     if len(findings.provenances) > 1:
         made = "; ".join(", ".join(words) for words in findings.provenances)
@@ -117,9 +141,12 @@ def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
             if moved
             else "nothing to move",
         )
-    if verification.advice is not None:
+    if is_partial:
+        print_plain(console, "its search ended it early")
+    elif verification.advice is not None:
         print_plain(console, verification.advice)
-    return (repair and stage.has_masks) or (verification.is_whole and not findings.problems)
+    is_whole = verification.is_whole or is_partial
+    return (repair and stage.has_masks) or (is_whole and not findings.problems)
 
 
 def _task_table(result: SweepResult) -> Table:

@@ -68,7 +68,7 @@ def _table(roots: Sequence[Location]) -> Table:
         accuracy = found.mean_accuracy
         table.add_row(
             root.name,
-            _done_words(found),
+            done_words(found),
             str(found.num_failed),
             str(found.num_left),
             "-" if accuracy is None else percent(accuracy),
@@ -89,7 +89,8 @@ def eta_words(found: RunStatus) -> str:
     return "-" if found.eta_s is None else duration(found.eta_s)
 
 
-def _done_words(found: RunStatus) -> str:
+def done_words(found: RunStatus) -> str:
+    """Return the progress as text: done/total."""
     progress = found.progress
     unit = "" if progress.unit == "tasks" else f" {progress.unit}"
     return f"{progress.num_done}/{progress.num_total}{unit}"
@@ -112,22 +113,23 @@ def _details(found: RunStatus) -> Iterator[RenderableType]:
 
 def status_json(found: Sequence[RunStatus]) -> str:
     """Return the status of runs as indented JSON."""
-    rows: list[dict[str, Any]] = [
-        {
-            "run": one.run.name,
-            "folder": str(one.run.layout.root),
-            "state": one.state,
-            "unit": one.progress.unit,
-            "num_tasks": one.progress.num_total,
-            "num_done": one.progress.num_done,
-            "num_failed": one.num_failed,
-            "num_left": one.num_left,
-            "mean_accuracy": one.mean_accuracy,
-            "tasks_per_min": one.tasks_per_min,
-            "eta_s": one.eta_s,
-            "num_workers": one.num_workers,
-            "error": one.error,
-        }
-        for one in found
-    ]
-    return json.dumps(rows, indent=2)
+    return json.dumps([status_row(one) for one in found], indent=2)
+
+
+def status_row(one: RunStatus) -> dict[str, Any]:
+    """Return the status of a run as plain values."""
+    return {
+        "run": one.run.name,
+        "folder": str(one.run.layout.root),
+        "state": one.state,
+        "unit": one.progress.unit,
+        "num_tasks": one.progress.num_total,
+        "num_done": one.progress.num_done,
+        "num_failed": one.num_failed,
+        "num_left": one.num_left,
+        "mean_accuracy": one.mean_accuracy,
+        "tasks_per_min": one.tasks_per_min,
+        "eta_s": one.eta_s,
+        "num_workers": one.num_workers,
+        "error": one.error,
+    }

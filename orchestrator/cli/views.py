@@ -18,12 +18,18 @@ views = typer.Typer()
 
 @views.command()
 def report(run: RunName, storage: Storage = "runs") -> None:
-    """Draw the figures and the page of a run from its folder; nothing is trained or evaluated."""
+    """Draw the figures and the page of a run or a search from its folder; trains and evaluates nothing."""
     from orchestrator.report.build import make_report
     from orchestrator.report.tables import print_sizes
     from orchestrator.report.text import short
-    from orchestrator.status import resolve_run
+    from orchestrator.status import resolve_run, resolve_search
 
+    searched = resolve_search(run, storage)
+    if searched is not None:
+        from orchestrator.cli.searches import remake_report
+
+        remake_report(Console(), searched)
+        return
     made = make_report(resolve_run(run, storage))
     *figures, page = made.files
     console = Console()
@@ -79,11 +85,17 @@ def sync(
     uri: Annotated[str | None, typer.Option(help="MLflow's store; default: the run's.")] = None,
     storage: Storage = "runs",
 ) -> None:
-    """Bring the MLflow pages of a run up to date from its folder; sending twice duplicates nothing."""
+    """Bring the MLflow pages of a run or a search up to date from its folder; sending twice duplicates nothing."""
     from orchestrator.cli.display import make_display
-    from orchestrator.status import resolve_run
+    from orchestrator.status import resolve_run, resolve_search
     from orchestrator.tracking.sync import sync_run
 
+    searched = resolve_search(run, storage)
+    if searched is not None:
+        from orchestrator.cli.searches import sync_search
+
+        sync_search(Console(), searched, uri)
+        return
     console, root = Console(), resolve_run(run, storage)
     store, num_sent = sync_run(root, uri, make_display(console))
     console.print(
@@ -107,10 +119,16 @@ def ui(
     storage: Storage = "runs",
 ) -> None:
     """Serve the MLflow pages on 127.0.0.1 until Ctrl-C, and print the links worth opening."""
-    from orchestrator.status import resolve_run
-    from orchestrator.tracking.server import serve_ui
+    from orchestrator.status import resolve_run, resolve_search
+    from orchestrator.tracking.server import serve_search, serve_ui
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    searched = None if run is None else resolve_search(run, storage)
+    if searched is not None:
+        from orchestrator.search.stored import read_search
+
+        serve_search(Console(), searched, read_search(searched).config, uri, port, show=show)
+        return
     root = None if run is None else resolve_run(run, storage)
     serve_ui(Console(), root, uri, port, show=show)
 

@@ -1,6 +1,5 @@
 """The job commands of the command line, on a Ray cluster."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from core.errors import ConfigError
 from core.networks.user_code import require_allowed
 from orchestrator.cluster.address import job_address, job_command
 from orchestrator.cluster.submission import check_cluster_file
-from orchestrator.config.load import load_sweep, read_cluster_file
+from orchestrator.config.load import read_cluster_file
+from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import locate_run
 from orchestrator.runs.search_file import search_folder
 from storage.locations import Location
@@ -27,14 +27,13 @@ class SubmittedJob:
 
 
 def submit_sweep(
-    path: Path, settings: Sequence[str], address: str | None, inputs: list[Path]
+    config: SweepConfig, path: Path | None, address: str | None, inputs: list[Path]
 ) -> SubmittedJob:
-    """Submit a sweep as a job. Raises InputError."""
-    cluster = read_cluster_file(path)
+    """Submit a sweep as a job. path: of the sweep file, None for a stored sweep. Raises InputError."""
+    cluster = None if path is None else read_cluster_file(path)
     if cluster is not None:
         check_cluster_file(cluster, str(path))
     chosen = job_address(address or _named_address(cluster))
-    config = load_sweep(path, settings)
     require_allowed(config.network.import_path)
     if config.executor.kind == "ray" and config.executor.address is not None:
         raise ConfigError(

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 import orchestrator
 from core.errors import ConfigError
-from orchestrator.config.load import config_values, set_keys
+from orchestrator.config.load import config_values, read_cluster_file, read_sweep_file, set_keys
 from orchestrator.config.store_uri import absolute_uri
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.record import package_version
@@ -99,6 +99,12 @@ def sweep_id(sweep: dict[str, Any]) -> str:
     """Return an id of exactly this sweep: its name and a digest of every key in the file."""
     text = json.dumps(sweep, sort_keys=True, separators=(",", ":"))
     return f"{sweep.get('name')}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def file_identity(path: Path) -> str:
+    """Return the id of the sweep in a file, with a note if it is within a cluster file. Raises ConfigError."""
+    identity = sweep_id(read_sweep_file(path))
+    return identity if read_cluster_file(path) is None else f"{identity}, within a Ray cluster configuration"
 
 
 def _copy(path: Path, folder: Path) -> None:

@@ -105,6 +105,11 @@ class SearchConfig(Spec):
         return tuple(_dimension(key, values) for key, values in self.space.items())
 
 
+def values_words(values: Settings) -> str:
+    """Return the values of a setting in short, such as ``lr 0.01, outputs 500``."""
+    return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in values.items())
+
+
 def _dimension(key: str, values: tuple[Value, ...]) -> Dimension:
     for kind in KINDS:
         if key.endswith(f".{kind}"):

@@ -7,6 +7,7 @@ dark colour scheme.
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean, stdev
 from typing import Any
 
 from storage.files import commit_bytes
@@ -20,6 +21,7 @@ SEQUENTIAL = "viridis"
 PANEL_INCHES = (4.2, 3.2)
 MAX_COLUMNS = 3
 DPI = 200
+MAX_NAMES = 12  # below a categorical axis
 FONT_POINTS = 10
 LEGEND_POINTS = 8
 LETTER_WIDTH = 0.55  # of a letter, in heights
@@ -46,17 +48,21 @@ SVG_SCHEME = (
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One curve. values: x -> all y measured there; drawn as their mean, with a band for their range."""
+    """One curve. values: x -> all y measured there; drawn as their mean, with a band for their range.
+
+    band: what the band is, for the legend; of dots, what the mean and the band around it are.
+    """
 
     name: str
     values: Mapping[float, Sequence[float]]
+    band: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
     """One panel. has_line: whether to draw means and bands, rather than a dot for every y.
 
-    names: tick labels at x = 0, 1, 2, ... of a categorical axis.
+    names: tick labels at x = 0, 1, 2, ... of a categorical axis. is_whole: whether x are whole numbers.
     """
 
     y_label: str
@@ -65,6 +71,7 @@ class Panel:
     is_log: bool = False
     has_line: bool = True
     names: tuple[str, ...] = ()
+    is_whole: bool = False
 
 
 def draw_panels(path: Location, panels: Sequence[Panel], *, title: str) -> None:
@@ -76,10 +83,11 @@ def draw_panels(path: Location, panels: Sequence[Panel], *, title: str) -> None:
         name_axes(axis, panel.x_label, panel.y_label)
         if panel.is_log:
             make_log(axis)
+        elif panel.is_whole:
+            whole_numbers(axis)
         if panel.names:
-            axis.set_xticks(range(len(panel.names)), panel.names)
-    if any(curve.name for panel in panels for curve in panel.curves):
-        _add_legend(axes[0])
+            _name_categories(axis, panel.names)
+    _add_legends(axes)
     figure.suptitle(title, fontsize=10)
     save(figure, path)
 
@@ -174,13 +182,39 @@ def draw_curve(
         color=colour,
         alpha=0.15,
         linewidth=0,
+        label=curve.band or None,
     )
 
 
 def _draw_dots(axis: Any, curve: Curve, number: int) -> None:
+    """Draw a dot for every y and, where ``band`` names it, the mean with one standard deviation."""
     points = [(x, y) for x, ys in curve.values.items() for y in ys]
+    xs, ys = [x for x, _ in points], [y for _, y in points]
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-    axis.plot(*zip(*points, strict=True), marker, color=colour, markersize=4, label=curve.name or None)
+    axis.plot(xs, ys, color=colour, marker=marker, linestyle="", markersize=4, label=curve.name or None)
+    if curve.band and len(ys) > 1:
+        middle, spread = mean(ys), stdev(ys)
+        axis.axhline(middle, color=colour, linewidth=1)
+        axis.axhspan(
+            middle - spread, middle + spread, color=colour, alpha=0.15, linewidth=0, label=curve.band
+        )
+
+
+def _name_categories(axis: Any, names: Sequence[str]) -> None:
+    """Put a name below each category, or below some of them where they are many, none at the edges."""
+    step = -(-len(names) // MAX_NAMES)
+    axis.set_xticks(range(0, len(names), step), names[::step])
+    axis.set_xlim(-0.5, len(names) - 0.5)
+
+
+def _add_legends(axes: Sequence[Any]) -> None:
+    """Add a legend to each of the axes whose entries no earlier one has."""
+    known: list[list[str]] = []
+    for axis in axes:
+        labels = axis.get_legend_handles_labels()[1]
+        if labels not in known:
+            _add_legend(axis)
+            known.append(labels)
 
 
 def _add_legend(axis: Any, title: str = "") -> None:

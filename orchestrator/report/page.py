@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from urllib.parse import quote
 
 from orchestrator.report.findings import inference_warnings
 from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
@@ -23,7 +24,7 @@ main{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,30rem),
 figure{margin:0;padding:1rem;border:1px solid var(--line);border-radius:.5rem}
 figure svg{width:100%;height:auto;max-height:26rem}figcaption p{font-size:.9rem}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.7rem 0}
-th,td{text-align:left;padding:.2rem .9rem .2rem 0;border-bottom:1px solid var(--line);font-size:.92rem}
+a{color:var(--link)}th,td{text-align:left;padding:.2rem .9rem .2rem 0;border-bottom:1px solid var(--line);font-size:.92rem}
 summary{cursor:pointer;font-weight:600;margin:.8rem 0}
 pre{background:var(--soft);padding:1rem;overflow:auto;border-radius:.5rem;font-size:.85rem}
 .wide{overflow-x:auto}
@@ -56,23 +57,35 @@ def report_page(
     is_of_paper: whether the paper's table of bytes is about this run.
     """
     parts = [
+        html_table(RESULT_HEADS, rows) if (rows := result_rows(results)) else "",
+        *(f'<p class="warning">{escape(words)}.</p>' for words in inference_warnings(results)),
+        f"<main>{''.join(map(html_figure, figures))}</main>",
+        _bytes(sizes, is_of_paper=is_of_paper),
+        _tasks(infos),
+        html_sweep(config),
+    ]
+    return html_page(name, lead, parts)
+
+
+def html_page(name: str, lead: str, parts: Sequence[str]) -> str:
+    """Return a whole page. lead: text below the title. parts: HTML."""
+    head = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width,initial-scale=1">',
         f"<title>{escape(name)}</title><style>{STYLE}</style></head><body>",
         f"<header><h1>{escape(name)}</h1><p>{escape(lead)}</p></header>",
-        _table(RESULT_HEADS, rows) if (rows := result_rows(results)) else "",
-        *(f'<p class="warning">{escape(words)}.</p>' for words in inference_warnings(results)),
-        f"<main>{''.join(map(_figure, figures))}</main>",
-        _bytes(sizes, is_of_paper=is_of_paper),
-        _tasks(infos),
-        f"<details><summary>The sweep</summary><pre>{escape(config)}</pre></details>",
-        "</body></html>",
     ]
-    return "\n".join(parts)
+    return "\n".join([*head, *parts, "</body></html>"])
 
 
-def _figure(shown: Shown) -> str:
+def html_sweep(config: str) -> str:
+    """Return a sweep, folded. config: YAML."""
+    return f"<details><summary>The sweep</summary><pre>{escape(config)}</pre></details>"
+
+
+def html_figure(shown: Shown) -> str:
+    """Return a figure with its heading and caption."""
     words = f"<h2>{escape(shown.heading)}</h2><p>{escape(shown.caption)}</p>"
     svg = shown.svg[shown.svg.index("<svg") :]
     label = f'role="img" aria-label="{escape(shown.heading)}"'
@@ -85,9 +98,9 @@ def _bytes(sizes: MaskSizes | None, *, is_of_paper: bool) -> str:
     norms = (
         f"<p>Another {sizes.num_norm_bytes:,.0f} bytes of running statistics are stored with each mask.</p>"
     )
-    paper = f"{_table(PAPER_HEADS, PAPER_ROWS)}<p>{escape(PAPER_CAVEAT)}</p>"
+    paper = f"{html_table(PAPER_HEADS, PAPER_ROWS)}<p>{escape(PAPER_CAVEAT)}</p>"
     return (
-        f"<details open><summary>Bytes of a task</summary>{_table(HEADS, sizes.rows())}"
+        f"<details open><summary>Bytes of a task</summary>{html_table(HEADS, sizes.rows())}"
         f"{norms if sizes.num_norm_bytes else ''}{paper if is_of_paper else ''}</details>"
     )
 
@@ -110,10 +123,15 @@ def _tasks(infos: Sequence[MaskInfo]) -> str:
     ]
     heads = ["task", "accuracy", "train loss", "density", "training", "bytes", "digest"]
     few = "" if len(infos) <= MAX_ROWS else f", the {MAX_ROWS} worst of {len(infos):,}"
-    return f"<details open><summary>Tasks, worst first{few}</summary>{_table(heads, rows)}</details>"
+    return f"<details open><summary>Tasks, worst first{few}</summary>{html_table(heads, rows)}</details>"
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def html_table(heads: Sequence[str], rows: Sequence[Sequence[str]], links: Sequence[str] = ()) -> str:
+    """Return a table. links: where the last cell of each row leads, if anywhere."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    lines = [[escape(cell) for cell in row] for row in rows]
+    for line, link in zip(lines, links, strict=False):
+        if link:
+            line[-1] = f'<a href="{escape(quote(link))}">{line[-1]}</a>'
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in line)}</tr>" for line in lines)
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'

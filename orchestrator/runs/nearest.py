@@ -48,7 +48,7 @@ def new_run_note(config: SweepConfig) -> str | None:
 
 def changed_keys(old: SweepConfig, new: SweepConfig) -> tuple[str, ...]:
     """Return the keys that make ``new`` another run than ``old``, such as ``training.steps: 60 -> 20``."""
-    before, after = _deciding(old), _deciding(new)
+    before, after = deciding_keys(old), deciding_keys(new)
     old_values, new_values = dotted_keys(config_values(old)), dotted_keys(config_values(new))
     return tuple(
         f"{key}: {_text(old_values.get(key))} -> {_text(new_values.get(key))}"
@@ -57,7 +57,7 @@ def changed_keys(old: SweepConfig, new: SweepConfig) -> tuple[str, ...]:
     )
 
 
-def _deciding(config: SweepConfig) -> dict[str, Any]:
+def deciding_keys(config: SweepConfig) -> dict[str, Any]:
     """Return the values that the fingerprint covers, by dotted key."""
     keys = dotted_keys(config.run_spec().canonical())
     if config.training.is_given:

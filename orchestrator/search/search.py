@@ -11,10 +11,10 @@ from core.errors import ConfigError, plural
 from orchestrator.cluster.resources import check_nodes, find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.progress import Display
+from orchestrator.runs.search_file import State
 from orchestrator.search.settings import (
     Setting,
     SettingResult,
-    State,
     changes,
     plan_settings,
     search_config,
@@ -93,7 +93,7 @@ class _Results:
 
     def write(self) -> None:
         """Commit the results so far."""
-        write_results(self._config, self._settings, [self.found[index] for index in sorted(self.found)])
+        write_results(self._config, self._settings, self.found)
 
     def _record(self, index: int, state: State, metrics: dict[str, float], error: str | None) -> None:
         setting = self._settings[index]

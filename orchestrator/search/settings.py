@@ -3,23 +3,21 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from core.errors import ConfigError
 from orchestrator.config.load import config_values, set_keys
-from orchestrator.config.search import DRAWN, SearchConfig, Settings, Value
+from orchestrator.config.search import DRAWN, SearchConfig, Settings, Value, values_words
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run, locate_run
-from orchestrator.runs.search_file import SEARCH_FILE, read_search_file, search_folder
+from orchestrator.runs.search_file import SEARCH_FILE, State, read_search_file, search_folder
 from orchestrator.status import complete_results
-from storage.files import commit_json
+from storage.files import commit_text
 from storage.layout import RunLayout
 from storage.locations import Location
-
-State = Literal["done", "stopped", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +98,6 @@ def _setting(config: SweepConfig, values: Settings) -> Setting:
     return Setting(values=values, run=locate_run(chosen))
 
 
-def values_words(values: Settings) -> str:
-    """Return the values of a setting in short, such as ``lr 0.01, outputs 500``."""
-    return ", ".join(f"{key.split('.')[-1]} {value}" for key, value in values.items())
-
-
 def settled(config: SweepConfig, settings: Sequence[Setting]) -> dict[int, SettingResult]:
     """Return the stored results by index of the setting: finished, or ended early by the same rules."""
     rules, rows = stop_rules(search_config(config)), read_rows(config)
@@ -135,24 +128,34 @@ def read_rows(config: SweepConfig) -> dict[str, dict[str, Any]]:
     return {row["digest"]: row for row in read_search_file(search_folder(config)).get("points", [])}
 
 
-def write_results(config: SweepConfig, settings: Sequence[Setting], results: Sequence[SettingResult]) -> None:
-    """Commit ``search.json``: the space, the run folders of all settings, and a row per result."""
+def write_results(
+    config: SweepConfig, settings: Sequence[Setting], found: Mapping[int, SettingResult]
+) -> None:
+    """Commit ``search.json``: the sweep, the run folders, and a row per setting. found: results by index."""
     search = search_config(config)
-    rows = [
-        {
-            "settings": result.setting.values,
-            "folder": str(result.setting.layout.root),
-            "digest": result.setting.digest,
-            "state": result.state,
-            "metrics": result.metrics,
-            "error": result.error,
-            "rules": stop_rules(search),
-        }
-        for result in results
-    ]
-    space = {key: list(values) for key, values in search.space.items()}
-    runs = sorted({setting.layout.root.name for setting in settings})
-    commit_json(search_folder(config) / SEARCH_FILE, {"space": space, "runs": runs, "points": rows})
+    rows = [_row(setting, found.get(index), stop_rules(search)) for index, setting in enumerate(settings)]
+    values = config_values(config)
+    del values["storage"]  # it is where the search is, also after a move
+    content = {
+        "sweep": values,
+        "space": {key: list(values) for key, values in search.space.items()},
+        "runs": sorted({setting.layout.root.name for setting in settings}),
+        "points": rows,
+    }
+    # Not sorted: the order of the space is that of the points and of the columns.
+    commit_text(search_folder(config) / SEARCH_FILE, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def _row(setting: Setting, result: SettingResult | None, rules: str) -> dict[str, Any]:
+    return {
+        "settings": setting.values,
+        "folder": setting.layout.root.name,
+        "digest": setting.digest,
+        "state": result.state if result else "left",
+        "metrics": result.metrics if result else {},
+        "error": result.error if result else None,
+        "rules": rules,
+    }
 
 
 def results_json(config: SweepConfig) -> str:

@@ -1,6 +1,7 @@
 """The results of a search: a table of its settings, mean and spread over seeds, and figures."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from statistics import mean, stdev
 
 from rich.box import SIMPLE_HEAD
@@ -8,26 +9,31 @@ from rich.console import Console
 from rich.table import Table
 
 from core.errors import first_line, plural
-from orchestrator.config.search import Dimension
+from orchestrator.cluster.resources import find_resources
 from orchestrator.config.store_uri import absolute_uri
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.progress import Display
-from orchestrator.report.draw import Curve, Panel, draw_panels
-from orchestrator.report.text import print_plain, sweep_words
+from orchestrator.report.estimate import Work, estimate_rows
+from orchestrator.report.text import print_plain, short, sweep_words
+from orchestrator.runs.commands import supsup_command
+from orchestrator.runs.estimate import estimate_run, read_earlier
 from orchestrator.runs.search_file import SEARCH_FILE, search_folder
-from orchestrator.search.settings import SettingResult, plan_settings, search_config, settled, values_words
+from orchestrator.runs.sizing import cohort_size
+from orchestrator.search.figures import draw_search
+from orchestrator.search.metrics import (
+    cell,
+    heading,
+    metric_name,
+    metric_names,
+    scaled,
+    shown_metrics,
+    value_words,
+)
+from orchestrator.search.page import PAGE, write_page
+from orchestrator.search.settings import Setting, SettingResult, plan_settings, search_config, settled
+from orchestrator.stages import training_stage
 from orchestrator.tracking.messages import TrackedSearch
 from storage.locations import Location
-
-# The metrics shown, by the end of their MLflow name: column heading, axis label.
-SHOWN = {
-    "/accuracy": ("", "accuracy, %"),
-    "/task_inference_accuracy": ("task right", "task right, %"),
-    "/recovered": ("found exactly", "masks found exactly, %"),
-    "/num_masks": ("masks", "masks allocated"),
-    "/num_missed": ("missed", "tasks missed"),
-    "/num_duplicates": ("duplicate", "duplicate masks"),
-}
 
 
 def print_search(
@@ -35,53 +41,87 @@ def print_search(
 ) -> Sequence[Location]:
     """Print a row per setting, mean and spread over seeds; draw and return the figures."""
     search = search_config(config)
-    shown = {name: _heading(name) for name in _metric_names(results) if _end(name)}
+    shown = {name: heading(name) for name in shown_metrics(results)}
     table = Table(
         *(d.name for d in search.dimensions), *shown.values(), "", box=SIMPLE_HEAD, title=config.name
     )
     best = best_setting(config, results)
     for result in results:
-        cells = [_cell(name, result.metrics.get(name)) for name in shown]
-        values = [_value(result.setting.values[d.key]) for d in search.dimensions]
-        table.add_row(*values, *cells, "best" if result is best else _state(result))
+        cells = [cell(name, result.metrics.get(name)) for name in shown]
+        values = [value_words(result.setting.values[d.key]) for d in search.dimensions]
+        table.add_row(*values, *cells, "best" if result is best else state_words(result))
     console.print(table)
     for result in results:
         if result.error:
             print_plain(console, f"{result.setting} failed: {result.error}")
-    names = _metric_names(results)
+    names = metric_names(results)
     if search.metric is not None and names and search.metric not in names:
         print_plain(console, f"search.metric: found {search.metric!r}, expected one of {', '.join(names)}")
     for line in over_seeds(config, results):
         print_plain(console, line)
-    figures = draw_search(config, results)
-    where = "; ".join(
-        [f"table: {search_folder(config) / 'search.json'}", *(f"figure: {path}" for path in figures)]
-    )
-    print_plain(console, f"{plural(len(results), 'point')}; {where}")
+    figures = report_search(config, results)
+    folder = search_folder(config)
+    where = {
+        "table": folder / SEARCH_FILE,
+        "page": folder / PAGE,
+        "next": supsup_command("status", short(folder)),
+    }
+    print_plain(console, plural(len(results), "point"))
+    for key, value in where.items():
+        print_plain(console, f"  {key:<7}{value}")
     return figures
 
 
-def print_search_plan(console: Console, config: SweepConfig, identity: str) -> None:
-    """Print the settings of a search and their state. identity: of the sweep file."""
+def report_search(config: SweepConfig, results: Sequence[SettingResult]) -> list[Location]:
+    """Write the figures, the table and the page of a search; return the figures."""
+    figures = draw_search(config, results)
+    best = best_setting(config, results)
+    states = ["best" if result is best else state_words(result) or "done" for result in results]
+    write_page(config, results, figures, states, over_seeds(config, results))
+    return figures
+
+
+def print_search_plan(console: Console, config: SweepConfig, identity: str | None) -> None:
+    """Print the settings of a search and their state. identity: of the sweep file, None without one."""
     settings = plan_settings(config)
     known = settled(config, settings)
     table = Table("run", "run folder", "", box=SIMPLE_HEAD)
     for index, setting in enumerate(settings):
         state = "begun" if setting.layout.run_file.exists() else "new"
         if index in known:
-            state = _state(known[index]) or "done"
+            state = state_words(known[index]) or "done"
         table.add_row(str(setting), setting.layout.root.name, state)
     console.print(table)
-    print_plain(console, f"sweep: {sweep_words(identity)}")
+    for key, value in _estimate_rows(config, settings, known):
+        print_plain(console, f"{key}: {value}")
+    if identity is not None:
+        print_plain(console, f"sweep: {sweep_words(identity)}")
 
 
-def metric_name(config: SweepConfig, results: Sequence[SettingResult]) -> str | None:
-    """Return the metric that ranks the settings, None if no setting has it."""
-    names = _metric_names(results)
-    wanted = search_config(config).metric
-    if wanted is not None:
-        return wanted if wanted in names else None
-    return next((name for name in names if name.endswith("/accuracy")), None)
+def _estimate_rows(
+    config: SweepConfig, settings: Sequence[Setting], known: Collection[int]
+) -> list[tuple[str, str]]:
+    """Return the rows on time and bytes of the points that are left, those that share masks once."""
+    stages = [training_stage(setting.config) for setting in settings]
+    if not all(
+        stage.has_masks and setting.config.training.is_given
+        for stage, setting in zip(stages, settings, strict=True)
+    ):
+        return [("time, bytes", "not estimated for streams and baselines")]
+    resources, earlier = find_resources(config.executor, connect=False), read_earlier(config)
+    left: dict[Location, Work] = {}
+    for index, setting in enumerate(settings):
+        if index not in known:
+            progress = training_stage(setting.config).progress(setting.run)
+            num_left = progress.num_total - progress.num_done
+            estimate = estimate_run(setting.run, earlier, on_gpu=resources.on_gpu)
+            work = Work(estimate=estimate, num_left=num_left, rounds=num_left)
+            left[setting.layout.root] = max(
+                left.get(setting.layout.root, work), work, key=lambda one: one.num_left
+            )
+    num_workers = min(resources.num_workers, max(1, len(left)))
+    size = cohort_size(settings[0].run, replace(resources, num_workers=1))
+    return estimate_rows([*left.values()], num_workers, size)
 
 
 def best_setting(config: SweepConfig, results: Sequence[SettingResult]) -> SettingResult | None:
@@ -102,8 +142,8 @@ def over_seeds(config: SweepConfig, results: Sequence[SettingResult]) -> list[st
     for result in results:
         if "seed" in result.setting.values and name in result.metrics:
             others = {k: v for k, v in result.setting.values.items() if k != "seed"}
-            key = ", ".join(f"{key.split('.')[-1]} {_value(value)}" for key, value in others.items())
-            groups.setdefault(key, []).append(_scaled(name or "", result.metrics[name or ""]))
+            key = ", ".join(f"{key.split('.')[-1]} {value_words(value)}" for key, value in others.items())
+            groups.setdefault(key, []).append(scaled(name or "", result.metrics[name or ""]))
     unit = "" if "/num_" in (name or "") else " %"
     return [
         f"{f'{key}: ' if key else ''}{name} {mean(values):.2f}{unit} over {plural(len(values), 'seed')}, standard deviation "
@@ -113,110 +153,12 @@ def over_seeds(config: SweepConfig, results: Sequence[SettingResult]) -> list[st
     ]
 
 
-def draw_search(config: SweepConfig, results: Sequence[SettingResult]) -> list[Location]:
-    """Draw the figures that the results allow; return their locations."""
-    drawn = []
-    axis = _main_axis(search_config(config).dimensions)
-    if axis is not None:
-        labels = {
-            _label(name): _curves(results, axis.key, name) for name in _metric_names(results) if _end(name)
-        }
-        panels = [
-            Panel(y_label=label, x_label=axis.name, curves=curves, is_log=axis.is_log)
-            for label, curves in labels.items()
-        ]
-        path = search_folder(config) / "search.png"
-        draw_panels(path, panels, title=config.name)
-        drawn.append(path)
-    name = metric_name(config, results)
-    if name is not None and any(name in result.metrics for result in results):
-        path = search_folder(config) / "dimensions.png"
-        draw_panels(
-            path, [_panel(d, name, results) for d in search_config(config).dimensions], title=config.name
-        )
-        drawn.append(path)
-    return drawn
-
-
-def _main_axis(dimensions: Sequence[Dimension]) -> Dimension | None:
-    """Return the grid's numeric key with the most values, seeds aside.
-
-    Seeds become a band around their mean, other keys curves.
-    """
-    if any(d.kind != "grid" for d in dimensions):
-        return None
-    numeric = [d for d in dimensions if d.key != "seed" and len(d.values) > 1 and d.is_numeric]
-    return max(numeric, key=lambda d: len(d.values), default=None)
-
-
-def _panel(dimension: Dimension, metric: str, results: Sequence[SettingResult]) -> Panel:
-    """Return all results over one dimension: dots if it was drawn, else the mean with its range."""
-    values: dict[float, list[float]] = {}
-    names: dict[str, float] = {}
-    for result in results:
-        if metric in result.metrics:
-            found = result.setting.values[dimension.key]
-            x = float(found) if dimension.is_numeric else names.setdefault(_value(found), len(names))
-            values.setdefault(x, []).append(_scaled(metric, result.metrics[metric]))
-    return Panel(
-        y_label=_label(metric),
-        x_label=dimension.name,
-        curves=[Curve(name="", values=values)],
-        is_log=dimension.is_log,
-        has_line=dimension.is_numeric and dimension.kind == "grid" and dimension.key != "seed",
-        names=tuple(names),
-    )
-
-
-def _curves(results: Sequence[SettingResult], axis: str, metric: str) -> list[Curve]:
-    """Return a curve per combination of the other keys, seeds taken together."""
-    groups: dict[str, dict[float, list[float]]] = {}
-    for result in results:
-        others = {k: v for k, v in result.setting.values.items() if k not in (axis, "seed")}
-        name = values_words(others)
-        values = groups.setdefault(name, {}).setdefault(float(result.setting.values[axis]), [])
-        if metric in result.metrics:
-            values.append(_scaled(metric, result.metrics[metric]))
-    return [Curve(name=name, values=values) for name, values in groups.items()]
-
-
-def _state(result: SettingResult) -> str:
+def state_words(result: SettingResult) -> str:
+    """Return how a setting ended, as text, empty if it is done."""
     if result.state == "stopped":
         done, accuracy = result.metrics["num_tasks"], result.metrics["mean_accuracy"]
         return f"ended early: {plural(round(done), 'task')}, {100 * accuracy:.2f} %"
     return "failed" if result.state == "failed" else ""
-
-
-def _value(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _metric_names(results: Sequence[SettingResult]) -> list[str]:
-    return list(dict.fromkeys(name for result in results for name in result.metrics))
-
-
-def _end(name: str) -> str | None:
-    return next((end for end in SHOWN if name.endswith(end)), None)
-
-
-def _heading(name: str) -> str:
-    """Return a column heading: GG/accuracy becomes GG."""
-    return SHOWN[_end(name) or ""][0] or name.split("/", maxsplit=1)[0]
-
-
-def _label(name: str) -> str:
-    """Return an axis label: GG/accuracy becomes "GG accuracy, %"."""
-    return f"{name.split('/', maxsplit=1)[0]} {SHOWN[_end(name) or ''][1]}"
-
-
-def _scaled(name: str, value: float) -> float:
-    return value if "/num_" in name else 100 * value
-
-
-def _cell(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if "/num_" in name else f"{100 * value:.2f} %"
 
 
 def track_search(
@@ -225,14 +167,21 @@ def track_search(
     """Send the results of a search to MLflow; warn of failures there, never raise."""
     if config.tracking.uri is None:
         return
-    from orchestrator.tracking.search_run import log_search  # imports mlflow
-
     try:
-        log_search(absolute_uri(config.tracking.uri), _tracked_search(config, results, figures))
+        send_search(config.tracking.uri, config, results, figures)
     except Exception as error:  # whatever MLflow raises must not fail the search
         display.message(
             f"MLflow did not accept the search ({first_line(error)[:160]}); run the same command to send it again"
         )
+
+
+def send_search(
+    uri: str, config: SweepConfig, results: Sequence[SettingResult], figures: Sequence[Location]
+) -> None:
+    """Send the results of a search to a store of MLflow, whose errors are of any type."""
+    from orchestrator.tracking.search_run import log_search  # imports mlflow
+
+    log_search(absolute_uri(uri), _tracked_search(config, results, figures))
 
 
 def _tracked_search(

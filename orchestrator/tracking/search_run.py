@@ -20,15 +20,20 @@ from storage.locations import local_copy
 
 def find_or_create_search(client: Any, experiment: str, name: str) -> str:
     """Return the id of a search's run, created if missing; of two created at once, the older wins."""
-    query = f"tags.`supsup.kind` = 'search' and tags.`supsup.search` = '{name}'"
-    found = next(find_runs(client, experiment, query), None)
+    found = find_search(client, experiment, name)
     if found is None:
         tags = {"supsup.kind": "search", "supsup.search": name, PATH_TAG: name}
         made = client.create_run(experiment, tags=tags, run_name=name).info.run_id
-        found = next(find_runs(client, experiment, query))
+        found = find_search(client, experiment, name)
         if found.info.run_id != made:
             client.delete_run(made)
     return str(found.info.run_id)
+
+
+def find_search(client: Any, experiment: str, name: str) -> Any:
+    """Return the run of a search in an experiment, by its id; None if there is none."""
+    query = f"tags.`supsup.kind` = 'search' and tags.`supsup.search` = '{name}'"
+    return next(find_runs(client, experiment, query), None)
 
 
 def log_search(uri: str, search: TrackedSearch) -> None:

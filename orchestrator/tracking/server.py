@@ -15,6 +15,7 @@ from rich.console import Console
 
 from core.errors import ConfigError, SupSupError
 from orchestrator.config.store_uri import absolute_uri, sqlite_path
+from orchestrator.config.sweep import SweepConfig
 from orchestrator.report.text import print_plain
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.run import open_run
@@ -99,14 +100,17 @@ class Links:
     run: str | None = None
 
 
-def find_links(address: str, experiment: str | None = None, fingerprint: str | None = None) -> Links:
-    """Return the pages of an experiment, and of the run with a fingerprint, on a running server.
+def find_links(
+    address: str, experiment: str | None = None, fingerprint: str | None = None, search: str | None = None
+) -> Links:
+    """Return the pages of an experiment, and of the run with a fingerprint or of a search, on a running server.
 
     Without ``workflowType``, MLflow would open an empty page of another kind.
     """
     if experiment is None:
         return Links(runs=f"{address}/#/experiments")
     from orchestrator.tracking.client import connect, find_sweep
+    from orchestrator.tracking.search_run import find_search
     from orchestrator.tracking.views import VIEWS, save_views
 
     client = connect(address)
@@ -115,6 +119,7 @@ def find_links(address: str, experiment: str | None = None, fingerprint: str | N
         return Links(runs=f"{address}/#/experiments")
     page = f"{address}/#/experiments/{found.experiment_id}/runs"
     run = find_sweep(client, found.experiment_id, fingerprint) if fingerprint else None
+    run = find_search(client, found.experiment_id, search) if search else run
     views = VIEWS if save_views(client, found.experiment_id) else ()
     plain = f"{page}?workflowType=machine_learning"
     return Links(
@@ -124,7 +129,7 @@ def find_links(address: str, experiment: str | None = None, fingerprint: str | N
     )
 
 
-def _links_or_address(address: str, *names: str) -> Links:
+def _links_or_address(address: str, *names: str | None) -> Links:
     """Return the links, or only the address if the server does not answer as expected."""
     try:
         return find_links(address, *names)
@@ -138,15 +143,38 @@ def serve_ui(
 ) -> None:
     """Start the server, print links and wait for Ctrl-C. show: open the first link in a browser."""
     run = None if root is None else open_run(root)[0]
-    uri = uri or (run.config.tracking.uri if run else DEFAULT_URI)
-    if uri is None:
-        fill = supsup_command("sync", root, "--uri", "URI", config=run.config if run else None)
-        raise ConfigError(f"{root} was run with tracking.uri: null; `{fill}` sends it to a store")
+    names = (run.config.name, run.fingerprint) if run else ()
+    _serve(console, _store(uri, root, run.config) if run else uri or DEFAULT_URI, port, names, show=show)
+
+
+def serve_search(
+    console: Console, folder: Location, config: SweepConfig, uri: str | None, port: int | None, *, show: bool
+) -> None:
+    """Do the same for a search. folder: of the search. config: its sweep."""
+    _serve(console, _store(uri, folder, config), port, (config.name, None, folder.name), show=show)
+
+
+def _store(uri: str | None, folder: Location | None, config: SweepConfig) -> str:
+    """Return the URI of the store. Raises ConfigError if there is none."""
+    chosen = uri or config.tracking.uri
+    if chosen is None:
+        fill = supsup_command("sync", folder, "--uri", "URI", config=config)
+        raise ConfigError(f"{folder} was run with tracking.uri: null; `{fill}` sends it to a store")
+    return chosen
+
+
+def _serve(
+    console: Console, uri: str, port: int | None, names: tuple[str | None, ...], *, show: bool
+) -> None:
+    """Serve a store. names: of the pages to link to, as ``find_links`` takes them."""
     process, address = (None, uri) if uri.startswith("http") else start_server(uri, port)
     try:
-        names = (run.config.name, run.fingerprint) if run else ()
         links = _links_or_address(address, *names)
-        for name, link in {**links.views, "all runs": links.runs, "this run": links.run}.items():
+        for name, link in {
+            **links.views,
+            "all runs": links.runs,
+            f"this {'search' if len(names) > 2 else 'run'}": links.run,
+        }.items():
             if link:
                 print_plain(console, f"{name}: {link}")
         if show:

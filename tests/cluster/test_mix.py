@@ -34,4 +34,7 @@ def test_a_node_with_other_instructions_is_named_before_anything_is_trained(two_
     assert begun in elsewhere
     assert elsewhere.index(begun) < elsewhere.index("training 4/6")
     verified = alpha.must("supsup", "verify", locate_run(load_sweep(path)).layout.root)
-    assert "note: the masks were not all made in the same way (engine, device, torch, instructions, BLAS): " in verified
+    assert (
+        "note: the masks were not all made in the same way (engine, device, torch, instructions, BLAS): "
+        in verified
+    )
