@@ -41,7 +41,7 @@ def table(run, name: str):
 
 
 def summary(run):
-    return json.loads(run.layout.summary.read_text())
+    return read_summary(run.layout.summary)[0]
 
 
 def tables(run) -> dict[str, bytes]:
@@ -61,6 +61,8 @@ def test_one_run_gives_the_tables_of_every_scenario_and_k(run):
         "supsup.batches": "all",
         "supsup.k": "4",
         "supsup.fingerprint": run.fingerprint,
+        "supsup.masks": table_sources(run).masks(4),
+        "supsup.checksum": metadata[b"supsup.checksum"].decode(),
     }
 
 
@@ -232,7 +234,8 @@ def test_a_damaged_part_is_inferred_again(run):
     part = run.layout.evaluation_part(key, 0, 3)
     part.parent.mkdir(parents=True)
     part.write_bytes(b"half")
-    assert stored_tasks(run.layout, run.fingerprint, key) == set()
+    masks = table_sources(run).masks(4)
+    assert stored_tasks(PartsOf(run.layout, run.fingerprint, key, masks)) == set()
     assert supsup("evaluate", run.layout.root) == 0
     assert tables(run) == before
 
