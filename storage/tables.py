@@ -66,8 +66,8 @@ def write_table(path: Location, table: pa.Table, metadata: Mapping[str, str]) ->
 def read_derived(path: Location, masks: str | None) -> pa.Table:
     """Return a verified table that was made from the masks with the joint digest ``masks``.
 
-    Raises DamagedFileError; StaleFileError if it was made from other masks, or if those that it was made from
-    are not all there (``masks`` is None).
+    masks: None where they are not all there any more, so that nothing can be compared. Raises DamagedFileError,
+    or StaleFileError if it was made from other masks.
     """
     table, metadata = read_sealed(path)
     check_masks(path, metadata, masks)
@@ -75,12 +75,11 @@ def read_derived(path: Location, masks: str | None) -> pa.Table:
 
 
 def check_masks(path: Location, metadata: Mapping[str, str], masks: str | None) -> None:
-    """Raise StaleFileError unless a file with this metadata was made from the masks with this joint digest."""
+    """Raise StaleFileError if a file with this metadata was made from other masks (see ``read_derived``)."""
     found = metadata.get("supsup.masks", "")
-    if masks is None or found != masks:
-        now = "are not all there" if masks is None else f"are {masks[:8] or 'none'}"
+    if masks is not None and found != masks:
         was = f"masks {found[:8]}" if found else "masks that it does not name"
-        raise StaleFileError(f"{path} was made from {was}, those of the run {now}")
+        raise StaleFileError(f"{path} was made from {was}; those of the run are {masks[:8] or 'none'}")
 
 
 def write_evaluation(path: Location, table: pa.Table, metadata: Mapping[str, str]) -> None:

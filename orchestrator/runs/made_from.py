@@ -18,7 +18,7 @@ class TableSources:
     digests: MaskDigests
 
     def masks(self, k: int) -> str | None:
-        """Return the digest that a table of the first ``k`` tasks must name, None if masks are missing."""
+        """Return the digest that a table of the first ``k`` tasks must name, None if some of the masks are gone."""
         config = self.run.config
         if config.baseline is not None:
             return ""

@@ -121,23 +121,27 @@ class Results(tuple[Result, ...]):
 
 def read_results(run: Run) -> Results:
     """Return the results in summary.json that belong to the masks of now; none if it is missing or damaged."""
-    return _current_results(run, table_sources(run))
+    return _current_results(run, table_sources(run))[0]
 
 
-def _current_results(run: Run, sources: TableSources) -> Results:
+def _current_results(run: Run, sources: TableSources) -> tuple[Results, dict[str, str]]:
+    """Return those results, and by k the joint digest of the masks behind them."""
     try:
         content, made_from = read_summary(run.layout.summary)
-    except DamagedFileError:
-        return Results()
-    found = Results.from_json(content)
-    return Results(one for one in found if made_from.get(str(one.k), "") == sources.masks(one.k))
+        found = Results.from_json(content)
+    except (DamagedFileError, ValueError, AttributeError):
+        return Results(), {}
+    current = {k: sources.masks(k) for k in {one.k for one in found}}
+    return Results(one for one in found if current[one.k] in (None, made_from.get(str(one.k), ""))), made_from
 
 
 def write_report(run: Run, results: Results) -> None:
     """Write summary.json (merged with the existing one), tasks.parquet and config.yaml."""
     layout, sources = run.layout, table_sources(run)
-    merged = _current_results(run, sources).merged(results)
-    made_from = {str(k): sources.masks(k) or "" for k in sorted({one.k for one in merged})}
+    old, made_from = _current_results(run, sources)
+    merged = old.merged(results)
+    current = {str(k): sources.masks(k) for k in sorted({one.k for one in merged})}
+    made_from = {k: made_from.get(k, "") if masks is None else masks for k, masks in current.items()}
     write_summary(layout.summary, merged.to_json(), made_from)
     infos = run.store.info_table()
     if len(infos) or not layout.tasks.exists():  # keep the table of masks deleted since

@@ -91,12 +91,13 @@ def write_evaluations(
     """
     accuracies = {}
     for k in run.config.evaluation.ks(run.config.benchmark.num_tasks):
-        masks = sources.masks(k)
-        if masks is None or any(task not in counts for task in range(k)):
+        if any(task not in counts for task in range(k)):
             continue
-        table = given_table(k, counts, num_test_images)
+        table, masks = given_table(k, counts, num_test_images), sources.masks(k)
         path = run.layout.evaluation(TableKey("GG", k, test_batches(run)))
         if not _is_current(path, run.fingerprint, table, masks):
+            if masks is None:
+                continue  # a mask was lost since it was tested
             batches = run.config.evaluation.batches
             write_evaluation(path, table, given_metadata(k, run.fingerprint, batches, masks))
         accuracies[k] = float(np.mean(list(task_accuracies(table).values())))
@@ -110,7 +111,7 @@ def _counts_by_task(table: pa.Table) -> dict[int, tuple[int, ...]]:
     return {task: tuple(values) for task, values in counts.items()}
 
 
-def _is_current(path: Location, fingerprint: str, table: pa.Table, masks: str) -> bool:
+def _is_current(path: Location, fingerprint: str, table: pa.Table, masks: str | None) -> bool:
     try:
         stored = read_evaluation(path, fingerprint, masks)
     except DamagedFileError:

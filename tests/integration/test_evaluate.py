@@ -19,9 +19,11 @@ from core.data.benchmarks import task_view
 from core.data.datasets import load_dataset
 from orchestrator.config.load import load_sweep
 from orchestrator.predict import load_predictor
+from orchestrator.runs.made_from import table_sources
 from orchestrator.runs.run import locate_run
 from storage.layout import TableKey
-from storage.parts import stored_tasks
+from storage.parts import PartsOf, stored_tasks
+from storage.summary import read_summary
 from tests.conftest import supsup, sweep_text
 
 SUPSUP = Path(sys.executable).with_name("supsup")
