@@ -17,6 +17,7 @@ from orchestrator.report.tables import print_results
 from orchestrator.report.text import byte_words, duration, percent, print_plain, short, sweep_words
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
+from orchestrator.runs.made_from import verify_derived
 from orchestrator.runs.nearest import new_run_note
 from orchestrator.runs.run import Run, locate_run, open_run
 from orchestrator.runs.sizing import cohort_size, peak_bytes
@@ -94,11 +95,15 @@ def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
         with locked(run.layout):
             findings = verify_masks(run.store)
             moved = quarantine(run.store, findings.problems)
+            derived = verify_derived(run)
+            moved += quarantine(run.store, [problem for problem in derived if problem.kind != "old"])
     else:
-        findings, moved = verify_masks(run.store), []
+        findings, moved, derived = verify_masks(run.store), [], verify_derived(run)
     verification = stage.verify(run, findings)
-    for problem in (*findings.problems, *verification.problems):
+    for problem in (*findings.problems, *derived, *verification.problems):
         print_plain(console, f"{problem.kind}: {problem.message}" if problem.path else problem.message)
+    if derived:
+        print_plain(console, "tables, summaries and banks are made again by the next run or evaluation")
     if len(findings.provenances) > 1:
         made = "; ".join(", ".join(words) for words in findings.provenances)
         print_plain(console, f"note: masks of several makes (engine, device, torch, instructions): {made}")
@@ -113,7 +118,8 @@ def verify_and_print(console: Console, root: Location, *, repair: bool) -> bool:
         )
     if verification.advice is not None:
         print_plain(console, verification.advice)
-    return (repair and stage.has_masks) or (verification.is_whole and not findings.problems)
+    is_good = not findings.problems and all(problem.kind == "old" for problem in derived)
+    return (repair and stage.has_masks) or (verification.is_whole and is_good)
 
 
 def _task_table(result: SweepResult) -> Table:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from orchestrator.runs.run import Run
 from storage.hopfield_file import stored_masks_digest
 from storage.mask_digests import MaskDigests, good_digests
+from storage.verify import Problem
+from storage.verify_derived import DerivedFiles
 
 
 @dataclass(frozen=True)
@@ -33,3 +35,9 @@ class TableSources:
 def table_sources(run: Run) -> TableSources:
     """Return the sources of a run's tables as its masks are now."""
     return TableSources(run, good_digests(run.store))
+
+
+def verify_derived(run: Run) -> list[Problem]:
+    """Return what is wrong with the files of a run that are made from its masks."""
+    sources = table_sources(run)
+    return DerivedFiles(run.store, sources.digests, sources.masks).problems()
