@@ -7,6 +7,7 @@ SupSupError                    exit code 1
 │   ├── InferenceError         an image, or a number of tasks, that inference cannot use
 │   └── RunFolderError         a run folder that cannot be used
 │       ├── DamagedFileError   bytes that do not verify
+│       │   └── StaleFileError  made from other masks than those in the run folder
 │       └── ForeignFileError   a file of another run or network
 ├── RunLockedError             exit code 3: another controller holds the run
 ├── TrainingError              a failure of the task itself, which would repeat: never retried
@@ -49,6 +50,10 @@ class RunFolderError(InputError):
 
 class DamagedFileError(RunFolderError):
     """A file cannot be read, or its content does not match its checksum or digest."""
+
+
+class StaleFileError(DamagedFileError):
+    """A derived file was made from other masks than those now in the run folder."""
 
 
 class ForeignFileError(RunFolderError):

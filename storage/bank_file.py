@@ -1,22 +1,31 @@
 """The bank file: the masks of a run laid out for task inference, to be mapped into memory.
 
-A numpy file, uint8 [T, K, 256] (``core.masks.packed_sums``). It is a copy of the mask files in another
-order, named by their joint digest: when a run grows, or a mask is trained again with other bits, it
-becomes another file. Processes on one machine share its pages.
+A numpy file, uint8 [T, K, 256] (``core.masks.packed_sums``), and after the array a footer: the joint digest of the
+masks, and the sha256 of all bytes before it. It is a copy of the mask files in another order, named by their joint
+digest: when a run grows, or a mask is trained again with other bits, it becomes another file. Processes on one
+machine share its pages; each verifies the bytes once.
 """
 
+import hashlib
+import math
+import mmap
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.errors import DamagedFileError, RunFolderError, first_line
-from core.masks.bits import joint_digest, packed_num_bytes
+from core.masks.bits import bits_digest, joint_digest, packed_num_bytes
 from core.masks.packed_sums import TILE_BYTES, num_tiles, to_tiles
-from storage.files import commit
+from storage.files import allocate, commit
+from storage.mask_digests import MaskDigests, leading_digests
 from storage.mask_store import MaskStore
 
 CHUNK_MASKS = 512  # masks in memory while a file is written
+DIGEST_BYTES = 64  # a sha256 in hex
+FOOTER_BYTES = 2 * DIGEST_BYTES
 
 
 def bank_path(store: MaskStore) -> Path:
@@ -24,22 +33,27 @@ def bank_path(store: MaskStore) -> Path:
 
     The file need not exist. Raises RunFolderError if task 0 has no mask.
     """
-    digests = leading_digests(store)
-    if not digests:
+    return bank_of(store, leading_digests(store))
+
+
+def bank_of(store: MaskStore, digests: MaskDigests) -> Path:
+    """Return the path of the bank file of the leading masks, which need not exist. Raises RunFolderError."""
+    num_masks = len(digests.leading)
+    if not num_masks:
         raise RunFolderError(f"{store.layout.root} has no mask of task 0; run the sweep first")
-    return store.layout.bank(len(digests), joint_digest(digests))
+    return store.layout.bank(num_masks, joint_digest(digests.leading))
 
 
 def ensure_bank(store: MaskStore) -> Path:
-    """Return ``bank_path`` after making the file if it is missing or truncated."""
+    """Return ``bank_path`` after making the file if it is missing or damaged."""
     path = bank_path(store)
     make_bank(store, path)
     return path
 
 
 def make_bank(store: MaskStore, path: Path) -> None:
-    """Make the bank at ``path`` (from ``bank_path``) unless it exists; remove the banks it replaces."""
-    if not _is_whole(path, packed_num_bytes(store.identity.shapes)):
+    """Make the bank at ``path`` (from ``bank_path``) unless it is there and good; remove the banks it replaces."""
+    if not _is_good(path, packed_num_bytes(store.identity.shapes)):
         commit(path, lambda temporary: _write(store, temporary))
     for other in store.layout.banks.glob("masks-*.npy"):
         if other != path:
@@ -53,9 +67,14 @@ def num_leading(store: MaskStore) -> int:
 
 
 def map_bank(path: Path, num_bytes: int) -> NDArray[np.uint8]:
-    """Map a bank file of masks of ``num_bytes`` read-only, uint8 [T, K, 256]. Raises DamagedFileError."""
+    """Map a bank file of masks of ``num_bytes`` read-only, uint8 [T, K, 256].
+
+    Raises DamagedFileError, also where its bytes do not match its digest, which is checked once per process.
+    """
     try:
         tiles = np.load(path, mmap_mode="r")
+        status = path.stat()
+        is_good = _matches_footer(path, status.st_ino, status.st_mtime_ns, status.st_size)
     except (OSError, ValueError, EOFError) as error:
         reason = first_line(error)[:160]
         raise DamagedFileError(
@@ -65,18 +84,27 @@ def map_bank(path: Path, num_bytes: int) -> NDArray[np.uint8]:
         raise DamagedFileError(
             f"{path} is not a bank of masks of {num_bytes} bytes; delete it, and it will be made again"
         )
+    if not is_good:
+        raise DamagedFileError(
+            f"{path}: its bytes do not match its digest; delete it, and it will be made again"
+        )
     # A plain view: numpy's memmap class costs time at every slice and adds nothing.
     return np.asarray(tiles)
 
 
-def leading_digests(store: MaskStore) -> list[str]:
-    """Return the digests of tasks 0, 1, 2 and so on, up to the first that is missing."""
-    infos = store.info_table()
-    tasks, digests = infos["task"].to_pylist(), infos["digest"].to_pylist()
-    return [digest for i, (task, digest) in enumerate(zip(tasks, digests, strict=True)) if task == i]
+@lru_cache(maxsize=64)
+def _matches_footer(path: Path, inode: int, mtime_ns: int, num_bytes: int) -> bool:
+    """Return whether the bytes of a file match its footer. The other arguments tell one version from another."""
+    del inode, mtime_ns
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = num_bytes - FOOTER_BYTES
+        masks, digest = content[start : start + DIGEST_BYTES], content[start + DIGEST_BYTES :]
+        with memoryview(content) as view, view[: start + DIGEST_BYTES] as body:
+            is_good = hashlib.sha256(body).hexdigest().encode() == digest
+    return is_good and path.stem.endswith(f"-{masks[:8].decode()}")
 
 
-def _is_whole(path: Path, num_bytes: int) -> bool:
+def _is_good(path: Path, num_bytes: int) -> bool:
     try:
         map_bank(path, num_bytes)
     except DamagedFileError:
@@ -87,10 +115,29 @@ def _is_whole(path: Path, num_bytes: int) -> bool:
 def _write(store: MaskStore, path: Path) -> None:
     num_tasks = num_leading(store)
     num_bytes = packed_num_bytes(store.identity.shapes)
-    shape = (num_tiles(num_bytes), num_tasks, TILE_BYTES)
-    tiles = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    shape, digests = (num_tiles(num_bytes), num_tasks, TILE_BYTES), list[str]()
+    tiles = _new_array(path, shape)
     for first in range(0, num_tasks, CHUNK_MASKS):
         tasks = range(first, min(first + CHUNK_MASKS, num_tasks))
         rows = [np.frombuffer(mask.bits, dtype=np.uint8) for mask in store.iterate(tasks)]
         tiles[:, first : first + len(rows)] = to_tiles(np.stack(rows))
+        digests += [bits_digest(row.tobytes()) for row in rows]
     tiles.flush()
+    _append(path, joint_digest(digests))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    _append(path, digest)
+
+
+def _new_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """Return a new numpy file, mapped. Its space is there: a full disk would otherwise kill the process later."""
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+    allocate(path, path.stat().st_size + math.prod(shape))
+    return np.lib.format.open_memmap(path, mode="r+")
+
+
+def _append(path: Path, words: str) -> None:
+    with path.open("ab") as file:
+        file.write(words.encode())

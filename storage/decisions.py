@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from core.errors import DamagedFileError
 from core.stream.allocation import AllocationScore, Choice, score_allocation
+from storage.files import read_sealed
 from storage.layout import RunLayout
-from storage.tables import commit_table, read_table
+from storage.tables import write_table
 
 DECISION_SCHEMA = pa.schema(
     [
@@ -33,9 +34,8 @@ def write_decisions(
     layout: RunLayout, rows: Sequence[Mapping[str, Any]], fingerprint: str, *, is_complete: bool
 ) -> None:
     """Commit the log. is_complete: whether the stream has ended and its masks are stored."""
-    metadata = {"supsup.fingerprint": fingerprint, "supsup.is_complete": str(is_complete).lower()}
-    table = pa.Table.from_pylist(list(rows), schema=DECISION_SCHEMA).replace_schema_metadata(metadata)
-    commit_table(layout.decisions, table)
+    metadata = {"fingerprint": fingerprint, "is_complete": str(is_complete).lower()}
+    write_table(layout.decisions, pa.Table.from_pylist(list(rows), schema=DECISION_SCHEMA), metadata)
 
 
 def read_decisions(layout: RunLayout, fingerprint: str) -> tuple[list[dict[str, Any]], bool]:
@@ -46,14 +46,10 @@ def read_decisions(layout: RunLayout, fingerprint: str) -> tuple[list[dict[str, 
     path = layout.decisions
     if not path.exists():
         return [], False
-    table = read_table(path)
-    metadata = table.schema.metadata or {}
-    if (
-        metadata.get(b"supsup.fingerprint", b"").decode() != fingerprint
-        or table.schema.remove_metadata() != DECISION_SCHEMA
-    ):
+    table, metadata = read_sealed(path)
+    if metadata.get("supsup.fingerprint") != fingerprint or table.schema != DECISION_SCHEMA:
         raise DamagedFileError(f"{path} is not the decision log of run {fingerprint[:8]}")
-    return table.to_pylist(), metadata.get(b"supsup.is_complete") == b"true"
+    return table.to_pylist(), metadata.get("supsup.is_complete") == "true"
 
 
 def choices_of(rows: Rows) -> list[tuple[Choice, int]]:

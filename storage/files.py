@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from core.errors import DamagedFileError
+from core.errors import DamagedFileError, first_line
 from storage.layout import temporary_path, temporary_writer
 from storage.locations import Location, ObjectPath
 
@@ -51,6 +51,17 @@ def commit(target: Location, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync(target.parent)
+
+
+def allocate(path: Path, num_bytes: int) -> None:
+    """Reserve space for a file of ``num_bytes``, before it is mapped. Raises OSError if the disk lacks it."""
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
+        except OSError as error:
+            raise OSError(
+                error.errno, f"{error.strerror}; it needs {num_bytes:,} bytes", str(path)
+            ) from error
 
 
 def commit_bytes(target: Location, content: bytes) -> None:
@@ -92,20 +103,47 @@ def remove_temporaries(root: Location, is_alive: Callable[[str, int, Path], bool
     return list(_remove_dead(temporaries(root), is_alive))
 
 
-def sealed_parquet(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
-    """Return the bytes of a sealed Parquet file with one row group per row.
+def sealed_masks(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes of a sealed Parquet file of masks, with one row group per row."""
+    levels = {name: GAPS_ZSTD_LEVEL if name == "gaps" else ZSTD_LEVEL for name in table.column_names}
+    options = {"compression_level": levels, "use_dictionary": False, "write_statistics": False}
+    return sealed_parquet(table, metadata, row_group_size=1, **options)
+
+
+def sealed_parquet(
+    table: pa.Table, metadata: Mapping[str, str], *, row_group_size: int | None = None, **options: Any
+) -> bytes:
+    """Return the bytes of a sealed Parquet file. options: of pyarrow's ``ParquetWriter``.
 
     The Arrow schema is left out, as Parquet's own suffices.
     """
     sink = pa.BufferOutputStream()
-    levels = {name: GAPS_ZSTD_LEVEL if name == "gaps" else ZSTD_LEVEL for name in table.column_names}
-    options = {"compression_level": levels, "use_dictionary": False, "write_statistics": False}
     with pq.ParquetWriter(
         sink, table.schema, compression="zstd", write_page_checksum=True, store_schema=False, **options
     ) as writer:
-        writer.write_table(table, row_group_size=1)
+        writer.write_table(table, row_group_size=row_group_size)
         writer.add_key_value_metadata({**metadata, KEY: PLACEHOLDER})
     return seal(sink.getvalue().to_pybytes())
+
+
+def read_sealed(path: Location) -> tuple[pa.Table, dict[str, str]]:
+    """Return the verified rows of a sealed Parquet file, without metadata, and its metadata.
+
+    Raises DamagedFileError. A file without a seal, as older versions wrote them, has no ``KEY`` in its metadata
+    and is verified by its page checksums alone.
+    """
+    try:
+        content = path.read_bytes()
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        table, metadata = file.read(), decoded(file.schema_arrow.metadata)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedFileError(f"{path} cannot be read: {first_line(error)[:160]}") from error
+    if KEY in metadata:
+        try:
+            check_seal(content, metadata[KEY])
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{path}: {error}") from error
+    return table.replace_schema_metadata(None), metadata
 
 
 def decoded(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:

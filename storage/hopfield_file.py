@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from core.errors import DamagedFileError, ForeignFileError, first_line
 from core.hopfield.memory import HopfieldLayer, HopfieldMemory
 from core.specs.inference import HopfieldRule
-from storage.files import KEY, check_seal, commit_bytes, decoded, parquet_source, sealed_parquet
+from storage.files import KEY, check_seal, commit_bytes, decoded, parquet_source, sealed_masks
 from storage.layout import RunLayout
 from storage.locations import Location, listed
 
@@ -42,7 +42,7 @@ def write_memory(
         "supsup.num_masks": str(memory.num_masks),
         "supsup.masks_digest": masks_digest,
     }
-    commit_bytes(path, sealed_parquet(pa.Table.from_pylist(rows, schema=SCHEMA), metadata))
+    commit_bytes(path, sealed_masks(pa.Table.from_pylist(rows, schema=SCHEMA), metadata))
 
 
 def read_memory(path: Location, fingerprint: str, names: Sequence[str]) -> HopfieldMemory:

@@ -24,7 +24,7 @@ from core.masks.bits import (
     rare_bit,
     to_gaps,
 )
-from storage.files import KEY, check_seal, commit_bytes, decoded, parquet_source, sealed_parquet
+from storage.files import KEY, check_seal, commit_bytes, decoded, parquet_source, sealed_masks
 from storage.layout import RunLayout, cohort_range
 from storage.locations import Location, listed
 
@@ -135,7 +135,7 @@ class MaskStore:
         rows = [mask.row(num_weights) for mask in masks]
         version = FORMAT_VERSION if all(row["gaps"] is None for row in rows) else GAPS_VERSION
         table = pa.Table.from_pylist(rows, schema=SCHEMAS[version])
-        content = sealed_parquet(table, self.identity.metadata(provenance, version))
+        content = sealed_masks(table, self.identity.metadata(provenance, version))
         target = self.layout.cohort(masks[0].task, masks[-1].task)
         commit_bytes(target, content)
         return target

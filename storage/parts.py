@@ -1,11 +1,12 @@
 """Parts of an evaluation table: the rows that workers have finished while it is incomplete.
 
-As with mask files, a part that is on disk and readable is done. The merged table is the same for any
-number of workers, in any order and after any crash.
+As with mask files, a part that is on disk, readable and made from the current masks is done. The merged table is the same
+for any number of workers, in any order and after any crash.
 """
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,46 +20,58 @@ from storage.locations import listed, remove_tree
 from storage.tables import INFERENCE_SCHEMA, read_evaluation, write_evaluation
 
 
-def write_part(
-    layout: RunLayout, fingerprint: str, key: TableKey, rows: list[tuple[int, InferredRows]]
-) -> None:
+@dataclass(frozen=True)
+class PartsOf:
+    """The parts of one table. masks: joint digest of the masks that they are made from, empty without masks."""
+
+    layout: RunLayout
+    fingerprint: str
+    key: TableKey
+    masks: str
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """The metadata of each part, for ``write_evaluation``."""
+        return {"fingerprint": self.fingerprint, "k": str(self.key.k), "masks": self.masks}
+
+
+def write_part(of: PartsOf, rows: list[tuple[int, InferredRows]]) -> None:
     """Commit the rows of contiguous tasks, given as (task, rows)."""
     table = pa.concat_tables([_rows_table(task, inferred) for task, inferred in rows])
-    path = layout.evaluation_part(key, rows[0][0], rows[-1][0])
-    write_evaluation(path, table, {"fingerprint": fingerprint, "k": str(key.k)})
+    path = of.layout.evaluation_part(of.key, rows[0][0], rows[-1][0])
+    write_evaluation(path, table, of.metadata)
 
 
-def stored_tasks(layout: RunLayout, fingerprint: str, key: TableKey) -> set[int]:
-    """Return the tasks that readable parts hold."""
-    parts = _parts(layout, fingerprint, key, "tasks")
-    return {task for part in parts for task in pc.unique(part["task"]).to_pylist()}
+def stored_tasks(of: PartsOf) -> set[int]:
+    """Return the tasks that good parts hold."""
+    return {task for part in _parts(of, "tasks") for task in pc.unique(part["task"]).to_pylist()}
 
 
-def whole_table(layout: RunLayout, fingerprint: str, key: TableKey, kind: str = "tasks") -> pa.Table | None:
-    """Return all readable parts as one table, with each task once, or None while tasks are missing."""
+def whole_table(of: PartsOf, kind: str = "tasks") -> pa.Table | None:
+    """Return all good parts as one table, with each task once, or None while tasks are missing."""
     seen: set[int] = set()
     kept = []
-    for part in _parts(layout, fingerprint, key, kind):
+    for part in _parts(of, kind):
         fresh = set(pc.unique(part["task"]).to_pylist()) - seen
         kept.append(part.filter(pc.is_in(part["task"], pa.array(sorted(fresh), pa.int32()))))
         seen |= fresh
     # Parts of older versions lack a column.
-    return pa.concat_tables(kept, promote_options="default") if seen.issuperset(range(key.k)) else None
+    return pa.concat_tables(kept, promote_options="default") if seen.issuperset(range(of.key.k)) else None
 
 
-def drop_parts(layout: RunLayout, key: TableKey) -> None:
+def drop_parts(of: PartsOf) -> None:
     """Remove the parts of a table that has been written."""
-    parts = layout.evaluation_parts(key)
+    parts = of.layout.evaluation_parts(of.key)
     remove_tree(parts)
     if isinstance(parts, Path):
         with contextlib.suppress(OSError):  # parts of other tables are still there
             parts.parent.rmdir()
 
 
-def _parts(layout: RunLayout, fingerprint: str, key: TableKey, kind: str) -> Iterator[pa.Table]:
-    for path in listed(layout.evaluation_parts(key), f"{kind}-*.parquet"):
+def _parts(of: PartsOf, kind: str) -> Iterator[pa.Table]:
+    for path in listed(of.layout.evaluation_parts(of.key), f"{kind}-*.parquet"):
         try:
-            yield read_evaluation(path, fingerprint)
+            yield read_evaluation(path, of.fingerprint, of.masks)
         except DamagedFileError:
             continue  # made again from the masks
 

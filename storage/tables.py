@@ -8,12 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from core.data.test_rows import batch_sizes
-from core.errors import DamagedFileError
+from core.errors import DamagedFileError, StaleFileError
 from core.specs.inference import TEST_BATCH_SIZE
-from storage.files import commit, parquet_source
+from storage.files import commit_bytes, read_sealed, sealed_parquet
 from storage.locations import Location
 
 EVALUATION_SCHEMA = pa.schema(
@@ -51,38 +50,53 @@ _SCHEMAS = {
     "num_correct_given": RECOVERED_SCHEMA,
     "energy": RECOVERY_STEP_SCHEMA,
 }
+_ALL_SCHEMAS = (EVALUATION_SCHEMA, *_SCHEMAS.values())
 Counts = Mapping[int, Sequence[int]]  # task -> correct images of each of its test batches
 
 
-def commit_table(path: Location, table: pa.Table) -> None:
-    """Commit a table, with page checksums."""
-    commit(path, lambda p: pq.write_table(table, p, compression="zstd", write_page_checksum=True))
+def write_table(path: Location, table: pa.Table, metadata: Mapping[str, str]) -> None:
+    """Commit a sealed table; ``metadata`` keys are given without the ``supsup.`` prefix.
+
+    ``masks`` among them is the joint digest of the masks it was made from, empty without masks.
+    """
+    tags = {f"supsup.{key}": value for key, value in metadata.items()}
+    commit_bytes(path, sealed_parquet(table.replace_schema_metadata(None), tags))
 
 
-def read_table(path: Location) -> pa.Table:
-    """Read a whole table and verify its checksums. Raises DamagedFileError."""
-    try:
-        return pq.ParquetFile(parquet_source(path), page_checksum_verification=True).read()
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedFileError(f"{path} cannot be read: {str(error)[:160]}") from error
+def read_derived(path: Location, masks: str | None) -> pa.Table:
+    """Return a verified table that was made from the masks with the joint digest ``masks``.
+
+    masks: None where they are not all there any more, so that nothing can be compared. Raises DamagedFileError,
+    or StaleFileError if it was made from other masks.
+    """
+    table, metadata = read_sealed(path)
+    check_masks(path, metadata, masks)
+    return table
+
+
+def check_masks(path: Location, metadata: Mapping[str, str], masks: str | None) -> None:
+    """Raise StaleFileError if a file with this metadata was made from other masks (see ``read_derived``)."""
+    found = metadata.get("supsup.masks", "")
+    if masks is not None and found != masks:
+        was = f"masks {found[:8]}" if found else "masks that it does not name"
+        raise StaleFileError(f"{path} was made from {was}; those of the run are {masks[:8] or 'none'}")
 
 
 def write_evaluation(path: Location, table: pa.Table, metadata: Mapping[str, str]) -> None:
-    """Commit an evaluation table; ``metadata`` keys are given without the ``supsup.`` prefix."""
+    """Commit an evaluation table, as ``write_table``."""
     known = [schema for column, schema in _SCHEMAS.items() if column in table.column_names]
-    schema = known[0] if known else EVALUATION_SCHEMA
-    tagged = table.cast(schema).replace_schema_metadata(
-        {f"supsup.{key}": value for key, value in metadata.items()}
-    )
-    commit_table(path, tagged)
+    write_table(path, table.cast(known[0] if known else EVALUATION_SCHEMA), metadata)
 
 
-def read_evaluation(path: Location, fingerprint: str) -> pa.Table:
-    """Read an evaluation table of the run ``fingerprint``. Raises DamagedFileError."""
-    table = read_table(path)
-    found = (table.schema.metadata or {}).get(b"supsup.fingerprint", b"").decode()
-    if found != fingerprint or table.schema.remove_metadata() not in (EVALUATION_SCHEMA, *_SCHEMAS.values()):
+def read_evaluation(path: Location, fingerprint: str, masks: str | None) -> pa.Table:
+    """Return an evaluation table of the run ``fingerprint``, made from ``masks`` (see ``read_derived``).
+
+    Raises DamagedFileError or StaleFileError.
+    """
+    table, metadata = read_sealed(path)
+    if metadata.get("supsup.fingerprint") != fingerprint or table.schema not in _ALL_SCHEMAS:
         raise DamagedFileError(f"{path} is not an evaluation table of run {fingerprint[:8]}")
+    check_masks(path, metadata, masks)
     return table
 
 
@@ -117,8 +131,8 @@ def given_table(k: int, counts: Counts, num_test_images: Mapping[int, int]) -> p
     return pa.table({**columns, "inferred_task": inferred, "num_correct": num_correct})
 
 
-def given_metadata(k: int, fingerprint: str, batches: int | str) -> dict[str, str]:
-    """Return the metadata of ``given_table``. batches: ``all``, or the number per task."""
+def given_metadata(k: int, fingerprint: str, batches: int | str, masks: str) -> dict[str, str]:
+    """Return the metadata of ``given_table``. batches: ``all``, or the number per task. masks: joint digest."""
     return {
         "scenario": "GG",
         "algorithm": "",
@@ -127,4 +141,5 @@ def given_metadata(k: int, fingerprint: str, batches: int | str) -> dict[str, st
         "batches": str(batches),
         "k": str(k),
         "fingerprint": fingerprint,
+        "masks": masks,
     }

@@ -15,9 +15,12 @@ MADE_BY = ("engine", "device", "torch", "instructions", "blas")  # decides the l
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One problem. ``path`` is None for a missing task."""
+    """One problem. ``path`` is None for a missing task.
 
-    kind: Literal["damaged", "foreign", "missing"]
+    kind: ``stale`` is a file made from other masks, ``old`` one from before files named their masks.
+    """
+
+    kind: Literal["damaged", "foreign", "missing", "stale", "old"]
     path: Location | None
     message: str
 

@@ -19,6 +19,7 @@ from orchestrator.report.text import byte_words, duration, percent, print_plain,
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.estimate import estimate_run, read_earlier
 from orchestrator.runs.lock import locked
+from orchestrator.runs.made_from import verify_derived
 from orchestrator.runs.nearest import new_run_note
 from orchestrator.runs.run import Run, locate_run, open_run
 from orchestrator.runs.sizing import Resources, cohort_size, peak_bytes
@@ -121,11 +122,15 @@ def verify_and_print(console: Console, root: Location, *, repair: bool, is_parti
         with locked(run.layout):
             findings = verify_masks(run.store)
             moved = quarantine(run.store, findings.problems)
+            derived = verify_derived(run)
+            moved += quarantine(run.store, [problem for problem in derived if problem.kind != "old"])
     else:
-        findings, moved = verify_masks(run.store), []
+        findings, moved, derived = verify_masks(run.store), [], verify_derived(run)
     verification = stage.verify(run, findings)
-    for problem in (*findings.problems, *(() if is_partial else verification.problems)):
+    for problem in (*findings.problems, *derived, *(() if is_partial else verification.problems)):
         print_plain(console, f"{problem.kind}: {problem.message}" if problem.path else problem.message)
+    if derived:
+        print_plain(console, "tables, summaries and banks are made again by the next run or evaluation")
     if len(findings.provenances) > 1:
         made = "; ".join(", ".join(words) for words in findings.provenances)
         print_plain(
@@ -146,7 +151,8 @@ def verify_and_print(console: Console, root: Location, *, repair: bool, is_parti
     elif verification.advice is not None:
         print_plain(console, verification.advice)
     is_whole = verification.is_whole or is_partial
-    return (repair and stage.has_masks) or (is_whole and not findings.problems)
+    is_good = not findings.problems and all(problem.kind == "old" for problem in derived)
+    return (repair and stage.has_masks) or (is_whole and is_good)
 
 
 def _task_table(result: SweepResult) -> Table:

@@ -11,6 +11,7 @@ from core.specs.training import Engine
 from storage.layout import RunLayout, TableKey
 from storage.locations import Location
 from storage.mask_store import StoreIdentity, TaskMask
+from storage.parts import PartsOf
 
 Unit = Literal["tasks", "decisions", "masks"]  # what progress counts
 
@@ -20,7 +21,7 @@ class InferenceRequest:
     """A request for one evaluation table of task inference.
 
     k: the first k tasks are searched. num_batches: test batches of each task, None for all.
-    bank: the bank file (``storage.bank_file``). homes: without task identity, the task that each
+    bank: the bank file (``storage.bank_file``). masks: joint digest of those searched. homes: without task identity, the task that each
     mask belongs to; all masks are then searched, and k is the number of tasks evaluated.
     """
 
@@ -28,6 +29,7 @@ class InferenceRequest:
     k: int
     num_batches: int | None
     bank: Path
+    masks: str
     homes: tuple[int, ...] | None = None
 
     @property
@@ -58,13 +60,14 @@ class RecoveryRequest:
     """A request for one evaluation table of masks recovered from a Hopfield memory.
 
     k: the masks of the first k tasks are in the memory. num_batches: scored batches of each task,
-    None for all. memory: the memory's file (``storage.hopfield_file``).
+    None for all. memory: the memory's file (``storage.hopfield_file``). masks: joint digest of those in it.
     """
 
     hopfield: HopfieldSpec
     k: int
     num_batches: int | None
     memory: Location
+    masks: str
 
     @property
     def label(self) -> str:
@@ -81,6 +84,11 @@ class RecoveryRequest:
 
 
 Request = InferenceRequest | RecoveryRequest
+
+
+def parts_of(request: Request, layout: RunLayout, fingerprint: str) -> PartsOf:
+    """Return the parts of a request's table in a run folder."""
+    return PartsOf(layout, fingerprint, request.key, request.masks)
 
 
 @dataclass(frozen=True, kw_only=True)

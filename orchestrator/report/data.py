@@ -1,22 +1,23 @@
 """The data behind a run's figures, read from its folder."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from core.errors import DamagedFileError
 from orchestrator.report.mask_sizes import MaskSizes, mask_sizes
+from orchestrator.runs.made_from import TableSources, table_sources
 from orchestrator.runs.results import Metrics, read_results, test_batches
 from orchestrator.runs.run import Run
-from storage.files import parquet_source
 from storage.layout import TableKey
 from storage.locations import listed
 from storage.mask_info import MaskInfo, mask_info
-from storage.tables import read_evaluation
+from storage.tables import read_derived, read_evaluation
 
 MAX_CELLS = 100  # rows and columns of the confusion; beyond that, tasks share a cell
 MAX_COMPARED = 64  # tasks whose masks are compared with each other
@@ -93,7 +94,7 @@ class ReportData:
 
 def report_data(run: Run) -> ReportData:
     """Read the data of all figures from a run's folder."""
-    infos = mask_info(run.store)
+    infos, sources = mask_info(run.store), table_sources(run)
     tasks = [one.task for one in infos]
     compared = spread(tasks, MAX_COMPARED)
     method = run.config.evaluation.method
@@ -102,8 +103,8 @@ def report_data(run: Run) -> ReportData:
         name=run.name,
         infos=infos,
         by_k=_by_k(run),
-        confusion=_confusion(run),
-        margins=_margins(run),
+        confusion=_confusion(run, sources),
+        margins=_margins(run, sources),
         objective=getattr(method, "objective", ""),
         layer_names=run.identity.names,
         densities=densities,
@@ -188,32 +189,34 @@ def _by_k(run: Run) -> dict[str, dict[int, Metrics]]:
     return found
 
 
-def _confusion(run: Run) -> Confusion | None:
+def _confusion(run: Run, sources: TableSources) -> Confusion | None:
     """Return the confusion of the largest k with the run's own method."""
     label, num_batches = run.config.evaluation.method.label, test_batches(run)
     for k in reversed(_stored_ks(run)):
-        path = run.layout.confusion(TableKey(label, k, num_batches))
-        if path.exists():
-            table = pq.read_table(parquet_source(path))
-            true, inferred = table["task"].to_numpy(), table["inferred_task"].to_numpy()
-            num_tasks = int(max(true.max(), inferred.max())) + 1
-            width = -(-num_tasks // MAX_CELLS)
-            cells = np.zeros((-(-num_tasks // width),) * 2, dtype=np.int64)
-            counts = table["num_inferences"].to_numpy()
-            np.add.at(cells, (true // width, inferred // width), counts)
-            right = float(counts[true == inferred].sum() / counts.sum())
-            return Confusion(k=k, width=width, counts=cells, share_right=right)
+        with suppress(DamagedFileError):
+            path = run.layout.confusion(TableKey(label, k, num_batches))
+            return _counted(k, read_derived(path, sources.masks(k)))
     return None
 
 
-def _margins(run: Run) -> dict[int, Margins]:
+def _counted(k: int, table: pa.Table) -> Confusion:
+    true, inferred = table["task"].to_numpy(), table["inferred_task"].to_numpy()
+    num_tasks = int(max(true.max(), inferred.max())) + 1
+    width = -(-num_tasks // MAX_CELLS)
+    cells = np.zeros((-(-num_tasks // width),) * 2, dtype=np.int64)
+    counts = table["num_inferences"].to_numpy()
+    np.add.at(cells, (true // width, inferred // width), counts)
+    right = float(counts[true == inferred].sum() / counts.sum())
+    return Confusion(k=k, width=width, counts=cells, share_right=right)
+
+
+def _margins(run: Run, sources: TableSources) -> dict[int, Margins]:
     label, num_batches, margins = run.config.evaluation.method.label, test_batches(run), {}
     scenarios = run.config.evaluation.inferred_scenarios
     for k in _stored_ks(run) if scenarios else ():
         try:
-            table = read_evaluation(
-                run.layout.evaluation(TableKey(label, k, num_batches).of(scenarios[0])), run.fingerprint
-            )
+            path = run.layout.evaluation(TableKey(label, k, num_batches).of(scenarios[0]))
+            table = read_evaluation(path, run.fingerprint, sources.masks(k))
         except DamagedFileError:
             continue
         if "gap" in table.column_names and table["gap"].null_count < len(table):

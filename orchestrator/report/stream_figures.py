@@ -1,5 +1,6 @@
 """Figures of a stream without task ids and of the recovery of masks."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pyarrow as pa
 
 from core.errors import DamagedFileError
 from orchestrator.report.draw import COLOURS, INK, name_axes, new_figure, save
+from orchestrator.runs.made_from import table_sources
 from orchestrator.runs.results import finished_log, test_batches
 from orchestrator.runs.run import Run
 from storage.decisions import Rows
@@ -27,14 +29,16 @@ def draw_stream(run: Run) -> list[Location]:
 
 def draw_recoveries(run: Run) -> list[Location]:
     """Draw ``report/recovery-<label>-<k>.png`` for each table of recoveries; return the files."""
-    written = []
+    written, sources = [], table_sources(run)
     for table in listed(run.layout.evaluations, "recovery-*.parquet"):
         key = TableKey.parse(table.stem.removeprefix("recovery-"))
         if key is None:
             continue
-        path = run.layout.report / f"recovery-{key.label}-{key.k}.png"
-        save(_recovery_figure(run, read_evaluation(table, run.fingerprint), key), path)
-        written.append(path)
+        with suppress(DamagedFileError):  # made again by the next evaluation
+            steps = read_evaluation(table, run.fingerprint, sources.masks(key.k))
+            path = run.layout.report / f"recovery-{key.label}-{key.k}.png"
+            save(_recovery_figure(run, steps, key), path)
+            written.append(path)
     return written
 
 
@@ -43,7 +47,8 @@ def _scored(run: Run) -> pa.Table | None:
     evaluation = run.config.evaluation
     key = TableKey(evaluation.method.label, run.config.benchmark.num_tasks, test_batches(run))
     try:
-        return read_evaluation(run.layout.evaluation(key.of("NNs")), run.fingerprint)
+        path = run.layout.evaluation(key.of("NNs"))
+        return read_evaluation(path, run.fingerprint, table_sources(run).masks(key.k))
     except DamagedFileError:
         return None
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,13 @@ from orchestrator.report.draw import (
     whole_numbers,
 )
 from orchestrator.reproduce.measure import Measurement, TargetFolders, measurements_table
+from orchestrator.runs.made_from import table_sources
 from orchestrator.runs.results import test_batches
 from orchestrator.runs.run import Run
 from storage.files import commit_bytes, parquet_source
 from storage.layout import TableKey
 from storage.locations import Location, listed
-from storage.tables import read_evaluation, read_table
+from storage.tables import read_derived, read_evaluation
 
 POINTS, CONFUSION, STEPS = "points", "confusion", "steps"
 PANEL = (4.6, 3.4)
@@ -228,8 +230,8 @@ def _confusions(runs: Sequence[tuple[int, Run]]) -> list[pa.Table]:
             continue
         k = evaluation.ks(run.config.benchmark.num_tasks)[-1]
         path = run.layout.confusion(TableKey(evaluation.method.label, k, test_batches(run)))
-        if path.exists():
-            found.append(_with(read_table(path), seed=seed, k=k))
+        with suppress(DamagedFileError):
+            found.append(_with(read_derived(path, table_sources(run).masks(k)), seed=seed, k=k))
     return found
 
 
@@ -237,10 +239,11 @@ def _steps(runs: Sequence[tuple[int, Run]]) -> list[pa.Table]:
     """Return the shares of wrong bits and of exact masks at each step of recovery, by seed and method."""
     found = []
     for seed, run in runs:
-        bits = sum(shape[0] for shape in run.identity.shapes)
+        bits, sources = sum(shape[0] for shape in run.identity.shapes), table_sources(run)
         for path in listed(run.layout.evaluations, "recovery-*.parquet"):
+            key = TableKey.parse(path.stem.removeprefix("recovery-"))
             try:
-                table = read_evaluation(path, run.fingerprint)
+                table = read_evaluation(path, run.fingerprint, sources.masks(key.k if key else 0))
             except DamagedFileError:
                 continue
             if table["hamming"].null_count:  # the masks were deleted

@@ -1,17 +1,19 @@
 """The results of a run, as in ``report/summary.json``, and the report files."""
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from core.errors import DamagedFileError
+from core.masks.bits import joint_digest
 from orchestrator.config.load import sweep_yaml
+from orchestrator.runs.made_from import TableSources, table_sources
 from orchestrator.runs.run import Run
 from storage.decisions import Rows, read_decisions
-from storage.files import commit, commit_json, commit_text
+from storage.files import commit_text
 from storage.layout import TableKey
+from storage.summary import read_summary, write_summary
+from storage.tables import write_table
 
 GIVEN = "GG"  # the scenario without a method, since the task is given
 Metrics = dict[str, float]
@@ -118,20 +120,33 @@ class Results(tuple[Result, ...]):
 
 
 def read_results(run: Run) -> Results:
-    """Return the results in summary.json, empty if it is missing or unreadable."""
+    """Return the results in summary.json that belong to the masks of now; none if it is missing or damaged."""
+    return _current_results(run, table_sources(run))[0]
+
+
+def _current_results(run: Run, sources: TableSources) -> tuple[Results, dict[str, str]]:
+    """Return those results, and by k the joint digest of the masks behind them."""
     try:
-        return Results.from_json(json.loads(run.layout.summary.read_text()))
-    except (OSError, ValueError):
-        return Results()
+        content, made_from = read_summary(run.layout.summary)
+        found = Results.from_json(content)
+    except (DamagedFileError, ValueError, AttributeError):
+        return Results(), {}
+    current = {k: sources.masks(k) for k in {one.k for one in found}}
+    return Results(one for one in found if current[one.k] in (None, made_from.get(str(one.k), ""))), made_from
 
 
 def write_report(run: Run, results: Results) -> None:
     """Write summary.json (merged with the existing one), tasks.parquet and config.yaml."""
-    layout = run.layout
-    commit_json(layout.summary, read_results(run).merged(results).to_json())
+    layout, sources = run.layout, table_sources(run)
+    old, made_from = _current_results(run, sources)
+    merged = old.merged(results)
+    current = {str(k): sources.masks(k) for k in sorted({one.k for one in merged})}
+    made_from = {k: made_from.get(k, "") if masks is None else masks for k, masks in current.items()}
+    write_summary(layout.summary, merged.to_json(), made_from)
     infos = run.store.info_table()
     if len(infos) or not layout.tasks.exists():  # keep the table of masks deleted since
-        commit(layout.tasks, lambda path: pq.write_table(infos, path, compression="zstd"))
+        masks = joint_digest(infos["digest"].to_pylist())
+        write_table(layout.tasks, infos, {"fingerprint": run.fingerprint, "masks": masks})
     commit_text(layout.config, sweep_yaml(run.config))
 
 

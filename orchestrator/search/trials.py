@@ -58,12 +58,15 @@ def run_trial(trial: Trial, data_folder: Path | None, report: Report) -> list[Se
 
 
 def _run_setting(index: int, setting: Setting, data_folder: Path | None, report: Report) -> SettingEnd:
+    from orchestrator.session import StoppedError
     from orchestrator.sweep import run_sweep  # imports torch
 
     executor = replace(setting.config.executor, kind="inline", workers=1, address=None)
     config = replace(setting.config, executor=executor)
     try:
         result = run_sweep(config, data_folder, _Reporter(setting.run, report))
+    except StoppedError:
+        raise  # the whole search is to stop, not this setting alone
     except SupSupError as error:
         return SettingEnd(index=index, metrics={}, error=str(error))
     failed = [f"{failure.job}: {first_line(failure.error)}" for failure in result.failures]

@@ -46,7 +46,7 @@ class Baseline(TrainingStage):
         keys = [TableKey.parse(path.stem) for path in listed(run.layout.evaluations, f"{GIVEN}-*.parquet")]
         for key in sorted((key for key in keys if key), key=lambda key: key.k, reverse=True):
             with suppress(DamagedFileError):
-                return task_accuracies(read_evaluation(run.layout.evaluation(key), run.fingerprint))
+                return task_accuracies(read_evaluation(run.layout.evaluation(key), run.fingerprint, ""))
         return {}
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
@@ -78,9 +78,8 @@ class Baseline(TrainingStage):
         for k in run.config.evaluation.ks(run.config.benchmark.num_tasks):
             request = _request(run, k)
             try:
-                table = read_evaluation(
-                    run.layout.evaluation(TableKey(GIVEN, k, request.num_batches)), run.fingerprint
-                )
+                path = run.layout.evaluation(TableKey(GIVEN, k, request.num_batches))
+                table = read_evaluation(path, run.fingerprint, request.masks)
             except DamagedFileError:
                 continue  # not measured: k was requested after the run had passed it
             mean = float(np.mean(list(task_accuracies(table).values())))
@@ -114,4 +113,4 @@ class Baseline(TrainingStage):
 
 def _request(run: Run, k: int) -> InferenceRequest:
     inference = run.config.evaluation.inference or InferenceSpec(objective="H")
-    return InferenceRequest(inference=inference, k=k, num_batches=test_batches(run), bank=Path())
+    return InferenceRequest(inference=inference, k=k, num_batches=test_batches(run), bank=Path(), masks="")

@@ -8,6 +8,7 @@ import pyarrow as pa
 from core.data.benchmarks import task_view
 from core.errors import DamagedFileError
 from orchestrator.execution.plan import Plan, plan_jobs
+from orchestrator.runs.made_from import TableSources, table_sources
 from orchestrator.runs.results import GIVEN, Result, Results, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext, Stage
@@ -31,7 +32,7 @@ class Given(Stage):
 
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """Load the counts of existing tables. Tables of tasks trained just now do not count as measured before."""
-        run, stored = context.run, stored_counts(context.run)
+        run, stored = context.run, stored_counts(context.run, table_sources(context.run))
         old = stored.keys() - context.counts.keys()
         context.counts.update(stored)
         ks = run.config.evaluation.ks(run.config.benchmark.num_tasks)
@@ -47,7 +48,7 @@ class Given(Stage):
     def collect(self, context: RunContext) -> Results:
         """Write the table of each k whose tasks are all tested; return the accuracies."""
         run = context.run
-        accuracies = write_evaluations(run, context.counts, _num_test_images(context))
+        accuracies = write_evaluations(run, context.counts, _num_test_images(context), table_sources(run))
         return Results(
             Result(scenario=GIVEN, num_batches=test_batches(run), k=k, metrics={"accuracy": accuracy})
             for k, accuracy in accuracies.items()
@@ -67,21 +68,23 @@ def _num_test_images(context: RunContext) -> dict[int, int]:
     return {t: len(task_view(benchmark, dataset, t, seed=seed).test_rows) for t in tasks}
 
 
-def stored_counts(run: Run) -> dict[int, tuple[int, ...]]:
-    """Return the GG counts in existing evaluation files, by task."""
+def stored_counts(run: Run, sources: TableSources) -> dict[int, tuple[int, ...]]:
+    """Return the GG counts in good evaluation files made from the masks of now, by task."""
     counts: dict[int, tuple[int, ...]] = {}
     for path in listed(run.layout.evaluations, "GG-*.parquet"):
         key = TableKey.parse(path.stem)
         if key is None or key.num_batches != test_batches(run):
             continue
         try:
-            counts |= _counts_by_task(read_evaluation(path, run.fingerprint))
+            counts |= _counts_by_task(read_evaluation(path, run.fingerprint, sources.masks(key.k)))
         except DamagedFileError:
             continue  # recomputed from the masks
     return counts
 
 
-def write_evaluations(run: Run, counts: Counts, num_test_images: Mapping[int, int]) -> dict[int, float]:
+def write_evaluations(
+    run: Run, counts: Counts, num_test_images: Mapping[int, int], sources: TableSources
+) -> dict[int, float]:
     """Write GG-<k>.parquet for each k whose tasks are all tested; return accuracy by k.
 
     num_test_images: images in each task's test set.
@@ -90,10 +93,13 @@ def write_evaluations(run: Run, counts: Counts, num_test_images: Mapping[int, in
     for k in run.config.evaluation.ks(run.config.benchmark.num_tasks):
         if any(task not in counts for task in range(k)):
             continue
-        table = given_table(k, counts, num_test_images)
+        table, masks = given_table(k, counts, num_test_images), sources.masks(k)
         path = run.layout.evaluation(TableKey("GG", k, test_batches(run)))
-        if not _is_current(path, run.fingerprint, table):
-            write_evaluation(path, table, given_metadata(k, run.fingerprint, run.config.evaluation.batches))
+        if not _is_current(path, run.fingerprint, table, masks):
+            if masks is None:
+                continue  # a mask was lost since it was tested
+            batches = run.config.evaluation.batches
+            write_evaluation(path, table, given_metadata(k, run.fingerprint, batches, masks))
         accuracies[k] = float(np.mean(list(task_accuracies(table).values())))
     return accuracies
 
@@ -105,9 +111,9 @@ def _counts_by_task(table: pa.Table) -> dict[int, tuple[int, ...]]:
     return {task: tuple(values) for task, values in counts.items()}
 
 
-def _is_current(path: Location, fingerprint: str, table: pa.Table) -> bool:
+def _is_current(path: Location, fingerprint: str, table: pa.Table, masks: str | None) -> bool:
     try:
-        stored = read_evaluation(path, fingerprint)
+        stored = read_evaluation(path, fingerprint, masks)
     except DamagedFileError:
         return False
     return bool(stored["num_correct"].to_pylist() == table["num_correct"].to_pylist())

@@ -1,16 +1,16 @@
 """Evaluation with the task inferred: scenarios GNs, GNu, and NNs at the end of a stream."""
 
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from orchestrator.execution.jobs import InferenceRequest
 from orchestrator.runs.results import Result, finished_log, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext
 from orchestrator.stages.tables import TableStage, merge_inferred, request_results
-from storage.bank_file import bank_path, make_bank, num_leading
+from storage.bank_file import bank_of, make_bank, num_leading
 from storage.decisions import score_rows
 from storage.layout import TableKey
+from storage.mask_digests import leading_digests
 
 
 class Inferred(TableStage[InferenceRequest]):
@@ -30,16 +30,27 @@ class Inferred(TableStage[InferenceRequest]):
 
     def requests(self, run: Run) -> list[InferenceRequest]:
         """Return a request for each k whose tasks are trained; for a stream that has ended, a single one."""
-        evaluation, most = run.config.evaluation, num_leading(run.store)
+        evaluation = run.config.evaluation
         assert evaluation.inference is not None, "masks on weights are searched by inference"
-        homes, ks = None, [k for k in evaluation.ks(run.config.benchmark.num_tasks) if k <= most]
+        homes, most = None, num_leading(run.store)
+        ks = [k for k in evaluation.ks(run.config.benchmark.num_tasks) if k <= most]
         if not run.config.training.is_given:
             rows = finished_log(run)
             homes = score_rows(rows).homes if rows else ()
             ks = [run.config.benchmark.num_tasks] if homes and most >= len(homes) else []
-        bank, batches = bank_path(run.store) if ks else Path(), test_batches(run)
+        if not ks:
+            return []
+        digests, batches = leading_digests(run.store), test_batches(run)
+        bank, inference = bank_of(run.store, digests), evaluation.inference
         return [
-            InferenceRequest(inference=evaluation.inference, k=k, num_batches=batches, bank=bank, homes=homes)
+            InferenceRequest(
+                inference=inference,
+                k=k,
+                num_batches=batches,
+                bank=bank,
+                masks=digests.joint(k if homes is None else len(homes)) or "",
+                homes=homes,
+            )
             for k in ks
         ]
 

@@ -5,15 +5,15 @@ import pyarrow.compute as pc
 
 from core.errors import DamagedFileError, plural
 from core.hopfield.memory import memorise, memory_num_bytes, steps_to_exact
-from core.masks.bits import joint_digest, packed_num_bytes, unpack
-from orchestrator.execution.jobs import RecoveryRequest
+from core.masks.bits import packed_num_bytes, unpack
+from orchestrator.execution.jobs import RecoveryRequest, parts_of
 from orchestrator.runs.results import Metrics, Result, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext
 from orchestrator.stages.tables import TableStage, mean, stored_table, table_path, table_result
-from storage.bank_file import leading_digests
 from storage.hopfield_file import stored_masks_digest, write_memory
 from storage.layout import TableKey
+from storage.mask_digests import leading_digests
 from storage.parts import drop_parts, whole_table
 from storage.tables import read_evaluation, task_accuracies, task_shares, write_evaluation
 
@@ -29,10 +29,9 @@ class Recovered(TableStage[RecoveryRequest]):
 
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """Build the memory of each k whose masks are stored; a memory outlives its masks."""
-        stored = super().prepare(context)
         for request in _requests(context.run):
             _ensure_memory(context, request)
-        return stored
+        return super().prepare(context)
 
     def requests(self, run: Run) -> list[RecoveryRequest]:
         """Return the requests whose memory exists."""
@@ -52,11 +51,16 @@ def _requests(run: Run) -> list[RecoveryRequest]:
     evaluation = run.config.evaluation
     spec = evaluation.hopfield
     assert spec is not None, "SweepConfig fills it for masks on outputs"
+    memories = {k: run.layout.memory(spec.rule, k) for k in evaluation.ks(run.config.benchmark.num_tasks)}
     return [
         RecoveryRequest(
-            hopfield=spec, k=k, num_batches=test_batches(run), memory=run.layout.memory(spec.rule, k)
+            hopfield=spec,
+            k=k,
+            num_batches=test_batches(run),
+            memory=memory,
+            masks=stored_masks_digest(memory) or "",
         )
-        for k in evaluation.ks(run.config.benchmark.num_tasks)
+        for k, memory in memories.items()
     ]
 
 
@@ -64,13 +68,10 @@ def _ensure_memory(context: RunContext, request: RecoveryRequest) -> None:
     """Build the memory of the first k masks if it is missing or holds other masks."""
     run, path = context.run, request.memory
     try:
-        digests = leading_digests(run.store)[: request.k]
+        wanted = leading_digests(run.store).joint(request.k)
     except DamagedFileError:
-        digests = []
-    if len(digests) < request.k:
         return
-    wanted = joint_digest(digests)
-    if stored_masks_digest(path) == wanted:
+    if wanted is None or request.masks == wanted:
         return
     context.message(f"storing {plural(request.k, 'mask')} in Psi ({request.hopfield.rule})")
     masks = [unpack(mask.bits, run.identity.shapes) for mask in run.store.iterate(range(request.k))]
@@ -80,8 +81,8 @@ def _ensure_memory(context: RunContext, request: RecoveryRequest) -> None:
 
 def merge_recovery(run: Run, request: RecoveryRequest) -> None:
     """Write both tables once all tasks are done, and delete the parts."""
-    scored = whole_table(run.layout, run.fingerprint, request.key)
-    steps = whole_table(run.layout, run.fingerprint, request.key, "steps")
+    parts = parts_of(request, run.layout, run.fingerprint)
+    scored, steps = whole_table(parts), whole_table(parts, "steps")
     if scored is None or steps is None:
         return
     by_task = [("task", "ascending")]
@@ -93,12 +94,13 @@ def merge_recovery(run: Run, request: RecoveryRequest) -> None:
         "batches": "all" if request.num_batches is None else str(request.num_batches),
         "k": str(request.k),
         "fingerprint": run.fingerprint,
+        "masks": request.masks,
     }
     steps = steps.sort_by([*by_task, ("step", "ascending")]).combine_chunks()
     write_evaluation(run.layout.recovery(request.key), steps, metadata)
     scored = scored.sort_by([*by_task, ("batch", "ascending")]).combine_chunks()
     write_evaluation(table_path(run, request, SCENARIO), scored, metadata)
-    drop_parts(run.layout, request.key)
+    drop_parts(parts)
 
 
 def recovery_metrics(run: Run, request: RecoveryRequest) -> Metrics | None:
@@ -127,7 +129,7 @@ def recovery_metrics(run: Run, request: RecoveryRequest) -> Metrics | None:
 
 
 def _step_metrics(run: Run, request: RecoveryRequest) -> Metrics:
-    steps = read_evaluation(run.layout.recovery(request.key), run.fingerprint)
+    steps = read_evaluation(run.layout.recovery(request.key), run.fingerprint, request.masks)
     tasks = pc.unique(steps["task"]).to_pylist()
     found = [
         steps_to_exact(steps.filter(pc.equal(steps["task"], task))["hamming"].to_numpy()) for task in tasks

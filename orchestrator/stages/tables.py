@@ -7,19 +7,24 @@ from typing import Generic, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError
-from orchestrator.execution.jobs import InferenceRequest, RecoveryRequest, Request
+from orchestrator.execution.jobs import InferenceRequest, RecoveryRequest, Request, parts_of
 from orchestrator.execution.plan import Plan, join_plans, plan_jobs
 from orchestrator.runs.results import Metrics, Result, Results
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext, Stage
-from storage.files import commit
 from storage.layout import TableKey
 from storage.locations import Location
 from storage.parts import drop_parts, stored_tasks, whole_table
-from storage.tables import INFERENCE_SCHEMA, read_evaluation, task_accuracies, task_shares, write_evaluation
+from storage.tables import (
+    INFERENCE_SCHEMA,
+    read_evaluation,
+    task_accuracies,
+    task_shares,
+    write_evaluation,
+    write_table,
+)
 
 ORDER = [("task", "ascending"), ("batch", "ascending"), ("first_image", "ascending")]
 
@@ -57,7 +62,7 @@ class TableStage(Stage, Generic[R]):
         ]
 
     def stored(self, run: Run) -> frozenset[TableKey]:
-        """Return the tables that exist and are readable."""
+        """Return the tables that exist, are good, and were made from the current masks."""
         return frozenset(
             request.key.of(scenario)
             for request in self.requests(run)
@@ -77,7 +82,7 @@ class TableStage(Stage, Generic[R]):
             plan_jobs(
                 request.k,
                 self.tasks_per_job,
-                stored_tasks(run.layout, run.fingerprint, request.key),
+                stored_tasks(parts_of(request, run.layout, run.fingerprint)),
                 kind=self.kind,
                 request=request,
             )
@@ -93,9 +98,9 @@ class TableStage(Stage, Generic[R]):
 
 
 def stored_table(run: Run, request: Request, scenario: str) -> pa.Table | None:
-    """Return the table of a scenario, None if it is missing or unreadable."""
+    """Return the table of a scenario, None if it is missing, damaged or made from other masks."""
     try:
-        return read_evaluation(table_path(run, request, scenario), run.fingerprint)
+        return read_evaluation(table_path(run, request, scenario), run.fingerprint, request.masks)
     except DamagedFileError:
         return None
 
@@ -107,7 +112,8 @@ def table_path(run: Run, request: Request, scenario: str) -> Location:
 
 def merge_inferred(run: Run, request: InferenceRequest) -> None:
     """Write the table of each scenario once all tasks are inferred, and delete the parts."""
-    whole = whole_table(run.layout, run.fingerprint, request.key)
+    parts = parts_of(request, run.layout, run.fingerprint)
+    whole = whole_table(parts)
     if whole is None:
         return
     table = whole.sort_by(ORDER).combine_chunks()
@@ -117,7 +123,7 @@ def merge_inferred(run: Run, request: InferenceRequest) -> None:
         position = table.column_names.index("num_correct")
         scored = table.set_column(position, INFERENCE_SCHEMA.field("num_correct"), counted)
         write_evaluation(table_path(run, request, scenario), scored, _metadata(run, request, scenario))
-    drop_parts(run.layout, request.key)
+    drop_parts(parts)
 
 
 def request_results(run: Run, request: InferenceRequest) -> list[Result]:
@@ -176,8 +182,8 @@ def _write_confusion(run: Run, request: InferenceRequest, table: pa.Table) -> No
     counted = table.group_by(["task", "inferred_task"]).aggregate([("batch", "count"), ("num_images", "sum")])
     names = ["task", "inferred_task", "num_inferences", "num_images"]
     confusion = counted.rename_columns(names).sort_by([("task", "ascending"), ("inferred_task", "ascending")])
-    path = run.layout.confusion(request.key)
-    commit(path, lambda temporary: pq.write_table(confusion, temporary, compression="zstd"))
+    metadata = {"fingerprint": run.fingerprint, "masks": request.masks}
+    write_table(run.layout.confusion(request.key), confusion, metadata)
 
 
 def _is_right(table: pa.Table) -> pa.ChunkedArray:
@@ -195,6 +201,7 @@ def _metadata(run: Run, request: InferenceRequest, scenario: str) -> dict[str, s
         "batches": "all" if request.num_batches is None else str(request.num_batches),
         "k": str(request.k),
         "fingerprint": run.fingerprint,
+        "masks": request.masks,
     }
 
 

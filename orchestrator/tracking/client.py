@@ -11,13 +11,13 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow import __version__ as installed_version
 from mlflow.entities import Metric, Param
 
 from core.errors import SupSupError
 from orchestrator.config.store_uri import sqlite_path
+from orchestrator.tracking.database import open_database
 
 T = TypeVar("T")
 
@@ -36,12 +36,7 @@ def connect(uri: str) -> Any:
     database = sqlite_path(uri)
     if database is None:
         return MlflowClient(tracking_uri=uri)
-    database.parent.mkdir(parents=True, exist_ok=True)
-    # Two processes that create the tables of a new database at once both fail.
-    with FileLock(f"{database}.lock"):
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
-    return client
+    return open_database(database)
 
 
 def mlflow_version() -> str:

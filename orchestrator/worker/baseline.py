@@ -6,7 +6,7 @@ from core.baselines.batch_ensemble import BatchEnsemble, infer_rank_one
 from core.baselines.make import make_method
 from core.baselines.method import Method, Values, correct_images, learn_task
 from core.data.test_rows import InferredRows, batch_counts
-from orchestrator.execution.jobs import InferenceRequest, Job, JobResult, TaskReport
+from orchestrator.execution.jobs import InferenceRequest, Job, JobResult, TaskReport, parts_of
 from orchestrator.worker.base import WorkerContext
 from storage.checkpoints import read_baseline, write_baseline
 from storage.layout import TableKey
@@ -57,10 +57,11 @@ class Baseline:
         correct = [correct_images(self._problem, self._method, self._values, task) for task in range(k)]
         counts = {task: batch_counts(one)[:most].tolist() for task, one in enumerate(correct)}
         table = given_table(k, counts, {task: len(one) for task, one in enumerate(correct)})
-        metadata = given_metadata(k, self._fingerprint, "all" if most is None else most)
+        metadata = given_metadata(k, self._fingerprint, "all" if most is None else most, request.masks)
         write_evaluation(self._layout.evaluation(TableKey("GG", k, most)), table, metadata)
         if isinstance(self._method, BatchEnsemble):
-            write_part(self._layout, self._fingerprint, request.key, self._inferred(self._method, request))
+            parts = parts_of(request, self._layout, self._fingerprint)
+            write_part(parts, self._inferred(self._method, request))
 
     def _inferred(self, method: BatchEnsemble, request: InferenceRequest) -> list[tuple[int, InferredRows]]:
         return [

@@ -10,7 +10,7 @@ from core.inference.search import TaskSearch, search_first
 from core.inference.superposition import Bank, MaskBank
 from core.masks.bits import packed_num_bytes
 from core.masks.packed_sums import Tiles, from_tiles
-from orchestrator.execution.jobs import InferenceRequest, Job, JobResult
+from orchestrator.execution.jobs import InferenceRequest, Job, JobResult, parts_of
 from orchestrator.worker.base import WorkerContext
 from storage.bank_file import make_bank, map_bank
 from storage.mask_store import first_statistics
@@ -42,7 +42,7 @@ class Inferred:
             )
             for task in job.tasks
         ]
-        write_part(context.setup.layout, context.fingerprint, request.key, rows)
+        write_part(parts_of(request, context.setup.layout, context.fingerprint), rows)
         return JobResult()
 
     def _search(self, request: InferenceRequest) -> TaskSearch:

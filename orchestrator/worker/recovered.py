@@ -13,7 +13,7 @@ from core.hopfield.network import correct_with_masks, task_images
 from core.hopfield.recovery import Recovery, adapting_order, recover, split_images
 from core.masks.bits import unpack
 from core.specs.inference import TEST_BATCH_SIZE
-from orchestrator.execution.jobs import Job, JobResult, RecoveryRequest
+from orchestrator.execution.jobs import Job, JobResult, RecoveryRequest, parts_of
 from orchestrator.worker.base import WorkerContext
 from storage.hopfield_file import read_memory
 from storage.layout import RunLayout
@@ -84,7 +84,7 @@ def _write_part(
     counts: int32 columns ``first_image`` (index in the task's test set), ``num_images``,
     ``num_correct`` and ``num_correct_given`` (or None), one row per batch of scored images.
     """
-    metadata = {"fingerprint": fingerprint, "k": str(request.k)}
+    metadata = parts_of(request, layout, fingerprint).metadata
     steps = layout.recovery_part(request.key, task, task)
     write_evaluation(steps, _steps_table(task, recovery), metadata)
     scored = layout.evaluation_part(request.key, task, task)

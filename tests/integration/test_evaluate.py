@@ -19,9 +19,11 @@ from core.data.benchmarks import task_view
 from core.data.datasets import load_dataset
 from orchestrator.config.load import load_sweep
 from orchestrator.predict import load_predictor
+from orchestrator.runs.made_from import table_sources
 from orchestrator.runs.run import locate_run
 from storage.layout import TableKey
-from storage.parts import stored_tasks
+from storage.parts import PartsOf, stored_tasks
+from storage.summary import read_summary
 from tests.conftest import supsup, sweep_text
 
 SUPSUP = Path(sys.executable).with_name("supsup")
@@ -41,7 +43,7 @@ def table(run, name: str):
 
 
 def summary(run):
-    return json.loads(run.layout.summary.read_text())
+    return read_summary(run.layout.summary)[0]
 
 
 def tables(run) -> dict[str, bytes]:
@@ -61,6 +63,8 @@ def test_one_run_gives_the_tables_of_every_scenario_and_k(run):
         "supsup.batches": "all",
         "supsup.k": "4",
         "supsup.fingerprint": run.fingerprint,
+        "supsup.masks": table_sources(run).masks(4),
+        "supsup.checksum": metadata[b"supsup.checksum"].decode(),
     }
 
 
@@ -234,7 +238,8 @@ def test_a_damaged_part_is_inferred_again(run):
     part = run.layout.evaluation_part(key, 0, 3)
     part.parent.mkdir(parents=True)
     part.write_bytes(b"half")
-    assert stored_tasks(run.layout, run.fingerprint, key) == set()
+    masks = table_sources(run).masks(4)
+    assert stored_tasks(PartsOf(run.layout, run.fingerprint, key, masks)) == set()
     assert supsup("evaluate", run.layout.root) == 0
     assert tables(run) == before
 

@@ -1,6 +1,5 @@
 """HopSupSup through the command line: masks, a memory of fixed size, recovery without the masks."""
 
-import json
 import shutil
 
 import numpy as np
@@ -14,6 +13,7 @@ from orchestrator.runs.run import locate_run
 from orchestrator.session import StoppedError
 from orchestrator.sweep import run_sweep
 from orchestrator.worker import recovered as recovery_work
+from storage.summary import read_summary
 from tests.conftest import supsup, sweep_text
 from tests.integration.test_streams import StopAfter
 from tests.orchestrator.fakes import Recorder
@@ -35,7 +35,7 @@ def write_sweep(folder, name="runs"):
 
 
 def measured(run):
-    return json.loads(run.layout.summary.read_text())
+    return read_summary(run.layout.summary)[0]
 
 
 def task_sizes(table) -> dict[int, int]:

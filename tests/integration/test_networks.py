@@ -16,6 +16,7 @@ from orchestrator.predict import load_predictor
 from orchestrator.runs.history import read_failures
 from orchestrator.runs.run import locate_run
 from storage.checkpoints import Checkpoint
+from storage.summary import read_summary
 from tests.conftest import supsup, sweep_text
 
 OWN = """
@@ -415,7 +416,7 @@ def test_batch_ensemble_answers_every_scenario(tmp_path, capsys):
     }
     sweep = write(tmp_path, **changes)
     assert supsup("run", sweep) == 0
-    summary = json.loads((locate_root(tmp_path) / "report" / "summary.json").read_text())
+    summary = read_summary(locate_root(tmp_path) / "report" / "summary.json")[0]
     for scenario in ("GNs", "GNu"):
         at_4 = summary[scenario]["one_shot-H-128"]["4"]
         assert 0 <= at_4["accuracy"] <= 1

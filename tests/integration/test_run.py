@@ -16,6 +16,7 @@ from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from storage.layout import TableKey
+from storage.summary import read_summary
 from tests.conftest import supsup, sweep_text
 from tests.orchestrator.fakes import Recorder
 
@@ -60,7 +61,7 @@ def test_evaluation_summary_and_mask_files_agree(run):
     stored = np.array(run.store.info_table()["test_accuracy"].to_pylist())
     counted = np.array(table["num_correct"].to_pylist()).reshape(4, 2).sum(axis=1) / 200
     np.testing.assert_allclose(stored, counted, atol=1e-6)
-    summary = json.loads(run.layout.summary.read_text())
+    summary = read_summary(run.layout.summary)[0]
     assert summary["GG"]["4"]["accuracy"] == pytest.approx(counted.mean())
     assert summary["GG"]["2"]["accuracy"] == pytest.approx(counted[:2].mean())
     assert stored.mean() > 0.5  # chance is 0.25
@@ -81,7 +82,7 @@ def test_growing_trains_only_the_new_tasks(run, sweep, capsys):
     assert digests(run)[:4] == old
     assert len(digests(run)) == 7
     assert supsup("verify", run.layout.root) == 0
-    assert set(json.loads(run.layout.summary.read_text())["GG"]) == {"2", "4", "7"}
+    assert set(read_summary(run.layout.summary)[0]["GG"]) == {"2", "4", "7"}
 
 
 def test_order_of_tasks_and_size_of_cohorts_do_not_change_a_bit(run, tmp_path):
@@ -224,7 +225,7 @@ def test_a_failed_task_is_reported_and_the_rest_is_kept(sweep, monkeypatch, caps
     run = locate_run(load_sweep(sweep))
     assert run.store.info_table()["task"].to_pylist() == [0, 1, 3]
     assert [row["task"] for row in json.loads(run.layout.failures.read_text())] == [2]
-    assert set(json.loads(run.layout.summary.read_text())["GG"]) == {"2"}  # k = 4 is not complete
+    assert set(read_summary(run.layout.summary)[0]["GG"]) == {"2"}  # k = 4 is not complete
     monkeypatch.setattr(Cohorts, "train", honest)
     assert supsup("run", sweep) == 0
     assert not run.layout.failures.exists()
@@ -312,7 +313,7 @@ def test_only_the_first_batches_are_evaluated_when_asked(sweep, batches):
     run = locate_run(load_sweep(sweep))
     table = pq.read_table(run.layout.evaluation(TableKey("GG", 4, batches)))
     assert table.num_rows == 4 * min(batches, 2)
-    assert set(json.loads(run.layout.summary.read_text())) == {f"GG-b{batches}"}
+    assert set(read_summary(run.layout.summary)[0]) == {f"GG-b{batches}"}
 
 
 READ_WITHOUT_US = """

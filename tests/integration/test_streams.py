@@ -1,7 +1,6 @@
 """Scenario NNs through the command line: one stream in, masks and a log out, from any crash on."""
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from storage.decisions import score_rows
 from storage.files import temporaries
+from storage.summary import read_summary
 from tests.conftest import start_supsup, supsup, sweep_text
 from tests.orchestrator.fakes import Recorder
 
@@ -76,7 +76,7 @@ def test_a_stream_ends_with_masks_a_log_and_a_table(run):
         run.layout.evaluations / f"NNs-one_shot-H-1-{run.config.benchmark.num_tasks}.parquet"
     )
     assert set(table["task"].to_pylist()) == {0, 1, 2, 3}
-    measured = json.loads(run.layout.summary.read_text())["NNs"]["one_shot-H-1"]["4"]
+    measured = read_summary(run.layout.summary)[0]["NNs"]["one_shot-H-1"]["4"]
     by_task = table.group_by("task").aggregate([("num_correct", "sum"), ("num_images", "sum")])
     shares = [row["num_correct_sum"] / row["num_images_sum"] for row in by_task.to_pylist()]
     assert measured["accuracy"] == pytest.approx(sum(shares) / 4)

@@ -82,6 +82,57 @@ def test_a_bank_of_other_masks_is_refused(store):
         map_bank(path.with_name("nowhere.npy"), NUM_BYTES)
 
 
+def test_one_changed_bit_is_found_and_the_bank_made_again(store):
+    path = ensure_bank(store)
+    whole = path.read_bytes()
+    for place in (130, len(whole) // 2, len(whole) - 130, len(whole) - 100, len(whole) - 1):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises(DamagedFileError, match="delete it, and it will be made again"):
+            map_bank(path, NUM_BYTES)
+    assert ensure_bank(store) == path
+    assert path.read_bytes() == whole
+
+
+def test_rows_in_another_order_are_found(store):
+    path = ensure_bank(store)
+    tiles = np.load(path, mmap_mode="r+")
+    tiles[:] = tiles[:, [1, 2, 3, 4, 0]].copy()
+    tiles.flush()
+    with pytest.raises(DamagedFileError, match="its bytes do not match its digest"):
+        map_bank(path, NUM_BYTES)
+
+
+def test_the_bank_of_other_masks_under_its_name_is_refused(store):
+    path = ensure_bank(store)
+    content = path.read_bytes()
+    store.write_cohort([task_mask(5)], PROVENANCE)
+    grown = ensure_bank(store)
+    grown.write_bytes(content)
+    with pytest.raises(DamagedFileError, match="its bytes do not match its digest"):
+        map_bank(grown, NUM_BYTES)
+
+
+def test_a_bank_of_an_older_version_without_a_footer_is_made_again(store):
+    path = ensure_bank(store)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-128])
+    assert ensure_bank(store) == path
+    assert path.read_bytes() == whole
+
+
+def test_a_full_disk_is_an_error_that_names_file_and_need(store, monkeypatch):
+    def full(descriptor, start, num_bytes):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match=r"No space left on device; it needs [\d,]+ bytes.*\.npy") as raised:
+        ensure_bank(store)
+    assert raised.value.errno == 28
+    assert list(store.layout.banks.iterdir()) == []
+
+
 def test_damaged_masks_make_no_bank(store):
     file = store.layout.cohort(0, 2)
     file.write_bytes(file.read_bytes()[:-9])

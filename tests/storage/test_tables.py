@@ -1,9 +1,10 @@
 """Evaluation tables: written whole, read only when they are of this run."""
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from core.errors import DamagedFileError
+from core.errors import DamagedFileError, StaleFileError
 from storage.tables import (
     EVALUATION_SCHEMA,
     INFERENCE_SCHEMA,
@@ -14,6 +15,7 @@ from storage.tables import (
     write_evaluation,
 )
 
+MASKS = "d" * 64
 TABLE = pa.table(
     {
         "task": [0, 0, 1],
@@ -28,20 +30,48 @@ TABLE = pa.table(
 
 def test_accuracy_is_over_images_and_not_over_batches(tmp_path):
     path = tmp_path / "GG-2.parquet"
-    write_evaluation(path, TABLE, {"fingerprint": "a", "k": "2"})
-    table = read_evaluation(path, "a")
-    assert table.schema.metadata[b"supsup.k"] == b"2"
+    write_evaluation(path, TABLE, {"fingerprint": "a", "k": "2", "masks": MASKS})
+    assert pq.read_table(path).schema.metadata[b"supsup.k"] == b"2"
+    table = read_evaluation(path, "a", MASKS)
     assert task_accuracies(table) == {0: 150 / 200, 1: 0.5}
 
 
 def test_a_foreign_or_damaged_table_is_refused(tmp_path):
     path = tmp_path / "GG-2.parquet"
-    write_evaluation(path, TABLE, {"fingerprint": "a"})
+    write_evaluation(path, TABLE, {"fingerprint": "a", "masks": MASKS})
     with pytest.raises(DamagedFileError, match="is not an evaluation table of run b"):
-        read_evaluation(path, "b")
+        read_evaluation(path, "b", MASKS)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DamagedFileError, match="cannot be read"):
-        read_evaluation(path, "a")
+        read_evaluation(path, "a", MASKS)
+
+
+def test_a_table_made_from_other_masks_is_stale(tmp_path):
+    path = tmp_path / "GG-2.parquet"
+    write_evaluation(path, TABLE, {"fingerprint": "a", "masks": MASKS})
+    with pytest.raises(StaleFileError, match="was made from masks dddddddd; those of the run are eeeeeeee"):
+        read_evaluation(path, "a", "e" * 64)
+    assert read_evaluation(path, "a", None) == TABLE.cast(EVALUATION_SCHEMA)  # the masks are gone
+
+
+def test_a_table_of_an_older_version_names_no_masks_and_is_stale(tmp_path):
+    path = tmp_path / "GG-2.parquet"
+    old = TABLE.cast(EVALUATION_SCHEMA).replace_schema_metadata({"supsup.fingerprint": "a"})
+    pq.write_table(old, path)
+    with pytest.raises(StaleFileError, match="was made from masks that it does not name"):
+        read_evaluation(path, "a", MASKS)
+    assert read_evaluation(path, "a", "") == TABLE.cast(
+        EVALUATION_SCHEMA
+    )  # of a baseline, which has no masks
+
+
+def test_a_table_edited_with_its_metadata_kept_is_damaged(tmp_path):
+    path = tmp_path / "GG-2.parquet"
+    write_evaluation(path, TABLE, {"fingerprint": "a", "masks": MASKS})
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(5, table.schema.field(5), pa.array([128, 72, 128], pa.int32())), path)
+    with pytest.raises(DamagedFileError, match="its bytes do not match its checksum"):
+        read_evaluation(path, "a", MASKS)
 
 
 def test_shares_are_weighted_by_images():
@@ -54,8 +84,8 @@ def test_a_table_of_inference_has_three_more_columns_or_two_as_before(tmp_path, 
     more = TABLE.append_column("rank", [pa.array([1, None, 2])]).append_column("exact_task", [pa.nulls(3)])
     if has_gap:
         more = more.append_column("gap", [pa.array([0.5, None, -0.25])])
-    write_evaluation(path, more, {"fingerprint": "a"})
-    table = read_evaluation(path, "a")
-    assert table.schema.remove_metadata() == (INFERENCE_SCHEMA if has_gap else UNGAPPED_SCHEMA)
+    write_evaluation(path, more, {"fingerprint": "a", "masks": MASKS})
+    table = read_evaluation(path, "a", MASKS)
+    assert table.schema == (INFERENCE_SCHEMA if has_gap else UNGAPPED_SCHEMA)
     assert table.schema.names[:6] == EVALUATION_SCHEMA.names
     assert table["rank"].to_pylist() == [1, None, 2]

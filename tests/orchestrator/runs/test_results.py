@@ -8,6 +8,7 @@ import pytest
 from orchestrator.config.load import load_sweep
 from orchestrator.runs.results import Result, Results, read_results, write_report
 from orchestrator.runs.run import locate_run
+from storage.summary import read_summary
 
 MEASURED = {
     "GG": {"2": {"accuracy": 0.9}, "10": {"accuracy": 0.8}},
@@ -17,18 +18,42 @@ RESULTS = Results.from_json(MEASURED)
 SUMMARIES = sorted((Path(__file__).parent / "summaries").glob("*.json"))  # of real runs, one of each kind
 
 
+@pytest.fixture
+def run(sweep, monkeypatch):
+    """Return a run whose masks have a digest, though there are none."""
+    sources = type("Sources", (), {"masks": staticmethod(lambda k: f"masks-of-{k}")})
+    monkeypatch.setattr("orchestrator.runs.results.table_sources", lambda run: sources)
+    return locate_run(load_sweep(sweep))
+
+
 @pytest.mark.parametrize("path", SUMMARIES, ids=lambda path: path.stem)
-def test_summaries_of_real_runs_are_written_back_byte_for_byte(sweep, path):
-    run = locate_run(load_sweep(sweep))
-    run.layout.report.mkdir(parents=True)
-    run.layout.summary.write_bytes(path.read_bytes())
-    results = read_results(run)
-    assert results.to_json() == json.loads(path.read_text())
-    run.layout.summary.unlink()
-    write_report(run, results)
-    assert run.layout.summary.read_bytes() == path.read_bytes()
+def test_results_of_real_runs_are_written_back_as_they_were(run, path):
+    found = json.loads(path.read_text())
+    write_report(run, Results.from_json(found))
+    assert read_results(run).to_json() == read_summary(run.layout.summary)[0] == found
+    content = run.layout.summary.read_bytes()
     write_report(run, Results())
-    assert run.layout.summary.read_bytes() == path.read_bytes()
+    assert run.layout.summary.read_bytes() == content
+
+
+def test_a_summary_of_an_older_version_says_nothing_of_its_masks_and_is_measured_again(run):
+    run.layout.report.mkdir(parents=True)
+    run.layout.summary.write_text(json.dumps(MEASURED))
+    assert read_results(run) == Results()
+    assert read_summary(run.layout.summary) == (MEASURED, {})
+
+
+def test_results_on_other_masks_are_dropped(run, monkeypatch):
+    write_report(run, RESULTS)
+    sources = type("Sources", (), {"masks": staticmethod(lambda k: "masks-of-2" if k == 2 else "others")})
+    monkeypatch.setattr("orchestrator.runs.results.table_sources", lambda run: sources)
+    assert [one.k for one in read_results(run)] == [2]
+
+
+def test_an_edited_number_is_not_read(run):
+    write_report(run, RESULTS)
+    run.layout.summary.write_text(run.layout.summary.read_text().replace("0.9", "1.0"))
+    assert read_results(run) == Results()
 
 
 def test_a_summary_names_scenario_batches_method_and_k():
@@ -60,8 +85,7 @@ def test_metrics_are_short_for_the_runs_own_way_and_named_for_others(sweep, batc
     }
 
 
-def test_a_summary_keeps_what_was_there_at_every_level(sweep):
-    run = locate_run(load_sweep(sweep))
+def test_a_summary_keeps_what_was_there_at_every_level(run):
     write_report(run, RESULTS)
     new = {"GG": {"3": {"accuracy": 0.5}}, "GNu-b5": {"one_shot-G-1": {"10": {"accuracy": 0.1}}}}
     write_report(run, Results.from_json(new))
@@ -69,7 +93,7 @@ def test_a_summary_keeps_what_was_there_at_every_level(sweep):
     assert set(found["GG"]) == {"2", "3", "10"}
     assert found["GNu-b5"]["one_shot-G-1"]["10"] == {"accuracy": 0.1}
     assert found["GNu-b5"]["binary-H-128"] == MEASURED["GNu-b5"]["binary-H-128"]
-    assert json.loads(run.layout.summary.read_text()) == found
+    assert read_summary(run.layout.summary)[0] == found
 
 
 def test_a_metric_that_is_not_measured_again_stays():

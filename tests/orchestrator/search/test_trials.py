@@ -60,7 +60,7 @@ def test_a_resumed_baseline_reports_all_its_tasks(tmp_path, is_measured):
     run_sweep(config, None, Recorder())
     run = locate_run(config)
     table = run.layout.evaluation(TableKey("GG", 2))
-    before = list(task_accuracies(read_evaluation(table, run.fingerprint)).values())
+    before = list(task_accuracies(read_evaluation(table, run.fingerprint, "")).values())
     if not is_measured:
         table.unlink()
         before = []
