@@ -8,6 +8,7 @@ from core.data.datasets import Dataset
 from core.errors import SupSupError, plural
 from orchestrator.cluster.launch import make_executor
 from orchestrator.execution.controller import Failure, run_jobs
+from orchestrator.execution.ctrl_c import GRACE_S
 from orchestrator.execution.executor import Executor
 from orchestrator.execution.jobs import Job
 from orchestrator.execution.plan import Plan
@@ -23,6 +24,7 @@ from orchestrator.stages import training_stage
 from orchestrator.stages.base import RunContext, Stage, TrainingStage
 from orchestrator.tracking.tracker import Tracker, make_tracker
 from orchestrator.watcher import RunWatcher
+from storage.checkpoints import saved_steps
 from storage.locations import listed
 from storage.run_file import RunRecord
 
@@ -117,6 +119,12 @@ class RunSession:
                 f"`{again}`, or the next `supsup run` of the same sweep, sends the rest"
             )
 
+    def stop(self) -> None:
+        """Let the jobs in training save where they stand; a second Ctrl-C ends the waiting."""
+        self.display.stop()
+        if self._executor is not None:
+            self._executor.stop(GRACE_S)
+
     def close(self) -> None:
         """Close the display, and the executor if it was started."""
         self.display.stop()
@@ -140,8 +148,10 @@ def open_session(
     try:
         yield session
     except BaseException as error:
-        session.close()
         was_stopped = isinstance(error, KeyboardInterrupt | SystemExit)
+        if was_stopped:
+            session.stop()
+        session.close()
         with suppress(OSError):  # such as a full disk: report the first error
             end_session(run.layout, "KILLED" if was_stopped else "FAILED")
         tracker.close(is_hurried=was_stopped)
@@ -155,6 +165,16 @@ def _stopped_message(run: Run) -> str:
     progress = stage.progress(run)
     ended = "finished" if stage.has_masks else "learned"
     done = f"{progress} are" if progress.unit == "decisions" else f"{progress} are {ended} and"
-    num_saved = len(listed(run.layout.saves)) if stage.has_masks else 0
-    saved = f", and {plural(num_saved, 'unfinished cohort')} as last saved" if num_saved else ""
-    return f"stopped: {done} kept in {run.layout.root}{saved}; run the same command again to resume"
+    return (
+        f"stopped: {done} kept in {run.layout.root}{_saved_words(run)}; run the same command again to resume"
+    )
+
+
+def _saved_words(run: Run) -> str:
+    """Return how far the cohorts, or the task of a baseline, are that were saved in training."""
+    saved = [saved_steps(path) for path in listed(run.layout.saves)]
+    done, total = (sum(numbers) for numbers in zip(*saved, strict=True)) if saved else (0, 0)
+    if not done:
+        return ""
+    what = "cohort" if training_stage(run.config).has_masks else "task"
+    return f", and {done:,} of the {plural(total, 'step')} of {plural(len(saved), f'unfinished {what}')}"

@@ -12,6 +12,7 @@ import re
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from storage.locations import Location, listed
 
 Arrays = Mapping[str, NDArray[Any]]
 HEADER = "header"
+STEPS = "steps"  # done and in all, in the checkpoint of a job
 DIGEST_LETTERS = 16  # of the sha256 of a file's bytes, at the end of its stem
 
 
@@ -65,6 +67,16 @@ class Checkpoint:
 
     def _named(self, digest: str) -> Location:
         return self.path.with_stem(f"{self.path.stem}-{digest}")
+
+
+def saved_steps(path: Location) -> tuple[int, int]:
+    """Return how many steps a job's checkpoint has, and of how many; 0 and 0 if it cannot be read."""
+    try:
+        with np.load(path if isinstance(path, Path) else io.BytesIO(path.read_bytes())) as stored:
+            done, total = stored[STEPS].tolist()
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return 0, 0
+    return done, total
 
 
 def write_baseline(layout: RunLayout, num_tasks: int, values: Arrays, fingerprint: str) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,17 @@ def supsup(*arguments: Any) -> int:
 
 
 def start_supsup(*arguments: Any) -> subprocess.Popen:
-    """Start our command in a process group of its own, in which Ctrl-C works.
+    """Start our command; see ``start``."""
+    return start([SUPSUP, *map(str, arguments)])
+
+
+def start(command: Sequence[Any]) -> subprocess.Popen:
+    """Start a command in a process group of its own, in which Ctrl-C works.
 
     A suite that runs in the background of a shell ignores SIGINT, and its children inherit that.
     """
     return subprocess.Popen(
-        [sys.executable, "-c", WITH_CTRL_C, SUPSUP, *map(str, arguments)],
+        [sys.executable, "-c", WITH_CTRL_C, *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from core.batches.images import Batches, classified, train_batches
 from core.batches.problem import Problem
-from core.errors import TrainingError
 from core.networks.base import fan_in
 from core.seeding import stream
 from core.training.cohort import image_order
+from core.training.loop import Checkpointer, Chunks, NoCheckpoints, mean_loss, run_steps
 from core.training.modules import lr_shares
 from core.training.optimizers import Optimizer
 
@@ -92,19 +92,28 @@ class Plain:
         return len(self.problem.module.shapes)
 
 
-def learn_task(problem: Problem, method: Method, values: Values, task: int) -> float:
+def learn_task(
+    problem: Problem, method: Method, values: Values, task: int, checkpointer: Checkpointer | None = None
+) -> float:
     """Train ``task``, updating ``values`` in place; return its mean loss (nats). Raises TrainingError."""
     method.begin(values, task)
     network, optimizer = problem.module, Optimizer(problem.spec.training.optimizer)
     courses = [_Course(problem, one) for one in method.courses(task)]
-    names, losses = method.trained(task), []
+    names = method.trained(task)
     buffers = {name: optimizer.buffers(values[name]) for name in names}
-    step = torch.zeros((), dtype=torch.float64, device=problem.device)
+    number = torch.zeros((), dtype=torch.float64, device=problem.device)
     statistics_S = values.setdefault(method.statistics(task), network.start_statistics(problem.device))
     base_lr = problem.spec.training.optimizer.lr or 1.0
     # Courses may differ in length: the others go on when one is over.
-    turns = [(t, course) for t in range(max(c.num_steps for c in courses)) for course in courses]
-    for t, course in (turn for turn in turns if turn[0] < turn[1].num_steps):
+    turns = [
+        (t, course)
+        for t in range(max(c.num_steps for c in courses))
+        for course in courses
+        if t < course.num_steps
+    ]
+
+    def step(turn: int) -> Tensor:
+        t, course = turns[turn]
         x_BCHW, labels_B = course.batch(t)
         leaves = {name: values[name].detach().requires_grad_() for name in names}
         logits_BO = network.train_logits(
@@ -112,16 +121,21 @@ def learn_task(problem: Problem, method: Method, values: Values, task: int) -> f
         )
         loss = torch.nn.functional.cross_entropy(logits_BO, labels_B)
         used = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
-        step.add_(1)
+        number.add_(1)
         lr_share = course.shares[t] * (method.lr(task) or base_lr) / base_lr
         for name, grad in zip(names, used, strict=True):
             if grad is not None:  # None for the head of another task
-                optimizer.update(values[name], grad.clone(), buffers[name], step, lr_share)
-        losses.append(loss.detach())
-    mean_loss = float(torch.stack(losses[-100:]).mean())
-    if not np.isfinite(mean_loss):
-        raise TrainingError(f"the loss of task {task} is not finite; lower training.optimizer.lr")
-    return mean_loss
+                optimizer.update(values[name], grad.clone(), buffers[name], number, lr_share)
+        return loss.detach().reshape(1)
+
+    state = {
+        "value": [values[name] for name in names],
+        "buffer": [buffer for name in names for buffer in buffers[name]],
+        "statistics": [statistics_S],
+        "step": [number],
+    }
+    chunks = Chunks.resume(checkpointer or NoCheckpoints(), 1)
+    return float(mean_loss([task], run_steps(step, len(turns), state, chunks))[0])
 
 
 def correct_images(problem: Problem, method: Method, values: Values, task: int) -> NDArray[np.bool_]:

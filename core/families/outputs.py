@@ -26,11 +26,10 @@ class OutputMasked:
         return 4 * sum(layer.num_weights for layer in layers) + 40 * spec.training.batch_size * widths
 
     def train(self, problem: "Problem", tasks: Sequence[int], context: "TrainingContext") -> "CohortResult":
-        """See ``core.families.Network``; without checkpoints, since a task takes seconds."""
+        """See ``core.families.Network``."""
         from core.hopfield.network import train_outputs
 
-        del context
-        return train_outputs(problem, tasks)
+        return train_outputs(problem, tasks, context.checkpointer)
 
     def correct(self, problem: "Problem", trained: "CohortMasks") -> "list[NDArray[np.bool_]]":
         """See ``core.families.Network``."""

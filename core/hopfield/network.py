@@ -7,8 +7,7 @@ layer is linear and unmasked. Weights are the fixed ones of ``core.networks``.
 Letters: B images of a batch, D outputs of a masked layer, O and I a layer's outputs and inputs.
 """
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,10 +16,9 @@ from torch import Tensor
 
 from core.batches.inputs import Pixels, gather_inputs
 from core.batches.problem import Problem
-from core.errors import TrainingError
 from core.specs.inference import TEST_BATCH_SIZE
-from core.training.cohort import CohortResult, image_order
-from core.training.loop import LOSS_WINDOW_STEPS
+from core.training.cohort import CohortResult, chunk_result, image_order, in_chunks
+from core.training.loop import Arrays, Checkpointer, Chunks, NoCheckpoints, mean_loss, run_steps
 from core.training.optimizers import Optimizer
 
 NORM_EPS = 1e-5
@@ -34,41 +32,41 @@ def forward_masked(x_BI: Tensor, base: Sequence[Tensor], masks: Sequence[Tensor]
     return hidden @ base[-1].T
 
 
-def train_outputs(problem: Problem, tasks: Sequence[int]) -> CohortResult:
+def train_outputs(
+    problem: Problem, tasks: Sequence[int], checkpointer: Checkpointer | None = None
+) -> CohortResult:
     """Train the masks of ``tasks``, one after another; masks are bool [K, D] per masked layer.
 
     Raises TrainingError if a loss is not finite.
     """
-    start_s = time.perf_counter()
-    trained = [_train(problem, task) for task in tasks]
-    seconds = time.perf_counter() - start_s
-    return CohortResult(
-        tasks=tuple(tasks),
-        masks=tuple(np.stack(layer) for layer in zip(*(mask for mask, _ in trained), strict=True)),
-        train_loss=np.array([loss for _, loss in trained], dtype=np.float32),
-        train_seconds=seconds / len(tasks),
-    )
+
+    def train_chunk(chunk: Sequence[int], chunks: Chunks) -> Arrays:
+        return _train(problem, chunk, chunks)
+
+    return in_chunks(tasks, 1, train_chunk, checkpointer or NoCheckpoints())
 
 
-def _train(problem: Problem, task: int) -> tuple[list[NDArray[np.bool_]], float]:
-    """Return a task's mask and loss. Scores start at zero, so the first mask keeps everything."""
-    training, base = problem.spec.training, problem.base
+def _train(problem: Problem, tasks: Sequence[int], chunks: Chunks) -> Arrays:
+    """Train one task. Scores start at zero, so the first mask keeps everything."""
+    base, optimizer = problem.base, Optimizer(problem.spec.training.optimizer)
     scores = [torch.zeros(weight.shape[0], device=problem.device) for weight in base[:-1]]
-    optimizer = Optimizer(training.optimizer)
-    buffers, step = [optimizer.buffers(layer) for layer in scores], torch.zeros((), dtype=torch.float64)
-    losses = []
-    for x_BI, labels_B in _batches(problem, task):
+    buffers, number = [optimizer.buffers(layer) for layer in scores], torch.zeros((), dtype=torch.float64)
+    (task,), batches = tasks, _batches(problem, tasks[0])
+
+    def step(t: int) -> Tensor:
+        x_BI, labels_B = task_images(problem, task, problem.train, batches[t])
         masks = [(layer >= 0).float().requires_grad_() for layer in scores]
         loss = torch.nn.functional.cross_entropy(forward_masked(x_BI, base, masks), labels_B)
-        step.add_(1)
+        number.add_(1)
         # Straight-through: the mask's gradient is the score's.
         for layer, grad_D in enumerate(torch.autograd.grad(loss, masks)):
-            optimizer.update(scores[layer], grad_D, buffers[layer], step)
-        losses.append(loss.detach())
-    mean_loss = float(torch.stack(losses[-LOSS_WINDOW_STEPS:]).mean())
-    if not np.isfinite(mean_loss):
-        raise TrainingError(f"the loss of task {task} is not finite; lower training.optimizer.lr")
-    return [(layer >= 0).cpu().numpy() for layer in scores], mean_loss
+            optimizer.update(scores[layer], grad_D, buffers[layer], number)
+        return loss.detach().reshape(1)
+
+    state = {"score": scores, "buffer": [one for layer in buffers for one in layer], "step": [number]}
+    course = run_steps(step, len(batches), state, chunks)
+    masks = [(layer >= 0).unsqueeze(0) for layer in scores]
+    return chunk_result(masks, mean_loss(tasks, course), course.seconds)
 
 
 def correct_outputs(
@@ -109,18 +107,17 @@ def task_images(
     return gather_inputs(pixels, gather_1I, rows_1N)[0], pixels.labels[rows_1N[0]]
 
 
-def _batches(problem: Problem, task: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(problem: Problem, task: int) -> list[NDArray[np.int64]]:
+    """Return the images of each step."""
     training, view = problem.spec.training, problem.view(task)
     needed = (
         training.num_steps * training.batch_size
         if training.epochs is None
         else training.epochs * len(view.train_rows)
     )
-    order = image_order(problem.spec, task, view, needed)
-    for start in range(0, needed, training.batch_size):
-        rows = order[start : start + training.batch_size].astype(np.int64)
-        if len(rows) > 1:  # one image alone has no batch statistics
-            yield task_images(problem, task, problem.train, rows)
+    order = image_order(problem.spec, task, view, needed).astype(np.int64)
+    batches = np.split(order, range(training.batch_size, needed, training.batch_size))
+    return [rows for rows in batches if len(rows) > 1]  # one image alone has no batch statistics
 
 
 def _normalised(z_BD: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ P bytes of a packed mask.
 """
 
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,12 @@ from core.training.cohort import CohortState, Step, draw_scores, image_order, st
 from core.training.optimizers import Optimizer
 
 Array = NDArray[np.float32]
+OnBatch = Callable[[int], None]
 SPARE_MASKS = 64  # the bank grows by at least this many
+
+
+def ignore_batch(num_done: int) -> None:
+    """Do nothing with the number of batches done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,14 +112,17 @@ class StreamTrainer:
         """Whether the stream has ended."""
         return self.num_decisions >= self.num_total
 
-    def advance(self) -> Decision:
-        """Make the next decision and train until the one after. Raises TrainingError."""
+    def advance(self, on_batch: OnBatch = ignore_batch) -> Decision:
+        """Make the next decision and train until the one after. Raises TrainingError.
+
+        on_batch: called with the number of batches trained since the decision, after each.
+        """
         first = self.num_decisions * self._rules.decide_every
         end = min(first + self._rules.decide_every, self._visits[-1].end)
         (visit, *_), *_ = segments(self._visits, first, end)
         choice = choose(self._rules, len(self._states), self._gradient(first))
         rolled_back = self._settle(choice.mask)
-        digest = None if choice.mask is None else self._train(choice.mask, first, end)
+        digest = None if choice.mask is None else self._train(choice.mask, first, end, on_batch)
         self.num_decisions += 1
         if self.is_done and self.pending is not None:
             self._settle(self.pending[0])
@@ -139,9 +147,9 @@ class StreamTrainer:
             self._keep(mask, state.packed())
         return mask != chosen
 
-    def _train(self, mask: int, first: int, end: int) -> str:
+    def _train(self, mask: int, first: int, end: int, on_batch: OnBatch) -> str:
         """Train ``mask`` on batches ``first`` to ``end - 1``; return its digest."""
-        state = self._trained(mask, first, end)
+        state = self._trained(mask, first, end, on_batch)
         packed = state.packed()
         if self._rules.rollback and mask in self._states:
             self.pending = mask, state
@@ -171,7 +179,7 @@ class StreamTrainer:
         planes = search.planes(gather_inputs(self._problem.train, gather_1D, rows_1B)[0], search.start)
         return bank.sums(planes, tasks, np.arange(len(planes)))
 
-    def _trained(self, mask: int, first: int, end: int) -> MaskState:
+    def _trained(self, mask: int, first: int, end: int, on_batch: OnBatch) -> MaskState:
         """Return the state of ``mask`` after batches ``first`` to ``end - 1``."""
         known, losses, start_s = self._states.get(mask), [], time.perf_counter()
         state = self._on_device(mask, known)
@@ -179,10 +187,9 @@ class StreamTrainer:
         for visit, start, stop in segments(self._visits, first, end):
             seen = visit.num_seen + start - visit.first
             gather_1D, rows_1N = self._batches(visit.task, seen, stop - start)
-            losses += [
-                self._step.run(self._problem.train, gather_1D, rows_1B, self._fixed, state)
-                for rows_1B in torch.split(rows_1N, size, dim=1)
-            ]
+            for rows_1B in torch.split(rows_1N, size, dim=1):
+                losses.append(self._step.run(self._problem.train, gather_1D, rows_1B, self._fixed, state))
+                on_batch(len(losses))
         loss = float(torch.stack(losses).mean())
         if not np.isfinite(loss):
             raise TrainingError(f"the loss of mask {mask} is not finite; lower training.optimizer.lr")

@@ -6,16 +6,17 @@ Retries are up to the controller; Ray's own task retries stay off.
 
 import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 from core.errors import LostWorkerError, SupSupError, first_line
-from orchestrator.cluster.connect import free_resources, own_error, ray, start_ray
+from orchestrator.cluster.connect import free_resources, is_canceled, own_error, ray, start_ray
 from orchestrator.cluster.steps import forget_steps, put_steps, read_steps
 from orchestrator.execution.executor import WorkerFactory, WorkerLike, ignore_steps
-from orchestrator.execution.jobs import Attempt, Job, JobResult, ReportSteps, StepsDone
+from orchestrator.execution.jobs import Attempt, Job, JobResult, JobStopped, ReportSteps, StepsDone
 from storage.layout import host_name
 
 GROW_EVERY_S = 5.0
@@ -35,7 +36,11 @@ class _Actor:
         if self._worker is None:
             self._worker = self._make_worker(shared)
             self._worker.on_steps = partial(put_steps, self._steps_key)
-        return self._worker.run(job)
+            self._worker.is_stopping = is_canceled
+        try:
+            return self._worker.run(job)
+        except JobStopped:  # Ray would take it for Ctrl-C of its own
+            return JobResult()
 
     def where(self) -> str:
         """Return the host name; an actor that answers is ready."""
@@ -153,6 +158,15 @@ class RayExecutor:
             if reference in self._starting:
                 self._on_ready(reference)
         return [self._attempt(reference) for reference in ready if reference in self._busy]
+
+    def stop(self, limit_s: float) -> None:
+        """Set Ray's flag of cancelled calls, which jobs ask for, and wait until they have ended."""
+        busy = list(self._busy)
+        with suppress(ray.exceptions.RayError):  # such as a head that is gone
+            for reference in busy:
+                ray.cancel(reference)
+            if busy:
+                ray.wait(busy, num_returns=len(busy), timeout=limit_s, fetch_local=False)
 
     def close(self) -> None:
         """Kill the actors without waiting for their jobs, and stop Ray if it was started here."""

@@ -8,22 +8,35 @@ Contract (checked for every executor by tests/orchestrator/execution/test_execut
 - The executor stays usable after a failed job, even if its worker died.
 - ``close`` does not wait for running jobs; it may be called twice.
 - ``on_steps`` is called, in the caller's thread, with the steps that a running job reported.
+- ``stop`` lets running jobs save where they stand; after it, only ``close`` is called. An executor whose
+  jobs run in the caller's thread does that as soon as Ctrl-C is pressed, before it raises KeyboardInterrupt.
 """
 
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from orchestrator.execution.jobs import Attempt, Job, JobResult, ReportSteps, StepsDone
+from orchestrator.execution.ctrl_c import defer_ctrl_c
+from orchestrator.execution.jobs import Attempt, IsStopping, Job, JobResult, ReportSteps, StepsDone
 
 
 def ignore_steps(job: Job, steps: StepsDone) -> None:
     """Do nothing with a report of steps."""
 
 
+def never_stopping() -> bool:
+    """Return that nobody has stopped the run."""
+    return False
+
+
 class WorkerLike(Protocol):
-    """The interface that executors need of a worker. on_steps: set by the executor."""
+    """The interface that executors need of a worker.
+
+    on_steps, is_stopping: set by the executor. A job that can save its work asks ``is_stopping`` often,
+    saves when it is true, and raises JobStopped.
+    """
 
     on_steps: ReportSteps
+    is_stopping: IsStopping
 
     def run(self, job: Job) -> JobResult:
         """Run the job, or raise."""
@@ -58,6 +71,10 @@ class Executor(Protocol):
 
     def collect(self, timeout_s: float) -> list[Attempt]:
         """Return the attempts that ended; wait up to ``timeout_s`` for the first."""
+        ...
+
+    def stop(self, limit_s: float) -> None:
+        """Ask running jobs to save and end; wait for them, at most ``limit_s``."""
         ...
 
     def close(self) -> None:
@@ -97,14 +114,19 @@ class InlineExecutor:
         if not self._jobs:
             return []
         job = self._jobs.pop(0)
-        try:
-            if self._worker is None:
-                self._worker = self._make_worker(self._shared)
-            self._worker.on_steps = self.on_steps
-            return [Attempt(job=job, worker="inline", result=self._worker.run(job))]
-        # Any error of a job is a result; the controller decides what to do about it.
-        except Exception as error:
-            return [Attempt(job=job, worker="inline", error=error)]
+        with defer_ctrl_c() as is_stopping:
+            try:
+                if self._worker is None:
+                    self._worker = self._make_worker(self._shared)
+                self._worker.on_steps, self._worker.is_stopping = self.on_steps, is_stopping
+                return [Attempt(job=job, worker="inline", result=self._worker.run(job))]
+            # Any error of a job is a result; the controller decides what to do about it.
+            except Exception as error:
+                return [Attempt(job=job, worker="inline", error=error)]
+
+    def stop(self, limit_s: float) -> None:
+        """Do nothing: Ctrl-C has let the job save before it reached the caller."""
+        del limit_s
 
     def close(self) -> None:
         """Drop the worker and its jobs."""

@@ -139,6 +139,11 @@ class StepsDone:
 
 
 ReportSteps = Callable[[Job, StepsDone], None]
+IsStopping = Callable[[], bool]
+
+
+class JobStopped(KeyboardInterrupt):
+    """Raised by a job that the user stopped, once it has saved where it stands."""
 
 
 @dataclass(frozen=True, kw_only=True)

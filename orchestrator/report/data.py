@@ -1,5 +1,6 @@
 """The data behind a run's figures, read from its folder."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from core.errors import DamagedFileError
 from orchestrator.report.mask_sizes import MaskSizes, mask_sizes
+from orchestrator.runs.history import read_sessions
 from orchestrator.runs.made_from import TableSources, table_sources
 from orchestrator.runs.results import Metrics, read_results, test_batches
 from orchestrator.runs.run import Run
@@ -51,8 +53,9 @@ class Margins:
 
 @dataclass(frozen=True, kw_only=True)
 class Spell:
-    """A cohort on a worker; seconds since the start of the run, without pauses."""
+    """A cohort on a worker; seconds since the start of the run, without pauses. session: its number."""
 
+    session: int
     worker: str
     start_s: float
     end_s: float
@@ -61,10 +64,15 @@ class Spell:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeLine:
-    """All spells, and the pauses cut out: (time, length), seconds."""
+    """All spells, and the pauses cut out: (time, length), seconds.
+
+    busy: the share of the workers' time that is training; each is there from its first cohort to the
+    end of the last cohort of its session, whoever trains that one.
+    """
 
     spells: tuple[Spell, ...]
     cuts: tuple[tuple[float, float], ...]
+    busy: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +119,7 @@ def report_data(run: Run) -> ReportData:
         compared=tuple(compared),
         overlap=overlap(run, compared),
         chance_overlap=chance_overlap(run.identity.shapes, densities),
-        time_line=time_line(infos),
+        time_line=time_line(infos, [session.started_s for session in read_sessions(run.layout)]),
         num_weights=sum(int(np.prod(shape)) for shape in run.identity.shapes),
         sizes=mask_sizes(run, infos, compared),
     )
@@ -159,8 +167,11 @@ def chance_overlap(shapes: Sequence[tuple[int, ...]], densities: NDArray[np.floa
     return float(both / either) if either else 0.0
 
 
-def time_line(infos: Sequence[MaskInfo]) -> TimeLine:
-    """Return when each worker trained which cohort, without long pauses of all workers."""
+def time_line(infos: Sequence[MaskInfo], sessions: Sequence[float] = ()) -> TimeLine:
+    """Return when each worker trained which cohort, without long pauses of all workers.
+
+    sessions: when each began, Unix time in seconds, ascending.
+    """
     cohorts: dict[tuple[str, str, float], list[MaskInfo]] = {}
     for one in infos:
         cohorts.setdefault((one.worker, one.file, one.started_s), []).append(one)
@@ -177,9 +188,26 @@ def time_line(infos: Sequence[MaskInfo]) -> TimeLine:
             shift_s += pause_s
         latest_s = max(latest_s, end_s)
         spells.append(
-            Spell(worker=worker, start_s=start_s - shift_s, end_s=end_s - shift_s, num_tasks=num_tasks)
+            Spell(
+                session=bisect_right(sessions, start_s),
+                worker=worker,
+                start_s=start_s - shift_s,
+                end_s=end_s - shift_s,
+                num_tasks=num_tasks,
+            )
         )
-    return TimeLine(spells=tuple(spells), cuts=tuple(cuts))
+    return TimeLine(spells=tuple(spells), cuts=tuple(cuts), busy=_busy(spells))
+
+
+def _busy(spells: Sequence[Spell]) -> float:
+    first_s: dict[tuple[int, str], float] = {}
+    last_s: dict[int, float] = {}
+    for one in spells:
+        key = one.session, one.worker
+        first_s[key] = min(first_s.get(key, one.start_s), one.start_s)
+        last_s[one.session] = max(last_s.get(one.session, one.end_s), one.end_s)
+    present_s = sum(last_s[session] - start_s for (session, _), start_s in first_s.items())
+    return sum(one.end_s - one.start_s for one in spells) / present_s if present_s else 0.0
 
 
 def _by_k(run: Run) -> dict[str, dict[int, Metrics]]:

@@ -194,23 +194,19 @@ def draw_time_line(data: ReportData) -> Any:
     height = max(1.9, min(8.0, 0.9 + 0.32 * len(workers)))
     figure, (axis,) = new_figure(1, (WIDE[0], height))
     unit_s, unit = _time_unit(max(spell.end_s for spell in line.spells))
-    busy_s = present_s = 0.0
     for row, worker in enumerate(workers):
         spans = [
             (s.start_s / unit_s, (s.end_s - s.start_s) / unit_s) for s in line.spells if s.worker == worker
         ]
         colours = [COLOURS[0], COLOURS[5]] * (len(spans) // 2 + 1)
         axis.broken_barh(spans, (row - 0.38, 0.76), facecolors=colours[: len(spans)], linewidth=0)
-        busy_s += sum(width for _, width in spans)
-        present_s += max(start + width for start, width in spans) - min(start for start, _ in spans)
     for at_s, pause_s in line.cuts:
         axis.axvline(at_s / unit_s, color=COLOURS[1], linestyle="--", linewidth=1.2)
         words = f"{pause_s / 60:,.0f} min pause"
         axis.annotate(words, (at_s / unit_s, -0.5), (3, 2), textcoords="offset points", fontsize=8)
     axis.set_yticks(range(len(workers)), [f"{i + 1}" for i in range(len(workers))])
     axis.set_ylim(len(workers) - 0.4, -0.75)
-    busy = 100 * busy_s / present_s
-    figure.suptitle(f"busy {busy:.0f} % from each worker's first to its last cohort", fontsize=10)
+    figure.suptitle(f"workers busy {100 * line.busy:.0f} % of the time", fontsize=10)
     name_axes(axis, f"{unit} of training", "worker")
     return figure
 

@@ -20,8 +20,8 @@ from core.specs.training import Engine
 from core.training.choose_engine import without_compiler
 from core.training.cohort import Step
 from core.training.engine import make_step
-from orchestrator.execution.executor import ignore_steps
-from orchestrator.execution.jobs import Job, JobResult, ReportSteps, WorkerSetup
+from orchestrator.execution.executor import ignore_steps, never_stopping
+from orchestrator.execution.jobs import IsStopping, Job, JobResult, ReportSteps, WorkerSetup
 from storage.layout import host_name
 from storage.mask_store import MaskStore
 
@@ -45,6 +45,7 @@ class WorkerContext:
         self.device = torch.device(setup.device)
         self.engine: Engine = setup.engine
         self.on_steps: ReportSteps = ignore_steps
+        self.is_stopping: IsStopping = never_stopping
 
     @cached_property
     def problem(self) -> Problem:

@@ -8,6 +8,7 @@ from core.baselines.method import Method, Values, correct_images, learn_task
 from core.data.test_rows import InferredRows, batch_counts
 from orchestrator.execution.jobs import InferenceRequest, Job, JobResult, TaskReport, parts_of
 from orchestrator.worker.base import WorkerContext
+from orchestrator.worker.checkpointer import JobCheckpointer
 from storage.checkpoints import read_baseline, write_baseline
 from storage.layout import TableKey
 from storage.parts import write_part
@@ -20,7 +21,7 @@ class Baseline:
     def __init__(self, context: WorkerContext) -> None:
         baseline = context.setup.spec.baseline
         assert baseline is not None, "a run of a baseline"
-        self._layout, self._fingerprint = context.setup.layout, context.fingerprint
+        self._context, self._layout, self._fingerprint = context, context.setup.layout, context.fingerprint
         self._problem = context.problem
         self._method: Method = make_method(baseline.kind, self._problem)
         self._num_done = 0
@@ -32,14 +33,17 @@ class Baseline:
         The tables are written before the state that marks the task as done, so a crash loses neither.
         """
         self._catch_up(job.first)
-        learn_task(self._problem, self._method, self._values, job.first)
+        checkpointer = JobCheckpointer(self._context, job)
+        learn_task(self._problem, self._method, self._values, job.first, checkpointer)
         correct = correct_images(self._problem, self._method, self._values, job.first)
         self._num_done = job.first + 1
         if isinstance(job.request, InferenceRequest):
             self._measure(job.request)
         arrays = {name: value.detach().cpu().numpy() for name, value in self._values.items()}
         write_baseline(self._layout, self._num_done, arrays, self._fingerprint)
-        return JobResult(reports=(TaskReport(task=job.first, test_accuracy=float(correct.mean())),))
+        checkpointer.end()
+        report = TaskReport(task=job.first, test_accuracy=float(correct.mean()))
+        return JobResult(reports=(report,), note=checkpointer.note)
 
     def _catch_up(self, task: int) -> None:
         """Restore the state before ``task`` from memory or disk; train any missing tasks."""

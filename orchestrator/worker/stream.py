@@ -14,8 +14,9 @@ import numpy as np
 from core.errors import DamagedFileError
 from core.stream.training import Decision, MaskState, StreamTrainer
 from core.training.cohort import CohortMasks
-from orchestrator.execution.jobs import Job, JobResult, TaskReport, task_reports
+from orchestrator.execution.jobs import Job, JobResult, JobStopped, TaskReport, task_reports
 from orchestrator.worker.base import WorkerContext
+from orchestrator.worker.checkpointer import JobSteps
 from storage.decisions import Rows, read_decisions, score_rows, write_decisions
 from storage.layout import RunLayout
 from storage.mask_store import TaskMask
@@ -78,22 +79,37 @@ class Stream:
     def __init__(self, context: WorkerContext) -> None:
         self._context, self._layout, self._fingerprint = context, context.setup.layout, context.fingerprint
         self._note: str | None = None
+        rules = context.setup.spec.training.allocation
+        assert rules is not None, "a spec without task identity allocates"
+        self._decide_every = rules.decide_every
         self._begin()
 
     def run(self, job: Job) -> JobResult:
-        """Decide and train through decision ``job.last``; store the masks if the stream ends there."""
+        """Decide and train through decision ``job.last``; store the masks if the stream ends there.
+
+        Raises JobStopped, after a decision, if the user has stopped the run.
+        """
         if self._is_behind():
             self._begin()
+        steps = JobSteps(self._context, job)
         while not self._trainer.is_done and self._trainer.num_decisions <= job.last:
-            decision = self._trainer.advance()
-            self._rows.append(decision_row(self._trainer.num_decisions - 1, decision))
-            if time.monotonic() - self._saved_s >= CHECKPOINT_S:
+            self._advance(job, steps)
+            if time.monotonic() - self._saved_s >= CHECKPOINT_S or steps.is_stopping():
                 self._save()
+            if steps.is_stopping():
+                raise JobStopped
         note, self._note = self._note, None
         if not self._trainer.is_done:
             return JobResult(note=note)
         self._save()
         return JobResult(reports=self._store_masks(), note=note)
+
+    def _advance(self, job: Job, steps: JobSteps) -> None:
+        """Make one decision and train until the next."""
+        number = self._trainer.num_decisions
+        before, total = (num * self._decide_every for num in (number - job.first, len(job.tasks)))
+        decision = self._trainer.advance(lambda num_done: steps.report(before + num_done, total))
+        self._rows.append(decision_row(number, decision))
 
     def _begin(self) -> None:
         """Resume from the last checkpoint; remove a damaged one, with a note to the user."""

@@ -10,15 +10,12 @@ from core.errors import first_line
 from core.masks.bits import pack, unpack
 from core.training.cohort import CohortResult, TrainingContext
 from core.training.engine import is_missing
-from core.training.loop import Arrays
 from core.training.transfer import Earlier
-from orchestrator.execution.jobs import Job, JobResult, StepsDone, WorkerSetup, task_reports
+from orchestrator.execution.jobs import Job, JobResult, WorkerSetup, task_reports
 from orchestrator.worker.base import WorkerContext
-from storage.checkpoints import Checkpoint, read_score_sum, write_score_sum
+from orchestrator.worker.checkpointer import JobCheckpointer
+from storage.checkpoints import read_score_sum, write_score_sum
 from storage.mask_store import MaskStore, TaskMask
-
-REPORT_STEPS_S = 1.0
-MAX_SAVE_SHARE = 0.02  # of the time of training, for writing checkpoints
 
 
 class Cohorts:
@@ -30,7 +27,7 @@ class Cohorts:
     def run(self, job: Job) -> JobResult:
         """See ``Handler``."""
         context, started_s = self._context, time.time()
-        checkpointer = CohortCheckpointer(context, job)
+        checkpointer = JobCheckpointer(context, job)
         result, notes = self.train(job, checkpointer)
         finished_s = time.time()
         correct = context.family.correct(context.problem, result)
@@ -46,7 +43,7 @@ class Cohorts:
             network_digest=digest,
         )
 
-    def train(self, job: Job, checkpointer: "CohortCheckpointer") -> tuple[CohortResult, list[str]]:
+    def train(self, job: Job, checkpointer: JobCheckpointer) -> tuple[CohortResult, list[str]]:
         """Return the trained masks and a note for each engine that could not be used here."""
         context, notes = self._context, []
         earlier = earlier_tasks(context.setup, context.store, job.first)
@@ -61,49 +58,6 @@ class Cohorts:
                 if context.engine == "eager" or not is_missing(error):
                     raise
                 notes.append(context.change_engine(f"cannot train with it ({first_line(error)[:200]})"))
-
-
-class CohortCheckpointer:
-    """A ``core.training.loop.Checkpointer`` of one job. note: warns of ignored files."""
-
-    def __init__(self, context: WorkerContext, job: Job) -> None:
-        setup = self._setup = context.setup
-        self._job, self._on_steps, self._reported_s = job, context.on_steps, 0.0
-        header = {
-            "fingerprint": setup.identity.fingerprint,
-            "network": setup.identity.network["digest"],
-            **context.machine(),
-        }
-        self._checkpoint = Checkpoint(setup.layout.cohort_checkpoint(job.first, job.last), header)
-        self._saved_s, self._interval_s = time.monotonic(), setup.save_every_s
-        self.note: str | None = None
-
-    def load(self) -> Arrays | None:
-        """Return the last usable checkpoint, if any."""
-        arrays, problems = self._checkpoint.read_latest()
-        self.note = "\n".join(f"{problem}; this save is ignored" for problem in problems) or None
-        return arrays
-
-    def is_due(self) -> bool:
-        """Return whether ``save_every_s`` has passed since the last checkpoint or the start."""
-        return time.monotonic() - self._saved_s >= self._interval_s
-
-    def save(self, arrays: Arrays) -> None:
-        """Commit a checkpoint, replacing the previous one."""
-        start_s = time.monotonic()
-        self._checkpoint.write(arrays)
-        self._saved_s = time.monotonic()
-        self._interval_s = max(self._setup.save_every_s, (self._saved_s - start_s) / MAX_SAVE_SHARE)
-
-    def on_step(self, num_done: int, num_steps: int) -> None:
-        """Report the steps, once a second."""
-        if time.monotonic() - self._reported_s >= REPORT_STEPS_S:
-            self._reported_s = time.monotonic()
-            self._on_steps(self._job, StepsDone(num_done, num_steps))
-
-    def end(self) -> None:
-        """Remove the checkpoints: the cohort is stored."""
-        self._checkpoint.remove()
 
 
 def earlier_tasks(setup: WorkerSetup, store: MaskStore, task: int) -> Earlier | None:

@@ -9,8 +9,8 @@ import torch
 
 from core.data.datasets import Dataset
 from core.networks.user_code import allow_code
-from orchestrator.execution.executor import ignore_steps
-from orchestrator.execution.jobs import Job, JobResult, ReportSteps, WorkerSetup
+from orchestrator.execution.executor import ignore_steps, never_stopping
+from orchestrator.execution.jobs import IsStopping, Job, JobResult, ReportSteps, WorkerSetup
 from orchestrator.worker import make_handler
 from orchestrator.worker.base import Handler, WorkerContext
 
@@ -21,6 +21,7 @@ class Worker:
     def __init__(self, setup: WorkerSetup, dataset: Dataset) -> None:
         self._setup, self._context = setup, WorkerContext(setup, dataset)
         self.on_steps: ReportSteps = ignore_steps
+        self.is_stopping: IsStopping = never_stopping
         self._handlers: dict[str, Handler] = {}
         if setup.allows_code:
             allow_code(setup.code_folder)
@@ -28,7 +29,7 @@ class Worker:
     def run(self, job: Job) -> JobResult:
         """Do ``job``; its output is on disk when this returns."""
         torch.set_num_threads(self._setup.num_threads)
-        self._context.on_steps = self.on_steps
+        self._context.on_steps, self._context.is_stopping = self.on_steps, self.is_stopping
         # After an error, drop the handler: its memory may be inconsistent with the disk.
         handler = self._handlers.pop(job.kind, None) or make_handler(job.kind, self._context)
         result = handler.run(job)

@@ -228,7 +228,7 @@ def test_a_save_that_cannot_be_used_is_ignored_and_said(own_code, monkeypatch, c
         if harm == "foreign":
             other = write(own_code, "other.yaml", name="other", seed="4")
             context.setattr(
-                "orchestrator.worker.supermasks.CohortCheckpointer.is_due", lambda checkpointer: True
+                "orchestrator.worker.checkpointer.JobCheckpointer.is_due", lambda checkpointer: True
             )
             with pytest.raises(Killed):
                 supsup("run", other)

@@ -51,6 +51,9 @@ class ScriptedExecutor:
             return [Attempt(job=job, worker="w", error=error)]
         return [Attempt(job=job, worker="w", result=done(job))]
 
+    def stop(self, limit_s):
+        pass
+
     def close(self):
         self._out.clear()
 

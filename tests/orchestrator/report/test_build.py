@@ -82,6 +82,16 @@ def test_the_gap_is_negative_where_a_wrong_task_won(run):
     assert all((row["gap"] >= 0) == (row["rank"] == 1) for row in known)
 
 
+def test_a_worker_without_work_at_the_end_of_a_session_is_not_busy():
+    cohorts = [("a", 0, 10), ("b", 0, 10), ("a", 10, 20), ("c", 30, 40)]
+    facts = [
+        replace(FACTS, task=task, worker=worker, file=f"{task}", started_s=start_s, finished_s=end_s)
+        for task, (worker, start_s, end_s) in enumerate(cohorts)
+    ]
+    assert time_line(facts, [-1.0, 29.0]).busy == 40 / 50  # b waits for a; c is of another session
+    assert time_line(facts[:1]).busy == 1.0
+
+
 def test_a_long_pause_is_cut_out_of_the_time_line_and_a_short_one_is_not():
     facts = [
         FACTS,
