@@ -1,5 +1,6 @@
 """The results of a search: a table of its settings, mean and spread over seeds, and figures."""
 
+import math
 from collections.abc import Sequence
 from statistics import mean, stdev
 
@@ -17,6 +18,7 @@ from orchestrator.report.text import print_plain, sweep_words
 from orchestrator.runs.search_file import SEARCH_FILE, search_folder
 from orchestrator.search.settings import SettingResult, plan_settings, search_config, settled, values_words
 from orchestrator.tracking.messages import TrackedSearch
+from orchestrator.tracking.sync import sync_run
 from storage.locations import Location
 
 # The metrics shown, by the end of their MLflow name: column heading, axis label.
@@ -93,6 +95,15 @@ def best_setting(config: SweepConfig, results: Sequence[SettingResult]) -> Setti
         return None
     choose = max if search_config(config).mode == "max" else min
     return choose(found, key=lambda result: result.metrics[name])
+
+
+def _ranked(config: SweepConfig, results: Sequence[SettingResult]) -> list[SettingResult]:
+    """Return the results, the best first; those without a value, or all where none is better, as they are."""
+    name = metric_name(config, results)
+    if best_setting(config, results) is None or name is None:
+        return list(results)
+    sign = -1 if search_config(config).mode == "max" else 1
+    return sorted(results, key=lambda one: sign * one.metrics[name] if name in one.metrics else math.inf)
 
 
 def over_seeds(config: SweepConfig, results: Sequence[SettingResult]) -> list[str]:
@@ -222,13 +233,17 @@ def _cell(name: str, value: float | None) -> str:
 def track_search(
     config: SweepConfig, results: Sequence[SettingResult], figures: Sequence[Location], display: Display
 ) -> None:
-    """Send the results of a search to MLflow; warn of failures there, never raise."""
+    """Send the results of a search to MLflow, and points that it lacks; warn of failures there, never raise."""
     if config.tracking.uri is None:
         return
-    from orchestrator.tracking.search_run import log_search  # imports mlflow
+    from orchestrator.tracking.search_run import absent_points, log_search  # imports mlflow
 
+    uri, search = absolute_uri(config.tracking.uri), _tracked_search(config, results, figures)
     try:
-        log_search(absolute_uri(config.tracking.uri), _tracked_search(config, results, figures))
+        absent = absent_points(uri, search)
+        for root in {one.setting.layout.root for one in results if one.setting.run.fingerprint in absent}:
+            sync_run(root, uri, display)
+        log_search(uri, search)
     except Exception as error:  # whatever MLflow raises must not fail the search
         display.message(
             f"MLflow has not taken the search ({first_line(error)[:160]}); the same command sends it again"
@@ -251,6 +266,9 @@ def _tracked_search(
     return TrackedSearch(
         experiment=config.name,
         name=folder.name,
+        keys=tuple(dimension.key for dimension in search_config(config).dimensions),
+        metric=metric_name(config, results),
+        points=tuple(dict.fromkeys(one.setting.run.fingerprint for one in _ranked(config, results))),
         tags=tags,
         metrics={} if best is None else best.metrics,
         artifacts=(folder / SEARCH_FILE, *figures),
