@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 NOTE_TAG = "mlflow.note.content"
-OURS_TAG = "supsup.description"  # what we wrote last: a description that someone has changed is left alone
+# What we wrote last, in a tag that MLflow hides: a description that someone has changed is left alone.
+OURS_TAG = "mlflow.supsup.description"
 
 
 def runs_page(experiment: str, view: str | None = None) -> str:
@@ -20,9 +21,9 @@ def runs_page(experiment: str, view: str | None = None) -> str:
 
 
 def description(experiment: str, views: Mapping[str, str]) -> str:
-    """Return the description in Markdown. views: keys by name."""
-    links = [f"- [{name}]({runs_page(experiment, key)})" for name, key in views.items()]
-    return "\n".join(["Runs and tasks, in views of their own:", "", *links])
+    """Return the description in Markdown, one line, since MLflow folds the others. views: keys by name."""
+    links = [f"[{name}]({runs_page(experiment, key)})" for name, key in views.items()]
+    return f"Views: {' · '.join(links)}"
 
 
 def write_description(client: Any, experiment: Any, views: Mapping[str, str]) -> None:
