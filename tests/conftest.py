@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ WITH_CTRL_C = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_D
 
 MARK = "SUPSUP_TEST_PROCESS"
 GOES_WITH_US = "multiprocessing.resource_tracker"  # Python's own helper of this process
+
+
+SHOWN_VERSIONS = ("torch", "ray", "mlflow", "pyarrow", "playwright")
+
+
+def pytest_report_header() -> str:
+    """Say which versions are tested, since CI tests several of MLflow."""
+    found = {dist.metadata["Name"].lower(): dist.version for dist in reversed(list(distributions()))}
+    return f"tested: {', '.join(f'{name} {found.get(name, "missing")}' for name in SHOWN_VERSIONS)}"
 
 
 @pytest.hookimpl(tryfirst=True)
