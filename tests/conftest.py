@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 import uuid
-from importlib.metadata import distributions
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ SHOWN_VERSIONS = ("torch", "ray", "mlflow", "pyarrow", "playwright")
 
 def pytest_report_header() -> str:
     """Say which versions are tested, since CI tests several of MLflow."""
-    found = {dist.metadata["Name"].lower(): dist.version for dist in reversed(list(distributions()))}
-    return f"tested: {', '.join(f'{name} {found.get(name, "missing")}' for name in SHOWN_VERSIONS)}"
+    found = [f"{name} {version(name)}" for name in SHOWN_VERSIONS if find_spec(name)]
+    return f"tested: {', '.join(found)}"
 
 
 @pytest.hookimpl(tryfirst=True)
