@@ -8,6 +8,8 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,15 @@ WITH_CTRL_C = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_D
 
 MARK = "SUPSUP_TEST_PROCESS"
 GOES_WITH_US = "multiprocessing.resource_tracker"  # Python's own helper of this process
+
+
+SHOWN_VERSIONS = ("torch", "ray", "mlflow", "pyarrow", "playwright")
+
+
+def pytest_report_header() -> str:
+    """Say which versions are tested, since CI tests several of MLflow."""
+    found = [f"{name} {version(name)}" for name in SHOWN_VERSIONS if find_spec(name)]
+    return f"tested: {', '.join(found)}"
 
 
 @pytest.hookimpl(tryfirst=True)

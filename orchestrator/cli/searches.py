@@ -117,17 +117,17 @@ def sync_search(console: Console, folder: Location, uri: str | None) -> None:
     from orchestrator.search.summary import report_search, send_search
     from orchestrator.tracking.sync import sync_run
 
-    search, num_sent = read_search(folder), 0
+    search, num_sent, display = read_search(folder), 0, make_display(console)
     store = chosen_store(folder.name, uri, search.config.tracking.uri)
     for root in sorted({point.root for point in search.points if search.run_of(point)}):
-        num_sent += sync_run(root, uri or store, make_display(console))[1]
+        num_sent += sync_run(root, uri or store, display)[1]
     results = search_results(search)
     try:
-        send_search(store, search.config, results, report_search(search.config, results))
+        send_search(store, search.config, results, report_search(search.config, results), display)
     except Exception as error:  # MLflow, its database and its server raise errors of any type
         raise SupSupError(
-            f"MLflow at {store} did not take {folder.name}: {first_line(error)[:200]}; the same command goes on "
-            "from there"
+            f"MLflow at {store} did not accept {folder.name}: {first_line(error)[:200]}; run the same command "
+            "again to resume"
         ) from error
     print_plain(console, f"{folder.name} is in MLflow at {store}; {plural(num_sent, 'task')} got a run")
 

@@ -1,5 +1,6 @@
 """The results of a search: a table of its settings, mean and spread over seeds, and figures."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from statistics import mean, stdev
@@ -33,6 +34,7 @@ from orchestrator.search.page import PAGE, write_page
 from orchestrator.search.settings import Setting, SettingResult, plan_settings, search_config, settled
 from orchestrator.stages import training_stage
 from orchestrator.tracking.messages import TrackedSearch
+from orchestrator.tracking.sync import sync_run
 from storage.locations import Location
 
 
@@ -135,6 +137,15 @@ def best_setting(config: SweepConfig, results: Sequence[SettingResult]) -> Setti
     return choose(found, key=lambda result: result.metrics[name])
 
 
+def _ranked(config: SweepConfig, results: Sequence[SettingResult]) -> list[SettingResult]:
+    """Return the results, the best first; those without a value, or all where none is better, as they are."""
+    name = metric_name(config, results)
+    if best_setting(config, results) is None or name is None:
+        return list(results)
+    sign = -1 if search_config(config).mode == "max" else 1
+    return sorted(results, key=lambda one: sign * one.metrics[name] if name in one.metrics else math.inf)
+
+
 def over_seeds(config: SweepConfig, results: Sequence[SettingResult]) -> list[str]:
     """Return a line per combination of the other keys, with mean and spread over its seeds."""
     name = metric_name(config, results)
@@ -164,11 +175,11 @@ def state_words(result: SettingResult) -> str:
 def track_search(
     config: SweepConfig, results: Sequence[SettingResult], figures: Sequence[Location], display: Display
 ) -> None:
-    """Send the results of a search to MLflow; warn of failures there, never raise."""
+    """Send the results of a search to MLflow, and points that it lacks; warn of failures there, never raise."""
     if config.tracking.uri is None:
         return
     try:
-        send_search(config.tracking.uri, config, results, figures)
+        send_search(absolute_uri(config.tracking.uri), config, results, figures, display)
     except Exception as error:  # whatever MLflow raises must not fail the search
         display.message(
             f"MLflow did not accept the search ({first_line(error)[:160]}); run the same command to send it again"
@@ -176,12 +187,22 @@ def track_search(
 
 
 def send_search(
-    uri: str, config: SweepConfig, results: Sequence[SettingResult], figures: Sequence[Location]
+    uri: str,
+    config: SweepConfig,
+    results: Sequence[SettingResult],
+    figures: Sequence[Location],
+    display: Display,
 ) -> None:
-    """Send the results of a search to a store of MLflow, whose errors are of any type."""
-    from orchestrator.tracking.search_run import log_search  # imports mlflow
+    """Send the results of a search, and points that it lacks, to a store of MLflow, whose errors are of any type."""
+    from orchestrator.tracking.search_run import absent_points, log_search  # imports mlflow
 
-    log_search(absolute_uri(uri), _tracked_search(config, results, figures))
+    search = _tracked_search(config, results, figures)
+    absent = absent_points(uri, search)
+    layouts = {one.setting.layout for one in results if one.setting.run.fingerprint in absent}
+    for layout in layouts:
+        if layout.run_file.exists():
+            sync_run(layout.root, uri, display)
+    log_search(uri, search)
 
 
 def _tracked_search(
@@ -200,6 +221,9 @@ def _tracked_search(
     return TrackedSearch(
         experiment=config.name,
         name=folder.name,
+        keys=tuple(dimension.key for dimension in search_config(config).dimensions),
+        metric=metric_name(config, results),
+        points=tuple(dict.fromkeys(one.setting.run.fingerprint for one in _ranked(config, results))),
         tags=tags,
         metrics={} if best is None else best.metrics,
         artifacts=(folder / SEARCH_FILE, *figures),

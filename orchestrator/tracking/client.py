@@ -27,6 +27,10 @@ MAX_PARAM_CHARS = 6000
 MAX_TAG_CHARS = 5000
 MAX_PAGE_RUNS = 1000
 PATH_TAG = "supsup.path"  # sorts our view: each sweep, then its tasks
+SEARCH_TAG = "supsup.search"  # of a search and of its points: its name
+RANK_TAG = "supsup.rank"  # sorts the view of a search: itself, then its points, the best first
+KEYS_TAG = "supsup.search_keys"  # of a search: the keys that it varies, as JSON
+METRIC_TAG = "supsup.search_metric"  # of a search: what ranks its points
 
 
 def connect(uri: str) -> Any:

@@ -1,7 +1,9 @@
 """The content of a run's MLflow pages, read from its folder alone, so that it can be sent again."""
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from statistics import mean
 
 from core.masks.bits import joint_digest
 from orchestrator.config.load import build_sweep, dotted_keys
@@ -17,7 +19,6 @@ from storage.locations import listed
 from storage.mask_info import MaskInfo, mask_info
 from storage.run_file import RunRecord
 
-DECIMALS = 6  # of metrics: columns of MLflow's tables are narrow
 TASK_METRICS = ("test_accuracy", "train_loss", "train_seconds", "density")
 MAX_CURVE_POINTS = 1000  # more slow MLflow down without a clearer chart
 
@@ -30,7 +31,7 @@ def tracked_run(run: Run, record: RunRecord) -> TrackedRun:
         name=run.name,
         fingerprint=run.fingerprint,
         created_s=record.created_s,
-        params=dotted_keys(record.config) | own,
+        params={key: value for key, value in (dotted_keys(record.config) | own).items() if value is not None},
         tags=_tags(run, record),
         task_runs=run.config.tracking.task_runs or "all",
         dataset=run.config.benchmark.dataset,
@@ -61,8 +62,7 @@ def tracked_tasks(run: Run, tasks: Collection[int] | None = None) -> list[Tracke
 def _tracked_task(info: MaskInfo) -> TrackedTask:
     return TrackedTask(
         task=info.task,
-        metrics={key: round(getattr(info, key), DECIMALS) for key in TASK_METRICS}
-        | {"mask_bytes": info.num_bytes},
+        metrics={key: shortened(value) for key, value in _task_metrics(info).items()},
         tags={
             "supsup.mask_file": info.file,
             "supsup.mask_digest": info.digest,
@@ -88,9 +88,9 @@ def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
         status=status,
         ended_s=_ended_s(infos, sessions, record),
         metrics=tuple(
-            (key, step, round(value, DECIMALS))
+            (key, step, shortened(value))
             for key, step, value in results.metrics_by_k(as_made)
-            + _totals(infos)
+            + _over_tasks(infos)
             + curves(finished_log(run) or [])
         ),
         artifacts=(
@@ -121,16 +121,28 @@ def _ended_s(infos: Sequence[MaskInfo], sessions: Sequence[Session], record: Run
     return max([begun_s, *(one.finished_s for one in infos)])
 
 
-def _totals(infos: Sequence[MaskInfo]) -> tuple[tuple[str, int, float], ...]:
-    """Return sums over the masks, with their number as the step, since a run may grow."""
+def _task_metrics(info: MaskInfo) -> dict[str, float]:
+    return {key: getattr(info, key) for key in TASK_METRICS} | {"mask_bytes": float(info.num_bytes)}
+
+
+def shortened(value: float) -> float:
+    """Return a value with four digits, or whole: MLflow shows all it has, and its columns are narrow."""
+    is_long = 1000 <= abs(value) < math.inf
+    return float(round(value)) if is_long else float(f"{value:.4g}")
+
+
+def _over_tasks(infos: Sequence[MaskInfo]) -> tuple[tuple[str, int, float], ...]:
+    """Return means, by the names of a task's metrics, and sums; the step is their number, since a run may grow."""
     if not infos:
         return ()
+    of_tasks = [_task_metrics(info) for info in infos]
+    means = {key: mean(one[key] for one in of_tasks) for key in of_tasks[0]}
     sums = {
         "total/mask_bytes": float(sum(one.num_bytes for one in infos)),
         "total/train_seconds": sum(one.train_seconds for one in infos),
         "total/num_masks": float(len(infos)),
     }
-    return tuple((key, len(infos), value) for key, value in sums.items())
+    return tuple((key, len(infos), value) for key, value in (means | sums).items())
 
 
 def _failed(run: Run, record: RunRecord) -> tuple[FailedTask, ...]:

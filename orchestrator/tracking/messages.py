@@ -69,10 +69,17 @@ class TrackedEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedSearch:
-    """The data of a search, the parent of its runs. metrics: of the best setting."""
+    """The data of a search, the parent of its runs. metrics: of the best setting.
+
+    keys: those varied, dotted. metric: what ranks the points. points: fingerprints of their runs, the
+    best first.
+    """
 
     experiment: str
     name: str
+    keys: tuple[str, ...]
+    metric: str | None
+    points: tuple[str, ...]
     tags: dict[str, str]
     metrics: dict[str, float]
     artifacts: tuple[Location, ...]

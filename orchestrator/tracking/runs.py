@@ -9,6 +9,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from orchestrator.tracking.client import (
     MAX_TAG_CHARS,
     PATH_TAG,
+    SEARCH_TAG,
     connect,
     experiment_id,
     find_runs,
@@ -17,6 +18,7 @@ from orchestrator.tracking.client import (
     log_new_params,
     milliseconds,
 )
+from orchestrator.tracking.content import shortened
 from orchestrator.tracking.messages import FailedTask, TrackedEnd, TrackedRun, TrackedTask
 from orchestrator.tracking.samples import Sample
 from orchestrator.tracking.search_run import find_or_create_search
@@ -125,7 +127,7 @@ class MlflowRun:
         run_id = _create_run(client, found, run) if known is None else str(known.info.run_id)
         client.update_run(run_id, status="RUNNING")
         log_new_params(client, run_id, run.params)
-        tags = run.tags | {PATH_TAG: run.name} | ({} if parent is None else {"mlflow.parentRunId": parent})
+        tags = run.tags | {PATH_TAG: run.name} | _search_tags(parent, run.search)
         client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         if run.dataset_digest is not None:
             _log_input(client, run_id, run.dataset, run.dataset_digest, "training", source=run.dataset)
@@ -159,10 +161,11 @@ class MlflowRun:
 
     def log_end(self, end: TrackedEnd) -> None:
         """Log metrics by k, artifacts, the note and the digest of the masks."""
-        created = milliseconds(self.run.created_s)
-        log_metrics(
-            self.client, self.run_id, [Metric(key, value, created, k) for key, k, value in end.metrics]
-        )
+        created, known = milliseconds(self.run.created_s), self._known(end)
+        new = [
+            Metric(key, value, created, k) for key, k, value in end.metrics if (key, k, value) not in known
+        ]
+        log_metrics(self.client, self.run_id, new)
         for path, folder in end.artifacts:
             with local_copy(path) as local:
                 self.client.log_artifact(self.run_id, str(local), folder)
@@ -173,9 +176,20 @@ class MlflowRun:
             _log_input(self.client, self.run_id, name, end.masks_digest, "output", source=end.masks_folder)
         self.client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
 
+    def _known(self, end: TrackedEnd) -> set[tuple[str, int, float]]:
+        """Return the points that MLflow has, as they are logged now: once they had more digits."""
+        keys = {key for key, _, _ in end.metrics} & set(self.client.get_run(self.run_id).data.metrics)
+        history = (point for key in keys for point in self.client.get_metric_history(self.run_id, key))
+        return {(point.key, point.step, shortened(point.value)) for point in history}
+
     def finish(self, end: TrackedEnd) -> None:
-        """Set the final status and end time of the run."""
+        """Set the final status and end time of the run, and save views of what is there now."""
         self.client.set_terminated(self.run_id, status=end.status, end_time=milliseconds(end.ended_s))
+        save_views(self.client, self.tasks.experiment)
+
+
+def _search_tags(parent: str | None, search: str | None) -> dict[str, str]:
+    return {} if parent is None or search is None else {"mlflow.parentRunId": parent, SEARCH_TAG: search}
 
 
 def _create_run(client: Any, experiment: str, run: TrackedRun) -> str:

@@ -103,29 +103,28 @@ class Links:
 def find_links(
     address: str, experiment: str | None = None, fingerprint: str | None = None, search: str | None = None
 ) -> Links:
-    """Return the pages of an experiment, and of the run with a fingerprint or of a search, on a running server.
-
-    Without ``workflowType``, MLflow would open an empty page of another kind.
-    """
+    """Return the pages of an experiment, and of the run with a fingerprint or of a search, on a running server."""
     if experiment is None:
         return Links(runs=f"{address}/#/experiments")
     from orchestrator.tracking.client import connect, find_sweep
+    from orchestrator.tracking.description import runs_page
     from orchestrator.tracking.search_run import find_search
-    from orchestrator.tracking.views import VIEWS, save_views
+    from orchestrator.tracking.views import save_views
 
     client = connect(address)
     found = client.get_experiment_by_name(experiment)
     if found is None:
         return Links(runs=f"{address}/#/experiments")
-    page = f"{address}/#/experiments/{found.experiment_id}/runs"
     run = find_sweep(client, found.experiment_id, fingerprint) if fingerprint else None
     run = find_search(client, found.experiment_id, search) if search else run
-    views = VIEWS if save_views(client, found.experiment_id) else ()
-    plain = f"{page}?workflowType=machine_learning"
+    plain = f"{address}/{runs_page(found.experiment_id)}"
     return Links(
         runs=plain,
-        views={view.name: f"{plain}&viewStateShareKey={view.key}" for view in views},
-        run=None if run is None else f"{page}/{run.info.run_id}?workflowType=machine_learning",
+        views={
+            view.name: f"{plain}&viewStateShareKey={view.key}"
+            for view in save_views(client, found.experiment_id)
+        },
+        run=None if run is None else plain.replace("/runs?", f"/runs/{run.info.run_id}?"),
     )
 
 

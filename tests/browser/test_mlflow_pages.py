@@ -1,7 +1,9 @@
-"""What a person sees of a run of 200 tasks in MLflow's pages, clicked through in a real browser.
+"""What a newcomer sees of 200 tasks and of a search in MLflow's pages, clicked through in a real browser.
 
-``make browser`` installs what it needs, ``pytest -m browser`` runs it alone. With SUPSUP_SCREENSHOTS set
-to a folder, every page is kept there as PNG.
+Every page is opened at 1440 x 900 in a fresh profile, where MLflow's assistant opens by itself and takes
+the right quarter; nobody closes it. ``make browser`` installs what this needs, ``pytest -m browser`` runs it
+alone, against the MLflow that is installed. With SUPSUP_SCREENSHOTS set to a folder, every page is kept
+there as PNG.
 """
 
 import os
@@ -12,7 +14,10 @@ import pytest
 
 from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
+from orchestrator.search.search import run_search
+from orchestrator.search.summary import draw_search, track_search
 from orchestrator.sweep import run_sweep
+from orchestrator.tracking.client import mlflow_version
 from orchestrator.tracking.server import find_links, start_server, stop_server
 from storage.mask_info import mask_info
 from tests.conftest import sweep_text
@@ -21,11 +26,20 @@ from tests.orchestrator.fakes import Recorder
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 NUM_TASKS = 200
+NUM_POINTS = 6
 WAIT_MS = 30_000
 LONGEST_LINE = (
     "Math.max(...[...document.querySelectorAll('.js-plotly-plot .scatterlayer path')]"
     ".map(path => (path.getAttribute('d') || '').length))"
 )
+# Of the grid, [left edge, name] of each column that is not cut off by the edge of the table.
+VISIBLE_COLUMNS = """() => {
+  const table = document.querySelector('.ag-root').getBoundingClientRect();
+  return [...document.querySelectorAll('.ag-header-cell')]
+    .map(head => [head.getBoundingClientRect(), head.textContent.trim()])
+    .filter(([box]) => box.left >= table.left && box.right <= table.right + 1)
+    .map(([box, name]) => [box.left, name]);
+}"""
 # A closed network is not asked for anything, and a test may run as root.
 ARGUMENTS = [
     "--no-sandbox",
@@ -68,6 +82,29 @@ def links(run):
 
 
 @pytest.fixture(scope="module")
+def search_links(folder, run):
+    """Run a point by itself, then a search that has it."""
+    path = folder / "found.yaml"
+    path.write_text(
+        sweep_text(
+            folder / "runs",
+            name="found",
+            tracking=f"{{uri: '{run.config.tracking.uri}', figures: false}}",
+            evaluation="{scenarios: [GG, GNu], at: [4], batches: 1}",
+        )
+    )
+    run_sweep(load_sweep(path, ["network.outputs=20"]), None, Recorder())
+    space = ["search.space.training.optimizer.lr=[0.01,0.02,0.03]", "search.space.network.outputs=[10,20]"]
+    config, display = load_sweep(path, space), Recorder()
+    results = run_search(config, None, display)
+    track_search(config, results, draw_search(config, results), display)
+    assert "MLflow" not in display.messages
+    server, address = start_server(run.config.tracking.uri, None)
+    yield find_links(address, "found")
+    stop_server(server)
+
+
+@pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: `make browser`")
     with playwright.sync_playwright() as started:
@@ -82,21 +119,18 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    opened = browser.new_page(viewport={"width": 1700, "height": 1000})
+    """Return a page of a profile that is thrown away after the test."""
+    profile = browser.new_context(viewport={"width": 1440, "height": 900})
+    opened = profile.new_page()
     opened.set_default_timeout(WAIT_MS)
-    # The assistant opens once for every newcomer; who has closed it sees the whole page.
-    opened.add_init_script(
-        "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');"
-        "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false');"
-    )
     yield opened
-    opened.close()
+    profile.close()
 
 
 def keep(page, name: str) -> None:
     place = os.environ.get("SUPSUP_SCREENSHOTS")
     if place:
-        page.screenshot(path=Path(place) / f"{name}.png")
+        page.screenshot(path=Path(place) / f"{name}-{mlflow_version()}.png")
 
 
 def rows(page) -> list[str]:
@@ -105,9 +139,21 @@ def rows(page) -> list[str]:
     return page.eval_on_selector_all("[role=row] a[href*='/runs/']", "found => found.map(a => a.textContent)")
 
 
-def columns(page) -> set[str]:
-    heads = page.eval_on_selector_all("[role=columnheader]", "found => found.map(h => h.textContent.trim())")
-    return set(heads)
+def columns(page) -> list[str]:
+    """Return the names of the columns that lie wholly between MLflow's menu and its assistant, from the left."""
+    page.get_by_text("MLflow Assistant", exact=True).wait_for()  # it has opened by itself
+    page.wait_for_timeout(1000)  # the view's order and widths come after the rows
+    heads = page.evaluate(VISIBLE_COLUMNS)
+    return [name for _, name in sorted(heads) if name not in ("", "Run Name", "Created")]
+
+
+def cells(page, column: str) -> list[str]:
+    """Return what stands in a column, as far as rows are drawn."""
+    found = page.eval_on_selector_all(
+        f"[role=gridcell][col-id='{column}']", "found => found.map(cell => cell.textContent.trim())"
+    )
+    assert found, column
+    return found
 
 
 def test_the_sweep_with_its_tasks_and_metric_columns(page, links, run):
@@ -115,8 +161,12 @@ def test_the_sweep_with_its_tasks_and_metric_columns(page, links, run):
     names = rows(page)
     assert names[0] == run.name
     assert names[1:6] == [f"task-{task:04d}" for task in range(5)]
-    assert {"GG/accuracy", "GNu/accuracy", "density", "test_accuracy"} <= columns(page)
+    shown = columns(page)
     keep(page, "sweep")
+    assert shown == ["test_accuracy", "train_loss", "density", "mask_bytes", "train_seconds"]
+    for name in shown:  # one name for the sweep and its tasks, so no column has a gap
+        assert "-" not in cells(page, f"metrics.`{name}`")
+    assert all(len(value) <= len("0.1234") for value in cells(page, "metrics.`test_accuracy`"))
 
 
 def test_the_worst_tasks_come_first(page, links, run):
@@ -125,13 +175,44 @@ def test_the_worst_tasks_come_first(page, links, run):
     shown = [accuracy[name] for name in rows(page)]
     assert shown[0] == min(accuracy.values()) < max(accuracy.values())
     assert shown == sorted(shown)
+    assert columns(page)[0] == "test_accuracy"
     keep(page, "worst")
 
 
-def test_no_task_failed(page, links):
-    page.goto(links.views["Failed tasks"])
-    page.wait_for_selector("text=0 matching runs")
-    keep(page, "failed")
+def test_nothing_is_said_of_failed_tasks_where_there_are_none(links):
+    assert list(links.views) == ["Sweep with its tasks", "Tasks, worst first"]
+
+
+def test_a_search_and_all_its_points_best_first(page, search_links):
+    """One of the points was a run of its own before the search."""
+    page.goto(search_links.views["Search found-search, best first"])
+    names = rows(page)
+    assert names[0] == "found-search"
+    assert len(names) == 1 + NUM_POINTS
+    shown = columns(page)
+    keep(page, "search")
+    assert shown[:4] == ["GG/accuracy", "training.optimizer.lr", "network.outputs", "GNu/accuracy"]
+    ranked = [float(value) for value in cells(page, "metrics.`GG/accuracy`")]
+    assert ranked[0] == ranked[1]  # the search has the best point's
+    assert ranked == sorted(ranked, reverse=True)
+    assert "-" not in cells(page, "metrics.`GNu/accuracy`")
+    assert sorted(cells(page, "params.`network.outputs`")[1:]) == ["10", "10", "10", "20", "20", "20"]
+
+
+def test_from_the_servers_root_our_views_are_two_clicks_away(page, links, run):
+    """MLflow's own link of an experiment leads to a page of another kind; its description has ours."""
+    root = links.runs.split("#")[0]
+    page.goto(root)
+    page.get_by_role("link", name=run.config.name, exact=True).wait_for()
+    page.wait_for_timeout(1000)
+    keep(page, "root")
+    page.goto(f"{root}#/experiments")
+    page.get_by_role("link", name=run.config.name, exact=True).wait_for()
+    keep(page, "experiments")
+    page.goto(links.runs)
+    page.get_by_role("link", name="Tasks, worst first", exact=True).click()
+    assert rows(page)[0].startswith("task-")
+    assert columns(page)[0] == "test_accuracy"
 
 
 def test_our_views_are_in_mlflows_menu(page, links):

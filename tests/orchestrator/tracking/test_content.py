@@ -1,10 +1,11 @@
 """The decision log as curves: every decision of a short stream, a thousand of a long one."""
 
 import itertools
+import math
 
 import pytest
 
-from orchestrator.tracking.content import curves
+from orchestrator.tracking.content import curves, shortened
 
 
 def rows(num):
@@ -27,3 +28,17 @@ def test_a_long_stream_is_thinned_evenly(num):
     steps = [step for key, step, _ in curves(rows(num)) if key == "stream/num_masks"]
     assert 500 <= len(steps) <= 1000
     assert len({b - a for a, b in itertools.pairwise(steps)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "short"),
+    [(0.123456, 0.1235), (0.0321673, 0.03217), (7440.6, 7441), (1_488_123.0, 1_488_123), (-3.0, -3), (1, 1)],
+)
+def test_values_are_as_long_as_mlflows_columns_are_wide(value, short):
+    assert shortened(value) == short
+    assert shortened(shortened(value)) == shortened(value)
+
+
+def test_a_diverged_loss_is_sent_as_it_is():
+    assert math.isnan(shortened(math.nan))
+    assert shortened(math.inf) == math.inf

@@ -21,6 +21,7 @@ from orchestrator.sweep import run_sweep
 from orchestrator.tracking.server import find_links, start_server, stop_server
 from orchestrator.tracking.sync import sync_run
 from orchestrator.tracking.tracker import MlflowTracker, Sender, make_tracker
+from orchestrator.tracking.views import TAG
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
 
@@ -96,6 +97,7 @@ def test_a_sweep_and_its_tasks_in_mlflow_complete_and_never_doubled(tmp_path):
         steps = [2, 4] if num_tasks == 4 else [2, 4, 6]
         assert [s for s, _ in points(client, run.info.run_id, "GG/accuracy")] == steps
         assert run.data.params["training.optimizer.lr"] == "0.01"
+        assert "None" not in run.data.params.values()
         assert run.data.params["tracking.task_runs"] == "all"
         assert run.data.tags["supsup.num_tasks"] == str(num_tasks)
         assert f"The run finished: {num_tasks} of {num_tasks} tasks" in run.data.tags["mlflow.note.content"]
@@ -109,7 +111,7 @@ def test_a_sweep_and_its_tasks_in_mlflow_complete_and_never_doubled(tmp_path):
     assert names == {"config.yaml", "tasks.parquet", "report"}
     assert (tmp_path / "store" / "mlflow-artifacts" / "tiny").is_dir()
     check_lineage(run, load_sweep(path))
-    check_children(children, load_sweep(path))
+    check_children(run, children, load_sweep(path))
     assert run.data.metrics["system/cpu_utilization_percentage"] >= 0
 
 
@@ -123,12 +125,17 @@ def check_lineage(run, config) -> None:
     assert [tag.value for tag in inputs["masks of 6 tasks"].tags] == ["output"]
 
 
-def check_children(children, config) -> None:
+def check_children(run, children, config) -> None:
+    """Find in a task's run what was measured, and under the same names the means in the sweep's."""
     stored = {row["task"]: row for row in locate_run(config).store.info_table().to_pylist()}
     for child in children:
         row = stored[int(child.data.params["task"])]
-        assert child.data.metrics["test_accuracy"] == pytest.approx(row["test_accuracy"], abs=1e-6)
+        assert child.data.metrics["test_accuracy"] == pytest.approx(row["test_accuracy"], rel=1e-3)
         assert child.data.tags["supsup.mask_digest"] == row["digest"]
+    for key in ("test_accuracy", "train_loss", "train_seconds", "density", "mask_bytes"):
+        of_tasks = [child.data.metrics[key] for child in children]
+        assert run.data.metrics[key] == pytest.approx(sum(of_tasks) / len(of_tasks), rel=1e-3)
+        assert points(client_of(config.tracking.uri), run.info.run_id, key)[-1][0] == len(children)
 
 
 def test_sync_makes_what_a_run_with_mlflow_up_would_have_made(tmp_path):
@@ -224,6 +231,7 @@ def test_failed_tasks_have_runs_that_say_why_and_end_well_later(tmp_path, task_r
     assert {task for task, child in children.items() if child.info.status == "FAILED"} == failed
     assert all(children[task].data.tags["supsup.error"] == "no luck" for task in failed)
     assert only_sweep(client).data.tags["supsup.num_failed"] == "1"
+    assert ("Failed tasks (1)" in views_of(client)) == bool(failed)
     run.layout.cohort(2, 3).write_bytes(whole)
     write_failures(run, [])
     sync_run(run.layout.root, other, Recorder())
@@ -231,6 +239,15 @@ def test_failed_tasks_have_runs_that_say_why_and_end_well_later(tmp_path, task_r
     assert set(ended) == names
     assert {child.info.status for child in ended.values()} <= {"FINISHED"}
     assert not any("supsup.error" in child.data.tags for child in ended.values())
+    assert views_of(client) == ["Sweep with its tasks", "Tasks, worst first"]
+
+
+def views_of(client) -> list[str]:
+    """Return the names of our views in the experiment's tags, which its description links to."""
+    found = client.get_experiment_by_name("tiny").tags
+    names = [json.loads(value)["name"] for key, value in found.items() if key.startswith(TAG)]
+    assert all(f"[{name}](#/experiments/" in found["mlflow.note.content"] for name in names)
+    return names
 
 
 def test_evaluating_adds_to_the_same_mlflow_run_and_does_not_finish_one_that_was_stopped(tmp_path):
@@ -250,6 +267,68 @@ def test_evaluating_adds_to_the_same_mlflow_run_and_does_not_finish_one_that_was
         named = points(client, run.info.run_id, "GNu/one_shot-H-1/accuracy")
         assert [s for s, _ in named] == ([] if own else [2])
         locate_run(config).layout.cohort(2, 3).unlink(missing_ok=True)
+
+
+def test_sync_keeps_what_an_older_version_has_sent(tmp_path):
+    """Older versions sent six digits, no means, no tags of searches, and parameters that are null."""
+    from mlflow.entities import Metric, Param
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    config = load_sweep(tracked_sweep(tmp_path, uri))
+    run_sweep(config, None, Recorder())
+    client, old = client_of(uri), f"sqlite:///{tmp_path}/old.db"
+    new, before = only_sweep(client), client_of(old)
+    experiment = before.create_experiment("tiny")
+    before.set_experiment_tag(experiment, "mlflow.note.content", "mine")
+    root = before.create_run(experiment, start_time=new.info.start_time, tags=old_tags(new))
+    created = new.info.start_time
+    before.log_batch(root.info.run_id, [Metric("GG/accuracy", 0.12345678, created, 1)], [Param("x", "None")])
+    points_of = {m.step: m.value for m in client.get_metric_history(new.info.run_id, "GG/accuracy")}
+    longer = [Metric("GG/accuracy", value + 1e-6, created, k) for k, value in points_of.items()]
+    before.log_batch(root.info.run_id, longer)
+    child = before.create_run(
+        experiment, tags=old_tags(new, task=2) | {"mlflow.parentRunId": root.info.run_id}
+    )
+    before.log_batch(child.info.run_id, [Metric("test_accuracy", 0.12345678, created, 0)])
+    before.set_terminated(child.info.run_id)
+    for _ in range(2):
+        assert sync_run(locate_run(config).layout.root, old, Recorder())[0] == old
+        run = only_sweep(before)
+        assert run.info.run_id == root.info.run_id
+        assert [step for step, _ in points(before, run.info.run_id, "GG/accuracy")] == [1, *sorted(points_of)]
+        assert run.data.params["x"] == "None"
+        assert run.data.metrics["test_accuracy"] > 0
+        assert before.get_run(child.info.run_id).data.metrics == {"test_accuracy": 0.12345678}
+        assert len(runs_of(before, "task")) == 4
+        assert before.get_experiment(experiment).tags["mlflow.note.content"] == "mine"
+
+
+def old_tags(run, task: int | None = None) -> dict[str, str]:
+    """Return the tags by which an older version finds a sweep's run, or that of a task."""
+    tags = {key: run.data.tags[key] for key in ("supsup.sweep", "supsup.fingerprint")}
+    if task is None:
+        return tags | {"supsup.kind": "sweep"}
+    return tags | {"supsup.kind": "task", "supsup.task": str(task)}
+
+
+def test_a_search_takes_in_points_that_are_older_and_points_that_mlflow_lacks(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    path = tracked_sweep(tmp_path, uri)
+    run_sweep(load_sweep(path, ["seed=1"]), None, Recorder())
+    run_sweep(load_sweep(path, ["seed=2", "tracking.uri=null"]), None, Recorder())
+    client = client_of(uri)
+    assert "mlflow.parentRunId" not in only_sweep(client).data.tags
+    config = load_sweep(path, ["search.space.seed=[1,2,3]"])
+    display = Recorder()
+    results = run_search(config, None, display)
+    track_search(config, results, draw_search(config, results), display)
+    assert "MLflow" not in display.messages
+    (search,) = runs_of(client, "search")
+    sweeps = runs_of(client, "sweep")
+    assert {run.data.tags["mlflow.parentRunId"] for run in sweeps} == {search.info.run_id}
+    in_view = sorted([search, *sweeps], key=lambda run: run.data.tags["supsup.rank"])
+    assert in_view[0].info.run_id == search.info.run_id
+    assert [run.data.params["seed"] for run in in_view[1:]] == ["1", "2", "3"]  # no seed is better
 
 
 def test_a_search_is_one_run_above_those_of_its_points(tmp_path):
@@ -340,7 +419,7 @@ def test_mlflow_stopped_in_the_middle_of_a_run(tmp_path, monkeypatch):
 
 def check_links(address: str, fingerprint: str) -> None:
     links = find_links(address, "tiny", fingerprint)
-    assert list(links.views) == ["Sweep with its tasks", "Tasks, worst first", "Failed tasks"]
+    assert list(links.views) == ["Sweep with its tasks", "Tasks, worst first"]
     assert all("workflowType=machine_learning" in link for link in (links.runs, *links.views.values()))
     assert only_sweep(client_of(address)).info.run_id in links.run
     assert find_links(address).runs.endswith("/#/experiments")
