@@ -10,7 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import URLError
@@ -27,7 +28,11 @@ VERBS = "run|plan|status|evaluate|infer|capacity|verify|submit|logs|stop|token|s
 BARE = re.compile(rf"\bsupsup (?:--[\w-]+ )?(?:{VERBS})\b")
 SERVES = re.compile(r"\bsupsup (?:--allow-code )?ui\b|\bmlflow models serve\b")
 LIMIT_S = 120
-SHELL_ENV = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COLUMNS": "80", "LANG": "C.UTF-8"}
+SHELL_ENV = {
+    "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    "COLUMNS": "80",
+    "LANG": "C.UTF-8",
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Place:
     """A folder in which a user works, and all hints that were given there."""
 
     folder: Path
-    read: object  # () -> what was printed since the last call
+    read: Callable[[], str]  # () -> what was printed since the last call
     hints: dict[str, Hint] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
@@ -145,7 +150,8 @@ def _end_server(process: subprocess.Popen, command: str, log: Path) -> int:
     while process.poll() is None and time.monotonic() < until_s:
         if _answers(int(port[1])) if port else "Ctrl-C ends it" in log.read_text():
             os.killpg(process.pid, signal.SIGTERM)
-            return max(0, process.wait(timeout=30)) if not port else 0 * process.wait(timeout=30)
+            code = process.wait(timeout=30)
+            return code if port is None else max(0, code)
         time.sleep(0.1)
     return process.poll() or 124
 
@@ -167,9 +173,9 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def _notes(database: Path) -> list[str]:
-    tables = ("tags", "experiment_tags")
-    with sqlite3.connect(database) as connection:
-        return [row[0] for table in tables for row in connection.execute(f"select value from {table}")]
+    queries = ("select value from tags", "select value from experiment_tags")
+    with closing(sqlite3.connect(database)) as connection:
+        return [row[0] for query in queries for row in connection.execute(query)]
 
 
 def _free_port() -> int:

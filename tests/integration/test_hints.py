@@ -1,11 +1,9 @@
 """Every command that the product prints works as printed, over the kinds of runs."""
 
-import contextlib
 import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from collections import Counter
 
@@ -15,7 +13,7 @@ from PIL import Image
 
 from core.networks.user_code import ALLOW_CODE
 from tests.conftest import start_supsup, sweep_text
-from tests.integration.hints import Place, bare, commands
+from tests.integration.hints import Place
 
 OWN = """
 import os
@@ -92,7 +90,9 @@ def place(tmp_path, monkeypatch, capfd):
 def _print_counts():
     yield
     for kind, counts in COUNTS.items():
-        print(f"{kind:<24}{sum(counts.values()):>3}  {', '.join(f'{n} {verb}' for verb, n in counts.items())}")
+        print(
+            f"{kind:<24}{sum(counts.values()):>3}  {', '.join(f'{n} {verb}' for verb, n in counts.items())}"
+        )
 
 
 def write(place, **lines):
@@ -160,7 +160,13 @@ def test_hints_where_a_mask_is_missing(place, network):
     allow = write(place, evaluation=BOTH, **(OWN_LINES if network == "own" else {}))
     assert place.do(*allow, "run", "tiny.yaml") == 0
     root = damage(place)
-    for words in (["verify", root], ["evaluate", root], ["infer", root, "image.png"], ["report", root], ["status"]):
+    for words in (
+        ["verify", root],
+        ["evaluate", root],
+        ["infer", root, "image.png"],
+        ["report", root],
+        ["status"],
+    ):
         place.do(*allow, *words)
     check(place, f"missing mask, {network}", {"verify": 1})
 
@@ -178,7 +184,13 @@ def test_hints_where_jobs_failed(place, kept):
     (place.folder / "broken").touch()
     assert place.do(*allow, "run", "tiny.yaml", "executor.max_retries=0") == 1
     (root,) = roots(place)
-    for words in (["status", root], ["logs", root], ["evaluate", root], ["infer", root, "image.png"], ["verify", root]):
+    for words in (
+        ["status", root],
+        ["logs", root],
+        ["evaluate", root],
+        ["infer", root, "image.png"],
+        ["verify", root],
+    ):
         place.do(*allow, *words)
     check(place, f"failed jobs, {kept} kept", {"verify": 1, "run": 1, "evaluate": 1})
 
