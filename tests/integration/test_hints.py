@@ -90,8 +90,8 @@ def place(tmp_path, monkeypatch, capfd):
 def _print_counts():
     yield
     for kind, counts in COUNTS.items():
-        print(
-            f"{kind:<24}{sum(counts.values()):>3}  {', '.join(f'{n} {verb}' for verb, n in counts.items())}"
+        sys.stdout.write(
+            f"{kind:<24}{sum(counts.values()):>3}  {', '.join(f'{n} {verb}' for verb, n in counts.items())}\n"
         )
 
 
@@ -141,7 +141,11 @@ def test_hints_of_a_run(place, kind):
     allow = write(place, **RUNS[kind])
     if allow:
         assert place.do("run", "tiny.yaml") == 2
-    for words in (["plan", "tiny.yaml"], ["run", "tiny.yaml"], ["run", "tiny.yaml", "training.batch_size=8"]):
+    for words in (
+        ["plan", "tiny.yaml"],
+        ["run", "tiny.yaml"],
+        ["plan", "tiny.yaml", "training.batch_size=8"],
+    ):
         assert place.do(*allow, *words) == 0
     ask_everything(place, roots(place)[0], allow, SPACED if "spaces" in kind else "runs")
     check(place, kind)
