@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import sqlite3
@@ -73,7 +74,8 @@ class Place:
         os.environ.pop(ALLOW_CODE, None)
         sys.modules.pop("own_nets", None)
         code = supsup(*words)
-        self.hear(self.read(), f"supsup {words[0]}", " ".join(map(str, words)))
+        verb = next(word for word in words if word != "--allow-code")
+        self.hear(self.read(), f"supsup {verb}", shlex.join(map(str, words)))
         self.codes.append(code)
         os.environ.pop(ALLOW_CODE, None)
         return code

@@ -55,7 +55,7 @@ RUNS = {  # kind of run: lines of its sweep
     "only GG": {},
     "own network": OWN_LINES | {"tracking": TRACKED},
     "own network, inferred": OWN_LINES | {"evaluation": BOTH},
-    "spaces and unicode": {"evaluation": BOTH, "storage": f'{{uri: "{SPACED}"}}'},
+    "spaces and unicode": {"evaluation": BOTH, "folder": f'"{SPACED}"'},
     "stream": STREAM,
     "baseline": BASELINE | {"tracking": TRACKED},
     "HopSupSup": HOP,
@@ -95,8 +95,8 @@ def _print_counts():
         )
 
 
-def write(place, **lines):
-    text = sweep_text("runs", **lines)
+def write(place, folder="runs", **lines):
+    text = sweep_text(folder, **lines)
     (place.folder / "tiny.yaml").write_text(text)
     return ["--allow-code"] if "import_path" in text else []
 
