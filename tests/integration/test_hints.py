@@ -186,7 +186,7 @@ def test_hints_where_jobs_failed(place, kept):
         choose((place.folder / root / "masks").iterdir()).unlink()
         shutil.rmtree(place.folder / root / "evaluations")
     (place.folder / "broken").touch()
-    assert place.do(*allow, "run", "tiny.yaml", "executor.max_retries=0") == 1
+    assert place.do(*allow, "run", "tiny.yaml", "executor.retries=0") == 1
     (root,) = roots(place)
     for words in (
         ["status", root],
