@@ -234,7 +234,7 @@ def _mask_hints(run: Run, name: str) -> list[tuple[list[str], str]]:
     elif can_search:
         hints.append((["evaluate", name], "find the task of each image, on the same masks"))
     hints.append((["verify", name], "check every mask"))
-    if run.store.files():
+    if training_stage(config).progress(run).is_complete:
         hints.append((["export", name, "--out", "exported"], "the masks as safetensors files"))
     return hints
 

@@ -154,6 +154,7 @@ def test_hints_of_a_run(place, kind):
 def damage(place) -> str:
     """Remove the mask file of tasks 0 and 1; return the run folder."""
     (root,) = roots(place)
+    place.hints.clear()  # they were for a whole run
     min((place.folder / root / "masks").iterdir()).unlink()
     return root
 
@@ -185,6 +186,7 @@ def test_hints_where_jobs_failed(place, kept):
         choose = min if kept == "part without task 0" else max
         choose((place.folder / root / "masks").iterdir()).unlink()
         shutil.rmtree(place.folder / root / "evaluations")
+    place.hints.clear()
     (place.folder / "broken").touch()
     assert place.do(*allow, "run", "tiny.yaml", "executor.retries=0") == 1
     (root,) = roots(place)
