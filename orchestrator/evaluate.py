@@ -14,6 +14,7 @@ from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_warn
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import check_dataset, clean_temporaries
 from orchestrator.runs.results import Results, write_report
@@ -58,7 +59,7 @@ def evaluate_run(
     require_allowed(opened.config.network.import_path)
     if not training_stage(opened.config).has_masks:
         raise RunFolderError(
-            f"{root} is a baseline, which is measured while it learns; expected a run of supermasks. `supsup run` with "
+            f"{root} is a baseline, which is measured while it learns; expected a run of supermasks. Its sweep under "
             "another name measures it at other k"
         )
     config = change_settings(opened.config, settings, SECTIONS)
@@ -67,7 +68,8 @@ def evaluate_run(
         config = change_settings(config, [f"evaluation.scenarios=[GG,{more}]"], SECTIONS)
     run = replace(opened, config=config)
     if not num_leading(run.store) and not num_remembered(run.layout, run.fingerprint):
-        raise RunFolderError(f"{root} has no mask of task 0; run the sweep first")
+        again = supsup_command("run", root, config=config)
+        raise RunFolderError(f"{root} has no mask of task 0; `{again}` trains it")
     dataset = load_dataset(config.benchmark, data_location(config, data_folder))
     check_dataset(run.layout, record, dataset)
     resources = find_resources(config.executor, connect=True)

@@ -28,6 +28,7 @@ from core.networks.user_code import require_allowed
 from core.specs.inference import InferenceSpec
 from orchestrator.config.load import change_settings
 from orchestrator.images import flat_images
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.run import Run, open_run
 from storage.bank_file import ensure_bank, map_bank
 from storage.locations import Location, to_location
@@ -167,7 +168,8 @@ def _check_network(run: Run) -> None:
     if run.config.network.traits.in_memory:
         raise InferenceError(
             f"{run.name}: found network {run.config.network.kind!r} with masks on its outputs, expected masks "
-            "on weights; such masks are recovered from many images by `supsup evaluate`"
+            "on weights; such masks are recovered from many images: "
+            f"`{supsup_command('evaluate', run.layout.root, config=run.config)}`"
         )
 
 

@@ -113,10 +113,10 @@ class RunSession:
         is_whole = training_stage(run.config).progress(run).is_complete
         end_session(layout, "FAILED" if failures else "FINISHED" if is_whole else "KILLED")
         if not self.tracker.close():
-            again = supsup_command("sync", layout.root, config=run.config)
+            again, more = (supsup_command(verb, layout.root, config=run.config) for verb in ("sync", "run"))
             self.display.message(
                 f"MLflow does not have all of this run yet; everything is in {layout.root}, and "
-                f"`{again}`, or the next `supsup run` of the same sweep, sends the rest"
+                f"`{again}` or `{more}` sends the rest"
             )
 
     def stop(self) -> None:

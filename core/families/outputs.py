@@ -44,5 +44,5 @@ class OutputMasked:
         del base, statistics
         raise InferenceError(
             f"found network {spec.network.kind!r} with masks on its outputs, expected masks on weights; such "
-            "masks are recovered from many images by `supsup evaluate`"
+            "masks are recovered from many images, which is scenario GNs"
         )

@@ -44,6 +44,7 @@ def _run_on_head(given: list[str]) -> int:
     from orchestrator.cli.main import app
     from orchestrator.cluster.submission import sweep_id
     from orchestrator.config.load import read_sweep_file
+    from orchestrator.runs.commands import supsup_command
     from storage.files import commit_text
 
     carried = os.environ.get("SUPSUP_SWEEP")
@@ -61,7 +62,7 @@ def _run_on_head(given: list[str]) -> int:
             asked = f"but {wanted} is wanted" if wanted else "and no id says which sweep is wanted"
             raise ConfigError(
                 f"the head has the sweep {found} of the last `ray up`, {asked}; run `ray up -y --no-restart FILE`, then "
-                "`ray submit FILE sweeps/run.py ID`, with the ID that `supsup plan FILE` shows"
+                f"`ray submit FILE sweeps/run.py ID`, with the ID that `{supsup_command('plan', 'FILE')}` shows"
             )
     local = Path(f"~/.supsup/{found}.json").expanduser()
     commit_text(local, json.dumps(sweep))

@@ -27,6 +27,7 @@ from orchestrator.stages import training_stage
 from orchestrator.stages.base import Progress
 from orchestrator.sweep import SweepResult
 from orchestrator.watcher import error_key, task_list
+from storage.bank_file import num_leading
 from storage.locations import Location
 from storage.mask_info import MaskInfo
 from storage.run_file import read_run
@@ -46,7 +47,7 @@ def print_result(console: Console, result: SweepResult) -> None:
     if result.failures:
         console.print(_failure_table(result.failures))
     elif not result.progress.is_complete:
-        print_plain(console, _untrained(result.progress))
+        print_plain(console, _untrained(result.run, result.progress))
     print_overview(console, result)
 
 
@@ -200,12 +201,13 @@ def print_overview(console: Console, result: SweepResult) -> None:
         print_plain(console, f"      {what}")
 
 
-def _untrained(progress: Progress) -> str:
+def _untrained(run: Run, progress: Progress) -> str:
     """Return what ``--only-failed`` left out, as text."""
     left = set(range(progress.num_total)) - progress.done
     noun = "tasks" if len(left) > 1 else "task"
     which = f", not {noun} {number_ranges(left)}" if progress.unit == "tasks" else ""
-    return f"{progress} are done{which}; `supsup run` without --only-failed trains the rest"
+    rest = supsup_command("run", short(run.layout.root), config=run.config)
+    return f"{progress} are done{which}; `{rest}` trains the rest"
 
 
 def _rows(result: SweepResult) -> list[tuple[str, str]]:
@@ -245,7 +247,7 @@ def _stored(run: Run, infos: Sequence[MaskInfo]) -> str:
 
 
 def next_commands(run: Run, failures: Sequence[Failure]) -> list[tuple[str, str]]:
-    """Return (command, description), the most useful first."""
+    """Return (command, description), the most useful first; only what can work on what is there."""
     name, config = short(run.layout.root), run.config
     hints: list[tuple[list[str], str]] = []
     if failures:
@@ -255,24 +257,26 @@ def next_commands(run: Run, failures: Sequence[Failure]) -> list[tuple[str, str]
     if not training_stage(config).has_masks:
         hints.append((["report", name], "its figures"))
     else:
-        hints += _mask_hints(name, config)
+        hints += _mask_hints(run, name)
     return [(supsup_command(*words, config=config), what) for words, what in hints]
 
 
-def _mask_hints(name: str, config: SweepConfig) -> list[tuple[list[str], str]]:
+def _mask_hints(run: Run, name: str) -> list[tuple[list[str], str]]:
     """Return (words, description) of commands for a run of masks."""
-    hints = []
-    if config.can_answer and config.evaluation.inferred_scenarios:
+    hints, config = [], run.config
+    can_search = config.can_answer and num_leading(run.store) > 0
+    if can_search and config.evaluation.inferred_scenarios:
         another = "evaluation.inference.algorithm=exhaustive"
         hints.append((["evaluate", name, another], "infer the task in another way, with the same masks"))
         if config.tracking.uri and config.network.import_path is None:
             hints.append(
                 (["export", name, "--mlflow"], "log the masks as a model that can be served over HTTP")
             )
-    elif config.can_answer:
+    elif can_search:
         hints.append((["evaluate", name], "infer the task of each image, with the same masks"))
     hints.append((["verify", name], "check every mask"))
-    hints.append((["export", name, "--out", "exported"], "the masks as safetensors files"))
+    if training_stage(config).progress(run).is_complete:
+        hints.append((["export", name, "--out", "exported"], "the masks as safetensors files"))
     return hints
 
 

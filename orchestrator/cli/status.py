@@ -14,6 +14,7 @@ from rich.text import Text
 
 from core.errors import RunFolderError, plural
 from orchestrator.report.text import duration, percent, print_plain
+from orchestrator.runs.commands import supsup_command
 from orchestrator.status import RunStatus, run_status
 from storage.locations import Location, to_location
 
@@ -23,7 +24,10 @@ WATCH_S = 2.0
 def print_status(console: Console, roots: Sequence[Location], storage: str, *, watch: bool = False) -> None:
     """Print one row per run, and the details of a single run. watch: refresh until all have ended."""
     if not roots:
-        print_plain(console, f"no runs in {to_location(storage)}; start one with: supsup run SWEEP.yaml")
+        print_plain(
+            console,
+            f"no runs in {to_location(storage)}; start one with `{supsup_command('run', 'SWEEP.yaml')}`",
+        )
     elif watch:
         _watch(console, roots)
     else:

@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 
 from core.errors import ConfigError
+from orchestrator.runs.commands import supsup_command
 
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 HELP = "see docs/cluster.md"
@@ -69,7 +70,7 @@ def describe_token() -> str:
     existed = token_file().exists()
     path = ensure_token()
     if not _token():
-        raise ConfigError(f"{path} is empty; delete it, and `supsup token` creates a token")
+        raise ConfigError(f"{path} is empty; delete it, and `{supsup_command('token')}` creates a token")
     return (
         f"{'the token is in' if existed else 'created a token in'} {path}; copy it to every node, mode 0600"
     )
@@ -93,5 +94,5 @@ def token_error(where: str, value: str) -> ConfigError:
         found = f"there is no token in {token_file()}"
     return ConfigError(
         f"{where}: the Ray cluster at {value} requires its token, but {found}; copy the head's ~/.ray/auth_token there "
-        f"(mode 0600; `supsup token` on the head prints where it is) and leave {MODE} unset or 'token'; {HELP}"
+        f"(mode 0600; `{supsup_command('token')}` on the head prints where it is) and leave {MODE} unset or 'token'; {HELP}"
     )

@@ -140,7 +140,7 @@ def check_settings(settings: Sequence[str]) -> None:
             free = ", ".join([*(f"{section}.*" for section in FREE_SECTIONS), *FREE_KEYS])
             raise ConfigError(
                 f"{key}: cannot be set for a target, because its recipe is fixed; expected one of {free}. "
-                "`supsup run` takes any setting of the same sweep files"
+                "A run of its sweep files takes any setting"
             )
 
 

@@ -12,6 +12,7 @@ from core.data.datasets import Dataset
 from core.errors import plural
 from orchestrator.execution.jobs import Unit
 from orchestrator.execution.plan import Plan, number_ranges
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.history import failed_tasks
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
@@ -134,7 +135,8 @@ class TrainingStage(Stage):
         return Verification(
             problems=missing,
             summary=(good_masks(len(findings.tasks), num_total),),
-            advice=f"`supsup run` of its sweep trains the {plural(len(missing), 'missing task')}"
+            advice=f"`{supsup_command('run', run.layout.root, config=run.config)}` trains the "
+            f"{plural(len(missing), 'missing task')}"
             if missing
             else None,
             is_whole=not missing,

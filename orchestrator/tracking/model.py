@@ -78,7 +78,8 @@ def _check(run: Run) -> None:
             f"{run.name}: found masks without a known task, expected masks on weights, trained with the task given"
         )
     if not num_leading(run.store):
-        raise RunFolderError(f"{run.layout.root} has no mask of task 0; run the sweep first")
+        again = supsup_command("run", run.layout.root, config=run.config)
+        raise RunFolderError(f"{run.layout.root} has no mask of task 0; `{again}` trains it")
     if run.config.network.import_path is not None:
         raise RunFolderError(
             f"{run.layout.root}: its network is {run.config.network.import_path}, your own code, which a served model would have "

@@ -38,7 +38,7 @@ def note(
             *_result_table(results),
             *_worst(infos),
             _again(run, record, has_masks=bool(infos)),
-            _where(run, sessions),
+            _where(run, sessions, has_masks=bool(infos)),
         ]
     )
 
@@ -85,10 +85,11 @@ def _again(run: Run, record: RunRecord, *, has_masks: bool) -> str:
     )
 
 
-def _where(run: Run, sessions: Sequence[Session]) -> str:
+def _where(run: Run, sessions: Sequence[Session], *, has_masks: bool) -> str:
     root = run.layout.root
     worked_s = sum(one.ended_s - one.started_s for one in sessions if one.ended_s is not None)
     worked = f" in {duration(worked_s)} of work, {plural(len(sessions), 'start')}" if worked_s else ""
-    words = (["evaluate", root], ["infer", root, "IMAGE"], ["verify", root])
+    can_search = has_masks and run.config.can_answer
+    words = [*([["evaluate", root], ["infer", root, "IMAGE"]] if can_search else []), ["verify", root]]
     commands = ", ".join(f"`{supsup_command(*one, config=run.config)}`" for one in words)
     return f"Everything is in `{root}`{worked}. Figures: artifact `report/report.html`. Read on: {commands}."

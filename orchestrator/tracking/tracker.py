@@ -17,6 +17,7 @@ import psutil
 
 from core.errors import plural
 from orchestrator.config.store_uri import absolute_uri
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.run import Run
 from orchestrator.tracking.content import tracked_end, tracked_run, tracked_tasks
 from orchestrator.tracking.messages import TrackedEnd, TrackedTask
@@ -166,8 +167,10 @@ class MlflowTracker:
     def _warn_of_many_runs(self) -> None:
         num_left = len(self._sender.waiting)
         if num_left > MANY_RUNS and not self._has_warned:
+            run = self._sender.run
+            rest = supsup_command("sync", run.layout.root, config=run.config)
             self._warn(
-                f"sending the runs of {plural(num_left, 'task')} to MLflow; Ctrl-C leaves them to `supsup sync`"
+                f"sending the runs of {plural(num_left, 'task')} to MLflow; Ctrl-C leaves them to `{rest}`"
             )
 
     def _work(self) -> None:

@@ -166,5 +166,5 @@ def test_only_failed_says_what_it_leaves_untrained(tmp_path, monkeypatch, capsys
         "baseline": "3 of 4 tasks are done, not task 3; ",
         "stream": "20 of 65 decisions are done; ",
     }
-    assert f"{words[kind]}`supsup run` without --only-failed does the rest\n" in shown
-    assert supsup("run", sweep) == 0
+    assert f"{words[kind]}`supsup run {run.layout.root}` does the rest\n" in shown
+    assert supsup("run", run.layout.root) == 0
