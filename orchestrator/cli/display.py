@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -24,7 +24,15 @@ PLAIN_INTERVAL_S = 2.0
 PLAIN_STEPS_S = 5.0  # between lines while no task is done
 SHORT_WAIT_S = 1.0  # not worth a line
 REFRESHES_PER_S = 4
+FAST = 10.0  # tasks a second
 NUM_LAST = 4  # finished tasks whose accuracy is shown
+
+
+def rate_words(rate: float) -> str:
+    """Return tasks per second as a number a minute, of fast ones a second."""
+    if rate > FAST:
+        return f"{rate:,.0f}"
+    return f"{60 * rate:,.0f}" if rate > 1 else f"{60 * rate:.1f}"
 
 
 @dataclass
@@ -48,7 +56,7 @@ class Tally(Counts):
         running = self.running
         if self.num_ready is not None and self.num_jobs and not (running or self._num_new):
             return f", {self.workers()}"
-        return "" if running is None else f", step {running.done:,} of {running.total:,}"
+        return "" if running is None else f", {running.unit} {running.done:,} of {running.total:,}"
 
     def pace(self) -> list[str]:
         """Return rate and time left, once known."""
@@ -56,8 +64,8 @@ class Tally(Counts):
         if speed is None:
             return []
         rate, left_s = speed
-        per_min = f"{60 * rate:,.0f}" if rate > 1 else f"{60 * rate:.1f}"
-        return [f"{per_min} {self.unit}/min", f"ETA {duration(left_s)}"]
+        left = [] if self.num_done + self.num_failed >= self.num_total else [f"ETA {duration(left_s)}"]
+        return [f"{rate_words(rate)} {self.unit}/{'s' if rate > FAST else 'min'}", *left]
 
     def accuracy(self) -> list[str]:
         """Return the mean accuracy of the tasks trained in this phase."""
@@ -204,13 +212,20 @@ class PlainDisplay(_Counting):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._shown_s = 0.0
+        self._ended = threading.Event()
 
     def start(
         self, verb: str, num_total: int, num_done: int, unit: str = "tasks", *, num_jobs: int = 0
     ) -> None:
-        """Print the first line of the phase."""
+        """Print the first line of the phase; others follow, also from jobs that report no steps."""
+        self.stop()
         self._verb, self._tally = verb, Tally(num_total, num_done, unit, num_jobs)
         self._line()
+        self._ended = _repeat(self._show_steps)
+
+    def stop(self) -> None:
+        """Print no more lines."""
+        self._ended.set()
 
     def message(self, text: str) -> None:
         """Print a line."""
@@ -235,26 +250,31 @@ class PlainDisplay(_Counting):
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
         """Print what is waited for, after a second and then every few seconds."""
-        ended, start_s = threading.Event(), time.monotonic()
-
-        def repeat() -> None:
-            wait_s = SHORT_WAIT_S
-            while not ended.wait(wait_s):
-                self.message(f"{what}  {duration(time.monotonic() - start_s)}")
-                wait_s = PLAIN_STEPS_S
-
-        thread = threading.Thread(target=repeat, name="doing", daemon=True)
-        thread.start()
+        start_s = time.monotonic()
+        ended = _repeat(lambda: self.message(f"{what}  {duration(time.monotonic() - start_s)}"))
         try:
             yield
         finally:
             ended.set()
-            thread.join()
 
     def _line(self) -> None:
         self._shown_s = time.monotonic()
         tally = self._tally
         self.message(f"{self._verb} {tally.counts()}  {tally.words()}".rstrip())
+
+
+def _repeat(call: Callable[[], None]) -> threading.Event:
+    """Call a function in a thread, after a second and then every few seconds, until the event is set."""
+    ended = threading.Event()
+
+    def work() -> None:
+        wait_s = SHORT_WAIT_S
+        while not ended.wait(wait_s):
+            call()
+            wait_s = PLAIN_STEPS_S
+
+    threading.Thread(target=work, name="display", daemon=True).start()
+    return ended
 
 
 class QuietDisplay(PlainDisplay):

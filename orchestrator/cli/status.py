@@ -115,7 +115,8 @@ def _details(found: RunStatus) -> Iterator[RenderableType]:
     if found.live is not None:
         yield Text(live_words(found.live))
     if found.last:
-        yield Text("last " + ", ".join(f"{task}: {percent(accuracy)}" for task, accuracy in found.last))
+        words = ", ".join(f"task {task} {percent(accuracy)}" for task, accuracy in found.last)
+        yield Text(f"finished last: {words}")
     if found.error is not None:
         yield Text(f"failed: {found.error}", style="red")
 

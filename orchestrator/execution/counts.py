@@ -66,8 +66,8 @@ class Counts:
         """The steps of all jobs at work together, None before the first report."""
         if not self._running:
             return None
-        steps = self._running.values()
-        return StepsDone(sum(one.done for one in steps), sum(one.total for one in steps))
+        steps = list(self._running.values())
+        return StepsDone(sum(one.done for one in steps), sum(one.total for one in steps), steps[0].unit)
 
     def speed(self) -> tuple[float, float] | None:
         """Return tasks per second and the seconds left, once known."""

@@ -27,7 +27,7 @@ class Given(Stage):
     """Tests each task's own mask on the test images of its task."""
 
     kind = "evaluate"
-    verb = "evaluating GG"
+    verb = "testing masks (GG)"
 
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """Load the counts of existing tables. Those of tasks trained just now are not from before."""
