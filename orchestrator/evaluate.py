@@ -70,15 +70,17 @@ def evaluate_run(
     if not num_leading(run.store) and not num_remembered(run.layout, run.fingerprint):
         again = supsup_command("run", root, config=config)
         raise RunFolderError(f"{root} has no mask of task 0; `{again}` trains it")
-    dataset = load_dataset(config.benchmark, data_location(config, data_folder))
+    with display.doing(f"reading {config.benchmark.dataset}"):
+        dataset = load_dataset(config.benchmark, data_location(config, data_folder))
     check_dataset(run.layout, record, dataset)
     resources = find_resources(config.executor, connect=True)
     with locked(run.layout):
         clean_temporaries(run.layout)
         with open_session(run, record, dataset, resources, display) as session:
             results, failures = evaluate(session)
-            write_report(run, results)
-            draw_or_warn(run, record, display)
+            with display.doing("writing the report"):
+                write_report(run, results)
+                draw_or_warn(run, record, display)
             session.end(failures)
     # A sweep may name k that its run has yet to grow to; here they are asked for now.
     may_exceed = not any(setting.startswith("evaluation.at") for setting in settings)

@@ -1,13 +1,14 @@
 """A session of work on a run: stage after stage, on workers that are started at the first job."""
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from core.data.datasets import Dataset
 from core.errors import SupSupError, plural
 from orchestrator.cluster.launch import make_executor
 from orchestrator.execution.controller import Failure, run_jobs
+from orchestrator.execution.counts import Counts
 from orchestrator.execution.ctrl_c import GRACE_S
 from orchestrator.execution.executor import Executor
 from orchestrator.execution.jobs import Job
@@ -17,6 +18,7 @@ from orchestrator.execution.retry_policy import RetryPolicy
 from orchestrator.runs.arithmetic import mix_note
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.history import begin_session, end_session
+from orchestrator.runs.live import LiveFile
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
 from orchestrator.runs.sizing import Resources
@@ -80,12 +82,14 @@ class RunSession:
         self.display.start(
             stage.verb, plan.num_total, plan.num_done, plan.jobs[0].unit, num_jobs=len(plan.jobs)
         )
-        context = self.context
-        watcher = RunWatcher(self.display, self.tracker, context.run.layout, context.counts)
+        context, counts = self.context, Counts(plan.num_total, plan.num_done, plan.jobs[0].unit)
+        live = LiveFile(context.run.layout, stage.verb, counts)
+        watcher = RunWatcher(self.display, self.tracker, context.run.layout, context.counts, live)
         failures: tuple[Failure, ...] = ()
         for jobs in [[job] for job in plan.jobs] if stage.in_order else [plan.jobs]:
             failures = failures or self._run_jobs(jobs, watcher)
         watcher.end()
+        live.remove()
         self.display.stop()
         return failures, watcher.num_trained
 
@@ -96,13 +100,14 @@ class RunSession:
 
     def _workers(self) -> Executor:
         if self._executor is None:
-            executor = self.context.run.config.executor
-            if executor.kind == "ray":
-                what = f"connecting to Ray at {executor.address}" if executor.address else "starting Ray"
-                self.display.message(f"{what} and {plural(self.resources.num_workers, 'worker')}")
-            self._executor = make_executor(
-                self.context.run, self.context.record, self.context.dataset, self.resources
-            )
+            context = self.context
+            executor = context.run.config.executor
+            where = f"connecting to Ray at {executor.address}" if executor.address else "starting Ray"
+            what = "starting"
+            if executor.kind != "inline":
+                what = f"{where} and {plural(self.resources.num_workers, 'worker')}"
+            with self.display.doing(what):
+                self._executor = make_executor(context.run, context.record, context.dataset, self.resources)
         return self._executor
 
     def end(self, failures: Sequence[Failure]) -> None:
@@ -112,7 +117,11 @@ class RunSession:
         # Evaluating a run does not finish its training.
         is_whole = training_stage(run.config).progress(run).is_complete
         end_session(layout, "FAILED" if failures else "FINISHED" if is_whole else "KILLED")
-        if not self.tracker.close():
+        with (
+            self.display.doing("sending what is left to MLflow") if run.config.tracking.uri else nullcontext()
+        ):
+            is_sent = self.tracker.close()
+        if not is_sent:
             again, more = (supsup_command(verb, layout.root, config=run.config) for verb in ("sync", "run"))
             self.display.message(
                 f"MLflow does not have all of this run yet; everything is in {layout.root}, and "
@@ -128,6 +137,8 @@ class RunSession:
     def close(self) -> None:
         """Close the display, and the executor if it was started."""
         self.display.stop()
+        with suppress(OSError):  # a session that was stopped within a phase
+            self.context.run.layout.live.unlink(missing_ok=True)
         if self._executor is not None:
             self._executor.close()
 

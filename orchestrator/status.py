@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from core.errors import DamagedFileError, RunFolderError, first_line
 from orchestrator.runs.history import read_failures
+from orchestrator.runs.live import LiveProgress, read_live
 from orchestrator.runs.lock import is_locked, lock_holder
 from orchestrator.runs.results import Results, read_results
 from orchestrator.runs.run import Run, open_run
@@ -26,7 +27,7 @@ class RunStatus:
 
     progress: in tasks; of a stream, in decisions and then masks. holder: the controller at work, if
     any. tasks_per_min, eta_s: None unless a controller is at work and a task finished recently.
-    mean_accuracy: of finished tasks, task given; None if there are none. last: (task, accuracy) of
+    live: of the controller at work. mean_accuracy: of finished tasks, task given; None if there are none. last: (task, accuracy) of
     the tasks that finished last, latest first. num_workers: workers that stored masks recently.
     """
 
@@ -37,6 +38,7 @@ class RunStatus:
     mean_accuracy: float | None
     last: tuple[tuple[int, float], ...] = ()
     num_workers: int = 0
+    live: LiveProgress | None = None
 
     @property
     def num_failed(self) -> int:
@@ -62,7 +64,9 @@ class RunStatus:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left at the current rate."""
+        """Seconds left at the current rate, by the controller at work if it says so."""
+        if self.live is not None:
+            return self.live.left_s
         return 60 * self.num_left / self.tasks_per_min if self.tasks_per_min else None
 
 
@@ -79,6 +83,7 @@ def status_of(run: Run) -> RunStatus:
         if not run.config.training.is_given or info.task < run.config.benchmark.num_tasks
     ]
     holder = lock_holder(run.layout) if is_locked(run.layout) else None
+    live = read_live(run.layout) if holder else None
     now_s = time.time()
     recent = [info for info in infos if now_s - info.finished_s < RATE_WINDOW_S]
     latest = sorted(infos, key=lambda info: (info.finished_s, info.task), reverse=True)[:NUM_LAST]
@@ -86,7 +91,8 @@ def status_of(run: Run) -> RunStatus:
         run=run,
         progress=training_stage(run.config).progress(run),
         holder=holder,
-        tasks_per_min=_tasks_per_min(recent, now_s) if holder else None,
+        tasks_per_min=live.per_min if live else _tasks_per_min(recent, now_s) if holder else None,
+        live=live,
         mean_accuracy=sum(info.test_accuracy for info in infos) / len(infos) if infos else None,
         last=tuple((info.task, info.test_accuracy) for info in latest),
         num_workers=len({info.worker for info in recent}),

@@ -48,7 +48,8 @@ def run_sweep(
     """
     start_s = time.monotonic()
     run = locate_run(config)
-    dataset = load_dataset(config.benchmark, data_folder)
+    with display.doing(f"reading {config.benchmark.dataset}"):
+        dataset = load_dataset(config.benchmark, data_folder)
     resources = find_resources(config.executor, connect=True)
     if config.executor.address is not None:
         check_nodes(config.storage.uri, display)
@@ -61,8 +62,9 @@ def run_sweep(
             trained = _train(session, only_failed=only_failed)
             evaluated, evaluation_failures = evaluate(session)
             results, failures = trained.results.merged(evaluated), trained.failures + evaluation_failures
-            write_report(run, results)
-            draw_or_warn(run, record, display)
+            with display.doing("writing the report"):
+                write_report(run, results)
+                draw_or_warn(run, record, display)
             clean_temporaries(run.layout)
             session.end(failures)
         return SweepResult(

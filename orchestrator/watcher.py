@@ -9,6 +9,7 @@ from core.errors import first_line, plural
 from orchestrator.execution.jobs import Job, JobResult, StepsDone
 from orchestrator.execution.plan import number_ranges
 from orchestrator.execution.progress import Display
+from orchestrator.runs.live import LiveFile
 from orchestrator.tracking.tracker import Tracker
 from storage.files import commit_text
 from storage.layout import RunLayout
@@ -18,7 +19,7 @@ from storage.layout import RunLayout
 class RunWatcher:
     """The ``orchestrator.execution.controller.Watcher`` of one stage.
 
-    correct: filled with the correct images in each test batch, by task. Of equal errors only the first is
+    correct: filled with the correct images in each test batch, by task. live: for other processes. Of equal errors only the first is
     shown at once; ``end`` reports the number of repeats.
     """
 
@@ -26,6 +27,7 @@ class RunWatcher:
     tracker: Tracker
     layout: RunLayout
     correct: dict[int, tuple[int, ...]]
+    live: LiveFile
     num_trained: int = 0
     _shown: set[str] = field(default_factory=set)
     _repeats: dict[tuple[str, str], list[Job]] = field(default_factory=dict)
@@ -39,6 +41,8 @@ class RunWatcher:
         self.correct.update(result.correct)
         self.tracker.tasks(report.task for report in result.reports)
         self.display.on_result(job, result)
+        self.live.counts.add(job, result)
+        self.live.update()
         if job in self._logs:
             self._log(job, "done\n")
 
@@ -46,6 +50,7 @@ class RunWatcher:
         """Log the failed attempt and show it, once for equal errors."""
         self._log_error(job, worker, error)
         self.display.failed(job, for_good=False)
+        self.live.counts.fail(job, for_good=False)
         again = f"trying again in {delay_s:.1f} s" if delay_s else "trying each task on its own"
         self._show_first(job, "tried again", f"failed, {again}", error)
 
@@ -53,15 +58,20 @@ class RunWatcher:
         """Log the failed attempt and show it, once for equal errors."""
         self._log_error(job, worker, error)
         self.display.failed(job, for_good=True)
+        self.live.counts.fail(job, for_good=True)
         self._show_first(job, "given up", f"failed after {plural(num_attempts, 'attempt')}", error)
 
     def workers(self, num_busy: int, num_ready: int) -> None:
         """Show how many workers are busy."""
         self.display.workers(num_busy, num_ready)
+        self.live.counts.set_workers(num_busy, num_ready)
+        self.live.update()
 
     def steps(self, job: Job, steps: StepsDone) -> None:
         """Show how far a running job is."""
         self.display.steps(job, steps)
+        self.live.counts.set_steps(job, steps)
+        self.live.update()
 
     def waiting(self, shortage: str, waited_s: float) -> None:
         """Show that there is no worker, and why."""

@@ -3,6 +3,7 @@
     <name>-<first 8 of fingerprint>/
       run.json
       .lock                                  held by the controller; names its holder
+      live.json                              how far the controller is, while it is at work
       failures.json                          tasks that failed, only while there are any
       sessions.json                          when a controller worked here, and how each session ended
       system.json                            processor, memory and disk of the controller's machine
@@ -88,6 +89,11 @@ class RunLayout:
     def lock(self) -> Location:
         """The lock file, held by the controller at work."""
         return self.root / ".lock"
+
+    @property
+    def live(self) -> Location:
+        """How far the controller at work is."""
+        return self.root / "live.json"
 
     @property
     def failures(self) -> Location:

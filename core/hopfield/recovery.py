@@ -7,7 +7,7 @@ the mean entropy of the outputs. The entropy finds the neighbourhood, the energy
 Letters: B images of a batch, D outputs of a masked layer, I input pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,12 @@ from core.seeding import stream
 from core.specs.inference import HopfieldSpec
 from core.specs.training import OptimizerSpec
 from core.training.optimizers import Optimizer
+
+OnStep = Callable[[int, int], None]
+
+
+def ignore_step(num_done: int, num_steps: int) -> None:
+    """Do nothing with the number of steps done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +60,13 @@ def recover(
     x_NI: Tensor,
     base: Sequence[Tensor],
     true_mask: Sequence[Pattern] | None = None,
+    *,
+    on_step: OnStep = ignore_step,
 ) -> Recovery:
-    """Recover a mask from images, float32 [N, I]; ``true_mask`` only serves the report."""
+    """Recover a mask from images, float32 [N, I]; ``true_mask`` only serves the report.
+
+    on_step: called after each step with the steps done and in all.
+    """
     device = base[0].device
     psi = [torch.from_numpy(layer.psi).to(device) for layer in memory.layers]
     scores = [torch.from_numpy(mean).to(device) for mean in memory.means()]
@@ -74,6 +85,7 @@ def recover(
         counter.add_(1)
         for layer, grad_D in enumerate(torch.autograd.grad(loss, masks)):
             optimizer.update(scores[layer], grad_D, buffers[layer], counter)
+        on_step(number, len(batches))
     last = _distance(scores, true_mask), float(_energy(psi, _masks(scores)))
     hamming = np.array([*(bits for bits, _, _ in passed), last[0]])
     return Recovery(

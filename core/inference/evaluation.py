@@ -5,8 +5,9 @@ With the task inferred, the mask of the inferred task predicts: a correct class 
 scenario GNs, but in GNu only if the task is correct too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from core.inference.search import TaskSearch, infer_tasks
 from core.specs.inference import TEST_BATCH_SIZE
 
 GPU_TASKS_AT_ONCE = 64  # in one forward pass: 65,536 images and 80 MB of weights for LeNet
+OnImages = Callable[[int], None]
 CHECKED_INFERENCES = 8  # per task, for which a shortlist is compared with the exact answer
 
 
@@ -45,17 +47,27 @@ def correct_images(
     return found
 
 
+def ignore_images(num_done: int) -> None:
+    """Do nothing with the number of images done."""
+
+
 def infer_test_images(
-    search: TaskSearch, *, own: Sequence[int], view: TaskView, pixels: Pixels, num_batches: int | None
+    search: TaskSearch,
+    *,
+    own: Sequence[int],
+    view: TaskView,
+    pixels: Pixels,
+    num_batches: int | None,
+    on_images: OnImages = ignore_images,
 ) -> InferredRows:
     """Infer the task of the test images in ``view`` and classify them with the inferred mask.
 
     own: the correct answers: the task itself, or in scenario NNs the masks that belong to it.
     num_batches: number of test batches, the first ones; None for all. A task's rows do not depend
-    on which other tasks the caller evaluates.
+    on which other tasks the caller evaluates. on_images: called now and then with the number of images done.
     """
     rows = blank_rows(search.spec.images, len(view.test_rows), num_batches)
-    tasks_GR, values_GR, exact_task = _rankings(search, rows, view, pixels)
+    tasks_GR, values_GR, exact_task = _rankings(search, rows, view, pixels, on_images)
     is_true = np.isin(tasks_GR, own)
     rank = np.where(is_true.any(axis=1), is_true.argmax(axis=1) + 1, 0)
     rows = replace(
@@ -79,7 +91,7 @@ def _margins(values_GR: NDArray[np.float64], is_true: NDArray[np.bool_]) -> NDAr
 
 
 def _rankings(
-    search: TaskSearch, rows: InferredRows, view: TaskView, pixels: Pixels
+    search: TaskSearch, rows: InferredRows, view: TaskView, pixels: Pixels, on_images: OnImages
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32]]:
     """Return the best tasks of each inference [G, best], their values, and the exact answers, -1 if not run."""
     images = search.spec.images
@@ -89,7 +101,8 @@ def _rankings(
         chosen = rows.first_image[group][:, None] + np.arange(num_deciding[group[0]])
         x_BD = search.model.inputs(view, pixels, view.test_rows[chosen.reshape(-1)])
         x_GND = x_BD.reshape(*chosen.shape, -1)
-        ranking = infer_tasks(search, x_GND)
+        before, num_images = int(rows.num_images[: group[0]].sum()), int(rows.num_images[group].sum())
+        ranking = infer_tasks(search, x_GND, partial(_report, on_images, before, num_images))
         ranked.append(ranking.tasks)
         values.append(ranking.values)
         checked = group[group < CHECKED_INFERENCES]
@@ -97,6 +110,10 @@ def _rankings(
             exact = replace(search, spec=replace(search.spec, algorithm="one_shot"))
             exact_task[checked] = infer_tasks(exact, x_GND[: len(checked)]).tasks[:, 0]
     return np.concatenate(ranked), np.concatenate(values), exact_task
+
+
+def _report(on_images: OnImages, before: int, num_images: int, share: float) -> None:
+    on_images(before + round(share * num_images))
 
 
 def _equal_groups(num_deciding: NDArray[np.int32]) -> list[NDArray[np.int64]]:

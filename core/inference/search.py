@@ -9,7 +9,7 @@ All search only the given tasks, and ties go to the lower task.
 Letters: G inferences, N images of one inference, D input pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +42,7 @@ SHARED_READ_IMAGES = 32
 SHORTLIST_SHARE = 0.1  # of a mask's bytes that a shortlist reads
 SHORTLIST_TASKS = 32  # candidates to compare exactly
 Best = tuple[NDArray[np.float64], Tasks]  # values and tasks of one inference, best first
+OnShare = Callable[[float], None]
 
 
 class SearchModel(Protocol):
@@ -142,8 +143,12 @@ def search_first(
     return TaskSearch(spec=spec, bank=bank, start=start, num_classes=num_classes, model=model)
 
 
-def infer_tasks(search: TaskSearch, x_GND: Tensor) -> Ranking:
-    """Infer one task for each of G groups of N images.
+def ignore_share(share: float) -> None:
+    """Do nothing with the share that is done."""
+
+
+def infer_tasks(search: TaskSearch, x_GND: Tensor, on_share: OnShare = ignore_share) -> Ranking:
+    """Infer one task for each of G groups of N images. on_share: called now and then with the share done.
 
     x_GND: normalised inputs; the N images of a group decide together, by the mean of their
     objectives. Raises InferenceError on a wrong number of pixels, or pixels that are not finite.
@@ -151,13 +156,17 @@ def infer_tasks(search: TaskSearch, x_GND: Tensor) -> Ranking:
     _check(search, x_GND)
     algorithm, (num_groups, num_images, _) = search.spec.algorithm, x_GND.shape
     if algorithm == "exhaustive":
-        return _rank_rows(_plain_scores(search, x_GND), search.start.tasks)
+        return _rank_rows(_plain_scores(search, x_GND, on_share), search.start.tasks)
     if algorithm == "one_shot" and num_images == 1 and num_groups >= SHARED_READ_IMAGES:
         activations = search.activations(x_GND[:, 0], search.start)
         if activations is not None:
             return _rank_rows(search.bank.products(activations, search.start.tasks), search.start.tasks)
     infer = {"one_shot": _one_shot, "shortlist": _shortlist, "binary": _binary}[algorithm]
-    return _stack([infer(search, x_ND) for x_ND in x_GND])
+    found = []
+    for number, x_ND in enumerate(x_GND, start=1):
+        found.append(infer(search, x_ND))
+        on_share(number / num_groups)
+    return _stack(found)
 
 
 def _one_shot(search: TaskSearch, x_ND: Tensor) -> Best:
@@ -197,7 +206,7 @@ def _binary(search: TaskSearch, x_ND: Tensor) -> Best:
     return values[:NUM_BEST], tasks[:NUM_BEST]
 
 
-def _plain_scores(search: TaskSearch, x_GND: Tensor) -> NDArray[np.float64]:
+def _plain_scores(search: TaskSearch, x_GND: Tensor, on_share: OnShare) -> NDArray[np.float64]:
     """Return the score of each group under each single mask, float64 [G, tasks]; lower is better."""
     num_groups, num_images, num_pixels = x_GND.shape
     tasks = search.start.tasks
@@ -207,6 +216,7 @@ def _plain_scores(search: TaskSearch, x_GND: Tensor) -> NDArray[np.float64]:
         logits_BO = search.model.logits(x_BD, search.bank.packed(tasks[column : column + 1])[0], task)
         score = plain_score(logits_BO, search.spec.objective, search.num_classes)
         scores[:, column] = score.reshape(num_groups, num_images).mean(dim=1).cpu().numpy()
+        on_share((column + 1) / len(tasks))
     return scores
 
 

@@ -1,115 +1,71 @@
 """Displays of progress: a live view on a terminal, plain lines elsewhere, or messages only."""
 
+import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
 from core.errors import plural
+from orchestrator.execution.counts import Counts
 from orchestrator.execution.jobs import Job, JobResult, StepsDone
 from orchestrator.execution.progress import Display
 from orchestrator.report.text import duration
 
 PLAIN_INTERVAL_S = 2.0
 PLAIN_STEPS_S = 5.0  # between lines while no task is done
+SHORT_WAIT_S = 1.0  # not worth a line
 REFRESHES_PER_S = 4
-MIN_WORK = 0.05  # tasks, for a pace: the first steps compile
+FAST = 10.0  # tasks a second
 NUM_LAST = 4  # finished tasks whose accuracy is shown
 
 
+def rate_words(rate: float) -> str:
+    """Return tasks per second as a number a minute, of fast ones a second."""
+    if rate > FAST:
+        return f"{rate:,.0f}"
+    return f"{60 * rate:,.0f}" if rate > 1 else f"{60 * rate:.1f}"
+
+
 @dataclass
-class Tally:
+class Tally(Counts):
     """The counts of one phase, and their text."""
 
-    num_total: int = 0
-    num_done: int = 0
-    unit: str = "tasks"
-    num_jobs: int = 0
-    num_failed: int = 0
-    num_retried: int = 0
-    num_busy: int = 0
-    num_ready: int | None = None  # until the first news of workers
-    _num_new: int = 0
-    _last_s: float = 0.0
-    start_s: float = field(default_factory=time.monotonic)
-    work_s: float | None = None
     _sum_accuracies: float = 0.0
     _num_accuracies: int = 0
     _last: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=NUM_LAST))
-    _running: dict[Job, StepsDone] = field(default_factory=dict)
-    _first_share: dict[Job, float] = field(default_factory=dict)  # done when first seen: a job may be resumed
 
     def add(self, job: Job, result: JobResult) -> None:
         """Count a finished job."""
-        self._running.pop(job, None)
-        self.count(len(job.tasks))
+        super().add(job, result)
         for report in result.reports:
             self._sum_accuracies += report.test_accuracy
             self._num_accuracies += 1
             self._last.appendleft((report.task, report.test_accuracy))
 
-    def count(self, num_done: int) -> None:
-        """Count tasks done."""
-        self.num_done += num_done
-        self._num_new += num_done
-        self._last_s = time.monotonic()
-
-    def set_steps(self, job: Job, steps: StepsDone) -> None:
-        """Set how far a running job is."""
-        self._first_share.setdefault(job, steps.share)
-        self._running[job] = steps
-
     def steps(self) -> str:
         """Return the steps done in the jobs at work."""
-        if self.num_ready is not None and self.num_jobs and not (self._running or self._num_new):
+        running = self.running
+        if self.num_ready is not None and self.num_jobs and not (running or self._num_new):
             return f", {self.workers()}"
-        if not self._running:
-            return ""
-        done, total = (sum(getattr(one, key) for one in self._running.values()) for key in ("done", "total"))
-        return f", step {done:,} of {total:,}"
-
-    def _under_way(self, *, new: bool = False) -> float:
-        """Return the tasks' worth of steps in running jobs; new: without what they resumed from."""
-        return sum(
-            (steps.share - (self._first_share[job] if new else 0.0)) * len(job.tasks)
-            for job, steps in self._running.items()
-        )
-
-    def fail(self, job: Job, *, for_good: bool) -> None:
-        """Count the tasks of a job that is given up on, or an attempt that is retried."""
-        self._running.pop(job, None)
-        self.num_failed += len(job.tasks) if for_good else 0
-        self.num_retried += not for_good
-
-    def set_workers(self, num_busy: int, num_ready: int) -> None:
-        """Set the numbers of workers; the pace counts from the first busy one."""
-        self.num_busy, self.num_ready = num_busy, num_ready
-        if num_busy and self.work_s is None:
-            self.work_s = time.monotonic()
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since the phase began."""
-        return max(time.monotonic() - self.start_s, 1e-6)
+        return "" if running is None else f", {running.unit} {running.done:,} of {running.total:,}"
 
     def pace(self) -> list[str]:
         """Return rate and time left, once known."""
-        num_new = self._num_new + self._under_way(new=True)
-        if num_new < MIN_WORK:
+        speed = self.speed()
+        if speed is None:
             return []
-        now_s = time.monotonic()
-        until_s = now_s if self._running else self._last_s
-        since_s = self.start_s if self.work_s is None else self.work_s
-        rate = num_new / max(until_s - since_s, 1e-6)
-        left_s = max(0, self.num_total - self.num_done - self.num_failed - self._under_way()) / rate
-        left_s -= now_s - until_s  # jobs that report no steps have progressed since
-        per_min = f"{60 * rate:,.0f}" if rate > 1 else f"{60 * rate:.1f}"
-        return [f"{per_min} {self.unit}/min", f"ETA {duration(max(0.0, left_s))}"]
+        rate, left_s = speed
+        left = [] if self.num_done + self.num_failed >= self.num_total else [f"ETA {duration(left_s)}"]
+        return [f"{rate_words(rate)} {self.unit}/{'s' if rate > FAST else 'min'}", *left]
 
     def accuracy(self) -> list[str]:
         """Return the mean accuracy of the tasks trained in this phase."""
@@ -210,6 +166,14 @@ class LiveDisplay(_Counting):
             self._live.stop()
             self._live = None
 
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Show what is waited for, with the time that it has taken."""
+        columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            progress.add_task(what)
+            yield
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the view."""
         del console, options
@@ -248,13 +212,20 @@ class PlainDisplay(_Counting):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._shown_s = 0.0
+        self._ended = threading.Event()
 
     def start(
         self, verb: str, num_total: int, num_done: int, unit: str = "tasks", *, num_jobs: int = 0
     ) -> None:
-        """Print the first line of the phase."""
+        """Print the first line of the phase; others follow, also from jobs that report no steps."""
+        self.stop()
         self._verb, self._tally = verb, Tally(num_total, num_done, unit, num_jobs)
         self._line()
+        self._ended = _repeat(self._show_steps)
+
+    def stop(self) -> None:
+        """Print no more lines."""
+        self._ended.set()
 
     def message(self, text: str) -> None:
         """Print a line."""
@@ -276,14 +247,44 @@ class PlainDisplay(_Counting):
         if time.monotonic() - self._shown_s >= PLAIN_STEPS_S:
             self._line()
 
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Print what is waited for, after a second and then every few seconds."""
+        start_s = time.monotonic()
+        ended = _repeat(lambda: self.message(f"{what}  {duration(time.monotonic() - start_s)}"))
+        try:
+            yield
+        finally:
+            ended.set()
+
     def _line(self) -> None:
         self._shown_s = time.monotonic()
         tally = self._tally
         self.message(f"{self._verb} {tally.counts()}  {tally.words()}".rstrip())
 
 
+def _repeat(call: Callable[[], None]) -> threading.Event:
+    """Call a function in a thread, after a second and then every few seconds, until the event is set."""
+    ended = threading.Event()
+
+    def work() -> None:
+        wait_s = SHORT_WAIT_S
+        while not ended.wait(wait_s):
+            call()
+            wait_s = PLAIN_STEPS_S
+
+    threading.Thread(target=work, name="display", daemon=True).start()
+    return ended
+
+
 class QuietDisplay(PlainDisplay):
     """Messages only."""
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Show nothing."""
+        del what
+        yield
 
     def _line(self) -> None:
         self._shown_s = time.monotonic()

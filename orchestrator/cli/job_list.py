@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from core.errors import RunFolderError
-from orchestrator.cli.status import eta_words, rate_words
+from orchestrator.cli.status import eta_words, live_words, rate_words
 from orchestrator.report.text import print_plain
 from orchestrator.status import RunStatus, run_status
 from storage.locations import to_location
@@ -61,4 +61,5 @@ def _progress_words(found: RunStatus | None) -> list[str]:
         return []
     failed = [f"{found.num_failed} failed"] if found.num_failed else []
     pace = [] if found.tasks_per_min is None else [rate_words(found), f"ETA {eta_words(found)}"]
-    return [f"{found.progress} done", *failed, *pace]
+    done = f"{found.progress} done" if found.live is None else live_words(found.live)
+    return [done, *failed, *pace]

@@ -91,14 +91,16 @@ def run(
 ) -> None:
     """Train what is missing, evaluate, report. Run it again, or name the run, to resume."""
     from orchestrator.cli.display import make_display
-    from orchestrator.cli.results import print_result, result_json
-    from orchestrator.runs.nearest import new_run_note
-    from orchestrator.sweep import run_sweep
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    config = find_sweep(sweep, settings or [], storage)
     console, progress = consoles(quiet=quiet, plain=plain, as_json=as_json)
     display = make_display(progress, plain=plain, quiet=quiet)
+    with display.doing("starting supsup"):
+        from orchestrator.cli.results import print_result, result_json
+        from orchestrator.runs.nearest import new_run_note
+        from orchestrator.sweep import run_sweep
+
+        config = find_sweep(sweep, settings or [], storage)
     if config.search is not None:
         if only_failed:
             raise ConfigError(

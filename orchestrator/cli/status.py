@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from itertools import count
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.text import Text
 from core.errors import RunFolderError, plural
 from orchestrator.report.text import duration, percent, print_plain
 from orchestrator.runs.commands import supsup_command
+from orchestrator.runs.live import LiveProgress
 from orchestrator.status import RunStatus, run_status
 from storage.locations import Location, to_location
 
@@ -93,6 +95,12 @@ def eta_words(found: RunStatus) -> str:
     return "-" if found.eta_s is None else duration(found.eta_s)
 
 
+def live_words(live: LiveProgress) -> str:
+    """Return what the controller is doing: training 3/10 tasks, step 412 of 1,000."""
+    words = f"{live.verb} {live.num_done:,}/{plural(live.num_total, live.unit.removesuffix('s'))}"
+    return words if live.num_steps is None else f"{words}, step {live.num_steps_done:,} of {live.num_steps:,}"
+
+
 def done_words(found: RunStatus) -> str:
     """Return the progress as text: done/total."""
     progress = found.progress
@@ -109,8 +117,11 @@ def _details(found: RunStatus) -> Iterator[RenderableType]:
         yield Text(
             f"at work: {found.holder}; {plural(found.num_workers, 'worker')} stored masks in the last ten minutes"
         )
+    if found.live is not None:
+        yield Text(live_words(found.live))
     if found.last:
-        yield Text("last " + ", ".join(f"{task}: {percent(accuracy)}" for task, accuracy in found.last))
+        words = ", ".join(f"task {task} {percent(accuracy)}" for task, accuracy in found.last)
+        yield Text(f"finished last: {words}")
     if found.error is not None:
         yield Text(f"failed: {found.error}", style="red")
 
@@ -135,5 +146,6 @@ def status_row(one: RunStatus) -> dict[str, Any]:
         "tasks_per_min": one.tasks_per_min,
         "eta_s": one.eta_s,
         "num_workers": one.num_workers,
+        "live": None if one.live is None else asdict(one.live),
         "error": one.error,
     }

@@ -15,7 +15,7 @@ NAMESPACE = b"supsup-steps"
 
 def put_steps(key: str, job: Job, steps: StepsDone) -> None:
     """Replace the report under ``key``."""
-    content = [job.kind, job.first, job.last, steps.done, steps.total]
+    content = [job.kind, job.first, job.last, steps.done, steps.total, steps.unit]
     _internal_kv_put(key, json.dumps(content), overwrite=True, namespace=NAMESPACE)
 
 

@@ -127,10 +127,11 @@ class Job:
 
 @dataclass(frozen=True)
 class StepsDone:
-    """How far a running job is, in training steps."""
+    """How far a running job is, in training steps or another ``unit``."""
 
     done: int
     total: int
+    unit: str = "step"
 
     @property
     def share(self) -> float:

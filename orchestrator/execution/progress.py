@@ -1,5 +1,8 @@
 """The base class of displays, which show the progress of a run."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from orchestrator.execution.jobs import Job, JobResult, StepsDone
 
 
@@ -28,6 +31,12 @@ class Display:
 
     def steps(self, job: Job, steps: StepsDone) -> None:
         """Show how far a running job is."""
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Show what is waited for, for as long as the context lasts; not within a phase."""
+        del what
+        yield
 
     def message(self, text: str) -> None:
         """Show a message, without breaking the view."""

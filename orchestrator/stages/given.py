@@ -28,7 +28,7 @@ class Given(Stage):
     """Tests each task's own mask on the test images of its task."""
 
     kind = "evaluate"
-    verb = "evaluating GG"
+    verb = "testing masks (GG)"
 
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """Load the counts of existing tables. Tables of tasks trained just now do not count as measured before."""

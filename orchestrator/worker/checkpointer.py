@@ -22,11 +22,11 @@ class JobSteps:
         self._job, self._on_steps, self._reported_s = job, context.on_steps, 0.0
         self.is_stopping = context.is_stopping
 
-    def report(self, num_done: int, num_steps: int) -> None:
+    def report(self, num_done: int, num_steps: int, unit: str = "step") -> None:
         """Report the steps, unless the last report is too recent."""
         if time.monotonic() - self._reported_s >= REPORT_STEPS_S:
             self._reported_s = time.monotonic()
-            self._on_steps(self._job, StepsDone(num_done, num_steps))
+            self._on_steps(self._job, StepsDone(num_done, num_steps, unit))
 
 
 class JobCheckpointer:

@@ -1,20 +1,34 @@
 """Infer the tasks of test images by searching a bank of masks."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from core.batches.problem import Problem
 from core.inference.device_bank import DeviceBank
 from core.inference.evaluation import infer_test_images
 from core.inference.search import TaskSearch, search_first
 from core.inference.superposition import Bank, MaskBank
 from core.masks.bits import packed_num_bytes
 from core.masks.packed_sums import Tiles, from_tiles
+from core.specs.inference import TEST_BATCH_SIZE
 from orchestrator.execution.jobs import InferenceRequest, Job, JobResult, parts_of
 from orchestrator.worker.base import WorkerContext
+from orchestrator.worker.checkpointer import JobSteps
 from storage.bank_file import make_bank, map_bank
 from storage.mask_store import first_statistics
 from storage.parts import write_part
+
+
+def _report(steps: JobSteps, before: int, total: int, num_done: int) -> None:
+    steps.report(before + num_done, total, "image")
+
+
+def _num_images(problem: Problem, task: int, num_batches: int | None) -> int:
+    """Return how many test images of a task are evaluated."""
+    num = len(problem.view(task).test_rows)
+    return num if num_batches is None else min(num, num_batches * TEST_BATCH_SIZE)
 
 
 class Inferred:
@@ -28,20 +42,20 @@ class Inferred:
         """Infer the tasks of the test images of ``job``, and commit this part of the table."""
         request, context = job.request, self._context
         assert isinstance(request, InferenceRequest), "a job of kind infer asks something"
-        search, problem = self._search(request), context.problem
-        rows = [
-            (
-                task,
-                infer_test_images(
-                    search,
-                    own=request.own_masks(task),
-                    view=problem.view(task),
-                    pixels=problem.test,
-                    num_batches=request.num_batches,
-                ),
+        search, problem, steps, rows = self._search(request), context.problem, JobSteps(context, job), []
+        sizes = [_num_images(problem, task, request.num_batches) for task in job.tasks]
+        for index, task in enumerate(job.tasks):
+            before, total = sum(sizes[:index]), sum(sizes)
+            steps.report(before, total, "image")
+            inferred = infer_test_images(
+                search,
+                own=request.own_masks(task),
+                view=problem.view(task),
+                pixels=problem.test,
+                num_batches=request.num_batches,
+                on_images=partial(_report, steps, before, total),
             )
-            for task in job.tasks
-        ]
+            rows.append((task, inferred))
         write_part(parts_of(request, context.setup.layout, context.fingerprint), rows)
         return JobResult()
 

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from core.data.test_rows import batch_counts, batch_sizes
 from core.hopfield.memory import HopfieldMemory, Pattern
 from core.hopfield.network import correct_with_masks, task_images
-from core.hopfield.recovery import Recovery, adapting_order, recover, split_images
+from core.hopfield.recovery import OnStep, Recovery, adapting_order, ignore_step, recover, split_images
 from core.masks.bits import unpack
 from core.specs.inference import TEST_BATCH_SIZE
 from orchestrator.execution.jobs import Job, JobResult, RecoveryRequest, parts_of
 from orchestrator.worker.base import WorkerContext
+from orchestrator.worker.checkpointer import JobSteps
 from storage.hopfield_file import read_memory
 from storage.layout import RunLayout
 from storage.locations import Location
@@ -32,11 +33,13 @@ class Recovered:
         """See ``Handler``."""
         assert isinstance(job.request, RecoveryRequest), "a job of kind recover asks something"
         for task in job.tasks:
-            recover_task(self._context, job.request, task)
+            recover_task(self._context, job.request, task, JobSteps(self._context, job).report)
         return JobResult()
 
 
-def recover_task(context: WorkerContext, request: RecoveryRequest, task: int) -> None:
+def recover_task(
+    context: WorkerContext, request: RecoveryRequest, task: int, on_step: OnStep = ignore_step
+) -> None:
     """Recover the mask of ``task`` from its unlabelled test images, test it and commit the result.
 
     The task's true mask, if still stored, serves for comparison only.
@@ -48,7 +51,7 @@ def recover_task(context: WorkerContext, request: RecoveryRequest, task: int) ->
     adapted, scored = split_images(request.hopfield, np.arange(len(rows)))
     adapted = adapting_order(request.hopfield, adapted, seed=seed, task=task)
     x_NI, _ = task_images(problem, task, problem.test, rows[adapted])
-    recovery = recover(request.hopfield, memory, x_NI, problem.base, true_mask)
+    recovery = recover(request.hopfield, memory, x_NI, problem.base, true_mask, on_step=on_step)
 
     if request.num_batches is not None:
         scored = scored[: request.num_batches * TEST_BATCH_SIZE]

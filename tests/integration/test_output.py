@@ -54,7 +54,7 @@ def test_status_of_one_run_as_a_table_as_json_and_watched_to_its_end(run, capfd)
         shown = capfd.readouterr().out
         assert "4/4" in shown
         assert "finished" in shown
-        assert "last " in shown
+        assert "finished last: task " in shown
     assert supsup("status", "--json", *storage) == 0
     (row,) = json.loads(capfd.readouterr().out)
     assert (row["num_done"], row["num_left"], row["state"]) == (4, 0, "finished")

@@ -23,11 +23,16 @@ orchestrator.cli.display.PLAIN_STEPS_S = 0
 orchestrator.cli.main.entry_point()
 """
 KINDS = {
-    "cohorts": {"training": f"{{steps: 60000, {OPTIMIZER}, cohort_size: 2}}"},
+    "cohorts": {
+        "network": "{kind: lenet_300_100, outputs: 10}",
+        "benchmark": "{kind: permuted, dataset: digits, num_tasks: 2}",
+        "training": f"{{steps: 2500, {OPTIMIZER}, cohort_size: 2}}",
+        "evaluation": "{at: [2]}",
+    },
     "module": {
         "network": "{kind: conv4, outputs: 10}",
         "benchmark": "{kind: split, dataset: digits, num_tasks: 2}",
-        "training": f"{{steps: 60, {OPTIMIZER}, cohort_size: 2}}",
+        "training": f"{{steps: 150, {OPTIMIZER}, cohort_size: 2}}",
         "evaluation": "{at: [2]}",
     },
     "outputs": {
@@ -49,9 +54,9 @@ KINDS = {
 }
 
 
-def write(folder, name, kind, executor="{kind: inline}"):
+def write(folder, name, kind, **changes):
     path = folder / f"{name}.yaml"
-    path.write_text(sweep_text(folder / name, **(KINDS[kind] | {"executor": executor})))
+    path.write_text(sweep_text(folder / name, **(KINDS[kind] | changes)))
     return path
 
 
@@ -110,8 +115,9 @@ def test_ctrl_c_within_a_job_keeps_its_steps(tmp_path, kind):
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_of_ray_workers_keeps_the_steps_of_each(tmp_path, number):
-    executor = "{kind: ray, workers: 2}"
-    whole, path = write(tmp_path, "whole", "cohorts"), write(tmp_path, "stopped", "cohorts", executor)
+    one_each = {"training": f"{{steps: 2500, {OPTIMIZER}, cohort_size: 1}}"}
+    whole = write(tmp_path, "whole", "cohorts", **one_each)
+    path = write(tmp_path, "stopped", "cohorts", **one_each, executor="{kind: ray, workers: 2}")
     run_sweep(load_sweep(whole), None, Recorder())
     draw = random.Random(5)
     before = 0

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,10 @@ class Recorder:
 
     def start(self, verb, num_total, num_done, unit="tasks", *, num_jobs=0):
         self.events.append(("start", verb, num_total, num_done))
+
+    @contextmanager
+    def doing(self, what):
+        yield
 
     def on_result(self, job, result):
         self.events.append(("result", job.first, job.last))

@@ -3,7 +3,9 @@
 import pytest
 
 from core.errors import LostWorkerError, TrainingError
+from orchestrator.execution.counts import Counts
 from orchestrator.execution.jobs import Job
+from orchestrator.runs.live import LiveFile
 from orchestrator.tracking.tracker import NullTracker
 from orchestrator.watcher import RunWatcher, error_key, task_list
 from storage.layout import RunLayout
@@ -16,7 +18,9 @@ def lose_worker():
 
 def make(tmp_path):
     display = Recorder()
-    return RunWatcher(display, NullTracker(), RunLayout(tmp_path), {}), display
+    return RunWatcher(
+        display, NullTracker(), RunLayout(tmp_path), {}, LiveFile(RunLayout(tmp_path), "training", Counts())
+    ), display
 
 
 def test_equal_errors_are_one_message_with_their_tasks(tmp_path):
