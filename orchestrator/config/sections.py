@@ -100,7 +100,7 @@ class ExecutorConfig(Spec):
         the work repays compiling, ``compiled`` on GPUs. Fixed when the run folder is made.
     retries: more attempts after a failure of the infrastructure, such as a lost worker; of a cohort,
         and then of each of its tasks alone. A task's own failure is not repeated.
-    save_every_min: minutes of training between checkpoints of a cohort, so what a stop loses at most; more
+    save_every_min: minutes of training between checkpoints of a cohort, so what a crash loses at most; more
         where writing them would take over 2 % of the time.
     job_limit_min: minutes after which a worker that is at one job counts as lost; None for no limit.
     """
