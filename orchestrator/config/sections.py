@@ -102,7 +102,7 @@ class ExecutorConfig(Spec):
         run is long enough to repay compiling, ``compiled`` on GPUs. Fixed once the run folder exists.
     retries: further attempts after a failure of the infrastructure, such as a lost worker: first of a
         cohort, then of each of its tasks alone. A task that itself fails is not tried again.
-    save_every_min: minutes of training between checkpoints of a cohort, so the most that a stop can lose.
+    save_every_min: minutes of training between checkpoints of a cohort, so the most that a crash can lose.
         Longer if writing them would take over 2 % of the time.
     job_limit_min: minutes on one job after which a worker counts as lost; None for no limit.
     """

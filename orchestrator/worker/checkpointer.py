@@ -10,6 +10,7 @@ from orchestrator.worker.base import WorkerContext
 from storage.checkpoints import STEPS, Checkpoint
 
 REPORT_STEPS_S = 1.0
+ASK_EVERY_S = 0.05  # whether to stop: asking after every step would show
 MAX_SAVE_SHARE = 0.02  # of the time of training, for writing checkpoints
 STOP_S = 1.5  # a stop has two seconds; what takes longer to save is lost since the last checkpoint
 MOST_LOST_S = 30.0
@@ -20,7 +21,14 @@ class JobSteps:
 
     def __init__(self, context: WorkerContext, job: Job) -> None:
         self._job, self._on_steps, self._reported_s = job, context.on_steps, 0.0
-        self.is_stopping = context.is_stopping
+        self._ask, self._asked_s, self._is_stopping = context.is_stopping, 0.0, False
+
+    def is_stopping(self) -> bool:
+        """Return whether the user has stopped the run, as of a moment ago."""
+        now_s = time.monotonic()
+        if now_s - self._asked_s >= ASK_EVERY_S:
+            self._asked_s, self._is_stopping = now_s, self._ask()
+        return self._is_stopping
 
     def report(self, num_done: int, num_steps: int, unit: str = "step") -> None:
         """Report the steps, unless the last report is too recent."""

@@ -63,7 +63,10 @@ FLOORS = {
     ),
 }
 # The two halves of each kind of work, named in the registries alone.
-HALVES = {"stages": {"__init__", "base", "gaps", "tables"}, "worker": {"__init__", "base", "worker"}}
+HALVES = {
+    "stages": {"__init__", "base", "gaps", "tables"},
+    "worker": {"__init__", "base", "checkpointer", "worker"},
+}
 # Folders without tests of their own, and why.
 TESTED_BY_RUNS = {
     "orchestrator/stages": "what a run does in which order: tests/integration runs every kind of sweep",

@@ -1,6 +1,7 @@
 """What a person sees while a run goes on."""
 
 import io
+import time
 
 from rich.console import Console
 
@@ -141,3 +142,19 @@ def test_steps_of_a_job_that_failed_are_not_counted_any_more(monkeypatch):
     assert tally.steps() == ", step 10 of 100"
     tally.fail(part, for_good=True)
     assert tally.failures() == ["1 failed", "1 tried again"]
+
+
+def test_what_takes_long_is_shown_with_its_time_and_what_is_quick_is_not(monkeypatch):
+    monkeypatch.setattr("orchestrator.cli.display.SHORT_WAIT_S", 0.05)
+    monkeypatch.setattr("orchestrator.cli.display.PLAIN_STEPS_S", 0.05)
+    shown = PlainDisplay(console := Console(file=io.StringIO(), width=80))
+    with shown.doing("starting Ray"):
+        until_s = time.monotonic() + 10
+        while console.file.getvalue().count("starting Ray  0:0") < 2 and time.monotonic() < until_s:
+            time.sleep(0.02)
+    assert console.file.getvalue().count("starting Ray  0:0") >= 2
+    monkeypatch.setattr("orchestrator.cli.display.SHORT_WAIT_S", 5.0)
+    quick = PlainDisplay(console := Console(file=io.StringIO(), width=80))
+    with quick.doing("reading digits"):
+        pass
+    assert not console.file.getvalue()

@@ -58,6 +58,7 @@ def test_what_takes_too_long_to_save_at_a_stop_is_saved_every_half_minute(tmp_pa
     clock.sleep(2)
     assert found.is_due()
     stopped.append(True)
+    clock.sleep(0.1)
     found.on_step(20, 100)
     with pytest.raises(JobStopped):
         found.save({"x": np.zeros(3)})
@@ -71,6 +72,7 @@ def test_a_stop_makes_a_checkpoint_due_which_ends_the_job(tmp_path, clock):
     found.on_step(19, 100)
     assert not found.is_due()
     stopped.append(True)
+    clock.sleep(0.1)
     found.on_step(20, 100)
     assert found.is_due()
     with pytest.raises(JobStopped):
