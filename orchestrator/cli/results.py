@@ -251,7 +251,7 @@ def next_commands(run: Run, failures: Sequence[Failure]) -> list[tuple[str, str]
     name, config = short(run.layout.root), run.config
     hints: list[tuple[list[str], str]] = []
     if failures:
-        hints.append((["logs", name], "why tasks failed; the same `supsup run` tries them again"))
+        hints.append((["logs", name], "why tasks failed; running the sweep again retries them"))
     if config.tracking.uri:
         hints.append((["ui", name], "browse the run: every task, its curves, the figures"))
     if not training_stage(config).has_masks:

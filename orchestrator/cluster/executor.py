@@ -125,7 +125,7 @@ class RayExecutor:
         trouble = f"; the last one that could not start: {self._start_error}" if self._start_error else ""
         who = "1 worker requires" if num_waiting == 1 else f"{num_waiting} workers require"
         each = "" if num_waiting == 1 else " each"
-        return f"{who} for {asks}{each}; {free_resources()}{trouble}"
+        return f"{who} {asks}{each}; {free_resources()}{trouble}"
 
     def submit(self, job: Job, *, avoid: str | None = None) -> None:
         """Send ``job`` to an idle actor, if possible on another node than ``avoid``, else another actor."""

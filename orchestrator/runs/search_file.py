@@ -82,7 +82,7 @@ def read_points(folder: Location) -> tuple[Point, ...]:
     except (KeyError, TypeError) as error:
         path = folder / SEARCH_FILE
         raise RunFolderError(
-            f"{path} cannot be read; `supsup run` of the search's sweep file writes it again"
+            f"{path} cannot be read; running the search's sweep file writes it again"
         ) from error
 
 

@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import SupSupError, first_line
+from orchestrator.runs.commands import supsup_command
 from storage.files import commit
 
 TABLES = ("runs", "experiments", "metrics", "params", "tags", "alembic_version")
@@ -31,8 +32,8 @@ def open_database(path: Path) -> Any:
         if not path.exists() or path.stat().st_size == 0:
             _remove_unfinished(path)
             commit(path, _create)
-        client = MlflowClient(tracking_uri=f"sqlite:///{path}")
         try:
+            client = MlflowClient(tracking_uri=f"sqlite:///{path}")
             client.search_experiments(max_results=1)
         except (MlflowException, SQLAlchemyError) as error:
             raise SupSupError(_what_is_wrong(path, error)) from error
@@ -57,8 +58,8 @@ def _what_is_wrong(path: Path, error: Exception) -> str:
         return f"{path} is a store that this version of MLflow cannot open ({first_line(error)[:200]})"
     return (
         f"{path} is only part of an MLflow store, since its creation was interrupted; it holds no run. Remove it "
-        "(and the files beside it whose names begin with the same); then `supsup sync RUN` fills a new one from "
-        "each run folder"
+        f"(and the files beside it whose names begin with the same); then `{supsup_command('sync', 'RUN')}` fills a "
+        "new one from each run folder"
     )
 
 

@@ -126,7 +126,7 @@ def test_a_stream_that_has_not_ended_says_how_far_it_is(tmp_path, monkeypatch, c
     with monkeypatch.context() as patch:
         break_at(patch, 12)
         shown = shown_by(capsys, 1, "run", sweep)
-    assert "NNs not evaluated at k = 4: the stream has not ended, " in shown
+    assert "NNs not evaluated at k = 4: the stream has not ended: " in shown
 
 
 def test_hopsupsup_names_masks_and_memory(tmp_path, capsys):
@@ -166,5 +166,5 @@ def test_only_failed_says_what_it_leaves_untrained(tmp_path, monkeypatch, capsys
         "baseline": "3 of 4 tasks are done, not task 3; ",
         "stream": "20 of 65 decisions are done; ",
     }
-    assert f"{words[kind]}`supsup run {run.layout.root}` does the rest\n" in shown
+    assert f"{words[kind]}`supsup run {run.layout.root}` trains the rest\n" in shown
     assert supsup("run", run.layout.root) == 0

@@ -136,7 +136,7 @@ def test_a_lost_mask_starts_the_stream_again_and_ends_with_the_same_bits(run, tm
     assert supsup("verify", run.layout.root) == 1
     assert "missing" in capsys.readouterr().out
     assert supsup("run", tmp_path / "stream.yaml") == 0
-    assert "it starts again from the beginning" in " ".join(capsys.readouterr().out.split())
+    assert "it starts again from its beginning" in " ".join(capsys.readouterr().out.split())
     assert digests(run.config) == expected
 
 

@@ -51,7 +51,7 @@ def test_files(capsys, folder, content, words):
 WRONG_COMMANDS = [
     (["run"], ["SWEEP.yaml"]),
     (["run", "nowhere.yaml"], ["nowhere.yaml", "No such file"]),
-    (["run", "."], ["directory"]),
+    (["run", "."], ["neither a sweep file nor a run folder"]),
     (["plan", "nowhere.yaml"], ["nowhere.yaml"]),
     (["ru", "good.yaml"], ["ru"]),
     (["run", "good.yaml", "--fast"], ["--fast"]),

@@ -368,7 +368,7 @@ def test_an_unreachable_mlflow_warns_once_and_delays_nothing(sweep, monkeypatch)
     assert not tracker.close(is_hurried=True)
     assert len(warnings) == 1
     assert f"{NEVER} does not answer; training goes on" in warnings[0]
-    with pytest.raises(SupSupError, match="did not take tiny"):
+    with pytest.raises(SupSupError, match="did not accept tiny"):
         sync_run(run.layout.root, NEVER, Recorder())
 
 
