@@ -57,7 +57,7 @@ RUNS = {  # kind of run: lines of its sweep
     "own network, inferred": OWN_LINES | {"evaluation": BOTH},
     "spaces and unicode": {"evaluation": BOTH, "folder": f'"{SPACED}"'},
     "stream": STREAM,
-    "baseline": BASELINE | {"tracking": TRACKED},
+    "baseline": BASELINE,
     "HopSupSup": HOP,
     "search": {"search": "{space: {training.steps: [20, 40]}}", "tracking": TRACKED},
     "search, own network": OWN_LINES | {"search": "{space: {training.steps: [20, 40]}}"},
@@ -179,7 +179,7 @@ def test_hints_where_a_mask_is_missing(place, network):
 @pytest.mark.slow
 @pytest.mark.parametrize("kept", ["nothing", "a part", "part without task 0"])
 def test_hints_where_jobs_failed(place, kept):
-    allow = write(place, **OWN_LINES, evaluation=BOTH, tracking=TRACKED)
+    allow = write(place, **OWN_LINES, evaluation=BOTH)
     if kept != "nothing":
         assert place.do(*allow, "run", "tiny.yaml") == 0
         (root,) = roots(place)
