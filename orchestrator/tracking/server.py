@@ -180,6 +180,7 @@ def _serve(
             webbrowser.open(next(iter(links.views.values()), links.runs))
         if process is not None:
             print_plain(console, "press Ctrl-C to stop")
+            console.file.flush()  # a log or a pipe would show nothing until the end
             process.wait()
     except KeyboardInterrupt:
         pass

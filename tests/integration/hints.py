@@ -150,7 +150,7 @@ def _end_server(process: subprocess.Popen, command: str, log: Path) -> int:
     port = re.search(r"--port (\d+)", command)
     until_s = time.monotonic() + LIMIT_S
     while process.poll() is None and time.monotonic() < until_s:
-        if _answers(int(port[1])) if port else "Ctrl-C ends it" in log.read_text():
+        if _answers(int(port[1])) if port else "press Ctrl-C to stop" in log.read_text():
             os.killpg(process.pid, signal.SIGTERM)
             code = process.wait(timeout=30)
             return code if port is None else max(0, code)
