@@ -15,6 +15,7 @@ from core.networks.user_code import ALLOW_CODE
 from tests.conftest import start_supsup, sweep_text
 from tests.integration.hints import Place
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations
 OWN = """
 import os
 from torch import nn
@@ -62,6 +63,7 @@ RUNS = {  # kind of run: lines of its sweep
     "search": {"search": "{space: {training.steps: [20, 40]}}", "tracking": TRACKED},
     "search, own network": OWN_LINES | {"search": "{space: {training.steps: [20, 40]}}"},
 }
+IN_SHELL = ("plain", "spaces and unicode")  # every command; of other kinds those that need a shell
 COUNTS: dict[str, Counter] = {}
 
 
@@ -124,7 +126,7 @@ def check(place, kind, expected=()) -> None:
     place.read_files()
     for saved in place.folder.rglob("artifacts/config.yaml"):
         shutil.copy(saved, place.folder)  # "save the artifact config.yaml"
-    fails = place.run_all(dict(expected))
+    fails = place.run_all(dict(expected), in_shell=kind in IN_SHELL)
     COUNTS[kind] = Counter(verb(hint.command) for hint in place.hints.values())
     assert not fails + place.faults, "\n".join(fails + place.faults)
     assert COUNTS[kind]
