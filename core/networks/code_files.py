@@ -179,8 +179,9 @@ def _by_call(node: ast.Call) -> set[str]:
     """Return the module of ``importlib.import_module("module")``."""
     called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
     first = node.args[0] if node.args else None
-    is_import = called in IMPORTERS and isinstance(first, ast.Constant) and isinstance(first.value, str)
-    return {first.value} if is_import and first.value.strip(".") == first.value != "" else set()
+    if called not in IMPORTERS or not isinstance(first, ast.Constant) or not isinstance(first.value, str):
+        return set()
+    return {first.value} if first.value and first.value.strip(".") == first.value else set()
 
 
 def file_digest(path: Path) -> str:

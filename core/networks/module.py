@@ -20,6 +20,7 @@ from torch.func import functional_call, vmap
 
 from core.errors import ConfigError
 from core.networks.architectures import ImageShape, build_module
+from core.networks.user_code import user_code
 from core.specs.network import NetworkSpec
 
 MASKED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -136,7 +137,10 @@ def make_network(
         network = replace(read_module(module, image_shape, device), is_own=True)
     except ConfigError as error:
         raise ConfigError(f"network.import_path: {spec.import_path}: {error}") from error
-    return replace(network, is_strided=_takes_strided(network, device))
+    network = replace(network, is_strided=_takes_strided(network, device))
+    with user_code(f"network.import_path: {spec.import_path} cannot be copied", "expected a plain module"):
+        network.active(training=False)  # now: training may leave in the module what a test must not see
+    return network
 
 
 def read_module(module: nn.Module, image_shape: ImageShape, device: torch.device) -> ModuleNetwork:

@@ -81,7 +81,7 @@ def _check(spec: NetworkSpec, image_shape: ImageShape, digest: str) -> None:  # 
                 problem = next(_problems(first, second, spec.outputs), None)
         except ConfigError as error:
             where = _failing(make_network(spec, image_shape))
-            raise ConfigError(f"{error}{where and f'; it was in {where}'}") from error
+            raise ConfigError(f"{error}; it was in {where}" if where else str(error)) from error
     if problem is not None:
         raise ConfigError(f"{name} {problem}")
 
@@ -91,7 +91,7 @@ def _problems(first: ModuleNetwork, second: ModuleNetwork, outputs: int) -> Iter
     for name, value in first.fixed.items():
         if not _same(value, second.fixed[name]):
             yield f"has another {name} each time it is built; expected no random numbers but those of torch"
-    inputs = tuple(_inputs(first, seed) for seed in (0, 1))
+    inputs = (_inputs(first, 0), _inputs(first, 1))
     for training in (True, False):
         yield from _problems_in(first, second, inputs, outputs, training=training)
     yield from _unused(first, inputs)
@@ -187,7 +187,7 @@ def _called(network: ModuleNetwork, inputs: _Inputs, *, training: bool) -> tuple
     weights = [weight.clone().requires_grad_() for weight in inputs.weights]
     statistics_S = network.start_statistics(CPU)
     call = network.train_logits if training else network.logits
-    found = call(inputs.x, weights, statistics_S)
+    found: Any = call(inputs.x, weights, statistics_S)
     if not isinstance(found, Tensor):
         return found, None
     grads: tuple[Tensor | None, ...] = (None,) * len(weights)
@@ -244,8 +244,8 @@ def _bits(tensor: Tensor) -> bytes:
 def _random_state() -> tuple[bytes, str, int]:
     """Return the states of the global generators of torch, numpy and Python."""
     # NPY002: the user's code may use the old generator.
-    _, key, *more = np.random.get_state()  # noqa: NPY002
-    return _bits(torch.get_rng_state()), f"{hash(key.tobytes())} {more}", hash(random.getstate())
+    _, key, *more = np.random.get_state(legacy=True)  # noqa: NPY002
+    return _bits(torch.get_rng_state()), f"{hash(bytes(key))} {more}", hash(random.getstate())
 
 
 @contextmanager
