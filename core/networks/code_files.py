@@ -61,6 +61,7 @@ def is_code(import_path: str, recorded: str) -> bool:
 
 def code_file(import_path: str) -> Path:
     """Return the source file of the user's network. Raises ConfigError if it has none of its own."""
+    importlib.invalidate_caches()  # the file may be new
     place = import_path.partition(":")[0]
     found = _find(place)
     if found is None or found.file is None or is_of_python(found.file):
@@ -115,7 +116,6 @@ def _with_parents(name: str) -> Iterator[str]:
 
 def _find(name: str) -> _Found | None:
     """Return where an import would find a module; unlike ``importlib.util.find_spec``, runs no parent."""
-    importlib.invalidate_caches()  # files may be new
     *_, last = names = list(_with_parents(name))
     inside: Sequence[str] = [str(Path.cwd()), *sys.path]
     for one in names:

@@ -78,16 +78,17 @@ def find_maker(import_path: str) -> Maker:
     find_code_in(str(Path.cwd()))
     _forget_edited(files)
     before = set(sys.modules)
-    with user_code(
-        f"network.import_path: {import_path} cannot be imported",
-        "expected package.file:name, in the current folder or installed",
-    ):
-        found: Maker = getattr(importlib.import_module(place), name)
+    failed = f"network.import_path: {import_path} cannot be imported"
+    expected = "expected package.file:name, in the current folder or installed"
+    with user_code(failed, expected):
+        module = importlib.import_module(place)
     new = set(sys.modules) - before
     _check_loaded(import_path, files, new)
     _LOADED.update(
         {name: (sys.modules[name], files[name], file_digest(files[name])) for name in files.keys() & new}
     )
+    with user_code(failed, expected):
+        found: Maker = getattr(module, name)
     return found
 
 
