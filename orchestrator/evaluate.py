@@ -17,7 +17,7 @@ from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import check_dataset, clean_temporaries
 from orchestrator.runs.results import Results, write_report
-from orchestrator.runs.run import Run, open_run, require_run_code
+from orchestrator.runs.run import Run, open_run, require_inferable, require_run_code
 from orchestrator.session import RunSession, open_session
 from orchestrator.stages import evaluation_stages, training_stage
 from orchestrator.stages.gaps import Gap, find_gaps
@@ -65,6 +65,7 @@ def evaluate_run(
     if not config.evaluation.inferred_scenarios and not any("scenarios" in s for s in settings):
         more = "GNs" if config.evaluation.hopfield is not None else "GNu"
         config = change_settings(config, [f"evaluation.scenarios=[GG,{more}]"], SECTIONS)
+    require_inferable(config)
     run = replace(opened, config=config)
     if not num_leading(run.store) and not num_remembered(run.layout, run.fingerprint):
         again = supsup_command("run", root, config=config)

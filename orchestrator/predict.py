@@ -24,6 +24,7 @@ from core.inference.search import TaskSearch, infer_tasks, search_first
 from core.inference.superposition import Bank, MaskBank
 from core.masks.bits import packed_num_bytes
 from core.networks.base import draw_weights
+from core.networks.probe import check_inference
 from core.specs.inference import InferenceSpec
 from orchestrator.config.load import change_settings
 from orchestrator.images import flat_images
@@ -146,6 +147,7 @@ def sharded_predictor(
 def predictor(run: Run, bank: Bank, k: int | None, inference: Mapping[str, str]) -> Predictor:
     """Return the predictor of a run over a bank of its masks."""
     spec, dataset = _inference(run, inference), run.config.benchmark.dataset
+    check_inference(run.config.network, run.config.benchmark.channels_first, spec)
     shape, num_tasks = run.config.benchmark.image_shape, bank.num_tasks if k is None else k
     scale, mean, std = normalisation(dataset)
     gain, offset = pixel_scale(scale, mean, std, shape)

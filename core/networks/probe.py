@@ -27,6 +27,7 @@ from core.networks.layer_trace import Trace, traced
 from core.networks.module import ModuleNetwork, make_network
 from core.networks.python_state import changed_state, python_state
 from core.networks.user_code import user_code
+from core.specs.inference import InferenceSpec
 from core.specs.network import NetworkSpec
 
 NUM_IMAGES = 4
@@ -66,6 +67,24 @@ def check_network(spec: NetworkSpec, image_shape: ImageShape) -> None:
     """
     if spec.import_path is not None:
         _check(spec, image_shape, code_digest(spec.import_path))
+
+
+def check_inference(spec: NetworkSpec, image_shape: ImageShape, inference: InferenceSpec) -> None:
+    """Raise ConfigError if a single image cannot decide, as it must, in the user's own network.
+
+    A superposition is normalised by the images that decide: without height and width, one is too few.
+    """
+    by_batch = inference.norms == "batch" and inference.algorithm != "exhaustive"
+    if spec.import_path is None or not by_batch or inference.images not in (1, "each"):
+        return
+    with _kept_random_states():
+        network = make_network(spec, image_shape)
+        inputs = _inputs(network, 0)
+        with user_code(
+            f"evaluation.inference: one image cannot decide in network.import_path {spec.import_path}",
+            "expected evaluation.inference.norms=running, algorithm=exhaustive, or a larger number of images",
+        ):
+            _called(network, _Inputs(inputs.x[:1], inputs.weights), training=True)
 
 
 @lru_cache(maxsize=16)
@@ -245,7 +264,7 @@ def _random_state() -> tuple[bytes, str, int]:
     """Return the states of the global generators of torch, numpy and Python."""
     # NPY002: the user's code may use the old generator.
     _, key, *more = np.random.get_state(legacy=True)  # noqa: NPY002
-    return _bits(torch.get_rng_state()), f"{hash(bytes(key))} {more}", hash(random.getstate())
+    return _bits(torch.get_rng_state()), f"{hash(np.asarray(key).tobytes())} {more}", hash(random.getstate())
 
 
 @contextmanager

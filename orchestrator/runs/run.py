@@ -80,7 +80,21 @@ def _own_code(config: SweepConfig, fingerprint: str) -> str | None:
     if recorded is not None:
         require_code(path, str(recorded), str(layout.run_file))
     check_network(config.network, config.run_spec().benchmark.channels_first)
+    require_inferable(config)
     return code_digest(path) if recorded is None else str(recorded)
+
+
+def require_inferable(config: SweepConfig) -> None:
+    """Raise ConfigError if the user's own network cannot be searched as the sweep's evaluation says."""
+    inference = config.evaluation.inference
+    if (
+        config.network.import_path is not None
+        and config.evaluation.inferred_scenarios
+        and inference is not None
+    ):
+        from core.networks.probe import check_inference  # imports torch: only where there is a module
+
+        check_inference(config.network, config.run_spec().benchmark.channels_first, inference)
 
 
 def require_run_code(run: Run) -> None:

@@ -131,6 +131,25 @@ def test_what_is_no_network_for_masks_is_refused_before_anything_is_written(plac
     assert not (place / "runs").exists()
 
 
+def test_a_normalisation_that_one_image_cannot_do_is_said_before_the_run(place, capsys):
+    net = ALONE.replace("nn.ReLU()", "nn.BatchNorm1d(16)")
+    inferred = "{scenarios: [GG, GNu], at: [2], inference: {objective: H, images: IMAGES}}"
+    sweep = write(place, net, evaluation=inferred.replace("IMAGES", "1"))
+    assert supsup("run", sweep) == 2
+    assert "evaluation.inference: one image cannot decide in network.import_path" in capsys.readouterr().err
+    assert not (place / "runs").exists()
+    for setting in ("images=16", "norms=running", "algorithm=exhaustive"):
+        assert supsup("run", sweep, f"evaluation.inference.{setting}") == 0
+    root, pixels = root_of(place), image(place)
+    assert (
+        supsup("evaluate", root, "evaluation.inference.algorithm=binary", "evaluation.inference.images=each")
+        == 2
+    )
+    assert supsup("infer", root, pixels, "--algorithm", "one_shot") == 2
+    assert "one image cannot decide" in capsys.readouterr().err
+    assert supsup("infer", root, pixels, "--algorithm", "exhaustive") == 0
+
+
 def test_a_change_of_the_input_reaches_no_other_task(place):
     inference = "{objective: H, algorithm: exhaustive}"
     evaluation = f"{{scenarios: [GG, GNu], at: [2], inference: {inference}}}"
