@@ -12,6 +12,7 @@ import torch
 from core.batches.problem import Problem
 from core.data.datasets import load_dataset
 from core.errors import ConfigError
+from core.networks.module import make_network
 from core.networks.probe import check_network
 from core.networks.user_code import ALLOW_CODE
 from core.specs.benchmark import BenchmarkSpec
@@ -122,3 +123,19 @@ def test_the_probe_is_quick():
 
 def test_built_in_networks_need_no_probe():
     check_network(NetworkSpec(kind="resnet50", outputs=10), (3, 224, 224))
+
+
+def test_images_with_their_channels_last_reach_a_network_as_it_takes_them():
+    """Augmentation makes such images; ``view`` cannot read them, and convolutions are faster on them."""
+    x_BCHW = torch.randn(2, 6, 6, 3).permute(0, 3, 1, 2)
+    for name, is_strided in (("View", False), ("batch_norm_2d", True), ("InPlace", True)):
+        found = make_network(network(name), (3, 6, 6))
+        assert found.is_strided == is_strided
+        weights, before = [torch.ones(shape) for shape in found.shapes], x_BCHW.clone()
+        statistics = found.start_statistics(torch.device("cpu"))
+        for call in (found.train_logits, found.logits):
+            torch.testing.assert_close(
+                call(x_BCHW, weights, statistics.clone()),
+                call(x_BCHW.contiguous(), weights, statistics.clone()),
+            )
+        assert torch.equal(x_BCHW, before)
