@@ -71,6 +71,6 @@ def test_other_code_on_a_node_is_refused_before_it_runs(setup, tmp_path, file):
 
 
 def test_a_worker_without_the_permission_runs_nothing(setup):
-    with pytest.raises(Exception, match="network.import_path"):
+    with pytest.raises(Exception, match=r"network\.import_path"):
         _ = Worker(replace(setup, allows_code=False), dataset=None)._context.problem.module
     assert "worker_net" not in sys.modules
