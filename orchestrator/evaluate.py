@@ -7,7 +7,6 @@ from pathlib import Path
 
 from core.data.datasets import load_dataset
 from core.errors import RunFolderError
-from core.networks.user_code import require_allowed
 from orchestrator.cluster.resources import find_resources
 from orchestrator.config.load import change_settings
 from orchestrator.config.sweep import SweepConfig
@@ -18,7 +17,7 @@ from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import check_dataset, clean_temporaries
 from orchestrator.runs.results import Results, write_report
-from orchestrator.runs.run import Run, open_run
+from orchestrator.runs.run import Run, open_run, require_inferable, require_run_code
 from orchestrator.session import RunSession, open_session
 from orchestrator.stages import evaluation_stages, training_stage
 from orchestrator.stages.gaps import Gap, find_gaps
@@ -56,7 +55,7 @@ def evaluate_run(
     """
     start_s = time.monotonic()
     opened, record = open_run(root)
-    require_allowed(opened.config.network.import_path)
+    require_run_code(opened)
     if not training_stage(opened.config).has_masks:
         raise RunFolderError(
             f"{root} is a baseline, which is measured while it learns; expected a run of supermasks. Its sweep under "
@@ -66,6 +65,7 @@ def evaluate_run(
     if not config.evaluation.inferred_scenarios and not any("scenarios" in s for s in settings):
         more = "GNs" if config.evaluation.hopfield is not None else "GNu"
         config = change_settings(config, [f"evaluation.scenarios=[GG,{more}]"], SECTIONS)
+    require_inferable(config)
     run = replace(opened, config=config)
     if not num_leading(run.store) and not num_remembered(run.layout, run.fingerprint):
         again = supsup_command("run", root, config=config)

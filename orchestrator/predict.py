@@ -24,12 +24,12 @@ from core.inference.search import TaskSearch, infer_tasks, search_first
 from core.inference.superposition import Bank, MaskBank
 from core.masks.bits import packed_num_bytes
 from core.networks.base import draw_weights
-from core.networks.user_code import require_allowed
+from core.networks.probe import check_inference
 from core.specs.inference import InferenceSpec
 from orchestrator.config.load import change_settings
 from orchestrator.images import flat_images
 from orchestrator.runs.commands import supsup_command
-from orchestrator.runs.run import Run, open_run
+from orchestrator.runs.run import Run, open_run, require_run_code
 from storage.bank_file import ensure_bank, map_bank
 from storage.locations import Location, to_location
 from storage.mask_store import first_statistics
@@ -147,6 +147,7 @@ def sharded_predictor(
 def predictor(run: Run, bank: Bank, k: int | None, inference: Mapping[str, str]) -> Predictor:
     """Return the predictor of a run over a bank of its masks."""
     spec, dataset = _inference(run, inference), run.config.benchmark.dataset
+    check_inference(run.config.network, run.config.benchmark.channels_first, spec)
     shape, num_tasks = run.config.benchmark.image_shape, bank.num_tasks if k is None else k
     scale, mean, std = normalisation(dataset)
     gain, offset = pixel_scale(scale, mean, std, shape)
@@ -164,7 +165,7 @@ def base_tensors(run: Run) -> tuple[torch.Tensor, ...]:
 
 
 def _check_network(run: Run) -> None:
-    require_allowed(run.config.network.import_path)
+    require_run_code(run)
     if run.config.network.traits.in_memory:
         raise InferenceError(
             f"{run.name}: found network {run.config.network.kind!r} with masks on its outputs, expected masks "

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import ConfigError
-from core.networks.user_code import find_maker
+from core.networks.user_code import find_maker, user_code
 from core.specs.network import NetworkSpec
 
 ImageShape = tuple[int, int, int]  # channels, height, width
@@ -158,12 +158,13 @@ class ResNet50(nn.Module):
 
 
 def _own(import_path: str, outputs: int, image_shape: ImageShape) -> nn.Module:
-    made = find_maker(import_path)(outputs, image_shape)
+    maker = find_maker(import_path)
+    torch.manual_seed(0)  # whether it was imported now or before
+    call = f"network.import_path: {import_path}(outputs={outputs}, image_shape={image_shape})"
+    with user_code(f"{call} failed", "expected a function or class of (outputs, image_shape)"):
+        made = maker(outputs, image_shape)
     if not isinstance(made, nn.Module):
-        raise ConfigError(
-            f"network.import_path: {import_path}(outputs, image_shape) gave a {type(made).__name__}, "
-            "expected a torch.nn.Module"
-        )
+        raise ConfigError(f"{call} gave a {type(made).__name__}, expected a torch.nn.Module")
     return made
 
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from core.networks.code_files import code_digest
 from core.seeding import stream
 from core.specs.network import NetworkSpec
 
@@ -38,7 +39,7 @@ def layers(spec: NetworkSpec, inputs: Inputs) -> tuple[Layer, ...]:
     Raises ConfigError if the user's own network cannot be built.
     """
     if spec.traits.family == "module":
-        return _read_module(spec, inputs)[0]
+        return _read_module(spec, inputs, _code(spec))[0]
     widths = spec.widths(inputs if isinstance(inputs, int) else math.prod(inputs))
     return tuple(
         Layer(name=f"fc{i + 1}.weight", shape=(widths[i + 1], widths[i])) for i in range(len(widths) - 1)
@@ -94,11 +95,20 @@ def norm_layers(spec: NetworkSpec, inputs: Inputs) -> tuple[tuple[str, int], ...
 
     None for networks that keep no statistics.
     """
-    return _read_module(spec, inputs)[1] if spec.traits.family == "module" else None
+    return _read_module(spec, inputs, _code(spec))[1] if spec.traits.family == "module" else None
+
+
+def _code(spec: NetworkSpec) -> str | None:
+    """Return the digest of the user's own network, None for a built-in one."""
+    return None if spec.import_path is None else code_digest(spec.import_path)
 
 
 @lru_cache(maxsize=4)
-def _read_module(spec: NetworkSpec, inputs: Inputs) -> tuple[tuple[Layer, ...], tuple[tuple[str, int], ...]]:
+def _read_module(
+    spec: NetworkSpec,
+    inputs: Inputs,
+    code: str | None,  # noqa: ARG001  # a key of the cache: an edited network is read again
+) -> tuple[tuple[Layer, ...], tuple[tuple[str, int], ...]]:
     """Return the layers and the normalisations of a module."""
     from core.networks.module import make_network  # imports torch: only where there is a module
 

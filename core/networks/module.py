@@ -7,9 +7,11 @@ go in and come out. The module itself is never changed (``torch.func.functional_
 Letters: K tasks, B images, C channels, H and W height and width, O outputs, S running statistics.
 """
 
+import contextlib
 import copy
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import torch
@@ -18,6 +20,7 @@ from torch.func import functional_call, vmap
 
 from core.errors import ConfigError
 from core.networks.architectures import ImageShape, build_module
+from core.networks.user_code import user_code
 from core.specs.network import NetworkSpec
 
 MASKED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -32,7 +35,9 @@ class ModuleNetwork:
     """A module, read once.
 
     masked: names of the weights that masks cover, in order. norms: (name, channels) of each batch
-    normalisation with running statistics. fixed: every other parameter and buffer, by name.
+    normalisation with running statistics. fixed: every other parameter and buffer, by name. is_own: whether
+    it is the user's: its batches are copies, and what it prints goes to stderr. is_strided: whether it takes
+    images whose channels are last in memory; it gets contiguous ones otherwise.
     """
 
     module: nn.Module
@@ -40,6 +45,8 @@ class ModuleNetwork:
     masked: tuple[str, ...]
     norms: tuple[tuple[str, int], ...]
     fixed: dict[str, Tensor]
+    is_own: bool = False
+    is_strided: bool = True
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -58,11 +65,11 @@ class ModuleNetwork:
 
     def logits(self, x_BCHW: Tensor, weights: Sequence[Tensor], statistics_S: Tensor) -> Tensor:
         """Return the logits [B, O], normalised by running statistics (test)."""
-        return self._call(self._tester, x_BCHW, weights, self._split(statistics_S))
+        return self._call(self._tester, x_BCHW, weights, self.split(statistics_S))
 
     def train_logits(self, x_BCHW: Tensor, weights: Sequence[Tensor], statistics_S: Tensor) -> Tensor:
         """Return the logits [B, O], normalised by the batch; ``statistics_S`` is updated in place."""
-        parts = self._split(statistics_S)
+        parts = self.split(statistics_S)
         logits = self._call(self.module, x_BCHW, weights, parts)
         self._put_back(parts, statistics_S)
         return logits
@@ -77,13 +84,13 @@ class ModuleNetwork:
         if len(x_KBCHW) == 1:
             call = self.train_logits if training else self.logits
             return call(x_KBCHW[0], [weight[0] for weight in weights], statistics_KS[0]).unsqueeze(0)
-        module, parts = self.module if training else self._tester, self._split(statistics_KS)
+        module, parts = self.active(training=training), self.split(statistics_KS)
         found: Tensor = vmap(partial(self._call, module))(x_KBCHW, tuple(weights), parts)
         if training:
             self._put_back(parts, statistics_KS)
         return found
 
-    def _split(self, statistics: Tensor) -> dict[str, Tensor]:
+    def split(self, statistics: Tensor) -> dict[str, Tensor]:
         """Return running statistics, [..., S], by the name of their buffer, as separate tensors.
 
         ``vmap`` updates a whole tensor in place, but not a part of one.
@@ -94,6 +101,10 @@ class ModuleNetwork:
         if parts:
             statistics.copy_(torch.cat(list(parts.values()), dim=-1))
 
+    def active(self, *, training: bool) -> nn.Module:
+        """Return the module that is called in training, or at test."""
+        return self.module if training else self._tester
+
     @cached_property
     def _tester(self) -> nn.Module:
         return copy.deepcopy(self.module).eval()
@@ -101,16 +112,35 @@ class ModuleNetwork:
     def _call(
         self, module: nn.Module, x_BCHW: Tensor, weights: Sequence[Tensor], statistics: dict[str, Tensor]
     ) -> Tensor:
-        values = self.fixed | dict(zip(self.masked, weights, strict=True)) | statistics
-        logits: Tensor = functional_call(module, values, (x_BCHW,), strict=False)
+        values = self.values(weights, statistics)
+        output: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        if self.is_own:
+            kept = torch.preserve_format if self.is_strided else torch.contiguous_format
+            x_BCHW, output = x_BCHW.clone(memory_format=kept), contextlib.redirect_stdout(sys.stderr)
+        with output:
+            logits: Tensor = functional_call(module, values, (x_BCHW,), strict=False)
         return logits
+
+    def values(self, weights: Sequence[Tensor], statistics: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return all parameters and buffers by name, for ``torch.func.functional_call``."""
+        return self.fixed | dict(zip(self.masked, weights, strict=True)) | statistics
 
 
 def make_network(
     spec: NetworkSpec, image_shape: ImageShape, device: torch.device | None = None
 ) -> ModuleNetwork:
     """Return the network of ``spec``. Raises ConfigError if its module cannot be a base network."""
-    return read_module(build_module(spec, image_shape), image_shape, device or torch.device("cpu"))
+    module, device = build_module(spec, image_shape), device or torch.device("cpu")
+    if spec.import_path is None:
+        return read_module(module, image_shape, device)
+    try:
+        network = replace(read_module(module, image_shape, device), is_own=True)
+    except ConfigError as error:
+        raise ConfigError(f"network.import_path: {spec.import_path}: {error}") from error
+    network = replace(network, is_strided=_takes_strided(network, device))
+    with user_code(f"network.import_path: {spec.import_path} cannot be copied", "expected a plain module"):
+        network.active(training=False)  # now: training may leave in the module what a test must not see
+    return network
 
 
 def read_module(module: nn.Module, image_shape: ImageShape, device: torch.device) -> ModuleNetwork:
@@ -124,17 +154,55 @@ def read_module(module: nn.Module, image_shape: ImageShape, device: torch.device
             part.num_batches_tracked = None  # a counter that nothing here reads
         prefix = f"{name}." if name else ""
         for key, value in part.named_parameters(recurse=False):
+            _check_parameter(prefix + key, part, value)
             if isinstance(part, MASKED) and key == "weight":
                 masked.append(prefix + key)
             else:
                 fixed[prefix + key] = _held(prefix + key, part, value).to(device)
         for key, value in part.named_buffers(recurse=False):
             fixed[prefix + key] = value.to(device)
-        if isinstance(part, BATCH_NORM) and part.track_running_stats:
+        if isinstance(part, BATCH_NORM):
             norms.append((name, part.num_features))
     if not masked:
-        raise ConfigError("network: found no linear or convolution layer, expected at least one to mask")
+        raise ConfigError("found no linear or convolution layer, expected at least one to mask")
+    _check_tied({name: module.get_parameter(name) for name in masked})
     return ModuleNetwork(module.train(), image_shape, tuple(masked), tuple(norms), fixed)
+
+
+def _takes_strided(network: ModuleNetwork, device: torch.device) -> bool:
+    """Return whether a network can read images whose channels are last, as augmentation makes them."""
+    channels, height, width = network.image_shape
+    x_BCHW = torch.zeros(2, height, width, channels, device=device).permute(0, 3, 1, 2)
+    weights = [torch.zeros(shape, device=device) for shape in network.shapes]
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            network.logits(x_BCHW, weights, network.start_statistics(device))
+        # The user's code may raise anything; ``core.networks.probe`` says what.
+        except Exception:
+            return False
+    return True
+
+
+def _check_parameter(name: str, part: nn.Module, value: Tensor) -> None:
+    kind = type(part).__name__
+    if nn.parameter.is_lazy(value):
+        raise ConfigError(
+            f"{name} of {kind} has no size yet; expected a layer with its sizes given, such as nn.Linear(64, 32)"
+        )
+    if value.dtype != torch.float32:
+        raise ConfigError(f"{name} of {kind} is of {value.dtype}, expected torch.float32")
+
+
+def _check_tied(weights: dict[str, Tensor]) -> None:
+    """Raise ConfigError if two layers share a weight: each would need the mask of the other."""
+    names: dict[int, str] = {}
+    for name, weight in weights.items():
+        other = names.setdefault(weight.untyped_storage().data_ptr(), name)
+        if other != name and weight.numel():
+            raise ConfigError(
+                f"{other} and {name} are one weight (tied layers); expected a weight for each, or one layer that is "
+                "called twice"
+            )
 
 
 def _held(name: str, part: nn.Module, value: Tensor) -> Tensor:
@@ -144,7 +212,7 @@ def _held(name: str, part: nn.Module, value: Tensor) -> Tensor:
     if name.endswith("weight") and isinstance(part, NORMS):
         return torch.ones_like(value)
     raise ConfigError(
-        f"network: parameter {name} of {type(part).__name__} cannot be masked; expected weights of linear "
+        f"parameter {name} of {type(part).__name__} cannot be masked; expected weights of linear "
         "and convolution layers, their biases, and normalisation"
     )
 
@@ -152,10 +220,15 @@ def _held(name: str, part: nn.Module, value: Tensor) -> Tensor:
 def _check_part(name: str, part: nn.Module) -> None:
     if isinstance(part, DROPOUT) and part.p > 0:
         raise ConfigError(
-            f"network: {name} is dropout, whose randomness is not controlled by the seed; remove it"
+            f"layer {name} is dropout, whose randomness is not controlled by the seed; remove it"
         )
     if isinstance(part, BATCH_NORM) and part.momentum is None:
-        raise ConfigError(f"network: {name} has momentum None, expected a number, such as 0.1")
+        raise ConfigError(f"layer {name} has momentum None, expected a number, such as 0.1")
+    if isinstance(part, BATCH_NORM) and not part.track_running_stats:
+        raise ConfigError(
+            f"layer {name} ({type(part).__name__}) has no running statistics (track_running_stats=False), so that an "
+            "answer would depend on the images beside it; expected track_running_stats=True"
+        )
 
 
 def statistics_slices(norms: Sequence[tuple[str, int]]) -> Iterator[tuple[str, slice]]:

@@ -11,10 +11,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from core.data.datasets import normalisation
-from core.networks.user_code import require_allowed
 from orchestrator.images import read_images
 from orchestrator.predict import Answer, local_predictor, sharded_predictor
-from orchestrator.runs.run import open_run
+from orchestrator.runs.run import open_run, require_run_code
 from orchestrator.stages.gaps import unsearched
 from storage.locations import Location
 
@@ -34,7 +33,7 @@ def answer_images(
     num_shards: Ray actors that hold the masks; None keeps them in this process.
     """
     run, _ = open_run(root)
-    require_allowed(run.config.network.import_path)
+    require_run_code(run)
     dataset = run.config.benchmark.dataset
     shape, (scale, _, _) = run.config.benchmark.image_shape, normalisation(dataset)
     images = [(str(path), read_images(path, shape, scale)) for path in paths]

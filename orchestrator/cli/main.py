@@ -38,9 +38,11 @@ class _Supsup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
-        ours = [word for word in args[:end] if word in ANYWHERE]
-        rest = [word for word in args[:end] if word not in ANYWHERE]
-        return super().parse_args(ctx, [*ours, *rest, *args[end:]])
+        ours = [word for word in args[:end] if word.partition("=")[0] in ANYWHERE]
+        rest = [word for word in args[:end] if word.partition("=")[0] not in ANYWHERE]
+        # Alone, it takes no value: the word after it is the command.
+        named = ["--allow-code=1" if word == "--allow-code" else word for word in ours]
+        return super().parse_args(ctx, [*named, *rest, *args[end:]])
 
 
 app = typer.Typer(
@@ -59,15 +61,20 @@ def main(
     *,
     debug: Annotated[bool, typer.Option("--debug", help="Show stack traces.")] = False,
     allow_code: Annotated[
-        bool, typer.Option("--allow-code", help="Import network.import_path, your own code.")
-    ] = False,
+        str | None,
+        typer.Option(
+            "--allow-code",
+            metavar="[=PATH]",
+            help="Import network.import_path, your own code; only from PATH, or of this digest, if given.",
+        ),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
     """Train, store and evaluate supermasks over one fixed random network."""
-    if allow_code:
+    if allow_code is not None:
         from core.networks.user_code import allow_code as allow
 
-        allow()
+        allow(allow_code)
     if version:
         from importlib.metadata import version as installed
 

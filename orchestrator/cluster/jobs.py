@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError, RunLockedError, SupSupError, first_line
+from core.networks.code_files import code_digest
 from core.networks.user_code import ALLOW_CODE, code_is_allowed
 from orchestrator.cluster.address import job_address, job_command
 from orchestrator.cluster.auth import is_about_token, token_error
@@ -66,9 +67,9 @@ def submit(
 
 
 def _code_hint(config: SweepConfig) -> dict[str, str]:
-    """Return the environment variable that allows a job the user's own network, if it is allowed here."""
-    is_own = config.network.import_path is not None
-    return {ALLOW_CODE: "1"} if is_own and code_is_allowed() else {}
+    """Return the environment variable that allows a job the user's own network as it is here, if it is allowed."""
+    path = config.network.import_path
+    return {} if path is None or not code_is_allowed(path) else {ALLOW_CODE: code_digest(path)}
 
 
 def follow(job_id: str, address: str, write: Callable[[str], None]) -> int:

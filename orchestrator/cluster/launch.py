@@ -19,7 +19,7 @@ from storage.run_file import RunRecord
 
 def make_executor(run: Run, record: RunRecord, dataset: Dataset, resources: Resources) -> Executor:
     """Return the executor that the sweep configures; ``ray`` starts or joins a cluster."""
-    config = run.config.executor
+    config, path = run.config.executor, run.config.network.import_path
     setup = WorkerSetup(
         spec=run.config.run_spec(),
         layout=run.layout,
@@ -31,7 +31,7 @@ def make_executor(run: Run, record: RunRecord, dataset: Dataset, resources: Reso
         cohort_size=record.cohort_size,
         provenance=provenance(),
         save_every_s=60 * config.save_every_min,
-        allows_code=code_is_allowed(),
+        allows_code=path is not None and code_is_allowed(path),
         code_folder=str(Path.cwd()),
     )
     make_worker = partial(_make_worker, setup)

@@ -10,7 +10,7 @@ from orchestrator.config.load import build_sweep, change_settings, config_values
 from orchestrator.config.search import DRAWN, SearchConfig
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.nearest import changed_keys
-from orchestrator.runs.run import Run, open_run
+from orchestrator.runs.run import Run, open_run, require_stored_code
 from orchestrator.runs.search_file import SEARCH_FILE, Point, read_points, read_search_file, search_folder
 from orchestrator.search.settings import Setting, SettingResult, read_rows, search_config, settled
 from storage.layout import RunLayout
@@ -111,6 +111,7 @@ def resumed_search(folder: Location, settings: Sequence[str]) -> SweepConfig:
             "file, which adds it"
         )
     old = stored.config
+    require_stored_code(old, _recorded_code(stored), folder / SEARCH_FILE)
     new = change_settings(old, settings, [field.name for field in dataclasses.fields(SweepConfig)])
     if new.search is None:
         raise ConfigError(
@@ -123,3 +124,9 @@ def resumed_search(folder: Location, settings: Sequence[str]) -> SweepConfig:
             f"{', '.join(changes)}: makes a search of its own, not this one ({folder}); give a sweep file for that"
         )
     return new
+
+
+def _recorded_code(stored: StoredSearch) -> list[str | None]:
+    """Return the digest that the run of each point has of the user's own network."""
+    runs = (stored.run_of(point) for point in stored.points)
+    return [run.identity.network.get("code") for run in runs if run is not None]

@@ -8,11 +8,14 @@ from dataclasses import replace
 import torch
 
 from core.data.datasets import Dataset
-from core.networks.user_code import allow_code
+from core.errors import ForeignWorkerError
+from core.networks.code_files import code_digest, is_code
+from core.networks.user_code import allow_code, code_is_allowed, find_code_in
 from orchestrator.execution.executor import ignore_steps, never_stopping
 from orchestrator.execution.jobs import IsStopping, Job, JobResult, ReportSteps, WorkerSetup
 from orchestrator.worker import make_handler
 from orchestrator.worker.base import Handler, WorkerContext
+from storage.layout import host_name
 
 
 class Worker:
@@ -24,7 +27,7 @@ class Worker:
         self.is_stopping: IsStopping = never_stopping
         self._handlers: dict[str, Handler] = {}
         if setup.allows_code:
-            allow_code(setup.code_folder)
+            _allow_code(setup)
 
     def run(self, job: Job) -> JobResult:
         """Do ``job``; its output is on disk when this returns."""
@@ -35,3 +38,19 @@ class Worker:
         result = handler.run(job)
         self._handlers[job.kind] = handler
         return replace(result, network_digest=result.network_digest or self._context.digest())
+
+
+def _allow_code(setup: WorkerSetup) -> None:
+    """Allow the user's own network here too. Raises ForeignWorkerError if it is another one than the run's."""
+    path, recorded = setup.spec.network.import_path, setup.identity.network.get("code")
+    if path is None:
+        return
+    if setup.code_folder is not None:
+        find_code_in(setup.code_folder)
+    if recorded is not None and not is_code(path, recorded):
+        raise ForeignWorkerError(
+            f"{path} on {host_name()} is not the code that the run was made with: digest {code_digest(path)[:16]}..., "
+            f"expected {recorded[:16]}...; put the same files there"
+        )
+    if not code_is_allowed(path):
+        allow_code(code_digest(path))
