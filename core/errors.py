@@ -19,6 +19,8 @@ Each takes one message for people (what was found, where, what was expected, wha
 as its only argument, so that it survives pickling between processes.
 """
 
+import unicodedata
+
 
 class SupSupError(Exception):
     """Root of the error tree; ``exit_code`` is the exit code of the command line."""
@@ -85,6 +87,17 @@ class ForeignWorkerError(WorkerError):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its class name if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def printable(text: str) -> str:
+    """Return text without control characters, which file names and errors may hold to steer a terminal.
+
+    They are written as in Python's literals, as are bytes that are no UTF-8; new lines and tabs stay.
+    """
+    return "".join(
+        char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Cs") else ascii(char)[1:-1]
+        for char in text
+    )
 
 
 def plural(num: int, noun: str) -> str:

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from core.errors import plural
+from core.errors import plural, printable
 from orchestrator.execution.jobs import Job, JobResult, StepsDone
 from orchestrator.execution.progress import Display
 from orchestrator.report.text import duration
@@ -202,7 +202,7 @@ class LiveDisplay(_Counting):
 
     def message(self, text: str) -> None:
         """Print above the view."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(printable(text), markup=False, highlight=False)
 
     def stop(self) -> None:
         """Leave the view as it is."""
@@ -258,7 +258,7 @@ class PlainDisplay(_Counting):
 
     def message(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def _show_count(self) -> None:
         """Print a line, unless the last one is too recent."""

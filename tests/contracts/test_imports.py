@@ -17,7 +17,7 @@ HOMES = {
     "omegaconf": ("orchestrator/config/",),
     "pydantic": ("orchestrator/config/", "orchestrator/reproduce/targets.py"),
     "numba": ("core/masks/packed_loops.py", "core/training/fused_loops.py"),
-    "PIL": ("core/data/image_folder.py", "orchestrator/images.py"),
+    "PIL": ("core/data/decode.py", "core/data/image_folder.py", "orchestrator/images.py"),
     "matplotlib": ("orchestrator/report/", "orchestrator/reproduce/figures.py"),
     "typer": ("orchestrator/cli/",),
     "sklearn": ("core/data/datasets.py",),
