@@ -5,6 +5,7 @@ SupSupError                    exit code 1
 │   ├── ConfigError            the sweep file or a key=value
 │   ├── DataError              a data set that is missing or damaged
 │   ├── InferenceError         an image, or a number of tasks, that inference cannot use
+│   ├── StoreError             an object store that refuses or does not answer
 │   └── RunFolderError         a run folder that cannot be used
 │       ├── DamagedFileError   bytes that do not verify
 │       │   └── StaleFileError  made from other masks than those in the run folder
@@ -18,8 +19,6 @@ SupSupError                    exit code 1
 Each takes one message for people (what was found, where, what was expected, what to do)
 as its only argument, so that it survives pickling between processes.
 """
-
-import unicodedata
 
 
 class SupSupError(Exception):
@@ -44,6 +43,10 @@ class DataError(InputError):
 
 class InferenceError(InputError):
     """An image that the network cannot take, or a k beyond the mask bank."""
+
+
+class StoreError(InputError, OSError):
+    """An object store refuses, or does not answer in time. Also an OSError, so that a job is tried again."""
 
 
 class RunFolderError(InputError):
@@ -87,17 +90,6 @@ class ForeignWorkerError(WorkerError):
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its class name if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def printable(text: str) -> str:
-    """Return text without control characters, which file names and errors may hold to steer a terminal.
-
-    They are written as in Python's literals, as are bytes that are no UTF-8; new lines and tabs stay.
-    """
-    return "".join(
-        char if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Cs") else ascii(char)[1:-1]
-        for char in text
-    )
 
 
 def plural(num: int, noun: str) -> str:

@@ -186,7 +186,7 @@ class MaskStore:
 
     def provenance(self, path: Location) -> dict[str, Any]:
         """Return what was recorded when the file was made: versions, device, engine, time."""
-        return _provenance(self.open(path))
+        return _provenance(self.open(path), path)
 
     def file_info(self, path: Location) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Return a file's rows without their masks, and its provenance.
@@ -203,7 +203,7 @@ class MaskStore:
             sizes = {name: group.column(names.index(name)).total_compressed_size for name in names}
             row["encoding"] = "bits" if row.pop("rare_bit", None) is None else "gaps"
             row["num_bytes"], row["num_norm_bytes"] = sizes[row["encoding"]], sizes["norm_stats"]
-        return rows, _provenance(file)
+        return rows, _provenance(file, path)
 
     def open(self, path: Location) -> pq.ParquetFile:
         """Open a mask file of this run. Raises DamagedFileError or ForeignFileError."""
@@ -285,8 +285,16 @@ def first_statistics(store: MaskStore, num_tasks: int) -> NDArray[np.float32] | 
     return norm_statistics(list(store.iterate(range(num_tasks))))
 
 
-def _provenance(file: pq.ParquetFile) -> dict[str, Any]:
-    return dict(json.loads(file.schema_arrow.metadata[b"supsup.provenance"]))
+def _provenance(file: pq.ParquetFile, path: Location) -> dict[str, Any]:
+    try:
+        found = json.loads(file.schema_arrow.metadata[b"supsup.provenance"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise DamagedFileError(
+            f"{path}: its supsup.provenance cannot be read ({first_line(error)})"
+        ) from error
+    if not isinstance(found, dict):
+        raise DamagedFileError(f"{path}: its supsup.provenance is {str(found)[:40]!r}, expected a mapping")
+    return found
 
 
 def _owned(table: pa.Table, path: Location, locations: dict[int, Location]) -> pa.Table:

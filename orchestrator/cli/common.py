@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from core.errors import ConfigError, InputError, RunFolderError, SupSupError, printable
+from core.errors import ConfigError, InputError, RunFolderError, SupSupError
+from core.printing import printable
 
 if TYPE_CHECKING:
     from orchestrator.config.sweep import SweepConfig

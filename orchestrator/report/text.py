@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from core.errors import plural, printable
+from core.errors import plural
+from core.printing import printable
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import Run
 from storage.locations import Location, ObjectPath
@@ -28,7 +29,7 @@ def byte_words(size: float) -> str:
 
 
 def print_plain(console: Console, text: str) -> None:
-    """Print text without markup, highlighting, wrapping or control characters."""
+    """Print text without markup, highlighting, wrapping, control characters or passwords."""
     console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -87,6 +87,15 @@ def test_control_characters_are_refused_by_key(sweep, key):
         load_sweep(sweep, [f'{key}="a\\0b"'])
 
 
+@pytest.mark.parametrize(
+    "uri", ["http://u:SECRETPW@127.0.0.1:1", "postgresql://u:SECRETPW@h/db", "mysql://h/d?password=SECRETPW"]
+)
+def test_a_password_in_a_uri_is_refused_and_not_shown(sweep, uri):
+    with pytest.raises(ConfigError, match=r"tracking\.uri.*the environment holds it") as raised:
+        load_sweep(sweep, [f"tracking.uri={uri}"])
+    assert "SECRETPW" not in str(raised.value)
+
+
 MEANING = [
     "seed=4",
     "benchmark.permutation=original",
