@@ -212,6 +212,11 @@ class MaskStore:
         version = int(decoded(file.schema_arrow.metadata)["supsup.format_version"])
         if not file.schema_arrow.equals(SCHEMAS[version]):
             raise ForeignFileError(f"{path} does not have the columns of a mask file; see FORMAT.md")
+        num_rows, num_groups = file.metadata.num_rows, file.metadata.num_row_groups
+        if not num_rows or num_rows != num_groups:
+            raise DamagedFileError(
+                f"{path}: found {num_rows} rows in {num_groups} row groups, expected one mask in each"
+            )
         return file
 
     def check(self, path: Location) -> list[int]:
@@ -257,6 +262,8 @@ class MaskStore:
     def _check_row(self, path: Location, row: dict[str, Any]) -> None:
         if bits_digest(row["bits"]) != row["digest"]:
             raise DamagedFileError(f"{path}: task {row['task']}: the mask does not match its digest")
+        if len(row["norm_stats"] or b"") % np.dtype(np.float32).itemsize:
+            raise DamagedFileError(f"{path}: task {row['task']}: its norm_stats are no float32 numbers")
         check_padding(np.frombuffer(row["bits"], dtype=np.uint8), self.identity.shapes)
 
     def _check_identity(self, path: Location, metadata: dict[bytes, bytes]) -> None:

@@ -14,7 +14,7 @@ def twice(x):
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch, tmp_path):
     """Leave numba no place of its own."""
-    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [caching._UserProvidedCacheLocator])
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [caching.UserProvidedCacheLocator])
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
     monkeypatch.setattr(compiled.tempfile, "gettempdir", lambda: str(tmp_path))
     with pytest.raises(RuntimeError, match="no locator available"):
