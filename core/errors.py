@@ -5,6 +5,7 @@ SupSupError                    exit code 1
 │   ├── ConfigError            the sweep file or a key=value
 │   ├── DataError              a data set that is missing or damaged
 │   ├── InferenceError         an image, or a number of tasks, that inference cannot use
+│   ├── StoreError             an object store that refuses or does not answer
 │   └── RunFolderError         a run folder that cannot be used
 │       ├── DamagedFileError   bytes that do not verify
 │       │   └── StaleFileError  made from other masks than those in the run folder
@@ -42,6 +43,10 @@ class DataError(InputError):
 
 class InferenceError(InputError):
     """An image that the network cannot take, or a k beyond the mask bank."""
+
+
+class StoreError(InputError, OSError):
+    """An object store refuses, or does not answer in time. Also an OSError, so that a job is tried again."""
 
 
 class RunFolderError(InputError):

@@ -6,21 +6,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from core.errors import InferenceError
+from core.data.decode import decode
+from core.errors import DataError, InferenceError, first_line
 
 PNG_MAX = 255
+MAX_NPY_BYTES = 2**30
 
 
 def read_images(path: Path, image_shape: tuple[int, ...], scale: float) -> NDArray[np.float32]:
     """Return the images of a file, float32 [N, D], with pixels from 0 to ``scale`` as in the data set.
 
-    image_shape: (H, W), or (3, H, W) for colour. A PNG is one image whose 0 .. 255 span the whole range.
+    image_shape: (H, W), or (3, H, W) for colour. A PNG is one image whose 0 .. 255 (with 16 bits
+    0 .. 65535) span the whole range.
     A .npy file holds [H, W], [N, H, W], [3, H, W], [N, 3, H, W] or flat pixels [D] or [N, D]: integers
     in the data set's units, or fractions 0.0 .. 1.0. Raises InferenceError.
     """
-    raw = _read_npy(path, scale) if path.suffix == ".npy" else _read_png(path, image_shape, scale)
+    raw = _read_npy(path, scale) if path.suffix.lower() == ".npy" else _read_png(path, image_shape, scale)
     images = flat_images(raw, image_shape, str(path))
     low, high = images.min() / scale, images.max() / scale
     if low < 0 or high > 1:
@@ -55,28 +58,35 @@ def write_png(path: Path, image: NDArray[np.uint8], scale: float) -> None:
 
 
 def _read_npy(path: Path, scale: float) -> NDArray[np.float64]:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InferenceError(f"{path} cannot be read as .npy: {error}") from error
+    array = _npy_array(path)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
         raise InferenceError(f"{path}: expected one array of numbers")
-    return array.astype(np.float64) * (scale if array.dtype.kind == "f" else 1.0)
+    return np.asarray(array, dtype=np.float64) * (scale if array.dtype.kind == "f" else 1.0)
+
+
+def _npy_array(path: Path) -> Any:
+    """Return what a .npy file holds, mapped: its header can announce more than there is. Raises InferenceError."""
+    try:
+        num_bytes = path.stat().st_size
+        if num_bytes <= MAX_NPY_BYTES:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+    # A damaged header raises almost anything.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise InferenceError(f"{path} cannot be read as .npy: {reason}") from error
+    raise InferenceError(f"{path} has {num_bytes:,} bytes, expected at most {MAX_NPY_BYTES:,}; split it")
 
 
 def _read_png(path: Path, image_shape: tuple[int, ...], scale: float) -> NDArray[np.float64]:
+    is_grey = len(image_shape) == 2
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            if image.size[::-1] != image_shape[-2:]:
-                found = f"{image.size[1]} x {image.size[0]}"
-                raise InferenceError(
-                    f"{path}: found {found} pixels, the network takes {_words(image_shape[-2:])}"
-                )
-            is_grey = len(image_shape) == 2
-            pixels = np.asarray(image.convert("L" if is_grey else "RGB"), dtype=np.float64)
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        reason = getattr(error, "strerror", None) or "not a PNG image"
-        raise InferenceError(f"{path} cannot be read: {reason}; give a PNG or .npy file") from error
+        image = decode(path, "L" if is_grey else "RGB", formats=("PNG",))
+    except DataError as error:
+        raise InferenceError(f"{error}; give a PNG or .npy file") from error
+    if image.size[::-1] != image_shape[-2:]:
+        found = _words(image.size[::-1])
+        raise InferenceError(f"{path}: found {found} pixels, the network takes {_words(image_shape[-2:])}")
+    pixels = np.asarray(image, dtype=np.float64)
     return (pixels if is_grey else pixels.transpose(2, 0, 1)) * (scale / PNG_MAX)
 
 

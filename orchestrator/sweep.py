@@ -11,6 +11,7 @@ from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import EvaluationResult, evaluate
 from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_warn
+from orchestrator.report.text import left_out_words
 from orchestrator.runs.history import write_failures
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import clean_temporaries, ensure_record
@@ -50,6 +51,9 @@ def run_sweep(
     run = locate_run(config)
     with display.doing(f"reading {config.benchmark.dataset}"):
         dataset = load_dataset(config.benchmark, data_folder)
+    left_out = left_out_words(dataset.left_out)
+    if left_out is not None:
+        display.message(left_out)
     resources = find_resources(config.executor, connect=True)
     if config.executor.address is not None:
         check_nodes(config.storage.uri, display)

@@ -166,7 +166,7 @@ def _read(path: Location, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
             raise DamagedFileError(f"{path}: its bytes do not match the digest in its name")
         arrays = unpack_arrays(content)
         found = json.loads(arrays.pop(HEADER).tobytes())
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile) as error:
         raise DamagedFileError(f"{path} cannot be read ({first_line(error)})") from error
     differ = [
         f"{key} {str(found.get(key))[:16]!r}, expected {str(value)[:16]!r}"

@@ -16,20 +16,21 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as pa_fs
 
-SCHEMES = ("s3", "gs")
+from storage.store import OPTIONS, answered, connect
+
+SCHEMES = tuple(OPTIONS)
 
 
 @dataclass(frozen=True, order=True)
 class ObjectPath:
     """An object, or a prefix of objects. uri: ``s3://bucket/key``. query: options of the store.
 
-    Methods that access the store raise OSError if it does not answer.
+    Methods that access the store raise OSError, mostly StoreError, if it does not answer.
     """
 
     uri: str
@@ -143,7 +144,7 @@ class ObjectPath:
 
     @property
     def _fs(self) -> Any:
-        return _connect(self._bucket, self.query)
+        return connect(self._bucket, self.query)
 
     @property
     def _bucket(self) -> str:
@@ -154,12 +155,12 @@ class ObjectPath:
         return self.uri.partition("://")[2]
 
     def _info(self) -> Any:
-        return self._fs.get_file_info(self._key)
+        return answered(self.uri, lambda: self._fs.get_file_info(self._key))
 
     def _below(self, *, recursive: bool) -> Iterator["ObjectPath"]:
         scheme = self.uri.partition("://")[0]
         selector = pa_fs.FileSelector(self._key, allow_not_found=True, recursive=recursive)
-        for info in self._fs.get_file_info(selector):
+        for info in answered(self.uri, lambda: self._fs.get_file_info(selector)):
             yield ObjectPath(f"{scheme}://{info.path}", self.query)
 
 
@@ -220,8 +221,3 @@ def local_copy(path: Location) -> Iterator[Path]:
 def move(path: Location, target: Location) -> None:
     """Rename within one run folder; an object is copied first, then removed."""
     path.rename(target)  # type: ignore[arg-type]  # both are of one kind
-
-
-@lru_cache(maxsize=16)
-def _connect(bucket: str, query: str) -> Any:
-    return pa_fs.FileSystem.from_uri(f"{bucket}?{query}" if query else bucket)[0]

@@ -46,8 +46,11 @@ def mask_info(store: MaskStore, tasks: Collection[int] | None = None) -> list[Ma
 
 def _file_info(store: MaskStore, path: Location) -> list[MaskInfo]:
     rows, made = store.file_info(path)
-    finished_s = float(made["finished_s"])
-    started_s = float(made.get("started_s", finished_s - sum(row["train_seconds"] for row in rows)))
+    try:
+        finished_s = float(made["finished_s"])
+        started_s = float(made.get("started_s", finished_s - sum(row["train_seconds"] for row in rows)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{path}: its provenance does not say when it was made") from error
     worker = f"{made.get('host', 'unknown')}-{made.get('process_id', 0)}"
     return [
         MaskInfo(**row, file=path.name, worker=worker, started_s=started_s, finished_s=finished_s)

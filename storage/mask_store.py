@@ -186,7 +186,7 @@ class MaskStore:
 
     def provenance(self, path: Location) -> dict[str, Any]:
         """Return what was recorded when the file was made: versions, device, engine, time."""
-        return _provenance(self.open(path))
+        return _provenance(self.open(path), path)
 
     def file_info(self, path: Location) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Return a file's rows without their masks, and its provenance.
@@ -203,7 +203,7 @@ class MaskStore:
             sizes = {name: group.column(names.index(name)).total_compressed_size for name in names}
             row["encoding"] = "bits" if row.pop("rare_bit", None) is None else "gaps"
             row["num_bytes"], row["num_norm_bytes"] = sizes[row["encoding"]], sizes["norm_stats"]
-        return rows, _provenance(file)
+        return rows, _provenance(file, path)
 
     def open(self, path: Location) -> pq.ParquetFile:
         """Open a mask file of this run. Raises DamagedFileError or ForeignFileError."""
@@ -212,6 +212,11 @@ class MaskStore:
         version = int(decoded(file.schema_arrow.metadata)["supsup.format_version"])
         if not file.schema_arrow.equals(SCHEMAS[version]):
             raise ForeignFileError(f"{path} does not have the columns of a mask file; see FORMAT.md")
+        num_rows, num_groups = file.metadata.num_rows, file.metadata.num_row_groups
+        if not num_rows or num_rows != num_groups:
+            raise DamagedFileError(
+                f"{path}: found {num_rows} rows in {num_groups} row groups, expected one mask in each"
+            )
         return file
 
     def check(self, path: Location) -> list[int]:
@@ -257,6 +262,8 @@ class MaskStore:
     def _check_row(self, path: Location, row: dict[str, Any]) -> None:
         if bits_digest(row["bits"]) != row["digest"]:
             raise DamagedFileError(f"{path}: task {row['task']}: the mask does not match its digest")
+        if len(row["norm_stats"] or b"") % np.dtype(np.float32).itemsize:
+            raise DamagedFileError(f"{path}: task {row['task']}: its norm_stats are no float32 numbers")
         check_padding(np.frombuffer(row["bits"], dtype=np.uint8), self.identity.shapes)
 
     def _check_identity(self, path: Location, metadata: dict[bytes, bytes]) -> None:
@@ -285,8 +292,16 @@ def first_statistics(store: MaskStore, num_tasks: int) -> NDArray[np.float32] | 
     return norm_statistics(list(store.iterate(range(num_tasks))))
 
 
-def _provenance(file: pq.ParquetFile) -> dict[str, Any]:
-    return dict(json.loads(file.schema_arrow.metadata[b"supsup.provenance"]))
+def _provenance(file: pq.ParquetFile, path: Location) -> dict[str, Any]:
+    try:
+        found = json.loads(file.schema_arrow.metadata[b"supsup.provenance"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise DamagedFileError(
+            f"{path}: its supsup.provenance cannot be read ({first_line(error)})"
+        ) from error
+    if not isinstance(found, dict):
+        raise DamagedFileError(f"{path}: its supsup.provenance is {str(found)[:40]!r}, expected a mapping")
+    return found
 
 
 def _owned(table: pa.Table, path: Location, locations: dict[int, Location]) -> pa.Table:

@@ -1,13 +1,20 @@
 """``run.json``: the record of a run, written before its first mask."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from core.errors import RunFolderError
+from core.errors import DamagedFileError, RunFolderError
+from core.specs.base import MAX_TASKS
+from core.specs.training import Engine
 from storage.files import commit_json
+from storage.json_file import STRICT, read_json
 from storage.layout import RunLayout
+from storage.locations import Location
 from storage.mask_store import FORMAT_VERSION, StoreIdentity
+
+MAX_WEIGHTS = 2**40  # of a layer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,16 +26,25 @@ class RunRecord:
     layers, network: as in every mask file. provenance: git commit, versions, device.
     """
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
     config: dict[str, Any]
     fingerprint: str
     num_tasks: int
     cohort_size: int
-    engine: str
+    engine: Engine
     created_s: float
     layers: list[dict[str, Any]]
     network: dict[str, Any]
     provenance: dict[str, Any]
     format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for numbers and layers that no run has."""
+        if not 1 <= self.num_tasks <= MAX_TASKS or self.cohort_size < 1:
+            raise ValueError(f"found {self.num_tasks} tasks in cohorts of {self.cohort_size}")
+        if not self.layers or not all(map(_is_layer, self.layers)):
+            raise ValueError("expected layers with a name and a shape of positive numbers")
 
     def identity(self) -> StoreIdentity:
         """Return the identity that the run's mask files must carry."""
@@ -48,14 +64,31 @@ def read_run(layout: RunLayout) -> RunRecord:
     """Return the run's record. Raises RunFolderError if it is missing or unreadable."""
     path = layout.run_file
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content.get("format_version")
-        if version != FORMAT_VERSION:
-            raise RunFolderError(
-                f"{path} has format_version {version!r}, but this version of supsup reads {FORMAT_VERSION}"
-            )
-        return RunRecord(**content)
+        _check_version(path)
+        return read_json(path, RunRecord)
     except FileNotFoundError as error:
         raise RunFolderError(f"{layout.root} is not a run folder: it has no run.json") from error
-    except (ValueError, TypeError, AttributeError, OSError) as error:
+    except DamagedFileError as error:
+        raise RunFolderError(f"{error}; restore it or start a new run") from error
+    except OSError as error:
         raise RunFolderError(f"{path} cannot be read ({error}); restore it or start a new run") from error
+
+
+def _check_version(path: Location) -> None:
+    """Raise RunFolderError for a record of another version, whose other keys may differ; leave the rest."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return
+    version = content.get("format_version") if isinstance(content, dict) else FORMAT_VERSION
+    if version != FORMAT_VERSION:
+        raise RunFolderError(
+            f"{path} has format_version {version!r}, but this version of supsup reads {FORMAT_VERSION}"
+        )
+
+
+def _is_layer(layer: dict[str, Any]) -> bool:
+    shape = layer.get("shape")
+    if layer.keys() != {"name", "shape"} or not isinstance(layer["name"], str) or not isinstance(shape, list):
+        return False
+    return bool(shape) and all(type(n) is int and n >= 1 for n in shape) and math.prod(shape) <= MAX_WEIGHTS

@@ -6,7 +6,6 @@ All of these files are removed when the stream has ended and its masks are store
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from core.errors import DamagedFileError
 from storage.checkpoints import Arrays, pack_arrays, remove_files, unpack_arrays
 from storage.files import commit_bytes, commit_json
+from storage.json_file import read_json
 from storage.layout import RunLayout
 from storage.locations import listed, remove_tree
 
@@ -75,12 +75,10 @@ def read_position(layout: RunLayout, fingerprint: str) -> StreamPosition | None:
     """Return the last checkpoint, None if there is none. Raises DamagedFileError."""
     path = layout.stream_state
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        files = tuple(StateFile(**file) for file in content.pop("files"))
-        position = StreamPosition(files=files, **content)
+        position = read_json(path, StreamPosition)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except OSError as error:
         raise DamagedFileError(f"{path} cannot be read ({error})") from error
     if position.fingerprint != fingerprint:
         raise DamagedFileError(f"{path} belongs to another run ({position.fingerprint[:8]})")

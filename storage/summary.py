@@ -32,7 +32,7 @@ def read_summary(path: Location) -> tuple[dict[str, Any], dict[str, str]]:
         made_from = content.pop(MADE_FROM, None)
         masks = {} if made_from is None else dict(made_from["masks"])
         is_good = made_from is None or made_from["sha256"] == _digest(content, masks)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedFileError(f"{path} cannot be read: {first_line(error)}") from error
     if not is_good:
         raise DamagedFileError(f"{path}: its numbers do not match its digest, so they were edited")

@@ -114,5 +114,5 @@ def _checkpoint(path: Location) -> None:
 def _json(path: Location) -> None:
     try:
         json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is not JSON ({error})") from error

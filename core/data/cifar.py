@@ -5,9 +5,11 @@ archive's own checksum (gzip) detects damage. Copies with the same records in an
 the file is not compared with one digest (``Dataset.digest`` identifies the data of a run).
 """
 
+import gzip
 import tarfile
 import zlib
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,8 @@ MIRROR = "https://www.cs.toronto.edu/~kriz/"
 MD5 = "03b5dce01913d631647c71ecec9e9cb8"  # of the publisher's archive
 RECORD_BYTES = 2 + 3 * 32 * 32
 NUM_CLASSES = 100
+MAX_BYTES = 2 * 60_000 * RECORD_BYTES  # to unpack: twice what the publisher's archive holds
+PARTS = ("train.bin", "test.bin")
 Records = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
@@ -31,16 +35,42 @@ def load_cifar100(folder: Path | None) -> tuple[Records, Records]:
     """
     path = _find(folder)
     try:
-        with tarfile.open(path, "r:gz") as archive:
-            members = {Path(member.name).name: member for member in archive.getmembers()}
-            contents = []
-            for name in ("train.bin", "test.bin"):
-                stream = archive.extractfile(members[name])
-                assert stream is not None, "a plain file"
-                contents.append(stream.read())
-    except (OSError, EOFError, KeyError, tarfile.TarError, zlib.error) as error:
+        found = _members(path)
+        contents = [found[name] for name in PARTS]
+    except KeyError as error:
+        raise DataError(f"{path} holds no file {error}; fetch it again or remove it") from error
+    except (OSError, EOFError, ValueError, tarfile.TarError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}); fetch it again or remove it") from error
     return _records(path, contents[0]), _records(path, contents[1])
+
+
+class _Limited:
+    """A stream that ends with an error after ``MAX_BYTES``, whatever the archive announces."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self._stream, self._left = stream, MAX_BYTES
+
+    def read(self, size: int) -> bytes:
+        content = self._stream.read(min(size, self._left + 1))
+        self._left -= len(content)
+        if self._left < 0:
+            raise ValueError(f"more than {MAX_BYTES:,} bytes when unpacked")
+        return content
+
+
+def _members(path: Path) -> dict[str, bytes]:
+    """Return the content of both parts, by name; links and folders are none."""
+    found = {}
+    with gzip.open(path) as stream:
+        limited = cast("IO[bytes]", _Limited(stream))
+        with tarfile.open(fileobj=limited, mode="r|") as archive:
+            for member in archive:
+                name, content = Path(member.name).name, None
+                if name in PARTS and member.isfile():
+                    content = archive.extractfile(member)
+                if content is not None:
+                    found[name] = content.read()
+    return found
 
 
 def _find(folder: Path | None) -> Path:

@@ -39,7 +39,8 @@ class Dataset:
     """Images and labels in file order, never shuffled.
 
     train_images, test_images: uint8 [N, height, width] or [N, 3, height, width], 0 .. ``scale``; for a
-    folder [0, 3, height, width], and train_files, test_files name one file per image.
+    folder [0, 3, height, width], and train_files, test_files name one file per image; left_out says, for
+    people, which of its files are not read.
     train_labels, test_labels: int64 [N].
     A network sees (pixel / scale - mean) / std, with mean and std per channel if there are three.
     """
@@ -56,6 +57,7 @@ class Dataset:
     train_files: tuple[str, ...] = ()
     test_files: tuple[str, ...] = ()
     files_digest: str | None = None
+    left_out: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -133,6 +135,7 @@ def _image_folder(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
         train_files=files.train,
         test_files=files.test,
         files_digest=files.digest,
+        left_out=files.left_out,
         **_normalised("image_folder"),
     )
 

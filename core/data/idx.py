@@ -1,28 +1,22 @@
 """Find, download, check and read MNIST and Fashion-MNIST, their publishers' IDX files.
 
-A file may be gzipped or unpacked; it is checked by the sha256 of its unpacked bytes, which
-detects a damaged or different file in either form.
+A file may be gzipped or unpacked, and have any name (``core.data.idx_places``): the sha256 of its unpacked
+bytes tells which file of which data set it is, or that it is damaged.
 """
 
 import gzip
 import hashlib
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.data.idx_places import FILES, UNPACKED_BYTES, candidates
 from core.errors import DataError, first_line
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
-FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
 # sha256 of the unpacked file and of the published .gz, in the order of FILES.
 SHA256 = {
     "mnist": (
@@ -62,6 +56,7 @@ SHA256 = {
         ),
     ),
 }
+GZIP_MAGIC = b"\x1f\x8b"
 MIRRORS = {
     "mnist": (
         "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -74,13 +69,13 @@ MIRRORS = {
 def load_idx(name: str, folder: Path | None) -> Arrays:
     """Return train images, train labels, test images and test labels, all uint8.
 
-    Looks in ``folder`` (and its subfolder named after the data set), then in the user's
-    cache, then downloads into the cache. Raises DataError.
+    Looks in ``folder`` (and below it, under other names too), then in the user's cache, then downloads into
+    the cache. Raises DataError.
     """
-    arrays = []
-    for index, stem in enumerate(FILES):
-        path = _find(name, index, folder)
-        arrays.append(_parse(path, _unpacked(path, SHA256[name][index][0]), images="images" in stem))
+    check_data_folder(folder, name)
+    arrays = [
+        _parse(*_find(name, index, folder), images="images" in stem) for index, stem in enumerate(FILES)
+    ]
     return arrays[0], arrays[1], arrays[2], arrays[3]
 
 
@@ -100,23 +95,48 @@ def check_data_folder(folder: Path | None, name: str) -> None:
         )
 
 
-def _find(name: str, index: int, folder: Path | None) -> Path:
-    check_data_folder(folder, name)
-    locations = [] if folder is None else [folder / name, folder / name.replace("_", "-"), folder]
+def _find(name: str, index: int, folder: Path | None) -> tuple[Path, bytes]:
+    """Return a file of a data set, and its unpacked content."""
+    found = None if folder is None else _first_good(name, index, folder)
     # The cache is located last and only if needed: a machine that has the files needs no pooch.
-    return (
-        _first_file(locations, index)
-        or _first_file([cache_folder(name)], index)
-        or _download(name, index, folder)
-    )
+    found = found or _first_good(name, index, cache_folder(name))
+    if found is not None:
+        return found
+    path = _download(name, index, folder)
+    return path, _checked(path, name, index)
 
 
-def _first_file(locations: Sequence[Path], index: int) -> Path | None:
-    for location in locations:
-        for file in (location / f"{FILES[index]}.gz", location / FILES[index]):
-            if file.is_file():
-                return file
+def _first_good(name: str, index: int, folder: Path) -> tuple[Path, bytes] | None:
+    """Return the first file with the right content, None if there is none.
+
+    Raises DataError if there is a file in its place that is of no data set known here.
+    """
+    problem = None
+    for path in candidates(name, index, folder):
+        try:
+            return path, _checked(path, name, index)
+        except _OtherSetError:
+            continue
+        except DataError as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
     return None
+
+
+class _OtherSetError(DataError):
+    """A file is a good one, but of another data set."""
+
+
+def _other_sets(name: str, index: int, folder: Path | None) -> str:
+    """Return, as text, which data sets lie in a folder in place of the one asked for; empty if none do."""
+    for path in [] if folder is None else candidates(name, index, folder):
+        try:
+            _checked(path, name, index)
+        except DataError as error:
+            if isinstance(error, _OtherSetError):
+                return f"{error}. "
+    return ""
 
 
 def _download(name: str, index: int, folder: Path | None) -> Path:
@@ -138,24 +158,40 @@ def _download(name: str, index: int, folder: Path | None) -> Path:
             problems.append(f"{mirror}: {first_line(error)[:120]}")
     wanted = ", ".join(f"{stem}.gz" for stem in FILES)
     raise DataError(
-        f"{name} was not found in {folder / name if folder else 'SUPSUP_DATA (not set)'} nor in "
+        f"{_other_sets(name, index, folder)}{name} was not found in {folder / name if folder else 'SUPSUP_DATA (not set)'} nor in "
         f"{cache_folder(name)}, and could not be downloaded ({'; '.join(problems)}). "
         f"Put {wanted} into a folder <data>/{name} and set SUPSUP_DATA=<data>"
     )
 
 
-def _unpacked(path: Path, sha256: str) -> bytes:
+def _checked(path: Path, name: str, index: int) -> bytes:
+    """Return the unpacked content of a file. Raises DataError if it is not file ``index`` of ``name``."""
+    content = _unpacked(path, UNPACKED_BYTES[index])
+    found = hashlib.sha256(content).hexdigest()
+    if found == SHA256[name][index][0]:
+        return content
+    for other, digests in SHA256.items():
+        for stem, (sha256, _) in zip(FILES, digests, strict=True):
+            if found == sha256 and other == name:
+                raise DataError(f"{path} is {stem} of {name} under another name; give it that name")
+            if found == sha256:
+                raise _OtherSetError(f"{path.parent} holds {other}, not {name}")
+    raise DataError(
+        f"{path} is not the published file: its content has sha256 {found[:16]}..., "
+        f"expected {SHA256[name][index][0][:16]}...; fetch {name} again, or give another folder"
+    )
+
+
+def _unpacked(path: Path, num_bytes: int) -> bytes:
+    """Return a file's unpacked content, at most one byte more than ``num_bytes``. Raises DataError."""
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with path.open("rb") as file:
+            is_packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) if is_packed else file as content:
+                return content.read(num_bytes + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}); fetch it again or remove it") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise DataError(
-            f"{path} is not the published file: its content has sha256 {found[:16]}..., "
-            f"expected {sha256[:16]}...; fetch it again or remove it"
-        )
-    return content
 
 
 def _parse(path: Path, content: bytes, *, images: bool) -> NDArray[np.uint8]:

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from core.masks.compiled import compiler
+
 # Sums may be formed in vector lanes, in an order fixed by the code alone.
-_compile = numba.njit(fastmath={"reassoc", "nsz", "contract"}, nogil=True, cache=True)
+_compile = compiler(fastmath={"reassoc", "nsz", "contract"}, nogil=True)
 
 
 @_compile

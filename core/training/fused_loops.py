@@ -13,7 +13,9 @@ import numba
 import numpy as np
 import torch
 
-_compile = numba.njit(error_model="numpy", nogil=True, cache=True)
+from core.masks.compiled import compiler
+
+_compile = compiler(error_model="numpy", nogil=True)
 _PLAIN, _TRANSPOSED = ord("N"), ord("T")
 
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from core.errors import ConfigError, InputError, RunFolderError, SupSupError
+from core.printing import printable
 
 if TYPE_CHECKING:
     from orchestrator.config.sweep import SweepConfig
@@ -186,4 +187,4 @@ def _print_error(error: Exception) -> int:
 
 
 def _print_message(text: str) -> None:
-    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True).print(printable(text), markup=False, highlight=False, soft_wrap=True)

@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from core.errors import plural
+from core.printing import printable
 from orchestrator.execution.counts import Counts
 from orchestrator.execution.jobs import Job, JobResult, StepsDone
 from orchestrator.execution.progress import Display
@@ -158,7 +159,7 @@ class LiveDisplay(_Counting):
 
     def message(self, text: str) -> None:
         """Print above the view."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(printable(text), markup=False, highlight=False)
 
     def stop(self) -> None:
         """Leave the view as it is."""
@@ -229,7 +230,7 @@ class PlainDisplay(_Counting):
 
     def message(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def _show_count(self) -> None:
         """Print a line, unless the last one is too recent."""

@@ -137,8 +137,10 @@ def run(
 @app.command()
 def plan(sweep: SweepOrRun, settings: Settings = None, storage: SweepStorage = None) -> None:
     """Show what `run` would do, and estimate its time and space; changes nothing."""
+    from orchestrator.cli.data_notes import data_note
     from orchestrator.cli.results import print_plan
     from orchestrator.cluster.submission import file_identity
+    from orchestrator.report.text import print_plain
 
     config = find_sweep(sweep, settings or [], storage)
     identity = file_identity(Path(sweep)) if Path(sweep).is_file() else None
@@ -146,8 +148,11 @@ def plan(sweep: SweepOrRun, settings: Settings = None, storage: SweepStorage = N
         from orchestrator.search.summary import print_search_plan
 
         print_search_plan(Console(), config, identity)
-        return
-    print_plan(Console(), config, identity)
+    else:
+        print_plan(Console(), config, identity)
+    note = data_note(config)
+    if note is not None:
+        print_plain(Console(), note)
 
 
 @app.command()

@@ -2,11 +2,10 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from core.data.datasets import Dataset
 from core.networks.user_code import code_is_allowed
-from core.specs.training import Engine
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.executor import Executor, InlineExecutor, WorkerFactory
 from orchestrator.execution.jobs import WorkerSetup
@@ -24,7 +23,7 @@ def make_executor(run: Run, record: RunRecord, dataset: Dataset, resources: Reso
         spec=run.config.run_spec(),
         layout=run.layout,
         identity=run.identity,
-        engine=cast(Engine, record.engine),
+        engine=record.engine,
         device="cuda" if resources.on_gpu else "cpu",
         num_threads=config.threads_per_worker,
         test_batches=test_batches(run),

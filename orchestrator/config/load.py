@@ -18,15 +18,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from core.errors import ConfigError
 from orchestrator.config.sweep import SweepConfig
+from orchestrator.config.yaml_text import read_yaml_text, surprising_number
+
+YAML_ERRORS = (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError)
+CONTROL = re.compile(r"\\(u00[01]|[bfnrt]|u007f|ud[89a-f])")  # as JSON writes them
 
 
 def load_sweep(path: Path, overrides: typing.Sequence[str] = ()) -> SweepConfig:
     """Read a sweep file and ``key=value`` settings. Raises ConfigError."""
-    merged = OmegaConf.merge(_read_yaml(path), _dotlist(overrides))
+    sweep, settings = _read_yaml(path), _dotlist(overrides)
     try:
-        content = OmegaConf.to_container(merged, resolve=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
+        content = OmegaConf.to_container(OmegaConf.merge(sweep, settings), resolve=True)
+    except (OmegaConfBaseException, RecursionError) as error:
+        raise ConfigError(f"{path}: {_reason(error).partition(' full_key:')[0]}") from error
     return build_sweep(content, str(path))
 
 
@@ -73,13 +77,21 @@ def build_sweep(content: Any, source: str) -> SweepConfig:
     """Build and check a SweepConfig from plain values. source: named in errors. Raises ConfigError."""
     try:
         text = json.dumps(_with_flat_space(content))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{source}: keys must be text, and values plain YAML ({error})") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{source}: keys must be text, and values plain YAML ({_reason(error)})") from error
+    _check_characters(content, source)
     try:
         return _adapter().validate_json(text)
     except ValidationError as error:
         lines = dict.fromkeys(explain(error, SweepConfig))
         raise ConfigError(f"{source}: " + "\n".join(lines)) from error
+
+
+def _check_characters(content: Any, source: str) -> None:
+    """Raise ConfigError if a value holds a control character, such as NUL, which no path or URI can."""
+    for key, value in dotted_keys(content).items() if isinstance(content, dict) else ():
+        if CONTROL.search(text := json.dumps(value)):
+            raise ConfigError(f"{source}: {key}: found {text}, expected no control characters")
 
 
 @functools.cache
@@ -111,6 +123,7 @@ def read_cluster_file(path: Path) -> dict[str, Any] | None:
 
 def _read_yaml(path: Path) -> Any:
     content = _read_mapping(path)
+    _check_numbers(path)
     if "cluster_name" not in content:
         return content
     sweep = OmegaConf.select(content, "metadata.sweep")
@@ -120,18 +133,28 @@ def _read_yaml(path: Path) -> Any:
 
 
 def _read_mapping(path: Path) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise ConfigError(f"sweep file {path}: {reason}; name a YAML sweep file") from error
+    text = read_yaml_text(path)
     try:
         content = OmegaConf.create(text) if isinstance(yaml.safe_load(text), dict) else None
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"sweep file {path} is not valid YAML: {_one_line(error)}") from error
+    except YAML_ERRORS as error:
+        raise ConfigError(f"sweep file {path} is not valid YAML: {_reason(error)}") from error
     if not OmegaConf.is_dict(content) or not content:
         raise ConfigError(f"sweep file {path} is empty or not a mapping of keys; see sweeps/ for examples")
     return content
+
+
+def _check_numbers(path: Path) -> None:
+    """Raise ConfigError for a number in the sweep of a file that YAML reads otherwise than people."""
+    node = yaml.compose(read_yaml_text(path), Loader=yaml.SafeLoader)
+    keys = ("metadata", "sweep") if _below(node, "cluster_name") is not None else ()
+    problem = surprising_number(functools.reduce(_below, keys, node))
+    if problem is not None:
+        raise ConfigError(f"{path}: {problem}")
+
+
+def _below(node: yaml.Node | None, key: str) -> yaml.Node | None:
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((value for name, value in pairs if name.value == key), None)
 
 
 def _dotlist(overrides: typing.Sequence[str]) -> Any:
@@ -140,13 +163,22 @@ def _dotlist(overrides: typing.Sequence[str]) -> Any:
         if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key):
             raise ConfigError(f"setting {item!r}: expected key=value, such as benchmark.num_tasks=20")
     try:
-        return OmegaConf.from_dotlist(list(overrides))
-    except (yaml.YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"settings {' '.join(overrides)!r}: {_one_line(error)}") from error
+        settings = OmegaConf.from_dotlist(list(overrides))
+        found = [(item, surprising_number(_value_node(item))) for item in overrides]
+    except YAML_ERRORS as error:
+        raise ConfigError(f"settings {' '.join(overrides)!r}: {_reason(error)}") from error
+    for item, problem in found:
+        if problem is not None:
+            raise ConfigError(f"setting {item!r}: {problem}")
+    return settings
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _value_node(item: str) -> yaml.Node | None:
+    return yaml.compose(item.partition("=")[2], Loader=yaml.SafeLoader)
+
+
+def _reason(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
 
 
 def explain(error: ValidationError, root: type[Any]) -> Iterator[str]:

@@ -4,10 +4,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
+from core.printing import has_secret, redacted
 from core.specs.base import Spec, require
 from core.specs.inference import HopfieldSpec, InferenceSpec
 from core.specs.training import Engine, TrainingSpec
 from storage.locations import is_location
+from storage.store import OPTIONS, unknown_options
 
 Auto = Literal["auto"]
 TaskRuns = Literal["all", "failed", "none"]
@@ -147,13 +149,10 @@ class StorageConfig(Spec):
         expected = (
             "a path that every worker can reach, or s3://BUCKET/PREFIX; credentials go into the environment"
         )
-        require(is_location(self.uri), "storage.uri", _without_secret(self.uri), expected)
-
-
-def _without_secret(uri: str) -> str:
-    """Return ``uri`` without the part before an @, which may be a credential."""
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}...@{rest.rpartition('@')[2]}" if "@" in rest else uri
+        require(is_location(self.uri), "storage.uri", redacted(self.uri), expected)
+        unknown, scheme = unknown_options(self.uri), self.uri.partition("://")[0]
+        expected = f"only these options after ?: {', '.join(OPTIONS.get(scheme, ()))}; credentials go into the environment"
+        require(not unknown, "storage.uri", ", ".join(unknown), expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,4 +173,10 @@ class TrackingConfig(Spec):
     def __post_init__(self) -> None:
         known = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")
         ok = self.uri is None or self.uri.startswith(known)
-        require(ok, "tracking.uri", self.uri, "null, sqlite:///PATH, http://HOST:PORT or a database URI")
+        expected = "null, sqlite:///PATH, http://HOST:PORT or a database URI"
+        require(ok, "tracking.uri", redacted(self.uri or ""), expected)
+        expected = (
+            "a URI without a password, as it is stored with the run; the environment holds it: MLFLOW_TRACKING_USERNAME "
+            "and MLFLOW_TRACKING_PASSWORD, for databases PGPASSFILE and the like"
+        )
+        require(not has_secret(self.uri or ""), "tracking.uri", redacted(self.uri or ""), expected)

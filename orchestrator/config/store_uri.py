@@ -1,4 +1,4 @@
-"""URIs of a tracker's store, as sweep files and command lines give them."""
+"""URIs of stores, as sweep files and command lines give them."""
 
 from pathlib import Path
 

@@ -1,14 +1,18 @@
 """Formatting shared by tables, pages and commands: percentages, bytes, durations, paths."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from core.errors import plural
+from core.printing import printable
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import Run
 from storage.locations import Location, ObjectPath
 from storage.run_file import RunRecord
+
+MAX_LEFT_OUT = 8  # folders in a message
 
 
 def percent(fraction: float) -> str:
@@ -25,8 +29,17 @@ def byte_words(size: float) -> str:
 
 
 def print_plain(console: Console, text: str) -> None:
-    """Print text without markup, highlighting or wrapping."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Print text without markup, highlighting, wrapping, control characters or passwords."""
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def left_out_words(left_out: Sequence[str]) -> str | None:
+    """Return which files of a folder of images are not read (``Dataset.left_out``), as text; None if none."""
+    if not left_out:
+        return None
+    more = len(left_out) - MAX_LEFT_OUT
+    lines = [*left_out[:MAX_LEFT_OUT], *([f"and in {more} more folders"] if more > 0 else [])]
+    return "\n".join(["warning: left out of the images:", *(f"  {line}" for line in lines)])
 
 
 def duration(seconds: float) -> str:

@@ -1,15 +1,16 @@
 """``sessions.json`` and ``failures.json``: the controller sessions and the failed tasks of a run."""
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from core.errors import DamagedFileError
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.jobs import Job
 from orchestrator.runs.run import Run
 from storage.files import commit_json
+from storage.json_file import STRICT, read_json
 from storage.layout import RunLayout, host_name
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -19,17 +20,31 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 class Session:
     """A controller session. Unix times in seconds. ended_s, status: None if it is running or was killed."""
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
     started_s: float
     host: str
     ended_s: float | None = None
     status: Status | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _FailureRow:
+    """A failed task, or decision of a stream. error: its message. kind: its type. failed_s: Unix time."""
+
+    error: str
+    kind: str
+    task: int | None = None
+    decision: int | None = None
+    attempts: int = 1
+    failed_s: float = 0.0
+
+
 def read_sessions(layout: RunLayout) -> list[Session]:
     """Return the sessions of a run, oldest first; empty if the file is missing or unreadable."""
     try:
-        return [Session(**row) for row in json.loads(layout.sessions.read_text())]
-    except (OSError, ValueError, TypeError):
+        return read_json(layout.sessions, list[Session])
+    except (OSError, DamagedFileError):
         return []
 
 
@@ -86,8 +101,11 @@ def read_failures(run: Run) -> list[dict[str, Any]]:
     """
     if not run.layout.failures.exists():
         return []
-    rows: list[dict[str, Any]] = json.loads(run.layout.failures.read_text())
-    return rows
+    try:
+        rows = read_json(run.layout.failures, list[_FailureRow])
+    except DamagedFileError as error:
+        raise DamagedFileError(f"{error}; remove it, the next run writes its own") from error
+    return [{key: value for key, value in asdict(row).items() if value is not None} for row in rows]
 
 
 def failed_tasks(run: Run) -> dict[int, str]:

@@ -40,7 +40,7 @@ def lock_holder(layout: RunLayout) -> str:
     try:
         holder = json.loads(layout.lock.read_text())
         return f"process {holder['process_id']} on {holder['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"
 
 
@@ -135,11 +135,13 @@ def _holder(path: ObjectPath) -> dict[str, Any] | None:
     """Return the last holder of the lease, None if it is free."""
     try:
         holder = json.loads(path.read_bytes() or b"null")
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
-    return (
-        holder if isinstance(holder, dict) and {"host", "process_id", "renewed_s"} <= holder.keys() else None
+    kinds = {"host": str, "process_id": int, "renewed_s": float}
+    is_good = isinstance(holder, dict) and all(
+        isinstance(holder.get(key), kind) for key, kind in kinds.items()
     )
+    return holder if is_good else None
 
 
 def _is_dead(holder: dict[str, Any], patience_s: float) -> bool:

@@ -129,7 +129,7 @@ def _current_results(run: Run, sources: TableSources) -> tuple[Results, dict[str
     try:
         content, made_from = read_summary(run.layout.summary)
         found = Results.from_json(content)
-    except (DamagedFileError, ValueError, AttributeError):
+    except (DamagedFileError, ValueError, AttributeError, TypeError, KeyError):
         return Results(), {}
     current = {k: sources.masks(k) for k in {one.k for one in found}}
     return Results(one for one in found if current[one.k] in (None, made_from.get(str(one.k), ""))), made_from

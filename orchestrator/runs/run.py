@@ -8,6 +8,7 @@ from core.errors import ConfigError, RunFolderError
 from core.networks.base import Layer, draw_weights, layers, mask_layers, network_digest, norm_layers
 from core.networks.code_files import code_digest, is_code
 from core.networks.user_code import ANY_CODE, permission, require_allowed
+from core.printing import without_secret
 from orchestrator.config.load import build_sweep
 from orchestrator.config.sweep import RECIPE, RECIPES, SweepConfig, fingerprint
 from storage.layout import RunLayout, run_folder_name
@@ -148,7 +149,7 @@ def open_run(root: Location) -> tuple[Run, RunRecord]:
     layout = RunLayout(root.absolute())
     record = read_run(layout)
     try:
-        config = build_sweep(record.config, str(layout.run_file))
+        config = build_sweep(_without_password(record.config), str(layout.run_file))
     except ConfigError as error:
         raise RunFolderError(f"{error} (was this run made by another version of supsup?)") from error
     spec = config.run_spec()
@@ -161,6 +162,14 @@ def open_run(root: Location) -> tuple[Run, RunRecord]:
         located = locate_run(config, *recipes)
     check_record(layout, record, located)
     return replace(located, layout=layout), record
+
+
+def _without_password(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored sweep without the password in ``tracking.uri`` that earlier versions let in."""
+    tracking = config.get("tracking")
+    if not isinstance(tracking, dict) or not isinstance(tracking.get("uri"), str):
+        return config
+    return {**config, "tracking": {**tracking, "uri": without_secret(tracking["uri"])}}
 
 
 def check_record(layout: RunLayout, record: RunRecord, run: Run) -> None:

@@ -50,7 +50,7 @@ def read_search_file(folder: Location) -> dict[str, Any]:
     """Return the content of ``search.json``, empty if it is missing or unreadable."""
     try:
         content = json.loads((folder / SEARCH_FILE).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

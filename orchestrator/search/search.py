@@ -11,6 +11,7 @@ from core.errors import ConfigError, plural
 from orchestrator.cluster.resources import check_nodes, find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.progress import Display
+from orchestrator.report.text import left_out_words
 from orchestrator.runs.search_file import State
 from orchestrator.search.settings import (
     Setting,
@@ -29,7 +30,10 @@ def run_search(config: SweepConfig, data_folder: Path | None, display: Display) 
     """Run the unfinished settings, show each result as it comes; return all in the settings' order."""
     _check(config)
     settings = plan_settings(config)
-    load_dataset(config.benchmark, data_folder)  # raises once, before anything runs, if data are missing
+    dataset = load_dataset(config.benchmark, data_folder)  # raises once, before anything runs
+    left_out = left_out_words(dataset.left_out)
+    if left_out is not None:
+        display.message(left_out)
     results = _Results(config, settings, display, settled(config, settings))
     results.report_kept()
     results.write()

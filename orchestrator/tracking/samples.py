@@ -4,12 +4,13 @@ Names and units are those of MLflow's system metrics.
 """
 
 import contextlib
-import json
 import threading
 import time
 from typing import Any
 
+from core.errors import DamagedFileError
 from storage.files import commit_json
+from storage.json_file import read_json
 from storage.layout import RunLayout
 
 INTERVAL_S = 10.0
@@ -22,10 +23,9 @@ Sample = dict[str, float]  # "time_s", Unix time, and the metrics
 def read_samples(layout: RunLayout) -> list[Sample]:
     """Return the samples of a run, oldest first."""
     try:
-        samples: list[Sample] = json.loads(layout.system.read_text())
-    except (OSError, ValueError):
+        return read_json(layout.system, list[Sample])
+    except (OSError, DamagedFileError):
         return []
-    return samples
 
 
 class SystemSampler:

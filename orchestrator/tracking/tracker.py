@@ -5,6 +5,7 @@ steps are retried, and whatever it missed is sent by the next ``supsup run``
 or ``supsup sync``. Training never waits for MLflow.
 """
 
+import os
 import queue
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 import psutil
 
 from core.errors import plural
+from core.printing import redacted
 from orchestrator.config.store_uri import absolute_uri
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.run import Run
@@ -227,7 +229,11 @@ class MlflowTracker:
             if not self._has_warned:
                 reason = " ".join(str(error).split())[:160]
                 uri = self._sender.uri
-                self._warn(f"MLflow at {uri} does not answer; training goes on ({reason})")
+                limit_s = os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+                self._warn(
+                    f"MLflow at {redacted(uri)} does not answer; training goes on "
+                    f"(after {limit_s} s for each try: {redacted(reason)})"
+                )
             self._has_warned = True
             return False
         self._last_success_s = time.monotonic()

@@ -327,9 +327,27 @@ def test_wrong_folders_are_said_before_anything_starts(image_folder, tmp_path, c
     damaged.write_bytes(b"no image")
     capsys.readouterr()
     assert supsup("run", sweep) == 1
-    assert "3.png cannot be decoded" in "".join(capsys.readouterr().out.split("\n"))
+    assert "3.png cannot be read" in "".join(capsys.readouterr().out.split("\n"))
     (failed,) = read_failures(locate_run(load_sweep(sweep)))
     assert str(damaged) in failed["error"]
+
+
+def test_plan_and_run_say_which_images_are_left_out(image_folder, tmp_path, capsys):
+    sweep = write(tmp_path, **FOLDER)
+    dark = image_folder / "made" / "train" / "class0"
+    for path in sorted(dark.glob("*.png")):
+        path.rename(path.with_suffix(".bmp"))
+    words = f"{dark}: 6 files that are no .jpeg, .jpg, .png (.bmp)"
+    assert supsup("plan", sweep) == 0
+    assert words in capsys.readouterr().out
+    assert supsup("run", sweep, "training.epochs=1", "evaluation.scenarios=[GG]") == 0
+    assert words in capsys.readouterr().out
+    (dark / "gone.png").symlink_to("/nowhere/gone.png")
+    assert supsup("plan", sweep) == 0
+    assert "would stop here" in capsys.readouterr().out
+    assert supsup("run", sweep, "name=other") == 2
+    assert "gone.png is a link to /nowhere/gone.png" in capsys.readouterr().err
+    assert not list((tmp_path / "runs").glob("other-*"))
 
 
 def test_validation_images_train_nothing_and_stand_in_for_the_test(own_code):

@@ -1,5 +1,7 @@
 """Images from files: PNG and .npy, in a data set's units, and the words for what is no image."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -87,6 +89,31 @@ def test_a_pickle_in_an_npy_is_not_opened(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{"a": 1}]), allow_pickle=True)
     with pytest.raises(InferenceError, match="cannot be read"):
         read_images(tmp_path / "a.npy", SHAPE, 255)
+
+
+def test_a_png_of_16_bits_is_the_picture_of_8(tmp_path):
+    Image.fromarray(image()).save(tmp_path / "8.png")
+    Image.fromarray(image().astype(np.uint16) * 257).save(tmp_path / "16.png")
+    small, wide = (read_images(tmp_path / name, SHAPE, 255) for name in ("8.png", "16.png"))
+    np.testing.assert_array_equal(small, wide)
+
+
+def test_an_npy_that_announces_more_than_it_holds_is_refused_at_once(tmp_path):
+    shape = b"{'descr': '<f8', 'fortran_order': False, 'shape': (100000000, 8, 8), }"
+    header = b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + shape.ljust(117) + b"\n"
+    (tmp_path / "a.npy").write_bytes(header + b"0" * 100)
+    with pytest.raises(InferenceError, match=r"a\.npy cannot be read"):
+        read_images(tmp_path / "a.npy", SHAPE, 255)
+    with (tmp_path / "a.npy").open("r+b") as file:
+        file.truncate(100_000_000 * 64 * 8 + 128)  # sparse: 51 GB that take no space
+    with pytest.raises(InferenceError, match=r"a\.npy has 51,200,000,128 bytes, expected at most"):
+        read_images(tmp_path / "a.npy", SHAPE, 255)
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path):
+    for name in ("a\0b.png", "a\0b.npy"):
+        with pytest.raises(InferenceError, match="null"):
+            read_images(tmp_path / name, SHAPE, 255)
 
 
 def test_arrays_in_memory_are_named_as_asked():

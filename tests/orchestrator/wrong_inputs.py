@@ -19,6 +19,11 @@ WRONG_SETTINGS = [
     ("network.hidden=[a,b]", ["network.hidden[0]", "'a'", "a whole number"]),
     ("training.steps=true", ["training.steps", "true", "a whole number"]),
     ("name=null", ["name", "null", "text"]),
+    # numbers that YAML reads otherwise than people
+    ("seed=010", ["seed=010", "YAML reads as 8 (octal, for its leading 0)", "write 10 or 8"]),
+    ("seed=1:30", ["seed=1:30", "YAML reads as 90 (base 60)"]),
+    ("network.hidden=[16,0100]", ["0100", "64"]),
+    ("benchmark={num_tasks:0x4,kind:permuted}", ["benchmark"]),
     # words outside the choices
     ("benchmark.kind=permutd", ["benchmark.kind", "did you mean 'permuted'"]),
     ("benchmark.dataset=mnits", ["benchmark.dataset", "did you mean 'mnist'"]),
@@ -149,6 +154,11 @@ WRONG_FILES = [
     ("name: [unclosed\n", ["not valid YAML"]),
     ("\tname: x\n", ["not valid YAML"]),
     (b"\xff\xfe\x00", ["not a text file"]),
+    ("# café\nname: x\n".encode("latin-1"), ["not UTF-8; save it as UTF-8"]),
+    (bytes(range(1, 256)) + b"\0", ["not a text file"]),
+    ("x: " + "[" * 5000 + "]" * 5000 + "\n", ["nested too deeply"]),
+    ("x: " + "{a: " * 200 + "1" + "}" * 200 + "\n", ["nested too deeply"]),
+    ("x: [" + "1," * 600_000 + "1]\n", ["more than 1,048,576 bytes"]),
     ("name: x\n", ["benchmark: missing", "network: missing"]),
     ("1: x\n", ["unknown key"]),
     (

@@ -101,7 +101,7 @@ def test_a_failed_write_leaves_the_old_object(root, monkeypatch):
 
             return Failing(Sink())
 
-    monkeypatch.setattr(storage.locations, "_connect", lambda *_: Store())
+    monkeypatch.setattr(storage.locations, "connect", lambda *_: Store())
     with pytest.raises(OSError, match="no space"):
         commit_bytes(file, b"new content")
     monkeypatch.undo()

@@ -6,12 +6,16 @@ import random
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from core.errors import DamagedFileError, ForeignFileError, RunFolderError
+from storage.files import KEY, decoded, sealed_parquet
 from storage.layout import RunLayout
-from storage.mask_store import MaskStore
+from storage.mask_info import mask_info
+from storage.mask_store import SCHEMA, MaskStore
+from storage.verify import verify_masks
 from tests.storage.conftest import IDENTITY, PROVENANCE, SHAPES, task_mask
 
 
@@ -147,3 +151,39 @@ def test_writers_of_the_same_cohort_at_once_leave_one_whole_file(store):
 def _write_often(store: MaskStore) -> None:
     for _ in range(20):
         store.write_cohort([task_mask(t) for t in range(3)], PROVENANCE)
+
+
+def resealed(path, *, change=lambda rows: rows, provenance=None, **options):
+    """Write a mask file again, with a good seal, as somebody with the same tools could."""
+    file = pq.ParquetFile(path)
+    metadata = {key: value for key, value in decoded(file.schema_arrow.metadata).items() if key != KEY}
+    if provenance is not None:
+        metadata["supsup.provenance"] = provenance
+    table = pa.Table.from_pylist(change(file.read().to_pylist()), schema=SCHEMA)
+    path.write_bytes(sealed_parquet(table, metadata, **{"row_group_size": 1} | options))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"provenance": "{bad"}, "supsup.provenance cannot be read"),
+        ({"provenance": "[1, 2]"}, "expected a mapping"),
+        ({"provenance": "[" * 100_000}, "supsup.provenance cannot be read"),
+        ({"change": lambda rows: []}, "found 0 rows"),
+        ({"row_group_size": 8}, "found 3 rows in 1 row groups"),
+        (
+            {"change": lambda rows: [row | {"norm_stats": b"abc"} for row in rows]},
+            "norm_stats are no float32",
+        ),
+    ],
+)
+def test_a_sealed_file_with_odd_metadata_or_rows_is_damaged(store, changes, words):
+    path = store.files()[0]
+    resealed(path, **changes)
+    with pytest.raises(DamagedFileError, match=words) as raised:
+        store.check(path)
+        store.provenance(path)
+    assert path.name in str(raised.value)
+    problems = verify_masks(store).problems
+    assert [(problem.kind, problem.path) for problem in problems] == [("damaged", path)]
+    assert {info.task for info in mask_info(store)} <= set(range(5))

@@ -37,6 +37,39 @@ def archive(tmp_path):
     return tmp_path
 
 
+def link(archive: tarfile.TarFile, name: str, target: str) -> None:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = tarfile.SYMTYPE, target
+    archive.addfile(member)
+
+
+def huge(archive: tarfile.TarFile, name: str, target: str) -> None:
+    del target
+    member = tarfile.TarInfo(name)
+    member.size = 500_000_000
+    archive.addfile(member, Zeros())
+
+
+class Zeros:
+    def read(self, size: int) -> bytes:
+        return bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("add", "target", "words"),
+    [
+        (link, "/etc/passwd", "holds no file 'train.bin'"),
+        (link, "train.bin", "holds no file 'train.bin'"),
+        (huge, "", "bytes when unpacked"),
+    ],
+)
+def test_archives_with_links_or_without_end_are_refused(tmp_path, add, target, words):
+    with tarfile.open(tmp_path / ARCHIVE, "w:gz", compresslevel=1) as file:
+        add(file, "train.bin", target)
+    with pytest.raises(DataError, match=words):
+        load_dataset("cifar100", tmp_path)
+
+
 def test_crops_and_flips_are_those_of_a_plain_loop():
     draw = np.random.default_rng(1)
     images = draw.integers(0, 256, size=(162, 3, 8, 8), dtype=np.uint8)

@@ -3,8 +3,10 @@
 import functools
 import gzip
 import http.server
+import resource
 import shutil
 import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +77,65 @@ def test_a_damaged_file_is_named_and_never_downloaded_over(mnist_folder, tmp_pat
     bad.write_bytes(content)
     with pytest.raises(DataError, match=str(bad)):
         load_dataset("mnist", tmp_path)
+
+
+def unpacked(mnist_folder: Path, name: str, stem: str) -> bytes:
+    return gzip.decompress((mnist_folder / name / f"{stem}.gz").read_bytes())
+
+
+OTHER_NAMES = {
+    "kaggle": "mnist/{dotted}",
+    "kaggle with folders": "mnist/{dotted}/{dotted}",
+    "7-zip": "mnist/{stem}/{stem}",
+    "torchvision": "MNIST/raw/{stem}",
+    "a browser": "{stem}(1).gz",
+    "in capitals": "{stem}.GZ",
+    "any name": "mnist/file-{number}",
+}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("layout", OTHER_NAMES.values(), ids=OTHER_NAMES)
+def test_files_under_other_names_are_found_by_their_content(mnist_folder, tmp_path, layout):
+    for number, stem in enumerate(FILES):
+        names = {"stem": stem, "dotted": stem.replace("-idx", ".idx"), "number": number}
+        path = tmp_path / layout.format(**names)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix.lower() == ".gz":
+            shutil.copyfile(mnist_folder / "mnist" / f"{stem}.gz", path)
+        else:
+            path.write_bytes(unpacked(mnist_folder, "mnist", stem))
+    assert load_dataset("mnist", tmp_path).test_labels[:5].tolist() == [7, 2, 1, 0, 4]
+
+
+@pytest.mark.data
+def test_half_a_download_beside_the_whole_file_does_no_harm(mnist_folder, tmp_path):
+    for stem in FILES:
+        (tmp_path / stem).write_bytes(unpacked(mnist_folder, "mnist", stem))
+        packed = (mnist_folder / "mnist" / f"{stem}.gz").read_bytes()
+        (tmp_path / f"{stem}.gz").write_bytes(packed[: len(packed) // 2])
+    assert load_dataset("mnist", tmp_path).test_labels[:5].tolist() == [7, 2, 1, 0, 4]
+
+
+@pytest.mark.data
+def test_the_files_of_another_data_set_are_named_and_never_to_be_removed(mnist_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(core.data.idx, "MIRRORS", {"fashion_mnist": ("http://127.0.0.1:9/",)})
+    for stem in FILES:
+        (tmp_path / f"{stem}.gz").symlink_to(mnist_folder / "mnist" / f"{stem}.gz")
+    with pytest.raises(DataError, match=f"{tmp_path} holds mnist, not fashion_mnist") as raised:
+        load_dataset("fashion_mnist", tmp_path)
+    assert "remove" not in str(raised.value)
+
+
+def test_a_file_that_unpacks_to_gigabytes_is_refused_before_they_are_read(tmp_path):
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    block = bytes(2**24)
+    packed = b"".join([*(packer.compress(block) for _ in range(64)), packer.flush()])
+    (tmp_path / f"{FILES[0]}.gz").write_bytes(packed)  # 1 GB
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DataError, match="is not the published file"):
+        load_dataset("mnist", tmp_path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 
 def test_a_named_folder_must_exist(tmp_path):

@@ -1,12 +1,16 @@
 """The sweep file: what is right is read, what is wrong is refused by name."""
 
+import contextlib
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from core.errors import ConfigError
 from orchestrator.config.load import load_sweep
 from orchestrator.config.sweep import RECIPES, fingerprint
+from orchestrator.config.yaml_text import surprising_number
 from tests.conftest import sweep_text
 from tests.orchestrator.wrong_inputs import WRONG_FILES, WRONG_SETTINGS
 
@@ -43,6 +47,53 @@ def test_a_ray_cluster_file_may_carry_the_sweep(sweep, tmp_path):
     cluster = tmp_path / "cluster.yaml"
     cluster.write_text(f"cluster_name: c\nprovider: {{type: local}}\nmetadata:\n  sweep:\n{indented}")
     assert load_sweep(cluster) == load_sweep(sweep)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
+def test_a_file_with_a_mark_is_read_in_its_encoding(sweep, tmp_path, encoding):
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    other = tmp_path / "other.yaml"
+    other.write_text(mark + sweep.read_text(), encoding=encoding)
+    assert load_sweep(other) == load_sweep(sweep)
+
+
+@pytest.mark.parametrize("seed", ["010", "1:30", "+017", "1:30.5", "0_7"])
+def test_numbers_that_yaml_reads_otherwise_than_people_are_refused(sweep, tmp_path, seed):
+    text = sweep.read_text().replace("seed: 3", f"seed: {seed}")
+    for content in (text, f"cluster_name: c\nmetadata:\n  sweep: {{{', '.join(text.splitlines())}}}\n"):
+        other = tmp_path / "other.yaml"
+        other.write_text(content)
+        with pytest.raises(ConfigError, match=rf"found {re.escape(seed)}, which YAML reads as"):
+            load_sweep(other)
+
+
+@pytest.mark.parametrize("value", ["0", "00", "8080", "0.5", "1.0e-3", "'010'", "0x10", "1_000"])
+def test_other_numbers_pass(sweep, value):
+    with contextlib.suppress(ConfigError):
+        load_sweep(sweep, [f"seed={value}"])
+    assert surprising_number(yaml.compose(value, Loader=yaml.SafeLoader)) is None
+
+
+def test_ports_around_the_sweep_of_a_cluster_file_are_its_own_affair(sweep, tmp_path):
+    indented = "".join(f"    {line}\n" for line in sweep.read_text().splitlines())
+    cluster = tmp_path / "cluster.yaml"
+    cluster.write_text(f"cluster_name: c\nports: 22:22\nmetadata:\n  sweep:\n{indented}")
+    assert load_sweep(cluster) == load_sweep(sweep)
+
+
+@pytest.mark.parametrize("key", ["storage.uri", "tracking.uri", "data_dir", "network.import_path"])
+def test_control_characters_are_refused_by_key(sweep, key):
+    with pytest.raises(ConfigError, match=rf'{key}: found "a\\u0000b", expected no control characters'):
+        load_sweep(sweep, [f'{key}="a\\0b"'])
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://u:SECRETPW@127.0.0.1:1", "postgresql://u:SECRETPW@h/db", "mysql://h/d?password=SECRETPW"]
+)
+def test_a_password_in_a_uri_is_refused_and_not_shown(sweep, uri):
+    with pytest.raises(ConfigError, match=r"tracking\.uri.*the environment holds it") as raised:
+        load_sweep(sweep, [f"tracking.uri={uri}"])
+    assert "SECRETPW" not in str(raised.value)
 
 
 MEANING = [

@@ -15,6 +15,7 @@ from orchestrator.runs.run import locate_run, open_run
 from orchestrator.runs.sizing import Resources
 from orchestrator.status import find_runs, resolve_run
 from orchestrator.tracking.server import _environment
+from storage.run_file import write_run
 
 DATA = load_dataset("synthetic")
 FEW = Resources(num_workers=1, gpus_per_worker=0, free_bytes=10**9)
@@ -73,6 +74,15 @@ def test_a_run_goes_on_only_on_the_data_it_was_made_on(sweep):
     others = replace(DATA, test_labels=DATA.test_labels[::-1].copy())
     with pytest.raises(RunFolderError, match="was made with synthetic of digest"):
         ensure_record(run, FEW, others)
+
+
+def test_a_password_in_a_stored_sweep_of_before_is_left_out(sweep):
+    run = locate_run(load_sweep(sweep))
+    record = ensure_record(run, FEW, DATA)
+    tracking = {**record.config["tracking"], "uri": "http://me:WORD@127.0.0.1:5000"}
+    write_run(run.layout, replace(record, config={**record.config, "tracking": tracking}))
+    opened, _ = open_run(run.layout.root)
+    assert opened.config.tracking.uri == "http://me@127.0.0.1:5000"
 
 
 def test_a_lock_is_seen_only_while_it_is_held(sweep):
