@@ -14,5 +14,5 @@ def data_note(config: SweepConfig) -> str | None:
     try:
         dataset = load_dataset(config.benchmark, data_folder(config.data_dir))
     except DataError as error:
-        return f"`supsup run` would stop here: {error}"
+        return f"a run would stop here: {error}"
     return left_out_words(dataset.left_out)
