@@ -211,6 +211,8 @@ def test_from_the_servers_root_our_views_are_two_clicks_away(page, links, run):
     keep(page, "experiments")
     page.goto(links.runs)
     page.get_by_role("link", name="Tasks, worst first", exact=True).click()
+    page.wait_for_url("**viewStateShareKey=**")
+    page.get_by_role("link", name=run.name, exact=True).wait_for(state="detached")
     assert rows(page)[0].startswith("task-")
     assert columns(page)[0] == "test_accuracy"
 
@@ -230,7 +232,7 @@ def test_the_sweeps_note_and_its_curves(page, links, run):
     page.wait_for_selector(".js-plotly-plot .scatterlayer .trace")
     assert page.get_by_text("GNu/task_inference_accuracy").count()
     keep(page, "curves")
-    page.get_by_text("(5)", exact=True).scroll_into_view_if_needed()  # the five curves over the tasks
+    page.get_by_role("button").filter(has_text="task(5)").first.scroll_into_view_if_needed()  # the five curves over the tasks
     page.wait_for_function(f"() => ({LONGEST_LINE}) > {10 * NUM_TASKS}")  # not a bar of a last value
     keep(page, "tasks")
 

@@ -27,7 +27,7 @@ def as_cluster_file(path):
     shipped = (ROOT / "sweeps" / "cluster" / "digits_10.yaml").read_text()
     sweep = "".join(f"    {line}\n" for line in path.read_text().splitlines())
     target = path.with_stem(f"{path.stem}-cluster")
-    target.write_text("metadata:\n  sweep:\n" + sweep + shipped[shipped.index("\n# What follows") :])
+    target.write_text("metadata:\n  sweep:\n" + sweep + shipped[shipped.index("\n# The rest makes") :])
     return target
 
 
@@ -153,4 +153,4 @@ def test_what_travels_is_code_sweep_and_versions(tmp_path):
     names = {path.name for path in folder.iterdir()}
     assert names == {"core", "storage", "orchestrator", "sweep.json", "lock.json", "README.md"}
     assert json.loads((folder / "lock.json").read_text())["numpy"]
-    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 2**20
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 2**21

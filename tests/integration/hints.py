@@ -191,7 +191,10 @@ def _strings(value: object) -> Iterator[str]:
 
 def _notes(database: Path) -> list[str]:
     # Of other tags, `mlflow.source.name` names the program, not a command to run.
-    queries = (f"select value from {table} where key like '%note%'" for table in ("tags", "experiment_tags"))
+    queries = (
+        "select value from tags where key like '%note%'",
+        "select value from experiment_tags where key like '%note%'",
+    )
     with closing(sqlite3.connect(database)) as connection:
         return [row[0] for query in queries for row in connection.execute(query)]
 
