@@ -50,7 +50,7 @@ def test_a_job_is_followed_stopped_and_resumed(head, tmp_path):
     shown = head.must("supsup", "submit", path)
     job = shown.split()[1]
     assert job.startswith(locate_run(load_sweep(path)).name)
-    until(lambda: len(store.files()) >= 3, 90, "masks")
+    until(lambda: len(store.files()) >= 3, 240, "masks")
 
     second = head.run("supsup", "submit", path)
     assert second.returncode == 3
