@@ -115,7 +115,7 @@ def test_ctrl_c_within_a_job_keeps_its_steps(tmp_path, kind):
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_of_ray_workers_keeps_the_steps_of_each(tmp_path, number):
-    one_each = {"training": f"{{steps: 2500, {OPTIMIZER}, cohort_size: 1}}"}
+    one_each = {"training": f"{{steps: 9000, {OPTIMIZER}, cohort_size: 1}}"}
     whole = write(tmp_path, "whole", "cohorts", **one_each)
     path = write(tmp_path, "stopped", "cohorts", **one_each, executor="{kind: ray, workers: 2}")
     run_sweep(load_sweep(whole), None, Recorder())
