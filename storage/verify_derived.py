@@ -21,7 +21,7 @@ from storage.mask_digests import MaskDigests
 from storage.mask_store import MaskStore
 from storage.stream_state import read_mask_state, read_position
 from storage.summary import read_summary
-from storage.tables import read_derived, read_evaluation
+from storage.tables import check_masks, read_derived, read_evaluation
 from storage.verify import Problem
 
 
@@ -67,8 +67,8 @@ class DerivedFiles:
 
     def _tasks(self, path: Location) -> None:
         num_masks = len(self.digests.leading)
-        num_rows = len(read_derived(path, None))
-        read_derived(path, self.digests.joint(num_masks) if num_rows == num_masks else None)
+        table, metadata = read_sealed(path)
+        check_masks(path, metadata, self.digests.joint(num_masks) if len(table) == num_masks else None)
 
     def _summary(self, path: Location) -> None:
         for k, found in read_summary(path)[1].items():

@@ -1,12 +1,13 @@
 """``live.json``: how far the controller at work is, for ``supsup status`` in another process."""
 
-import json
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
+from core.errors import DamagedFileError
 from orchestrator.execution.counts import Counts
 from storage.files import commit_json
+from storage.json_file import read_json
 from storage.layout import RunLayout
 from storage.locations import ObjectPath
 
@@ -77,7 +78,7 @@ class LiveFile:
 def read_live(layout: RunLayout) -> LiveProgress | None:
     """Return how far the controller is, None if the file is missing or too old. Ask only of a locked run."""
     try:
-        live = LiveProgress(**json.loads(layout.live.read_text()))
-    except (OSError, ValueError, TypeError):
+        live = read_json(layout.live, LiveProgress)
+    except (OSError, DamagedFileError):
         return None
     return live if time.time() - live.written_s < OLD_S else None
