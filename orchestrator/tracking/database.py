@@ -33,16 +33,22 @@ def open_database(path: Path) -> Any:
             _remove_unfinished(path)
             commit(path, _create)
         try:
-            client = MlflowClient(tracking_uri=f"sqlite:///{path}")
+            client = _client(path)
             client.search_experiments(max_results=1)
         except (MlflowException, SQLAlchemyError) as error:
             raise SupSupError(_what_is_wrong(path, error)) from error
     return client
 
 
+def _client(path: Path) -> Any:
+    # A registry that was set for the process, or in MLFLOW_REGISTRY_URI, is another store's.
+    uri = f"sqlite:///{path}"
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
 def _create(path: Path) -> None:
     """Make a whole store at ``path`` and let go of it."""
-    client = MlflowClient(tracking_uri=f"sqlite:///{path}")
+    client = _client(path)
     client.search_experiments(max_results=1)
     client._tracking_client.store._dispose_engine()  # noqa: SLF001  # its connections would hold the renamed file
 

@@ -99,7 +99,9 @@ def _mlflow_run(client: Any, run: Run, store: str) -> Any:
 
 @contextmanager
 def _logging_to(client: Any, store: str, found: Any) -> Iterator[None]:
-    """Make a finished run the active one; restore its status and end time on exit."""
+    """Make a finished run the active one; on exit restore its status, its end time and the process's stores."""
+    tracking = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    registry = None if mlflow.get_registry_uri() == mlflow.get_tracking_uri() else mlflow.get_registry_uri()
     mlflow.set_tracking_uri(store)
     mlflow.set_registry_uri(store)
     try:
@@ -107,6 +109,8 @@ def _logging_to(client: Any, store: str, found: Any) -> Iterator[None]:
             yield
     finally:
         client.set_terminated(found.info.run_id, status=found.info.status, end_time=found.info.end_time)
+        mlflow.set_tracking_uri(tracking)
+        mlflow.set_registry_uri(registry)
 
 
 def _log(run: Run, name: str | None) -> tuple[str, str | None]:

@@ -42,14 +42,27 @@ def sweep_of(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(folder):
-    """Train four tasks, export, train a fifth, export: two versions."""
+    """Train four tasks, export, train a fifth, export: two versions. The process itself uses another store."""
+    import mlflow
+
     models = []
+    other = f"sqlite:///{folder}/other.db"
+    mlflow.set_tracking_uri(other)
+    mlflow.set_registry_uri(other)
     for num_tasks in (4, 5):
         config = load_sweep(sweep_of(folder), [f"benchmark.num_tasks={num_tasks}"])
         run_sweep(config, None, Recorder())
         root = locate_run(config).layout.root
         models.append(export_model(root, None, "supermasks", "champion"))
-    return models
+    yield models
+    mlflow.set_tracking_uri(None)
+    mlflow.set_registry_uri(None)
+
+
+def test_the_stores_of_the_process_stay_as_they_were(exported, folder):
+    import mlflow
+
+    assert mlflow.get_tracking_uri() == mlflow.get_registry_uri() == f"sqlite:///{folder}/other.db"
 
 
 def images(num: int) -> np.ndarray:

@@ -403,7 +403,7 @@ def test_mlflow_stopped_in_the_middle_of_a_run(tmp_path, monkeypatch):
         display = StoppingDisplay(lambda: wait_then_stop(store, server))
         assert run_sweep(config, None, display).failures == ()
         assert "does not answer; training goes on" in display.messages
-        assert f"or `supsup run {locate_run(config).layout.root}`, sends the rest" in display.messages
+        assert f"or `supsup run {locate_run(config).layout.root}` sends the rest" in display.messages
         assert len(client_points(store)) < 4
         monkeypatch.setattr(orchestrator.tracking.tracker, "FLUSH_S", 15.0)
         server, _ = start_server(store, int(address.rsplit(":", 1)[1]))
