@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from core.data.datasets import Dataset
 from core.errors import SupSupError, plural
 from orchestrator.cluster.launch import make_executor
+from orchestrator.cluster.local_ray import LocalRay
 from orchestrator.execution.controller import Failure, run_jobs
 from orchestrator.execution.counts import Counts
 from orchestrator.execution.ctrl_c import GRACE_S
@@ -48,12 +49,13 @@ class StageResult:
 
 @dataclass
 class RunSession:
-    """Runs one stage after another in a run folder, on the same workers."""
+    """Runs one stage after another in a run folder, on the same workers. local: a Ray that starts meanwhile."""
 
     context: RunContext
     resources: Resources
     display: Display
     tracker: Tracker
+    local: LocalRay | None = None
     _executor: Executor | None = None
 
     def run(self, stage: Stage, only: Collection[int] | None = None) -> StageResult:
@@ -107,7 +109,9 @@ class RunSession:
             if executor.kind != "inline":
                 what = f"{where} and {plural(self.resources.num_workers, 'worker')}"
             with self.display.doing(what):
-                self._executor = make_executor(context.run, context.record, context.dataset, self.resources)
+                self._executor = make_executor(
+                    context.run, context.record, context.dataset, self.resources, self.local
+                )
         return self._executor
 
     def end(self, failures: Sequence[Failure]) -> None:
@@ -145,7 +149,13 @@ class RunSession:
 
 @contextmanager
 def open_session(
-    run: Run, record: RunRecord, dataset: Dataset, resources: Resources, display: Display
+    run: Run,
+    record: RunRecord,
+    dataset: Dataset,
+    resources: Resources,
+    display: Display,
+    *,
+    local: LocalRay | None = None,
 ) -> Iterator[RunSession]:
     """Open the run in MLflow and yield its session; on any exception, end the workers and the MLflow run.
 
@@ -155,7 +165,7 @@ def open_session(
     tracker = make_tracker(run, record, display.message)
     tracker.open()
     context = RunContext(run=run, record=record, dataset=dataset, message=display.message)
-    session = RunSession(context, resources, display, tracker)
+    session = RunSession(context, resources, display, tracker, local)
     try:
         yield session
     except BaseException as error:

@@ -1,21 +1,26 @@
 """``supsup run``: train missing tasks, evaluate and report; the same call resumes."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.data.datasets import load_dataset
 from core.errors import plural
+from orchestrator.cluster.launch import start_ahead
+from orchestrator.cluster.local_ray import LocalRay
 from orchestrator.cluster.resources import check_nodes, find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import EvaluationResult, evaluate
+from orchestrator.execution.controller import Failure
 from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_warn
 from orchestrator.report.text import left_out_words
 from orchestrator.runs.history import write_failures
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import clean_temporaries, ensure_record
-from orchestrator.runs.results import write_report
+from orchestrator.runs.results import Results, write_report
 from orchestrator.runs.run import Run, locate_run
 from orchestrator.runs.sizing import Resources
 from orchestrator.session import RunSession, StageResult, open_session
@@ -40,12 +45,18 @@ class SweepResult(EvaluationResult):
 
 
 def run_sweep(
-    config: SweepConfig, data_folder: Path | None, display: Display, *, only_failed: bool = False
+    config: SweepConfig,
+    data_folder: Path | None,
+    display: Display,
+    *,
+    only_failed: bool = False,
+    show: Callable[[SweepResult], None] | None = None,
 ) -> SweepResult:
     """Run a sweep to its end. Raises InputError before anything is written.
 
     data_folder: the user's data sets, None for the cache or a download. only_failed: train only the tasks
-    that failed in the last run.
+    that failed in the last run. show: takes the result as soon as it is stored, before figures are drawn
+    and MLflow has all of it.
     """
     start_s = time.monotonic()
     run = locate_run(config)
@@ -60,27 +71,45 @@ def run_sweep(
     with locked(run.layout):
         display.message(_begin_words(run, resources))
         clean_temporaries(run.layout)
-        record = ensure_record(run, resources, dataset)
-        _set_bad_files_aside(run, display)
-        with open_session(run, record, dataset, resources, display) as session:
-            trained = _train(session, only_failed=only_failed)
-            evaluated, evaluation_failures = evaluate(session)
-            results, failures = trained.results.merged(evaluated), trained.failures + evaluation_failures
-            with display.doing("writing the report"):
-                write_report(run, results)
-                draw_or_warn(run, record, display)
-            clean_temporaries(run.layout)
-            session.end(failures)
-        return SweepResult(
-            run=run,
-            num_trained=trained.num_trained,
-            failures=failures,
-            results=results,
-            infos=mask_info(run.store),
-            gaps=find_gaps(run, results),
-            progress=training_stage(config).progress(run),
-            elapsed_s=time.monotonic() - start_s,
-        )
+        with _ray_ahead(run, resources) as local:
+            record = ensure_record(run, resources, dataset)
+            _set_bad_files_aside(run, display)
+            with open_session(run, record, dataset, resources, display, local=local) as session:
+                trained = _train(session, only_failed=only_failed)
+                evaluated, failures = evaluate(session)
+                results = trained.results.merged(evaluated)
+                with display.doing("writing the report"):
+                    write_report(run, results)
+                failures = trained.failures + failures
+                result = _result(run, trained.num_trained, results, failures, time.monotonic() - start_s)
+                if show is not None:
+                    show(result)
+                with display.doing("drawing the figures"):
+                    draw_or_warn(run, record, display)
+                clean_temporaries(run.layout)
+                session.end(result.failures)
+        return replace(result, elapsed_s=time.monotonic() - start_s)
+
+
+def _ray_ahead(run: Run, resources: Resources) -> AbstractContextManager[LocalRay | None]:
+    """Start a local Ray if there is something to train, while the rest of the start-up goes on."""
+    is_complete = training_stage(run.config).progress(run).is_complete
+    return nullcontext() if is_complete else start_ahead(run.config, resources)
+
+
+def _result(
+    run: Run, num_trained: int, results: Results, failures: tuple[Failure, ...], elapsed_s: float
+) -> SweepResult:
+    return SweepResult(
+        run=run,
+        num_trained=num_trained,
+        failures=failures,
+        results=results,
+        infos=mask_info(run.store),
+        gaps=find_gaps(run, results),
+        progress=training_stage(run.config).progress(run),
+        elapsed_s=elapsed_s,
+    )
 
 
 def _begin_words(run: Run, resources: Resources) -> str:

@@ -24,6 +24,8 @@ from core.specs.run import RunSpec
 from core.specs.training import OptimizerSpec, TrainingSpec
 
 torch.set_num_threads(1)
+# Ray's own 15 gives its workers next to nothing beside another process of tests.
+os.environ.setdefault("RAY_worker_niceness", "0")
 SUPSUP = Path(sys.executable).with_name("supsup")
 WITH_CTRL_C = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 

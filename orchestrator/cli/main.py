@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,7 +104,7 @@ def run(
     console, progress = consoles(quiet=quiet, plain=plain, as_json=as_json)
     display = make_display(progress, plain=plain, quiet=quiet)
     with display.doing("starting supsup"):
-        from orchestrator.cli.results import print_result, result_json
+        from orchestrator.cli.results import print_overview, print_result, result_json
         from orchestrator.runs.nearest import new_run_note
         from orchestrator.sweep import run_sweep
 
@@ -127,8 +128,9 @@ def run(
     if note is not None:
         display.message(note)
     folder = data_folder(config.data_dir)
-    result = run_sweep(config, folder, display, only_failed=only_failed)
-    print_result(console, result)
+    show = partial(print_result, console)
+    result = run_sweep(config, folder, display, only_failed=only_failed, show=show)
+    print_overview(console, result)
     if as_json:
         print(result_json(result))
     raise typer.Exit(0 if result.is_complete else 1)

@@ -40,7 +40,7 @@ KEY_WIDTH = 12
 
 
 def print_result(console: Console, result: SweepResult) -> None:
-    """Print the tasks (if many, the worst), accuracy by k, failures and the overview."""
+    """Print the tasks (if many, the worst), accuracy by k, and failures."""
     if result.infos:
         console.print(_task_table(result))
     print_results(console, result.results, result.gaps)
@@ -48,7 +48,6 @@ def print_result(console: Console, result: SweepResult) -> None:
         console.print(_failure_table(result.failures))
     elif not result.progress.is_complete:
         print_plain(console, _untrained(result.run, result.progress))
-    print_overview(console, result)
 
 
 def print_evaluation(console: Console, result: EvaluationResult) -> None:

@@ -9,7 +9,8 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from core.errors import ConfigError, WorkerError, first_line
@@ -34,6 +35,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 if _token_enabled:  # the `ray` command has already read the variables
     ray._raylet.Config.initialize("")  # noqa: SLF001  # as Ray itself does
 
+# Processes of a head node that a run on one machine has no use for: the dashboard's, though it is off, the
+# autoscaler's, and the one that prints the workers' logs. Each costs a second of start-up.
+UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")
 PROBE_LIMIT_S = 10.0
 PROBE_METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 # Includes ray itself, so that it is imported after the lines above.
@@ -46,6 +50,7 @@ __all__ = [
     "ray",
     "run_on_each_node",
     "start_ray",
+    "thread_variables",
 ]
 
 
@@ -98,16 +103,20 @@ def _answer(call: Any, *, is_there: bool) -> Any:
         return error
 
 
-def start_ray(address: str | None, *, num_cpus: int) -> None:
+def start_ray(address: str | None, *, num_cpus: int, num_threads: int = 1) -> None:
     """Start a local Ray, or join the one at ``address``. Raises ConfigError or WorkerError.
 
-    address: HOST:PORT of the head, or ``auto`` inside a job of the cluster.
+    address: HOST:PORT of the head, or ``auto`` inside a job of the cluster. num_threads: of a worker's
+    libraries, in a local Ray.
     """
     if address is None:
         ensure_token()
         # "local": without it ray.init would join any cluster it finds on this machine.
         try:
-            _init(address="local", num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1")
+            with _for_one_command(num_threads):
+                _init(
+                    address="local", num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1"
+                )
         except Exception as error:  # Ray raises a bare Exception if one of its processes dies or is slow
             reason = first_line(error)[:200]
             raise WorkerError(
@@ -125,6 +134,38 @@ def start_ray(address: str | None, *, num_cpus: int) -> None:
             f"executor.address: found {address!r}, no Ray cluster answers there ({reason}); "
             "start one with `ray start --head`, or set executor.address=null"
         ) from error
+
+
+@contextmanager
+def _for_one_command(num_threads: int) -> Iterator[None]:
+    """Have Ray start only what training needs, with the environment of its workers.
+
+    Set for all of them at once, the variables leave the workers that Ray starts ahead usable for actors;
+    with ``runtime_env`` each actor gets a process of its own, and those stay idle.
+    """
+    node: Any = ray._private.node.Node  # noqa: SLF001  # there is no public way
+    unused = {name: getattr(node, name) for name in UNUSED if hasattr(node, name)}
+    variables = thread_variables(num_threads)
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    for name in unused:
+        setattr(node, name, _start_nothing)
+    try:
+        yield
+    finally:
+        for name, method in unused.items():
+            setattr(node, name, method)
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _start_nothing(*_arguments: Any, **_options: Any) -> None:
+    """Stand for a method that would start a process."""
+
+
+def thread_variables(num_threads: int) -> dict[str, str]:
+    """Return the environment variables that limit the threads of a worker's libraries."""
+    return {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 def _init(**options: Any) -> None:

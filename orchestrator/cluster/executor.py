@@ -13,7 +13,15 @@ from typing import Any
 from uuid import uuid4
 
 from core.errors import LostWorkerError, SupSupError, first_line
-from orchestrator.cluster.connect import free_resources, is_canceled, own_error, ray, start_ray
+from orchestrator.cluster.connect import (
+    free_resources,
+    is_canceled,
+    own_error,
+    ray,
+    start_ray,
+    thread_variables,
+)
+from orchestrator.cluster.local_ray import LocalRay
 from orchestrator.cluster.steps import forget_steps, put_steps, read_steps
 from orchestrator.execution.executor import WorkerFactory, WorkerLike, ignore_steps
 from orchestrator.execution.jobs import Attempt, Job, JobResult, JobStopped, ReportSteps, StepsDone
@@ -73,6 +81,7 @@ class RayExecutor:
 
     num_workers: actors at the start. grows: whether to add actors when nodes join.
     job_limit_s: an actor whose job takes longer is killed and counts as a lost worker.
+    local: a Ray that was started ahead for this executor, with its number of threads; whoever started it ends it.
     """
 
     def __init__(
@@ -86,17 +95,21 @@ class RayExecutor:
         address: str | None,
         grows: bool = False,
         job_limit_s: float | None = None,
+        local: LocalRay | None = None,
     ) -> None:
-        self._owns_ray = not ray.is_initialized()
+        self._local, self._owns_ray = local, local is None and not ray.is_initialized()
         if self._owns_ray:
-            start_ray(address, num_cpus=num_workers * threads_per_worker)
+            start_ray(address, num_cpus=num_workers * threads_per_worker, num_threads=threads_per_worker)
+        if local is not None:
+            local.wait()
+        has_variables = local is not None or (self._owns_ray and address is None)
         self._needs = {"CPU": float(threads_per_worker), "GPU": float(gpus_per_worker)}
         self._actor = ray.remote(_Actor).options(
             num_cpus=threads_per_worker,
             num_gpus=gpus_per_worker,
             max_restarts=-1,
             max_task_retries=0,
-            runtime_env={"env_vars": thread_variables(threads_per_worker)},
+            runtime_env=None if has_variables else {"env_vars": thread_variables(threads_per_worker)},
         )
         self.on_steps: ReportSteps = ignore_steps
         self._id, self._read_s = uuid4().hex, 0.0
@@ -283,8 +296,3 @@ def _reason(error: Exception) -> str:
     # The actor's id and Ray's standard reminder do not help anyone.
     text = re.sub(r"^The actor [0-9a-f]{16,} is unavailable: ", "", text)
     return text.partition(" The task may or may not")[0][:300]
-
-
-def thread_variables(num_threads: int) -> dict[str, str]:
-    """Return the environment variables that limit the threads of a worker's libraries."""
-    return {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}

@@ -1,11 +1,14 @@
 """Makes the executor of a run."""
 
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from core.data.datasets import Dataset
 from core.networks.user_code import code_is_allowed
+from orchestrator.cluster.local_ray import LocalRay
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.executor import Executor, InlineExecutor, WorkerFactory
 from orchestrator.execution.jobs import WorkerSetup
@@ -16,8 +19,22 @@ from orchestrator.runs.sizing import Resources
 from storage.run_file import RunRecord
 
 
-def make_executor(run: Run, record: RunRecord, dataset: Dataset, resources: Resources) -> Executor:
-    """Return the executor that the sweep configures; ``ray`` starts or joins a cluster."""
+def start_ahead(config: SweepConfig, resources: Resources) -> AbstractContextManager[LocalRay | None]:
+    """Start the Ray that the sweep's executor will want, if it is one of this machine alone and there is none yet."""
+    executor = config.executor
+    if executor.kind != "ray" or executor.address is not None or ray_is_there():
+        return nullcontext()
+    threads = executor.threads_per_worker
+    return LocalRay(num_cpus=resources.num_workers * threads, num_threads=threads)
+
+
+def make_executor(
+    run: Run, record: RunRecord, dataset: Dataset, resources: Resources, local: LocalRay | None = None
+) -> Executor:
+    """Return the executor that the sweep configures; ``ray`` starts or joins a cluster.
+
+    local: a Ray that ``start_ahead`` has started.
+    """
     config, path = run.config.executor, run.config.network.import_path
     setup = WorkerSetup(
         spec=run.config.run_spec(),
@@ -36,7 +53,13 @@ def make_executor(run: Run, record: RunRecord, dataset: Dataset, resources: Reso
     make_worker = partial(_make_worker, setup)
     if config.kind == "inline":
         return InlineExecutor(make_worker, dataset)
-    return _make_ray_executor(make_worker, dataset, run.config, resources)
+    return _make_ray_executor(make_worker, dataset, run.config, resources, local)
+
+
+def ray_is_there() -> bool:
+    """Return whether this process has started or joined Ray already."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 def _make_worker(setup: WorkerSetup, dataset: Dataset) -> Any:
@@ -46,8 +69,14 @@ def _make_worker(setup: WorkerSetup, dataset: Dataset) -> Any:
 
 
 def _make_ray_executor(
-    make_worker: WorkerFactory, dataset: Dataset, config: SweepConfig, resources: Resources
+    make_worker: WorkerFactory,
+    dataset: Dataset,
+    config: SweepConfig,
+    resources: Resources,
+    local: LocalRay | None,
 ) -> Executor:
+    if local is not None:
+        local.wait()  # before the import below: two threads would import Ray at once
     from orchestrator.cluster.executor import RayExecutor  # imports ray: only when there is work
 
     return RayExecutor(
@@ -59,4 +88,5 @@ def _make_ray_executor(
         address=config.executor.address,
         grows=config.executor.workers == "auto" and config.executor.address is not None,
         job_limit_s=None if config.executor.job_limit_min is None else 60 * config.executor.job_limit_min,
+        local=local,
     )

@@ -202,7 +202,7 @@ def test_hints_where_jobs_failed(place, kept, monkeypatch):
 
 @pytest.mark.slow
 def test_hints_of_a_stopped_run(place):
-    write(place, training="{steps: 20000, batch_size: 16, optimizer: {kind: rmsprop}, cohort_size: 1}")
+    write(place, training="{steps: 60000, batch_size: 16, optimizer: {kind: rmsprop}, cohort_size: 1}")
     started = start_supsup("run", "tiny.yaml", "--plain")
     for line in started.stdout:
         if re.search(r"training \d/4 tasks, step", line):

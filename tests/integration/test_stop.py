@@ -16,10 +16,10 @@ from tests.conftest import start, sweep_text
 from tests.orchestrator.fakes import Recorder
 
 OPTIMIZER = "batch_size: 64, optimizer: {kind: rmsprop, lr: 1.0e-3}"
-# The command itself, which shows each report of steps.
+# The command itself, which shows twenty reports of steps a second.
 EVERY_REPORT = """
 import orchestrator.cli.display, orchestrator.cli.main
-orchestrator.cli.display.PLAIN_STEPS_S = 0
+orchestrator.cli.display.PLAIN_STEPS_S = 0.05
 orchestrator.cli.main.entry_point()
 """
 KINDS = {
@@ -70,9 +70,12 @@ def made(path):
 def stop_in_training(path, wait_s, number=signal.SIGINT):
     """Start a run, stop it when it has been training for so long; return what it printed."""
     process = start([sys.executable, "-c", EVERY_REPORT, "run", str(path), "--plain"])
-    shown = ""
-    while not re.search(r", step [1-9]\d+", shown) and process.poll() is None:  # the first step compiles
-        shown += process.stdout.readline()
+    shown = line = ""
+    while (
+        not re.search(r", step [1-9][\d,]+|stream [1-9]\d+/", line) and process.poll() is None
+    ):  # the first step compiles
+        line = process.stdout.readline()
+        shown += line
     time.sleep(wait_s)
     process.send_signal(number)
     rest, _ = process.communicate(timeout=60)

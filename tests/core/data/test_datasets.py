@@ -5,6 +5,8 @@ import gzip
 import http.server
 import resource
 import shutil
+import subprocess
+import sys
 import threading
 import zlib
 from pathlib import Path
@@ -31,6 +33,17 @@ def test_digits_and_synthetic_are_what_the_specs_say():
         assert dataset.train_images.dtype == np.uint8
         assert (len(dataset.train_labels), len(dataset.test_labels)) == (num_train, num_test)
         assert set(dataset.train_labels.tolist()) == set(range(dataset.num_classes))
+
+
+def test_digits_are_read_without_scikit_learn_and_are_those_it_gives():
+    code = "import sys; from core.data.datasets import load_dataset; load_dataset('digits'); print('sklearn' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    from sklearn.datasets import load_digits
+
+    dataset, given = load_dataset("digits"), load_digits()
+    assert np.array_equal(np.concatenate([dataset.train_images, dataset.test_images]), given.images)
+    assert np.array_equal(np.concatenate([dataset.train_labels, dataset.test_labels]), given.target)
 
 
 def test_normalised_training_pixels_have_mean_0_and_deviation_1():
