@@ -56,7 +56,7 @@ RUNS = {  # kind of run: lines of its sweep
     "search": {"search": "{space: {training.steps: [20, 40]}}", "tracking": TRACKED},
     "search, own network": OWN_LINES | {"search": "{space: {training.steps: [20, 40]}}"},
 }
-IN_SHELL = ("plain", "spaces and unicode")  # every command; of other kinds those that need a shell
+IN_SHELL = ("spaces and unicode",)  # every command; of other kinds those that need a shell
 COUNTS: dict[str, Counter] = {}
 
 
