@@ -1,6 +1,7 @@
 """``supsup export RUN --mlflow``: the masks as a pyfunc model in MLflow."""
 
 import math
+import os
 import re
 import shlex
 import shutil
@@ -111,6 +112,8 @@ def _logging_to(client: Any, store: str, found: Any) -> Iterator[None]:
         client.set_terminated(found.info.run_id, status=found.info.status, end_time=found.info.end_time)
         mlflow.set_tracking_uri(tracking)
         mlflow.set_registry_uri(registry)
+        if registry is None:
+            os.environ.pop("MLFLOW_REGISTRY_URI", None)  # MLflow sets it and does not take it back
 
 
 def _log(run: Run, name: str | None) -> tuple[str, str | None]:
