@@ -64,7 +64,8 @@ if TYPE_CHECKING:
     from core.specs.network import MaskSpec, NetworkSpec
     from core.specs.run import BaselineSpec, RunSpec
     from core.specs.training import AllocationSpec, OptimizerSpec, ScheduleSpec, StreamSpec, TrainingSpec
-    from core.training.cohort import CohortResult, train_cohort
+    from core.training.chunks import CohortResult
+    from core.training.cohort import train_cohort
     from core.training.engine import make_step
 else:
     __getattr__, __dir__ = lazy_names(__name__, __file__)

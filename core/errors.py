@@ -14,6 +14,7 @@ SupSupError                    exit code 1
 ├── TrainingError              a failure of the task itself, which would repeat: never retried
 └── WorkerError                a failure of the infrastructure: another worker may succeed
     ├── LostWorkerError        a worker died, or cannot be reached
+    ├── DeviceMemoryError      not even one task fits into the memory that is free
     └── ForeignWorkerError     a worker's base network differs from the run's
 
 Each takes one message for people (what was found, where, what was expected, what to do)
@@ -81,6 +82,10 @@ class WorkerError(SupSupError):
 
 class LostWorkerError(WorkerError):
     """A worker died or became unreachable during a job."""
+
+
+class DeviceMemoryError(WorkerError):
+    """Training one task alone takes more memory than is free."""
 
 
 class ForeignWorkerError(WorkerError):

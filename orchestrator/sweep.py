@@ -70,6 +70,8 @@ def run_sweep(
         check_nodes(config.storage.uri, display)
     with locked(run.layout):
         display.message(_begin_words(run, resources))
+        if resources.note is not None:
+            display.message(resources.note)
         clean_temporaries(run.layout)
         with _ray_ahead(run, resources) as local:
             record = ensure_record(run, resources, dataset)
@@ -115,7 +117,8 @@ def _result(
 def _begin_words(run: Run, resources: Resources) -> str:
     kind, num_workers = run.config.executor.kind, resources.num_workers
     where = "in this process" if kind == "inline" else f"on {plural(num_workers, 'Ray worker')}"
-    return f"{run.name}: {plural(run.config.benchmark.num_tasks, 'task')}, {where}"
+    device = f", {resources.device}" if resources.on_gpu else ""
+    return f"{run.name}: {plural(run.config.benchmark.num_tasks, 'task')}, {where}{device}"
 
 
 def _train(session: RunSession, *, only_failed: bool) -> StageResult:

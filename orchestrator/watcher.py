@@ -10,6 +10,7 @@ from orchestrator.execution.jobs import Job, JobResult, StepsDone
 from orchestrator.execution.plan import number_ranges
 from orchestrator.execution.progress import Display
 from orchestrator.runs.live import LiveFile
+from orchestrator.runs.record import remember_fitting
 from orchestrator.tracking.tracker import Tracker
 from storage.files import commit_text
 from storage.layout import RunLayout
@@ -38,6 +39,8 @@ class RunWatcher:
         self.num_trained += len(result.reports)
         if result.note is not None:
             self._show_once(result.note)
+        if result.fitting is not None:
+            remember_fitting(self.layout, *result.fitting)
         self.correct.update(result.correct)
         self.tracker.tasks(report.task for report in result.reports)
         self.display.on_result(job, result)

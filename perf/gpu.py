@@ -41,7 +41,8 @@ from core.specs.inference import InferenceSpec
 from core.specs.run import RunSpec
 from core.specs.training import OptimizerSpec, TrainingSpec
 from core.training.choose_engine import choose_engine
-from core.training.cohort import CohortResult, train_cohort
+from core.training.chunks import CohortResult
+from core.training.cohort import train_cohort
 from core.training.engine import make_step
 from storage.layout import RunLayout
 from storage.mask_store import MaskStore, StoreIdentity, TaskMask

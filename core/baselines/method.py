@@ -134,7 +134,7 @@ def learn_task(
         "statistics": [statistics_S],
         "step": [number],
     }
-    chunks = Chunks.resume(checkpointer or NoCheckpoints(), 1)
+    chunks = Chunks.resume(checkpointer or NoCheckpoints())
     return float(mean_loss([task], run_steps(step, len(turns), state, chunks))[0])
 
 

@@ -109,7 +109,7 @@ def _memory_batches(problem: Problem, tasks: Sequence[int], orders: NDArray[np.i
     order_KT = torch.from_numpy(orders).to(device)
     gather_KD = torch.from_numpy(np.stack([view.input_gather for view in views])).to(device)
     codes_KT = torch.from_numpy(_codes(spec, tasks, orders.shape[1])).to(device)
-    shape = spec.benchmark.channels_first
+    shape, classes_KC = spec.benchmark.channels_first, _class_numbers(views, device)
 
     def batch(step: int) -> tuple[Tensor, Tensor]:
         now = slice(step * size, (step + 1) * size)
@@ -119,7 +119,7 @@ def _memory_batches(problem: Problem, tasks: Sequence[int], orders: NDArray[np.i
             x = _scaled(crop_and_flip(images, codes_KT[:, now].flatten()), pixels)
         else:
             x = gather_inputs(pixels, gather_KD, rows_KB)
-        return x.view(*rows_KB.shape, *shape), _cohort_labels(views, pixels, rows_KB)
+        return x.view(*rows_KB.shape, *shape), _cohort_labels(classes_KC, pixels, rows_KB)
 
     return batch
 
@@ -136,7 +136,8 @@ class _FolderBatches:
     """Batches of a folder; threads decode the next ones in the meantime."""
 
     def __init__(self, problem: Problem, tasks: Sequence[int], orders: NDArray[np.int32]) -> None:
-        self._spec, self._pixels, self._views = problem.spec, problem.train, problem.views(tasks)
+        self._spec, self._pixels = problem.spec, problem.train
+        self._classes_KC = _class_numbers(problem.views(tasks), self._pixels.labels.device)
         self._tasks, self._orders = tasks, orders
         self._waiting: dict[int, list[Future[NDArray[np.uint8]]]] = {}
 
@@ -150,7 +151,7 @@ class _FolderBatches:
         rows = self._orders[:, step * size : (step + 1) * size].astype(np.int64)
         rows_KB = torch.from_numpy(rows).to(self._pixels.labels.device)
         x_KBCHW = _normalised(decoded, self._pixels).view(*rows_KB.shape, *decoded.shape[1:])
-        return x_KBCHW, _cohort_labels(self._views, self._pixels, rows_KB)
+        return x_KBCHW, _cohort_labels(self._classes_KC, self._pixels, rows_KB)
 
     def _submit(self, step: int) -> list[Future[NDArray[np.uint8]]]:
         size = self._spec.training.batch_size
@@ -167,10 +168,24 @@ class _FolderBatches:
         return decode_train(file, side, stream(self._spec.seed, "augmentation", task, position))
 
 
-def _cohort_labels(views: Sequence[TaskView], pixels: Pixels, rows_KB: Tensor) -> Tensor:
+def _class_numbers(views: Sequence[TaskView], device: torch.device) -> Tensor | None:
+    """Return how each task numbers the classes of the data set, int64 [K, classes]; None if it keeps their numbers.
+
+    On the device, once for all steps: a copy in a step would wait for the device.
+    """
+    if any(view.classes is None for view in views):
+        return None
+    chosen = [view.classes for view in views if view.classes is not None]
+    local = np.zeros((len(chosen), max(int(classes.max()) for classes in chosen) + 1), dtype=np.int64)
+    for row, classes in zip(local, chosen, strict=True):
+        row[classes] = np.arange(len(classes))
+    return torch.from_numpy(local).to(device)
+
+
+def _cohort_labels(classes_KC: Tensor | None, pixels: Pixels, rows_KB: Tensor) -> Tensor:
     """Return the labels of images as each task numbers its classes, int64 [K, B]."""
-    by_task = [task_labels(view, pixels, rows_B) for view, rows_B in zip(views, rows_KB, strict=True)]
-    return torch.stack(by_task)
+    labels_KB = pixels.labels[rows_KB]
+    return labels_KB if classes_KC is None else classes_KC.gather(1, labels_KB)
 
 
 @cache

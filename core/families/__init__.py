@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # no torch at import: the controller sizes cohorts without it
 
     from core.batches.problem import Problem
     from core.inference.search import SearchModel
-    from core.training.cohort import CohortMasks, CohortResult, TrainingContext
+    from core.training.chunks import CohortMasks, CohortResult
+    from core.training.cohort import TrainingContext
 
 
 class Network(Protocol):

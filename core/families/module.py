@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from core.batches.problem import Problem
     from core.inference.modules import ModuleSearchModel
     from core.networks.module import ModuleNetwork
-    from core.training.cohort import CohortMasks, CohortResult, TrainingContext
+    from core.training.chunks import CohortMasks, CohortResult
+    from core.training.cohort import TrainingContext
 
 
 class Module:
@@ -34,16 +35,24 @@ class Module:
         """See ``core.families.Network``; autograd is the only engine."""
         from core.training.modules import train_modules
 
-        return train_modules(problem, tasks, checkpointer=context.checkpointer, earlier=context.earlier)
+        return train_modules(
+            problem,
+            tasks,
+            checkpointer=context.checkpointer,
+            earlier=context.earlier,
+            tasks_at_once=context.tasks_at_once,
+        )
 
     def correct(self, problem: "Problem", trained: "CohortMasks") -> "list[NDArray[np.bool_]]":
         """See ``core.families.Network``."""
         from core.masks.bits import pack
+        from core.training.precision import gpu_products
 
         model, found = _model(problem.module, problem.spec, problem.base, trained.statistics), []
         for k, task in enumerate(trained.tasks):
             view, packed_P = problem.view(task), pack([layer[k] for layer in trained.masks])
-            found.append(model.correct(view, problem.test, view.test_rows, packed_P, k))
+            with gpu_products(problem.spec.training.matmul):
+                found.append(model.correct(view, problem.test, view.test_rows, packed_P, k))
         return found
 
     def search_model(

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from core.batches.problem import Problem
-    from core.training.cohort import CohortMasks, CohortResult, TrainingContext
+    from core.training.chunks import CohortMasks, CohortResult
+    from core.training.cohort import TrainingContext
 
 
 class OutputMasked:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from core.batches.problem import Problem
     from core.inference.perceptron import PerceptronSearchModel
-    from core.training.cohort import CohortMasks, CohortResult, TrainingContext
+    from core.training.chunks import CohortMasks, CohortResult
+    from core.training.cohort import TrainingContext
 
 
 class Perceptron:
@@ -41,7 +42,12 @@ class Perceptron:
         from core.training.cohort import train_cohort
 
         return train_cohort(
-            problem, tasks, step=context.step, checkpointer=context.checkpointer, earlier=context.earlier
+            problem,
+            tasks,
+            step=context.step,
+            checkpointer=context.checkpointer,
+            earlier=context.earlier,
+            tasks_at_once=context.tasks_at_once,
         )
 
     def correct(self, problem: "Problem", trained: "CohortMasks") -> "list[NDArray[np.bool_]]":

@@ -17,7 +17,8 @@ from torch import Tensor
 from core.batches.inputs import Pixels, gather_inputs
 from core.batches.problem import Problem
 from core.specs.inference import TEST_BATCH_SIZE
-from core.training.cohort import CohortResult, chunk_result, image_order, in_chunks
+from core.training.chunks import CohortResult, chunk_result, in_chunks
+from core.training.cohort import image_order
 from core.training.loop import Arrays, Checkpointer, Chunks, NoCheckpoints, mean_loss, run_steps
 from core.training.optimizers import Optimizer
 
@@ -40,8 +41,8 @@ def train_outputs(
     Raises TrainingError if a loss is not finite.
     """
 
-    def train_chunk(chunk: Sequence[int], chunks: Chunks) -> Arrays:
-        return _train(problem, chunk, chunks)
+    def train_chunk(chunk: Sequence[int], num_real: int, chunks: Chunks) -> Arrays:
+        return _train(problem, chunk[:num_real], chunks)
 
     return in_chunks(tasks, 1, train_chunk, checkpointer or NoCheckpoints())
 

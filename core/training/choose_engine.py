@@ -1,4 +1,4 @@
-"""Choose the fastest engine that can run here, without importing torch."""
+"""Choose the fastest engine that can run where training happens, without importing torch."""
 
 import os
 import shutil
@@ -11,9 +11,15 @@ from core.specs.training import Engine, TrainingSpec
 COMPILE_FLOP = 5e12
 
 
-def choose_engine(training: TrainingSpec, flop: float, *, on_gpu: bool) -> Engine:
-    """Return the engine for a run of ``flop`` operations in total."""
-    if flop >= COMPILE_FLOP and has_compiler(on_gpu=on_gpu) and (on_gpu or not can_fuse(training)):
+def choose_engine(
+    training: TrainingSpec, flop: float, *, on_gpu: bool, can_compile: bool | None = None
+) -> Engine:
+    """Return the engine for a run of ``flop`` operations in total.
+
+    can_compile: whether the workers' machines have what ``torch.compile`` needs; None: as this one.
+    """
+    pays = flop >= COMPILE_FLOP and (on_gpu or not can_fuse(training))
+    if pays and (has_compiler(on_gpu=on_gpu) if can_compile is None else can_compile):
         return "compiled"
     return without_compiler(training, on_gpu=on_gpu)
 
@@ -30,5 +36,14 @@ def can_fuse(training: TrainingSpec) -> bool:
 
 def has_compiler(*, on_gpu: bool) -> bool:
     """Return whether a C++ compiler is installed and, for a GPU, Triton too."""
-    found = shutil.which(os.environ.get("CXX", "g++")) is not None
-    return found and (not on_gpu or find_spec("triton") is not None)
+    return has_cpp() and (not on_gpu or has_triton())
+
+
+def has_cpp() -> bool:
+    """Return whether a C++ compiler is installed."""
+    return shutil.which(os.environ.get("CXX", "g++")) is not None
+
+
+def has_triton() -> bool:
+    """Return whether Triton is installed."""
+    return find_spec("triton") is not None

@@ -14,11 +14,9 @@ and inputs, T training steps.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,8 +31,10 @@ from core.networks.perceptron import FixedWeights, fix_weights, gradients
 from core.seeding import stream
 from core.specs.network import MaskSpec
 from core.specs.run import RunSpec
+from core.training.chunks import CohortResult, chunk_result, in_chunks
 from core.training.loop import Arrays, Checkpointer, Chunks, NoCheckpoints, fill_tensors, mean_loss, run_steps
 from core.training.optimizers import Optimizer
+from core.training.precision import gpu_products
 from core.training.selection import THRESHOLD, kept_by_layer, mask_of, num_kept, score_gradient
 from core.training.transfer import Earlier, start_from
 
@@ -42,47 +42,29 @@ from core.training.transfer import Earlier, start_from
 StepFunction = Callable[[Pixels, Tensor, Tensor, FixedWeights, "CohortState"], Tensor]
 
 
-@dataclass(frozen=True, kw_only=True)
-class CohortMasks:
-    """Masks of K tasks.
-
-    masks: bool [K, O, I] per layer. statistics: float32 [K, S], running statistics, if the network has any.
-    """
-
-    tasks: tuple[int, ...]
-    masks: tuple[NDArray[np.bool_], ...]
-    statistics: NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class CohortResult(CohortMasks):
-    """The result of training a cohort.
-
-    train_loss: float32 [K], mean cross-entropy (nats) of the last 100 steps.
-    train_seconds: wall time of the training loop divided by K, without compilation and testing.
-    scores: float32 [K, O, I] per layer, if later tasks start from them.
-    """
-
-    train_loss: NDArray[np.float32]
-    train_seconds: float
-    scores: tuple[NDArray[np.float32], ...] = ()
-
-
 @dataclass(frozen=True)
 class Step:
-    """A training step, and the number of tasks it trains at a time, None for a whole cohort."""
+    """A training step, and the number of tasks it trains at a time, None for a whole cohort.
+
+    has_one_shape: whether it is compiled for a number of tasks, so that fewer are filled up to it.
+    """
 
     run: StepFunction
     tasks_at_once: int | None = None
+    has_one_shape: bool = False
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What training may use besides the problem: an engine's step, checkpoints, and earlier tasks."""
+    """What training may use besides the problem: an engine's step, checkpoints, and earlier tasks.
+
+    tasks_at_once: the most that may train together; None for the whole cohort.
+    """
 
     step: Step
     checkpointer: Checkpointer
     earlier: Earlier | None
+    tasks_at_once: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,67 +93,27 @@ def train_cohort(
     step: Step,
     checkpointer: Checkpointer | None = None,
     earlier: Earlier | None = None,
+    tasks_at_once: int | None = None,
 ) -> CohortResult:
     """Train the masks of ``tasks`` and return them.
 
-    step: from ``core.training.engine.make_step``. earlier: for ``transfer``, with a single task. Raises
-    TrainingError if a loss is not finite.
+    step: from ``core.training.engine.make_step``. earlier: for ``transfer``, with a single task. tasks_at_once: of
+    the run, for a step that takes a whole cohort; its shape, if it has one. Raises TrainingError if a loss is not
+    finite, DeviceMemoryError if not even one task fits into memory.
     """
     fixed = fix_weights(problem.base, problem.spec.training.matmul)
 
-    def train_chunk(chunk: Sequence[int], chunks: Chunks) -> Arrays:
-        return _train_together(problem, chunk, step.run, fixed, chunks, earlier)
+    def train_chunk(chunk: Sequence[int], num_real: int, chunks: Chunks) -> Arrays:
+        return _train_together(problem, chunk, num_real, step.run, fixed, chunks, earlier)
 
-    return in_chunks(tasks, step.tasks_at_once or len(tasks), train_chunk, checkpointer or NoCheckpoints())
-
-
-def in_chunks(
-    tasks: Sequence[int],
-    size: int,
-    train_chunk: Callable[[Sequence[int], Chunks], Arrays],
-    checkpointer: Checkpointer,
-) -> CohortResult:
-    """Train ``tasks`` in chunks of ``size``, resuming from the last checkpoint; join the results.
-
-    train_chunk: returns a ``chunk_result``.
-    """
-    chunks = Chunks.resume(checkpointer, -(-len(tasks) // size))
-    for start in range(len(chunks.done) * size, len(tasks), size):
-        chunks.end_chunk(train_chunk(tasks[start : start + size], chunks))
-    return _joined(tasks, chunks.done)
-
-
-def chunk_result(
-    masks: Sequence[Tensor],
-    losses: NDArray[np.float32],
-    seconds: float,
-    **more: Sequence[Tensor],
-) -> Arrays:
-    """Return the result of a chunk as arrays for a checkpoint. more: statistics, scores."""
-    layers = {f"mask{i}": mask.cpu().numpy() for i, mask in enumerate(masks)}
-    others = {f"{name}{i}": t.cpu().numpy() for name, tensors in more.items() for i, t in enumerate(tensors)}
-    return {**layers, **others, "loss": losses, "seconds": np.array(seconds)}
-
-
-def _joined(tasks: Sequence[int], done: Sequence[Arrays]) -> CohortResult:
-    def joined(name: str) -> tuple[NDArray[Any], ...]:
-        num = sum(key.rstrip("0123456789") == name for key in done[0])
-        return tuple(np.concatenate([chunk[f"{name}{i}"] for chunk in done]) for i in range(num))
-
-    statistics = joined("statistics")
-    return CohortResult(
-        tasks=tuple(tasks),
-        masks=joined("mask"),
-        train_loss=np.concatenate([chunk["loss"] for chunk in done]),
-        train_seconds=float(sum(chunk["seconds"] for chunk in done)) / len(tasks),
-        statistics=statistics[0] if statistics else None,
-        scores=joined("score"),
-    )
+    size = step.tasks_at_once or tasks_at_once or len(tasks)
+    return in_chunks(tasks, size, train_chunk, checkpointer or NoCheckpoints(), fills_up=step.has_one_shape)
 
 
 def _train_together(  # noqa: PLR0917  # called in one place
     problem: Problem,
     tasks: Sequence[int],
+    num_real: int,
     run_step: StepFunction,
     fixed: FixedWeights,
     chunks: Chunks,
@@ -183,7 +125,7 @@ def _train_together(  # noqa: PLR0917  # called in one place
     if chunks.now is not None:  # before effective weights are computed from them
         fill_tensors({"score": scores}, chunks.now)
     state = start_state(Optimizer(spec.training.optimizer), scores, fixed, spec.mask)
-    with _tf32(enabled=spec.training.matmul == "tf32"):
+    with gpu_products(spec.training.matmul):
         course = run_steps(
             lambda t: run_step(
                 problem.train, gather_KD, order_KT[:, t * size : (t + 1) * size], fixed, state
@@ -193,9 +135,10 @@ def _train_together(  # noqa: PLR0917  # called in one place
             chunks,
         )
     kept = kept_by_layer(spec.mask, [weight.shape for weight in fixed.base])
-    masks = [mask_of(layer, k) for layer, k in zip(state.scores, kept, strict=True)]
-    more = {"score": state.scores} if spec.training.transfer == "scores" else {}
-    return chunk_result(masks, mean_loss(tasks, course), course.seconds, **more)
+    scores = [layer[:num_real] for layer in state.scores]
+    masks = [mask_of(layer, k) for layer, k in zip(scores, kept, strict=True)]
+    more = {"score": scores} if spec.training.transfer == "scores" else {}
+    return chunk_result(masks, mean_loss(tasks[:num_real], course), course.seconds, **more)
 
 
 def eager_step(optimizer: Optimizer, rule: MaskSpec = THRESHOLD) -> StepFunction:
@@ -218,17 +161,6 @@ def eager_step(optimizer: Optimizer, rule: MaskSpec = THRESHOLD) -> StepFunction
         return loss_K
 
     return step
-
-
-@contextmanager
-def _tf32(*, enabled: bool) -> Iterator[None]:
-    """Allow or forbid TF32 in float32 products on a GPU within the context."""
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = enabled
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _draw(

@@ -37,11 +37,14 @@ def make_step(training: TrainingSpec, engine: Engine, rule: MaskSpec = THRESHOLD
         return Step(step)
     # Not in /tmp, which gets emptied: workers and later runs then reuse the compiled code.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache/supsup/inductor"))
-    return Step(torch.compile(step, dynamic=False, fullgraph=True))
+    return Step(torch.compile(step, dynamic=False, fullgraph=True), has_one_shape=True)
 
 
 def is_missing(error: Exception) -> bool:
-    """Return whether ``error`` means that an engine cannot run here: no numba, no working compiler."""
+    """Return whether ``error`` means that an engine cannot run here: no numba, no working compiler.
+
+    Or one that has compiled for so many shapes that it refuses the next.
+    """
     # Compared by name, because importing torch's compiler takes a second.
     names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"ImportError", "TorchDynamoException"})
+    return bool(names & {"ImportError", "TorchDynamoException", "FailOnRecompileLimitHit"})

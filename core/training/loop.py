@@ -59,25 +59,39 @@ class NoCheckpoints:
 
 @dataclass
 class Chunks:
-    """The chunks of a cohort that are done, and the state of the one in training."""
+    """The chunks of a cohort that are done, and the state of the one in training.
+
+    num_left: chunks that are not done, the one in training included.
+    """
 
     checkpointer: Checkpointer
-    num_chunks: int = 1
+    num_left: int = 1
     done: list[Arrays] = field(default_factory=list)
     now: Arrays | None = None
 
     @classmethod
-    def resume(cls, checkpointer: Checkpointer, num_chunks: int) -> "Chunks":
-        """Return the chunks that the last checkpoint has, of ``num_chunks``."""
+    def resume(cls, checkpointer: Checkpointer) -> "Chunks":
+        """Return the chunks that the last checkpoint has."""
         stored = checkpointer.load()
         if stored is None:
-            return cls(checkpointer, num_chunks)
+            return cls(checkpointer)
         done = [_under(stored, f"{DONE}{number}/") for number in range(int(stored[PART]))]
-        return cls(checkpointer, num_chunks, done, _under(stored, NOW) or None)
+        return cls(checkpointer, done=done, now=_under(stored, NOW) or None)
+
+    @property
+    def num_tasks(self) -> int:
+        """Tasks of the chunks that are done."""
+        return sum(len(chunk["loss"]) for chunk in self.done)
+
+    @property
+    def size_now(self) -> int | None:
+        """Tasks, with those that only fill up, of the chunk that a checkpoint has in training; None without one."""
+        return None if self.now is None else int(self.now["course.losses"].shape[1])
 
     def on_step(self, num_done: int, num_steps: int) -> None:
         """Report the steps of the whole cohort, given those of the chunk in training."""
-        self.checkpointer.on_step(len(self.done) * num_steps + num_done, self.num_chunks * num_steps)
+        num_chunks = len(self.done) + self.num_left
+        self.checkpointer.on_step(len(self.done) * num_steps + num_done, num_chunks * num_steps)
 
     def is_due(self) -> bool:
         """Return whether it is time for a checkpoint."""
@@ -133,9 +147,9 @@ def run_steps(
 
 
 def mean_loss(tasks: Sequence[int], course: Course) -> NDArray[np.float32]:
-    """Return the mean loss of each task, float32 [K]. Raises TrainingError if one is not finite."""
+    """Return the mean loss of each of the first tasks, float32 [K]. Raises TrainingError if one is not finite."""
     # Along rows: the order in which a column is summed depends on how many there are.
-    loss_K = torch.stack(list(course.losses), dim=1).mean(dim=1).cpu().numpy()
+    loss_K = torch.stack(list(course.losses), dim=1).mean(dim=1).cpu().numpy()[: len(tasks)]
     if not np.isfinite(loss_K).all():
         bad = [task for task, loss in zip(tasks, loss_K, strict=True) if not np.isfinite(loss)]
         raise TrainingError(

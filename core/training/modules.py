@@ -21,21 +21,38 @@ from core.batches.problem import Problem
 from core.data.benchmarks import TaskView
 from core.networks.module import ModuleNetwork
 from core.specs.training import ScheduleSpec, TrainingSpec
-from core.training.cohort import CohortResult, chunk_result, draw_scores, image_order, in_chunks
+from core.training.chunks import CohortResult, chunk_result, in_chunks
+from core.training.cohort import draw_scores, image_order
 from core.training.loop import Arrays, Checkpointer, Chunks, NoCheckpoints, mean_loss, run_steps
 from core.training.optimizers import Optimizer
+from core.training.precision import gpu_products
 from core.training.selection import kept_by_layer, mask_of, score_gradient
 from core.training.transfer import Earlier, start_from
 
 
 @dataclass(frozen=True)
 class ModuleState:
-    """The state that a step updates: scores and buffers [K, ...] per layer, statistics [K, S], steps done."""
+    """The state that a step updates: scores and buffers [K, ...] per layer, statistics [K, S], steps done.
+
+    whole: scores and buffers of all layers, one after the other in memory, if those of a layer are views of
+    them: the optimizer then takes one call for all layers (on a GPU, where a call costs more than its work).
+    """
 
     scores: list[Tensor]
     buffers: list[tuple[Tensor, ...]]
     statistics: Tensor
     step: Tensor
+    whole: tuple[Tensor, tuple[Tensor, ...]] | None = None
+
+    def update(self, optimizer: Optimizer, grads: Sequence[Tensor], lr_share: float) -> None:
+        """Update scores and buffers; the bits do not depend on ``whole``."""
+        if self.whole is not None:
+            scores, buffers = self.whole
+            joined = torch.cat([grad.flatten() for grad in grads])
+            optimizer.update(scores, joined, buffers, self.step, lr_share)
+            return
+        for scores, grad, buffers in zip(self.scores, grads, self.buffers, strict=True):
+            optimizer.update(scores, grad, buffers, self.step, lr_share)
 
     def tensors(self) -> dict[str, list[Tensor]]:
         """Return the content of a checkpoint."""
@@ -54,18 +71,24 @@ def train_modules(
     *,
     checkpointer: Checkpointer | None = None,
     earlier: Earlier | None = None,
+    tasks_at_once: int | None = None,
 ) -> CohortResult:
     """Train the masks of ``tasks`` and return them with their running statistics.
 
     See ``core.training.cohort.train_cohort``. On a GPU tasks train together if they have equally many steps.
     """
-    lengths = {num_steps(problem.spec.training, problem.view(task)) for task in tasks}
-    together = problem.device.type == "cuda" and len(lengths) == 1
 
-    def train_chunk(chunk: Sequence[int], chunks: Chunks) -> Arrays:
+    def train_chunk(chunk: Sequence[int], num_real: int, chunks: Chunks) -> Arrays:
+        assert num_real == len(chunk), "no shape is compiled here, so that chunks are not filled up"
         return _train_together(problem, chunk, chunks, earlier)
 
-    return in_chunks(tasks, len(tasks) if together else 1, train_chunk, checkpointer or NoCheckpoints())
+    size = (tasks_at_once or len(tasks)) if _trains_together(problem, tasks) else 1
+    return in_chunks(tasks, size, train_chunk, checkpointer or NoCheckpoints())
+
+
+def _trains_together(problem: Problem, tasks: Sequence[int]) -> bool:
+    lengths = {num_steps(problem.spec.training, problem.view(task)) for task in tasks}
+    return problem.device.type == "cuda" and len(lengths) == 1
 
 
 def mask_gradients(
@@ -136,13 +159,12 @@ def _train_together(
             problem.module, x_KBCHW, labels_KB, base, masks, statistics_KS=state.statistics
         )
         state.step.add_(1)
-        for layer, grad in enumerate(grads):
-            scores = state.scores[layer]
-            by_score = score_gradient(grad, scores, kept[layer])
-            optimizer.update(scores, by_score, state.buffers[layer], state.step, shares[t])
+        by_score = [score_gradient(*one) for one in zip(grads, state.scores, kept, strict=True)]
+        state.update(optimizer, by_score, shares[t])
         return loss_K
 
-    course = run_steps(step, len(shares), state.tensors(), chunks)
+    with gpu_products(training.matmul):
+        course = run_steps(step, len(shares), state.tensors(), chunks)
     masks = [mask_of(scores, k) for scores, k in zip(state.scores, kept, strict=True)]
     more = {"score": state.scores} if training.transfer == "scores" else {}
     return chunk_result(
@@ -158,10 +180,29 @@ def _start(problem: Problem, tasks: Sequence[int], earlier: Earlier | None) -> M
         own = [layer[k] for layer in drawn]
         draw_scores(spec.seed, task, own)
         start_from(earlier, own, spec.mask)
-    scores = [torch.from_numpy(layer).to(device) for layer in drawn]
-    return ModuleState(
-        scores=scores,
-        buffers=[optimizer.buffers(layer) for layer in scores],
-        statistics=problem.module.start_statistics(device).repeat(len(tasks), 1),
-        step=torch.zeros((), dtype=torch.float64, device=device),
+    return start_state(
+        optimizer,
+        [torch.from_numpy(layer).to(device) for layer in drawn],
+        problem.module.start_statistics(device).repeat(len(tasks), 1),
+        is_whole=device.type == "cuda",
     )
+
+
+def start_state(
+    optimizer: Optimizer, scores: list[Tensor], statistics_KS: Tensor, *, is_whole: bool
+) -> ModuleState:
+    """Return the state before the first step. is_whole: whether to put all layers into one tensor."""
+    step = torch.zeros((), dtype=torch.float64, device=statistics_KS.device)
+    if not is_whole:
+        return ModuleState(scores, [optimizer.buffers(layer) for layer in scores], statistics_KS, step)
+    flat = torch.cat([layer.flatten() for layer in scores])
+    buffers = optimizer.buffers(flat)
+    by_slot = [_views(slot, scores) for slot in buffers]
+    layers = [tuple(slot[i] for slot in by_slot) for i in range(len(scores))]
+    return ModuleState(_views(flat, scores), layers, statistics_KS, step, (flat, buffers))
+
+
+def _views(flat: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Return the parts of ``flat`` as tensors of the shapes of ``like``."""
+    parts = torch.split(flat, [layer.numel() for layer in like])
+    return [part.view(layer.shape) for part, layer in zip(parts, like, strict=True)]

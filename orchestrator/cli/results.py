@@ -83,7 +83,7 @@ def print_plan(console: Console, config: SweepConfig, identity: str | None) -> N
             "network",
             f"{config.network.kind}, {weights:,} weights, {plural(config.network.outputs, 'output')}",
         ),
-        ("workers", f"{resources.num_workers} ({config.executor.kind})"),
+        ("workers", _workers_words(resources, config.executor.kind)),
         ("memory", f"{peak_bytes(run, size) / 1e6:,.0f} MB per worker, in addition to the data set"),
         *_estimate_rows(run, size, resources, findings),
         ("evaluate", ", ".join(config.evaluation.asked)),
@@ -94,6 +94,14 @@ def print_plan(console: Console, config: SweepConfig, identity: str | None) -> N
     note = new_run_note(config)
     if note is not None:
         print_plain(console, note)
+
+
+def _workers_words(resources: Resources, kind: str) -> str:
+    words = f"{resources.num_workers} ({kind})"
+    if not resources.on_gpu:
+        return words
+    shared = resources.workers_per_device
+    return f"{words}, {f'{shared} on a GPU' if shared > 1 else 'a GPU each'}: {resources.device}"
 
 
 def _estimate_rows(

@@ -21,6 +21,7 @@ from orchestrator.cluster.auth import (
     token_header,
     use_token_if_any,
 )
+from orchestrator.runs.sizing import Node
 
 # Before importing ray: no usage reports, device variables left alone, the token.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -42,10 +43,11 @@ PROBE_LIMIT_S = 10.0
 PROBE_METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 # Includes ray itself, so that it is imported after the lines above.
 __all__ = [
-    "cluster_size",
+    "cluster_nodes",
     "free_resources",
     "is_canceled",
     "job_submission",
+    "live_nodes",
     "own_error",
     "ray",
     "run_on_each_node",
@@ -54,12 +56,21 @@ __all__ = [
 ]
 
 
-def cluster_size(address: str) -> tuple[int, int]:
-    """Connect to the Ray cluster at ``address`` and return its numbers of CPUs and GPUs."""
+def cluster_nodes(address: str) -> list[Node]:
+    """Connect to the Ray cluster at ``address`` and return its live nodes."""
     if not ray.is_initialized():
         start_ray(address, num_cpus=0)
-    total = ray.cluster_resources()
-    return int(total.get("CPU", 0)), int(total.get("GPU", 0))
+    return live_nodes()
+
+
+def live_nodes() -> list[Node]:
+    """Return the live nodes of the cluster that this process is connected to."""
+    return [_node(one) for one in ray.nodes() if one["Alive"]]
+
+
+def _node(described: dict[str, Any]) -> Node:
+    total = described["Resources"]
+    return Node(total.get("CPU", 0.0), total.get("GPU", 0.0))
 
 
 def free_resources() -> str:
@@ -69,16 +80,34 @@ def free_resources() -> str:
     return f"the cluster has {' and '.join(parts)} free"
 
 
-def run_on_each_node(work: Callable[..., Any], *arguments: Any, timeout_s: float) -> dict[str, Any]:
-    """Call ``work`` once on every live node; return its result or error by node."""
-    remote, calls = ray.remote(work), {}
+def run_on_each_node(
+    work: Callable[..., Any],
+    *arguments: Any,
+    timeout_s: float,
+    num_gpus: float = 0.0,
+    has_room: Callable[[Node], bool] = lambda _: True,
+) -> dict[str, Any]:
+    """Call ``work`` once on every live node that ``has_room``; return its result or error by node.
+
+    num_gpus: that the call holds. A call that has not begun after ``timeout_s`` is taken back.
+    """
+    remote, calls = ray.remote(_call), {}
     for node in ray.nodes():
-        if node["Alive"]:
+        if node["Alive"] and has_room(_node(node)):
             where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            call = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=where).remote(*arguments)
-            calls[f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"] = call
-    ready, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=timeout_s)
+            options = remote.options(num_cpus=0, num_gpus=num_gpus, max_retries=0, scheduling_strategy=where)
+            name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            calls[name] = options.remote(work, *arguments)
+    if not calls:
+        return {}
+    ready, late = ray.wait(list(calls.values()), num_returns=len(calls), timeout=timeout_s)
+    for call in late:
+        ray.cancel(call)
     return {node: _answer(call, is_there=call in ready) for node, call in calls.items()}
+
+
+def _call(work: Callable[..., Any], *arguments: Any) -> Any:
+    return work(*arguments)
 
 
 def is_canceled() -> bool:

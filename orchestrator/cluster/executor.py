@@ -16,6 +16,7 @@ from core.errors import LostWorkerError, SupSupError, first_line
 from orchestrator.cluster.connect import (
     free_resources,
     is_canceled,
+    live_nodes,
     own_error,
     ray,
     start_ray,
@@ -25,6 +26,7 @@ from orchestrator.cluster.local_ray import LocalRay
 from orchestrator.cluster.steps import forget_steps, put_steps, read_steps
 from orchestrator.execution.executor import WorkerFactory, WorkerLike, ignore_steps
 from orchestrator.execution.jobs import Attempt, Job, JobResult, JobStopped, ReportSteps, StepsDone
+from orchestrator.runs.sizing import workers_in_all
 from storage.layout import host_name
 
 GROW_EVERY_S = 5.0
@@ -246,8 +248,7 @@ class RayExecutor:
 
     def _grow(self) -> None:
         """Start as many more actors as the cluster has room for."""
-        total = ray.cluster_resources()
-        room = min(int(total.get(kind, 0) / number) for kind, number in self._needs.items() if number)
+        room = workers_in_all(live_nodes(), self._needs["CPU"], self._needs["GPU"])
         num_actors = self.num_slots + len(self._starting) + len(self._to_probe)
         for _ in range(room - num_actors):
             self._probe(self._new_slot())

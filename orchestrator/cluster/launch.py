@@ -12,10 +12,10 @@ from orchestrator.cluster.local_ray import LocalRay
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.executor import Executor, InlineExecutor, WorkerFactory
 from orchestrator.execution.jobs import WorkerSetup
-from orchestrator.runs.record import provenance
+from orchestrator.runs.record import fitting, provenance
 from orchestrator.runs.results import test_batches
 from orchestrator.runs.run import Run
-from orchestrator.runs.sizing import Resources
+from orchestrator.runs.sizing import Resources, kept_cohort_size
 from storage.run_file import RunRecord
 
 
@@ -44,7 +44,8 @@ def make_executor(
         device="cuda" if resources.on_gpu else "cpu",
         num_threads=config.threads_per_worker,
         test_batches=test_batches(run),
-        cohort_size=record.cohort_size,
+        cohort_size=kept_cohort_size(run, record.cohort_size),
+        fitting=fitting(record),
         provenance=provenance(),
         save_every_s=60 * config.save_every_min,
         allows_code=path is not None and code_is_allowed(path),

@@ -96,8 +96,9 @@ class ExecutorConfig(Spec):
     """Where and how tasks train; not part of a run's identity.
 
     kind: ``inline`` trains in this process, ``ray`` in Ray actors.
-    workers: ``auto`` is one per GPU if there are GPUs, otherwise one per CPU core.
-    gpus_per_worker: ``auto`` is one if there are GPUs.
+    workers: ``auto`` is as many as there is room for: by GPUs if there are any, otherwise by CPU cores.
+    gpus_per_worker: at most 1; with 0.25, four workers share a GPU and its memory. ``auto`` is one if there are
+        GPUs that torch can use.
     threads_per_worker: threads that torch uses on a CPU.
     address: address of a running Ray cluster; None starts a local one.
     engine: how a training step runs (``core.training.engine``). ``auto`` is ``fused`` on CPUs and, if the

@@ -1,7 +1,7 @@
 """The messages between controller, executors and workers: small, frozen, picklable."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -151,7 +151,8 @@ class JobStopped(KeyboardInterrupt):
 class WorkerSetup:
     """Everything a worker needs to know; picklable and small.
 
-    test_batches: of each task to evaluate, None for all. cohort_size: masks per file of a stream.
+    test_batches: of each task to evaluate, None for all. cohort_size: tasks, or masks of a stream, per file.
+    fitting: of devices whose memory ran out, by name, how many tasks fit.
     provenance: written into each file. save_every_s: seconds of training between checkpoints.
     allows_code: whether to import the user's own network, from ``code_folder`` or an installed package.
     """
@@ -165,6 +166,7 @@ class WorkerSetup:
     test_batches: int | None
     cohort_size: int
     provenance: dict[str, Any]
+    fitting: Mapping[str, int] = field(default_factory=dict)
     save_every_s: float = 15.0
     allows_code: bool = False
     code_folder: str | None = None
@@ -188,13 +190,15 @@ class JobResult:
     """The result of a job.
 
     reports: of trained tasks. correct: (task, correct images in each test batch). note: for the user,
-    shown once. network_digest: of the base network in the worker's memory, hex.
+    shown once. network_digest: of the base network in the worker's memory, hex. fitting: a device's name and
+    how many tasks fit, if its memory ran out.
     """
 
     reports: tuple[TaskReport, ...] = ()
     correct: tuple[tuple[int, tuple[int, ...]], ...] = ()
     note: str | None = None
     network_digest: str | None = None
+    fitting: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

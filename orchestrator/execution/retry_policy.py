@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from core.errors import ForeignWorkerError, WorkerError
+from core.errors import DeviceMemoryError, ForeignWorkerError, WorkerError
 from orchestrator.execution.jobs import Job
 
 FIRST_DELAY_S = 0.5
@@ -44,6 +44,8 @@ class RetryPolicy:
             return Decision(action="stop" if is_last else "retry", delay_s=delay_s, dismiss=True)
         if is_infrastructure(error) and not is_last:
             return Decision(action="retry", delay_s=self.delay_s(num_attempts))
+        if isinstance(error, DeviceMemoryError):  # not one task fits, so that each alone would fail as well
+            return Decision(action="give_up")
         # A failure of one task, perhaps by killing its worker: it must not cost the whole cohort.
         return Decision(action="split" if job.is_divisible else "give_up")
 

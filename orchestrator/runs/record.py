@@ -44,6 +44,22 @@ def ensure_record(run: Run, resources: Resources, dataset: Dataset) -> RunRecord
     return record
 
 
+def fitting(record: RunRecord) -> dict[str, int]:
+    """Return how many tasks fit on devices whose memory ran out in this run, by the device's name."""
+    found = record.provenance.get("fitting", {})
+    known = found.items() if isinstance(found, dict) else ()
+    return {str(name): num for name, num in known if type(num) is int and num >= 1}
+
+
+def remember_fitting(layout: RunLayout, device: str, num_tasks: int) -> None:
+    """Record how many tasks fit on a device whose memory ran out; the fewest count."""
+    record = read_run(layout)
+    known = fitting(record)
+    if num_tasks < known.get(device, num_tasks + 1):
+        more = {"fitting": {**known, device: num_tasks}}
+        write_run(layout, replace(record, provenance=record.provenance | more))
+
+
 def clean_temporaries(layout: RunLayout) -> list[Path]:
     """Remove the temporary files of dead writers; return their paths."""
     return remove_temporaries(layout.root, _writer_is_alive)
@@ -85,7 +101,7 @@ def _new_record(run: Run, resources: Resources, dataset_digest: str) -> RunRecor
         created_s=time.time(),
         layers=[{"name": name, "shape": list(shape)} for name, shape in run.identity.layers],
         network=run.identity.network,
-        provenance=provenance() | {"dataset_digest": dataset_digest},
+        provenance=provenance() | {"dataset_digest": dataset_digest, "planned_for": resources.planned_for()},
     )
 
 

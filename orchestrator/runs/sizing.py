@@ -1,6 +1,9 @@
-"""The cohort size, memory and training engine of a run."""
+"""The workers, memory, cohort size and training engine of a run; pure arithmetic on what was found."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from core.families import family_of
 from core.specs.training import Engine
@@ -10,36 +13,101 @@ from orchestrator.runs.run import Run
 MAX_AUTO_COHORT_CPU = 8  # a larger batch of tasks gains nothing on a core and delays commits
 
 MEMORY_SHARE = 0.5  # of the free memory, for the cohorts of all workers together
+ROUNDING = 1e-9  # 1 / 0.1 may be 9.99999... in floating point
 
 
-def auto_cohort_size(
-    num_tasks: int, num_workers: int, free_bytes: int, peak_bytes: int, *, on_gpu: bool
-) -> int:
-    """Return the number of tasks that train together.
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """The device of a worker, as found where workers run.
 
-    peak_bytes: of one task. free_bytes: of one device; shared by all workers on a CPU, one worker's own
-    on a GPU.
+    name: of the GPU, ``cpu`` without one; None if it is not known. free_bytes: of its memory. has_compiler,
+    has_triton: what ``torch.compile`` needs. told_by: the host that said so, None if it is an assumption.
     """
-    share = free_bytes * MEMORY_SHARE / (1 if on_gpu else num_workers)
-    fits = max(1, int(share // peak_bytes))
-    most = fits if on_gpu else min(fits, MAX_AUTO_COHORT_CPU)
-    fair = -(-num_tasks // num_workers)
-    # Of equal size: workers end together, and on a GPU the step compiles for one shape.
-    return -(-fair // -(-fair // most))
+
+    name: str | None
+    free_bytes: int
+    has_compiler: bool
+    has_triton: bool
+    told_by: str | None = None
+
+    def can_compile(self, *, on_gpu: bool) -> bool:
+        """Return whether ``torch.compile`` can work there."""
+        return self.has_compiler and (not on_gpu or self.has_triton)
+
+    def __str__(self) -> str:
+        if self.told_by is None:
+            return f"{self.free_bytes / 1e9:,.1f} GB free, which is assumed: no worker has been asked yet"
+        return f"{self.name}, {self.free_bytes / 1e9:,.1f} GB free"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """Resources of a run: workers, and the bytes free on one device."""
+    """Resources of a run.
+
+    device: of a worker; that with the least memory if they differ. workers_per_device: those that share
+    its memory. note: for the user.
+    """
 
     num_workers: int
     gpus_per_worker: float
-    free_bytes: int
+    device: Device
+    workers_per_device: int = 1
+    note: str | None = None
 
     @property
     def on_gpu(self) -> bool:
         """Whether workers hold a GPU."""
         return self.gpus_per_worker > 0
+
+    @property
+    def worker_bytes(self) -> int:
+        """The free memory of one worker."""
+        return self.device.free_bytes // self.workers_per_device
+
+    def planned_for(self) -> dict[str, Any]:
+        """Return, for the run's record, what its engine and cohort size follow from."""
+        return {**asdict(self.device), "workers_per_device": self.workers_per_device}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of a cluster, as the scheduler counts it."""
+
+    num_cpus: float
+    num_gpus: float = 0.0
+
+
+def workers_per_gpu(gpus_each: float) -> int:
+    """Return how many workers share a GPU: a worker holds one GPU or a part of one, never parts of two."""
+    return math.floor(1 / gpus_each + ROUNDING)
+
+
+def workers_on(node: Node, cpus_each: float, gpus_each: float) -> int:
+    """Return how many workers a machine has room for."""
+    by_cpus = math.floor(node.num_cpus / cpus_each + ROUNDING) if math.isfinite(node.num_cpus) else None
+    if not gpus_each:
+        return by_cpus or 0
+    by_gpus = math.floor(node.num_gpus) * workers_per_gpu(gpus_each)
+    return by_gpus if by_cpus is None else min(by_cpus, by_gpus)
+
+
+def workers_in_all(nodes: Sequence[Node], cpus_each: float, gpus_each: float) -> int:
+    """Return how many workers a cluster has room for; none lies on two machines."""
+    return sum(workers_on(node, cpus_each, gpus_each) for node in nodes)
+
+
+def auto_cohort_size(
+    num_tasks: int, num_workers: int, worker_bytes: int, peak_bytes: int, *, on_gpu: bool
+) -> int:
+    """Return the number of tasks that train together.
+
+    worker_bytes: the free memory of one worker. peak_bytes: of one task.
+    """
+    fits = max(1, int(worker_bytes * MEMORY_SHARE // peak_bytes))
+    most = fits if on_gpu else min(fits, MAX_AUTO_COHORT_CPU)
+    fair = -(-num_tasks // num_workers)
+    # Of equal size: workers end together, and on a GPU the step compiles for one shape.
+    return -(-fair // -(-fair // most))
 
 
 def cohort_size(run: Run, resources: Resources) -> int:
@@ -54,10 +122,16 @@ def cohort_size(run: Run, resources: Resources) -> int:
     return auto_cohort_size(
         run.config.benchmark.num_tasks,
         resources.num_workers,
-        resources.free_bytes,
+        resources.worker_bytes,
         peak_bytes(run, 1),
         on_gpu=resources.on_gpu,
     )
+
+
+def kept_cohort_size(run: Run, recorded: int) -> int:
+    """Return the cohort size of a run that exists: the one asked for, else the one it was made with."""
+    wanted = run.config.training.cohort_size
+    return recorded if wanted == "auto" else wanted
 
 
 def peak_bytes(run: Run, num_tasks: int) -> int:
@@ -76,4 +150,6 @@ def run_engine(run: Run, resources: Resources) -> Engine:
         return "eager"
     weights = sum(layer.num_weights for layer in run.layers)
     flop = 6 * weights * training.batch_size * training.num_steps * run.config.benchmark.num_tasks
-    return choose_engine(training, flop, on_gpu=resources.on_gpu)
+    on_gpu = resources.on_gpu
+    can_compile = resources.device.can_compile(on_gpu=on_gpu)
+    return choose_engine(training, flop, on_gpu=on_gpu, can_compile=can_compile)

@@ -6,6 +6,7 @@ from core.errors import plural
 from orchestrator.execution.plan import Plan, plan_jobs
 from orchestrator.runs.results import GIVEN, Results
 from orchestrator.runs.run import Run
+from orchestrator.runs.sizing import kept_cohort_size
 from orchestrator.stages.base import (
     Progress,
     RunContext,
@@ -91,10 +92,11 @@ class Supermasks(TrainingStage):
 
 
 def _cohort_size(context: RunContext) -> int:
-    wanted, kept = context.run.config.training.cohort_size, context.record.cohort_size
-    if wanted in ("auto", kept):
+    kept = context.record.cohort_size
+    wanted = kept_cohort_size(context.run, kept)
+    if wanted == kept:
         return kept
     context.message(
         f"training.cohort_size={wanted}: this run was made with {kept}; the missing tasks use cohorts of {wanted}"
     )
-    return int(wanted)
+    return wanted

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from core.batches.problem import Problem
 from core.data.datasets import Dataset
 from core.data.test_rows import batch_counts
-from core.errors import ForeignWorkerError
+from core.errors import ForeignWorkerError, plural
 from core.families import Network, family_of
 from core.machine import blas, instruction_set
 from core.networks.base import network_digest
@@ -37,13 +37,15 @@ class Handler(Protocol):
 class WorkerContext:
     """One base network and one data set on one device, shared by all handlers of a worker.
 
-    engine: the current training engine; ``change_engine`` replaces it.
+    engine: the current training engine; ``change_engine`` replaces it. tasks_at_once: the most that train together;
+    less than a cohort once memory ran out (``remember_fitting``).
     """
 
     def __init__(self, setup: WorkerSetup, dataset: Dataset) -> None:
         self.setup, self._dataset = setup, dataset
         self.device = torch.device(setup.device)
         self.engine: Engine = setup.engine
+        self.tasks_at_once = min(setup.cohort_size, setup.fitting.get(self.device_name, setup.cohort_size))
         self.on_steps: ReportSteps = ignore_steps
         self.is_stopping: IsStopping = never_stopping
 
@@ -88,6 +90,19 @@ class WorkerContext:
         self.__dict__.pop("step", None)
         return f"engine {wanted}: {host_name()} {reason}; continuing with {self.engine}"
 
+    @cached_property
+    def device_name(self) -> str:
+        """The name of the GPU, or ``cpu``."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+
+    def remember_fitting(self, tasks_at_once: int) -> str:
+        """Train fewer tasks together from now on; return a note for the user."""
+        self.tasks_at_once = tasks_at_once
+        return (
+            f"memory ran out on {host_name()} ({self.device_name}): from now on {plural(tasks_at_once, 'task')} of a "
+            "cohort train together"
+        )
+
     def digest(self) -> str:
         """Return the digest of the base network in memory."""
         return _digest(self.problem)
@@ -123,13 +138,12 @@ class WorkerContext:
 
     def provenance(self, finished_s: float) -> dict[str, Any]:
         """Return the provenance recorded in a mask file."""
-        on_gpu = self.device.type == "cuda"
         return {
             **self.setup.provenance,
             **_arithmetic(),
             "torch": torch.__version__,
             "engine": self.engine,
-            "device": torch.cuda.get_device_name(self.device) if on_gpu else "cpu",
+            "device": self.device_name,
             "num_threads": self.setup.num_threads,
             "host": host_name(),
             "process_id": os.getpid(),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from core.masks.bits import unpack
-from core.training.cohort import CohortMasks
+from core.training.chunks import CohortMasks
 from orchestrator.execution.jobs import Job, JobResult
 from orchestrator.worker.base import WorkerContext
 from storage.mask_store import norm_statistics

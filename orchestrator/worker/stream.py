@@ -13,7 +13,7 @@ import numpy as np
 
 from core.errors import DamagedFileError
 from core.stream.training import Decision, MaskState, StreamTrainer
-from core.training.cohort import CohortMasks
+from core.training.chunks import CohortMasks
 from orchestrator.execution.jobs import Job, JobResult, JobStopped, TaskReport, task_reports
 from orchestrator.worker.base import WorkerContext
 from orchestrator.worker.checkpointer import JobSteps

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from core.errors import first_line
 from core.masks.bits import pack, unpack
-from core.training.cohort import CohortResult, TrainingContext
+from core.training.chunks import CohortResult
+from core.training.cohort import TrainingContext
 from core.training.engine import is_missing
 from core.training.transfer import Earlier
 from orchestrator.execution.jobs import Job, JobResult, WorkerSetup, task_reports
@@ -34,30 +35,36 @@ class Cohorts:
         masks = [_task_mask(result, k, float(one.mean())) for k, one in enumerate(correct)]
         digest = context.checked_digest()
         keep_scores(context.setup, result)
-        context.store.write_cohort(masks, context.provenance(finished_s) | {"started_s": started_s})
+        more = {"started_s": started_s, "tasks_at_once": result.tasks_at_once}
+        context.store.write_cohort(masks, context.provenance(finished_s) | more)
         checkpointer.end()
         return JobResult(
             reports=task_reports(masks),
             correct=context.counts(result.tasks, correct),
             note="\n".join(words for words in (checkpointer.note, *notes) if words) or None,
             network_digest=digest,
+            fitting=(context.device_name, context.tasks_at_once) if result.ran_out else None,
         )
 
     def train(self, job: Job, checkpointer: JobCheckpointer) -> tuple[CohortResult, list[str]]:
-        """Return the trained masks and a note for each engine that could not be used here."""
+        """Return the trained masks, and notes on engines that cannot be used here and memory that ran out."""
         context, notes = self._context, []
         earlier = earlier_tasks(context.setup, context.store, job.first)
         if context.engine == "fused" and context.device.type == "cuda":
             notes.append(context.change_engine("trains on a GPU"))
         while True:
             try:
-                how = TrainingContext(context.step, checkpointer, earlier)
-                return context.family.train(context.problem, job.tasks, how), notes
+                how = TrainingContext(context.step, checkpointer, earlier, context.tasks_at_once)
+                result = context.family.train(context.problem, job.tasks, how)
             except Exception as error:
                 # No numba, or no working compiler: slower and recorded in the mask file, not fatal.
                 if context.engine == "eager" or not is_missing(error):
                     raise
                 notes.append(context.change_engine(f"cannot train with it ({first_line(error)[:200]})"))
+                continue
+            if result.ran_out:
+                notes.append(context.remember_fitting(result.tasks_at_once))
+            return result, notes
 
 
 def earlier_tasks(setup: WorkerSetup, store: MaskStore, task: int) -> Earlier | None:

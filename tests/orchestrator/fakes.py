@@ -9,6 +9,17 @@ from typing import Any
 
 from core.errors import TrainingError
 from orchestrator.execution.jobs import Attempt, Job, JobResult, StepsDone, TaskReport
+from orchestrator.runs.sizing import Device, Resources
+
+
+def resources_of(num_workers=1, gpus_per_worker=0.0, free_bytes=10**9, **device: Any) -> Resources:
+    """Return resources on a made-up device that can compile."""
+    made_up = {"name": "made up", "has_compiler": True, "has_triton": True, "told_by": "here"} | device
+    return Resources(
+        num_workers=num_workers,
+        gpus_per_worker=gpus_per_worker,
+        device=Device(free_bytes=free_bytes, **made_up),
+    )
 
 
 def report(task: int) -> TaskReport:

@@ -37,7 +37,7 @@ def test_growing_keeps_what_is_done(num_tasks, more, size):
 def test_auto_cohort_size_keeps_to_memory_workers_and_eight_on_a_cpu():
     assert auto_cohort_size(2500, 2, 10**12, 10**6, on_gpu=False) == 8
     assert auto_cohort_size(10, 2, 10**12, 10**6, on_gpu=False) == 5
-    assert auto_cohort_size(2500, 2, 8 * 10**6, 10**6, on_gpu=False) == 2  # half of 8 MB for two
+    assert auto_cohort_size(2500, 2, 4 * 10**6, 10**6, on_gpu=False) == 2  # half of 4 MB each
     assert auto_cohort_size(2500, 2, 10, 10**6, on_gpu=False) == 1
     assert auto_cohort_size(2500, 1, 10**12, 10**6, on_gpu=True) == 2500
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.errors import ConfigError, ForeignWorkerError, LostWorkerError, TrainingError
+from core.errors import ConfigError, DeviceMemoryError, ForeignWorkerError, LostWorkerError, TrainingError
 from orchestrator.execution.jobs import Job
 from orchestrator.execution.retry_policy import Decision, RetryPolicy
 
@@ -27,6 +27,12 @@ def test_a_tasks_own_error_is_not_repeated(error):
     assert POLICY.decide(MANY, error, 1) == Decision(action="split")
     assert POLICY.decide(ONE, error, 1) == Decision(action="give_up")
     assert POLICY.decide(STREAM, error, 1) == Decision(action="give_up")
+
+
+def test_memory_too_small_for_one_task_is_not_tried_for_each_of_them():
+    error = DeviceMemoryError("task 0 alone takes more memory than is free")
+    assert POLICY.decide(MANY, error, 1) == Decision(action="retry", delay_s=0.5)
+    assert POLICY.decide(MANY, error, 3) == Decision(action="give_up")
 
 
 def test_a_foreign_worker_is_dismissed_and_too_many_of_them_end_the_run():

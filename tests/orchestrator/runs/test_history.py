@@ -11,8 +11,8 @@ from orchestrator.runs.record import ensure_record
 from orchestrator.runs.results import read_results
 from orchestrator.runs.run import locate_run
 from orchestrator.runs.search_file import read_search_file
-from orchestrator.runs.sizing import Resources
 from orchestrator.tracking.samples import read_samples
+from tests.orchestrator.fakes import resources_of
 
 WRONG = {
     "garbage": "{{{",
@@ -29,7 +29,7 @@ WRONG = {
 @pytest.fixture
 def run(sweep):
     run = locate_run(load_sweep(sweep))
-    resources = Resources(num_workers=1, gpus_per_worker=0, free_bytes=10**9)
+    resources = resources_of(num_workers=1)
     ensure_record(run, resources, load_dataset("synthetic"))
     return run
 

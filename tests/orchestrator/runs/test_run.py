@@ -12,14 +12,14 @@ from orchestrator.config.load import load_sweep
 from orchestrator.runs.lock import is_locked, locked
 from orchestrator.runs.record import ensure_record, git_commit, provenance
 from orchestrator.runs.run import locate_run, open_run
-from orchestrator.runs.sizing import Resources
 from orchestrator.status import find_runs, resolve_run
 from orchestrator.tracking.server import _environment
 from storage.run_file import write_run
+from tests.orchestrator.fakes import resources_of
 
 DATA = load_dataset("synthetic")
-FEW = Resources(num_workers=1, gpus_per_worker=0, free_bytes=10**9)
-MANY = Resources(num_workers=4, gpus_per_worker=0, free_bytes=10**9)
+FEW = resources_of(num_workers=1)
+MANY = resources_of(num_workers=4)
 
 
 def test_locating_a_run_touches_nothing(sweep, tmp_path):
@@ -47,7 +47,7 @@ def test_cohort_size_and_engine_are_fixed_when_the_run_is_made(sweep):
 )
 def test_auto_takes_the_engine_that_is_fastest_there(sweep, settings, on_gpu, engine):
     run = locate_run(load_sweep(sweep, settings))
-    resources = Resources(num_workers=1, gpus_per_worker=float(on_gpu), free_bytes=10**10)
+    resources = resources_of(gpus_per_worker=float(on_gpu), free_bytes=10**10)
     assert ensure_record(run, resources, DATA).engine == engine
 
 
