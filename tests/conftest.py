@@ -24,6 +24,7 @@ from core.specs.run import RunSpec
 from core.specs.training import OptimizerSpec, TrainingSpec
 
 torch.set_num_threads(1)
+os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported; 0 tests its engine on a GPU
 SUPSUP = Path(sys.executable).with_name("supsup")
 WITH_CTRL_C = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 

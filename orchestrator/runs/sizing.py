@@ -8,21 +8,29 @@ from core.training.choose_engine import choose_engine
 from orchestrator.runs.run import Run
 
 MAX_AUTO_COHORT_CPU = 8  # a larger batch of tasks gains nothing on a core and delays commits
+MAX_AUTO_COHORT_TRITON = 500  # fills a GPU; two workers on it then draw, test and store beside each other
 
 MEMORY_SHARE = 0.5  # of the free memory, for the cohorts of all workers together
 
 
 def auto_cohort_size(
-    num_tasks: int, num_workers: int, free_bytes: int, peak_bytes: int, *, on_gpu: bool
+    num_tasks: int,
+    num_workers: int,
+    free_bytes: int,
+    peak_bytes: int,
+    *,
+    on_gpu: bool,
+    most: int | None = None,
 ) -> int:
     """Return the number of tasks that train together.
 
     peak_bytes: of one task. free_bytes: of one device; shared by all workers on a CPU, one worker's own
-    on a GPU.
+    on a GPU. most: limit on a GPU.
     """
     share = free_bytes * MEMORY_SHARE / (1 if on_gpu else num_workers)
     fits = max(1, int(share // peak_bytes))
-    most = fits if on_gpu else min(fits, MAX_AUTO_COHORT_CPU)
+    limit = most if on_gpu else MAX_AUTO_COHORT_CPU
+    most = min(fits, limit or fits)
     fair = -(-num_tasks // num_workers)
     # Of equal size: workers end together, and on a GPU the step compiles for one shape.
     return -(-fair // -(-fair // most))
@@ -57,6 +65,7 @@ def cohort_size(run: Run, resources: Resources) -> int:
         resources.free_bytes,
         peak_bytes(run, 1),
         on_gpu=resources.on_gpu,
+        most=MAX_AUTO_COHORT_TRITON if run_engine(run, resources) == "triton" else None,
     )
 
 
