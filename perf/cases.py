@@ -5,6 +5,8 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +81,36 @@ def step_flop(spec: RunSpec) -> int:
     return 2 * spec.training.batch_size * (3 * sum(sizes) - sizes[0])
 
 
+def triton_flop(spec: RunSpec) -> int:
+    """Return the bfloat16 FLOP of one task's step with the engine ``triton``.
+
+    Operands that are not exact take two products, and the gradient above the first layer three; one each if
+    ``matmul`` is bfloat16. Pixels are exact.
+    """
+    (first, *others), parts = [layer.num_weights for layer in network_layers(spec)], (2, 2, 3)
+    if spec.training.matmul == "bfloat16":
+        parts = (1, 1, 1)
+    return 2 * spec.training.batch_size * (first * (1 + parts[0]) + sum(others) * sum(parts))
+
+
+def triton_bytes(spec: RunSpec) -> int:
+    """Return the bytes that one task's step must move with the engine ``triton``.
+
+    Per weight: float32 score and optimizer state read and written, its bit read forward and, above the
+    first layer, backward, and written. Pixels: written, read twice. Hidden values: written, read three times.
+    Logits (float32): written, read once. Gradients of outputs: written, read twice, the first layer's once.
+    """
+    training, shapes = spec.training, network_layers(spec)
+    narrow = 2 if training.matmul == "bfloat16" else 4
+    weights = sum(
+        layer.num_weights * (8 + 2 * training.optimizer.state_bytes + (2 + (index > 0)) / 8)
+        for index, layer in enumerate(shapes)
+    )
+    widths = [layer.shape[0] for layer in shapes]
+    values = narrow * (4 * sum(widths[:-1]) + 3 * sum(widths) - widths[0]) + 8 * widths[-1] + 3 * NUM_PIXELS
+    return int(weights) + training.batch_size * values
+
+
 def step_bytes(spec: RunSpec) -> int:
     """Return the bytes that one task's step must move if everything between products is fused.
 
@@ -109,4 +141,5 @@ def median_seconds(work: Callable[[], object], repeats: int) -> float:
 
 def versions() -> str:
     """Return the relevant versions, for the heading of a table."""
-    return f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
+    triton = f", triton {version('triton')}" if find_spec("triton") else ""
+    return f"torch {torch.__version__}, numpy {np.__version__}, Python {platform.python_version()}{triton}"

@@ -26,6 +26,7 @@ from core.specs.training import OptimizerSpec, TrainingSpec
 torch.set_num_threads(1)
 # Ray's own 15 gives its workers next to nothing beside another process of tests.
 os.environ.setdefault("RAY_worker_niceness", "0")
+os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is imported; 0 tests its engine on a GPU
 SUPSUP = Path(sys.executable).with_name("supsup")
 WITH_CTRL_C = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
 

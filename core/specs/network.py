@@ -51,7 +51,7 @@ class NetworkTraits:
 PERCEPTRON = NetworkTraits(
     family="perceptron",
     activation="relu",
-    engines=("eager", "fused", "compiled"),
+    engines=("eager", "fused", "compiled", "triton"),
     streams=True,
     epochs=False,
     products=("float32", "tf32", "bfloat16"),

@@ -18,7 +18,7 @@ OPTIMIZER_DEFAULTS: dict[str, dict[str, float]] = {
 }
 Matmul = Literal["float32", "tf32", "bfloat16"]
 DEFAULT_STEPS = 1000
-Engine = Literal["eager", "fused", "compiled"]
+Engine = Literal["eager", "fused", "compiled", "triton"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -206,7 +206,7 @@ class StreamTrainer:
         device, optimizer = self._problem.device, Optimizer(self._spec.training.optimizer)
         scores = known.scores if known else self._start(mask)
         on_device = [torch.tensor(layer[None], device=device) for layer in scores]
-        state = start_state(optimizer, on_device, self._fixed)
+        state = start_state(optimizer, on_device, self._fixed, weights=self._step.weights)
         if known:
             state.step.fill_(known.num_steps)
             for layer, stored in zip(state.buffers, known.buffers, strict=True):

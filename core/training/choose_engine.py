@@ -7,21 +7,28 @@ from importlib.util import find_spec
 from core.masks.packed_sums import has_numba
 from core.specs.training import Engine, TrainingSpec
 
-# Operations of a whole run above which ``torch.compile`` pays off: half a minute on a GPU.
+# Operations of a whole run above which compiling pays off: half a minute on a GPU.
 COMPILE_FLOP = 5e12
 
 
 def choose_engine(
     training: TrainingSpec, flop: float, *, on_gpu: bool, can_compile: bool | None = None
 ) -> Engine:
-    """Return the engine for a run of ``flop`` operations in total.
+    """Return the engine for a perceptron's run of ``flop`` operations in total.
 
     can_compile: whether the workers' machines have what ``torch.compile`` needs; None: as this one.
     """
     pays = flop >= COMPILE_FLOP and (on_gpu or not can_fuse(training))
     if pays and (has_compiler(on_gpu=on_gpu) if can_compile is None else can_compile):
-        return "compiled"
+        return "triton" if on_gpu else "compiled"
     return without_compiler(training, on_gpu=on_gpu)
+
+
+def next_engine(engine: Engine, training: TrainingSpec, *, on_gpu: bool) -> Engine:
+    """Return what to train with where ``engine`` cannot run."""
+    if engine == "triton" and on_gpu and has_compiler(on_gpu=True):
+        return "compiled"
+    return "eager" if engine == "fused" else without_compiler(training, on_gpu=on_gpu)
 
 
 def without_compiler(training: TrainingSpec, *, on_gpu: bool) -> Engine:

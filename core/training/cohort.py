@@ -47,11 +47,14 @@ class Step:
     """A training step, and the number of tasks it trains at a time, None for a whole cohort.
 
     has_one_shape: whether it is compiled for a number of tasks, so that fewer are filled up to it.
+    weights: what the step reads in place of a layer's weights, from ``FixedWeights.operand`` [O, I] and the
+    mask, bool [K, O, I].
     """
 
     run: StepFunction
     tasks_at_once: int | None = None
     has_one_shape: bool = False
+    weights: Callable[[Tensor, Tensor], Tensor] = torch.mul
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,8 @@ class TrainingContext:
 class CohortState:
     """The state that a step updates: scores, effective weights and buffers, [K, O, I] per layer.
 
-    Scores are float32; effective weights have the dtype of the products, buffers that of
-    ``OptimizerSpec.state``.
+    Scores are float32; effective weights have the dtype of the products, unless ``Step.weights`` makes
+    something else of them; buffers have that of ``OptimizerSpec.state``.
     """
 
     scores: list[Tensor]
@@ -104,7 +107,7 @@ def train_cohort(
     fixed = fix_weights(problem.base, problem.spec.training.matmul)
 
     def train_chunk(chunk: Sequence[int], num_real: int, chunks: Chunks) -> Arrays:
-        return _train_together(problem, chunk, num_real, step.run, fixed, chunks, earlier)
+        return _train_together(problem, chunk, num_real, step, fixed, chunks, earlier)
 
     size = step.tasks_at_once or tasks_at_once or len(tasks)
     return in_chunks(tasks, size, train_chunk, checkpointer or NoCheckpoints(), fills_up=step.has_one_shape)
@@ -114,7 +117,7 @@ def _train_together(  # noqa: PLR0917  # called in one place
     problem: Problem,
     tasks: Sequence[int],
     num_real: int,
-    run_step: StepFunction,
+    step: Step,
     fixed: FixedWeights,
     chunks: Chunks,
     earlier: Earlier | None,
@@ -124,10 +127,10 @@ def _train_together(  # noqa: PLR0917  # called in one place
     order_KT, scores = _draw(spec, tasks, views, fixed, earlier)
     if chunks.now is not None:  # before effective weights are computed from them
         fill_tensors({"score": scores}, chunks.now)
-    state = start_state(Optimizer(spec.training.optimizer), scores, fixed, spec.mask)
+    state = start_state(Optimizer(spec.training.optimizer), scores, fixed, spec.mask, weights=step.weights)
     with gpu_products(spec.training.matmul):
         course = run_steps(
-            lambda t: run_step(
+            lambda t: step.run(
                 problem.train, gather_KD, order_KT[:, t * size : (t + 1) * size], fixed, state
             ),
             spec.training.num_steps,
@@ -201,14 +204,19 @@ def image_order(spec: RunSpec, task: int, view: TaskView, needed: int) -> NDArra
 
 
 def start_state(
-    optimizer: Optimizer, scores: list[Tensor], fixed: FixedWeights, rule: MaskSpec = THRESHOLD
+    optimizer: Optimizer,
+    scores: list[Tensor],
+    fixed: FixedWeights,
+    rule: MaskSpec = THRESHOLD,
+    *,
+    weights: Callable[[Tensor, Tensor], Tensor] = torch.mul,
 ) -> CohortState:
-    """Return the state before the first step. scores: [K, O, I] per layer."""
+    """Return the state before the first step. scores: [K, O, I] per layer. weights: see ``Step``."""
     kept = kept_by_layer(rule, [weight.shape for weight in fixed.base])
     masks = [mask_of(s, k) for s, k in zip(scores, kept, strict=True)]
     return CohortState(
         scores=scores,
-        effective=[torch.mul(w, mask) for w, mask in zip(fixed.operand, masks, strict=True)],
+        effective=[weights(w, mask) for w, mask in zip(fixed.operand, masks, strict=True)],
         buffers=[optimizer.buffers(s) for s in scores],
         step=torch.zeros((), dtype=torch.float64, device=scores[0].device),
     )

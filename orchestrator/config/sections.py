@@ -102,7 +102,8 @@ class ExecutorConfig(Spec):
     threads_per_worker: threads that torch uses on a CPU.
     address: address of a running Ray cluster; None starts a local one.
     engine: how a training step runs (``core.training.engine``). ``auto`` is ``fused`` on CPUs and, if the
-        run is long enough to repay compiling, ``compiled`` on GPUs. Fixed once the run folder exists.
+        run is long enough to repay compiling, ``triton`` on GPUs. A worker that cannot run it takes the
+        next best, and says so. Fixed once the run folder exists.
     retries: further attempts after a failure of the infrastructure, such as a lost worker: first of a
         cohort, then of each of its tasks alone. A task that itself fails is not tried again.
     save_every_min: minutes of training between checkpoints of a cohort, so the most that a crash can lose.

@@ -58,7 +58,7 @@ class SweepConfig(Spec):
         self.run_spec()
         engine = self.executor.engine
         ok = engine != "fused" or self.training.is_float32
-        expected = "'auto', 'eager' or 'compiled': fused trains in float32 only"
+        expected = "'auto' or another engine: fused trains in float32 only"
         require(ok, "executor.engine", engine, expected)
         self._check_engine()
         self._fill_evaluation()
@@ -74,7 +74,7 @@ class SweepConfig(Spec):
         require(ok, "executor.engine", engine, f"'auto' or 'eager' for network {kind!r}")
         ok = self.baseline is None or traits.baselines
         require(ok, "baseline", "keys", f"null for network {kind!r}")
-        ok = self.mask.rule == "threshold" or engine != "fused"
+        ok = self.mask.rule == "threshold" or engine not in {"fused", "triton"}
         require(ok, "executor.engine", engine, "'auto', 'eager' or 'compiled' for mask.rule 'top_k'")
 
     def _fill_evaluation(self) -> None:

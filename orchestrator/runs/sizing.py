@@ -11,6 +11,7 @@ from core.training.choose_engine import choose_engine
 from orchestrator.runs.run import Run
 
 MAX_AUTO_COHORT_CPU = 8  # a larger batch of tasks gains nothing on a core and delays commits
+MAX_AUTO_COHORT_TRITON = 500  # fills a GPU; two workers on it then draw, test and store beside each other
 
 MEMORY_SHARE = 0.5  # of the free memory, for the cohorts of all workers together
 ROUNDING = 1e-9  # 1 / 0.1 may be 9.99999... in floating point
@@ -97,14 +98,20 @@ def workers_in_all(nodes: Sequence[Node], cpus_each: float, gpus_each: float) ->
 
 
 def auto_cohort_size(
-    num_tasks: int, num_workers: int, worker_bytes: int, peak_bytes: int, *, on_gpu: bool
+    num_tasks: int,
+    num_workers: int,
+    worker_bytes: int,
+    peak_bytes: int,
+    *,
+    on_gpu: bool,
+    gpu_limit: int | None = None,
 ) -> int:
     """Return the number of tasks that train together.
 
-    worker_bytes: the free memory of one worker. peak_bytes: of one task.
+    worker_bytes: the free memory of one worker. peak_bytes: of one task. gpu_limit: of tasks, on a GPU.
     """
     fits = max(1, int(worker_bytes * MEMORY_SHARE // peak_bytes))
-    most = fits if on_gpu else min(fits, MAX_AUTO_COHORT_CPU)
+    most = min(fits, (gpu_limit or fits) if on_gpu else MAX_AUTO_COHORT_CPU)
     fair = -(-num_tasks // num_workers)
     # Of equal size: workers end together, and on a GPU the step compiles for one shape.
     return -(-fair // -(-fair // most))
@@ -125,6 +132,7 @@ def cohort_size(run: Run, resources: Resources) -> int:
         resources.worker_bytes,
         peak_bytes(run, 1),
         on_gpu=resources.on_gpu,
+        gpu_limit=MAX_AUTO_COHORT_TRITON if run_engine(run, resources) == "triton" else None,
     )
 
 

@@ -74,8 +74,8 @@ def _again(run: Run, record: RunRecord, *, has_masks: bool) -> str:
     made = record.provenance
     versions = ", ".join(f"{name} {made[name]}" for name in ("supsup", "torch", "numpy") if made.get(name))
     commit = f", commit `{made['git_commit'][:12]}`" if made.get("git_commit") else ""
-    # Proved for the engines of CPUs; the compiled one rounds as its GPU does.
-    is_exact = has_masks and record.engine != "compiled"
+    # Proved for the engines of CPUs; the others round as their GPU does.
+    is_exact = has_masks and record.engine not in {"compiled", "triton"}
     same = "; the same gives the same masks, bit for bit" if is_exact else ""
     again = supsup_command("run", "config.yaml", config=run.config)
     return (

@@ -17,7 +17,7 @@ from core.families import Network, family_of
 from core.machine import blas, instruction_set
 from core.networks.base import network_digest
 from core.specs.training import Engine
-from core.training.choose_engine import without_compiler
+from core.training.choose_engine import next_engine
 from core.training.cohort import Step
 from core.training.engine import make_step
 from orchestrator.execution.executor import ignore_steps, never_stopping
@@ -84,9 +84,7 @@ class WorkerContext:
     def change_engine(self, reason: str) -> str:
         """Switch to the next best engine; return a note for the user."""
         wanted, on_gpu = self.engine, self.device.type == "cuda"
-        self.engine = (
-            "eager" if wanted == "fused" else without_compiler(self.setup.spec.training, on_gpu=on_gpu)
-        )
+        self.engine = next_engine(wanted, self.setup.spec.training, on_gpu=on_gpu)
         self.__dict__.pop("step", None)
         return f"engine {wanted}: {host_name()} {reason}; continuing with {self.engine}"
 

@@ -17,6 +17,7 @@ HOMES = {
     "omegaconf": ("orchestrator/config/",),
     "pydantic": ("orchestrator/config/", "orchestrator/reproduce/targets.py", "storage/json_file.py"),
     "numba": ("core/masks/compiled.py", "core/training/fused_loops.py"),
+    "triton": ("core/training/triton_kernels.py", "core/training/triton_launch.py"),
     "PIL": ("core/data/decode.py", "core/data/image_folder.py", "orchestrator/images.py"),
     "matplotlib": ("orchestrator/report/", "orchestrator/reproduce/figures.py"),
     "typer": ("orchestrator/cli/",),
@@ -191,12 +192,14 @@ def test_core_and_storage_import_train_and_infer_without_ray_mlflow_and_omegacon
     run_python("""
         import importlib, pathlib, sys
         for name in ("ray", "mlflow", "omegaconf", "pydantic", "typer", "rich", "sklearn", "pooch", "psutil",
-                     "filelock", "safetensors", "numba", "PIL"):
+                     "filelock", "safetensors", "numba", "PIL", "triton"):
             sys.modules[name] = None
         for room in ("core", "storage"):
             for path in pathlib.Path(room).rglob("*.py"):
-                # numba's own: packed_sums and the eager engine do without
-                if path.stem not in {"compiled", "packed_loops", "fused_loops", "fused"}:
+                # numba's and Triton's own: packed_sums and the eager engine do without
+                if path.stem not in {"compiled", "packed_loops", "fused_loops", "fused"} and not (
+                    path.stem.startswith("triton_")
+                ):
                     importlib.import_module(".".join(path.with_suffix("").parts))
         import torch
         from core.data.datasets import load_dataset

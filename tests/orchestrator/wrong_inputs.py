@@ -37,6 +37,7 @@ WRONG_SETTINGS = [
     ("evaluation.inference.images=all", ["evaluation.inference.images", "'all'", "'each'"]),
     ("executor.kind=slurm", ["executor.kind", "'slurm'", "'ray'"]),
     ("executor.engine=fast", ["executor.engine", "'fast'", "'compiled'"]),
+    ("executor.engine=triton mask.rule=top_k mask.density=0.5", ["executor.engine", "'triton'", "top_k"]),
     ("executor.engine=fused training.matmul=bfloat16", ["executor.engine", "'fused'", "float32"]),
     ("training.matmul=float16", ["training.matmul", "'float16'", "'bfloat16'"]),
     ("training.optimizer.state=float16", ["training.optimizer.state", "'float16'"]),

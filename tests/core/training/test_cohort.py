@@ -171,6 +171,7 @@ def test_a_loss_that_is_not_finite_names_the_task():
         ("compiled", {"CXX": "/nonexistent"}, "fused"),
         ("fused", {"SUPSUP_NO_NUMBA": "1"}, "eager"),
         ("compiled", {"CXX": "/nonexistent", "SUPSUP_NO_NUMBA": "1"}, "eager"),
+        ("triton", {"TRITON_INTERPRET": "0"}, "fused"),  # needs a GPU
     ],
 )
 def test_a_worker_whose_engine_cannot_run_takes_another_and_says_so(tmp_path, engine, missing, used):

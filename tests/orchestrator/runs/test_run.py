@@ -36,6 +36,20 @@ def test_cohort_size_and_engine_are_fixed_when_the_run_is_made(sweep):
     assert ensure_record(run, MANY, DATA).engine == "fused"
 
 
+def test_a_long_run_on_gpus_trains_with_triton_in_cohorts_that_fill_one(sweep):
+    long = [
+        "benchmark.num_tasks=2400",
+        "training.steps=100000",
+        "training.cohort_size=auto",
+        "evaluation.at=null",
+    ]
+    gpu = resources_of(gpus_per_worker=1.0, free_bytes=10**11)
+    record = ensure_record(locate_run(load_sweep(sweep, long)), gpu, DATA)
+    assert (record.engine, record.cohort_size) == ("triton", 480)
+    exact = [*long, "mask.rule=top_k", "mask.density=0.5"]
+    assert ensure_record(locate_run(load_sweep(sweep, exact)), gpu, DATA).engine == "eager"
+
+
 @pytest.mark.parametrize(
     ("settings", "on_gpu", "engine"),
     [
