@@ -4,10 +4,11 @@ from orchestrator.predict import load_predictor
 
 predictor = load_predictor("runs/permuted_10-b0f0eaec")
 answers = predictor.infer(images)        # uint8 [N, 28, 28], as a task sees them
+given = predictor.classify(images, 3)    # under the mask of task 3, without inference
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,9 +19,9 @@ from numpy.typing import NDArray
 
 from core.batches.inputs import pixel_scale
 from core.data.datasets import normalisation
-from core.errors import InferenceError
+from core.errors import InferenceError, plural
 from core.families import family_of
-from core.inference.search import TaskSearch, infer_tasks, search_first
+from core.inference.search import Ranking, TaskSearch, infer_each, infer_tasks, search_first
 from core.inference.superposition import Bank, MaskBank
 from core.masks.bits import packed_num_bytes
 from core.networks.base import draw_weights
@@ -46,6 +47,15 @@ class Candidate:
     label: int
     confidence: float
     value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification:
+    """The class of an image whose task was given. label, confidence: as in ``Candidate``."""
+
+    task: int
+    label: int
+    confidence: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,22 +100,65 @@ class Predictor:
         images: [N, H, W], [H, W] or [N, D], in colour [N, 3, H, W] or [3, H, W]; pixels 0 .. ``scale`` of
         any number type, as a task sees them (permuted, rotated).
         """
+        x_ND = self._inputs(images)
+        rows = [
+            row for ranking in self._rankings(x_ND) for row in zip(ranking.tasks, ranking.values, strict=True)
+        ]
+        return [self._answer(x_D, *row) for x_D, row in zip(x_ND, rows, strict=True)]
+
+    def classify(self, images: NDArray[Any], tasks: int | Sequence[int]) -> list[Classification]:
+        """Return the class of each image under the mask of its task, which is given: nothing is inferred.
+
+        images: as in ``infer``. tasks: of all images, or one per image. Raises InferenceError.
+        """
+        x_ND = self._inputs(images)
+        tasks_N = self._given(tasks, len(x_ND))
+        found: dict[int, Classification] = {}
+        for task in np.unique(tasks_N).tolist():
+            rows, packed_P = np.flatnonzero(tasks_N == task), self.search.bank.packed(np.array([task]))[0]
+            p_BO = torch.softmax(self.search.model.logits(x_ND[rows], packed_P, task), dim=1)
+            best = p_BO.max(dim=1)
+            for row, label, confidence in zip(
+                rows.tolist(), best.indices.tolist(), best.values.tolist(), strict=True
+            ):
+                found[row] = Classification(task=task, label=label, confidence=confidence)
+        return [found[row] for row in range(len(x_ND))]
+
+    def _inputs(self, images: NDArray[Any]) -> torch.Tensor:
+        """Return images as inputs of the network, float32 [N, D]. Raises InferenceError."""
         flat_ND = flat_images(images, self.image_shape, "images")
         if flat_ND.min() < 0 or flat_ND.max() > self.scale:
             raise InferenceError(
                 f"images: found pixels from {flat_ND.min():g} to {flat_ND.max():g}, this data set has 0 to "
                 f"{self.scale:g}; `orchestrator.images.read_images` reads a file in its units"
             )
-        raw_ND = torch.from_numpy(flat_ND)
-        x_ND = raw_ND * self.gain + self.offset
-        return [self._answer(x_D) for x_D in x_ND]
+        return torch.from_numpy(flat_ND) * self.gain + self.offset
 
-    def _answer(self, x_D: torch.Tensor) -> Answer:
-        ranking = infer_tasks(self.search, x_D.reshape(1, 1, -1))
-        tasks = ranking.tasks[0]
+    def _given(self, tasks: int | Sequence[int], num_images: int) -> NDArray[np.int64]:
+        """Return the task of each image, int64 [N]. Raises InferenceError."""
+        given, num_tasks = np.asarray(tasks), len(self.search.start.tasks)
+        if given.dtype.kind not in "ui" or given.shape not in ((), (num_images,)):
+            raise InferenceError(
+                f"task: found {tasks!r}, expected a whole number, or one per image ({num_images})"
+            )
+        wrong = given[(given < 0) | (given >= num_tasks)]
+        if wrong.size:
+            raise InferenceError(
+                f"task: found {wrong.flat[0]}, expected a number from 0 to {num_tasks - 1}: there are masks of "
+                f"{plural(num_tasks, 'task')}"
+            )
+        return np.broadcast_to(given.astype(np.int64), num_images)
+
+    def _rankings(self, x_ND: torch.Tensor) -> list[Ranking]:
+        """Return rankings whose rows are the images in order, none of which depends on another."""
+        if self.search.spec.algorithm == "exhaustive":  # one product serves all images of a call
+            return [infer_tasks(self.search, x_D.reshape(1, 1, -1)) for x_D in x_ND]
+        return [infer_each(self.search, x_ND.unsqueeze(1))]
+
+    def _answer(self, x_D: torch.Tensor, tasks: NDArray[np.int64], values: NDArray[np.float64]) -> Answer:
         packed = dict(zip(np.sort(tasks).tolist(), self.search.bank.packed(np.sort(tasks)), strict=True))
         candidates = []
-        for task, value in zip(tasks.tolist(), ranking.values[0], strict=True):
+        for task, value in zip(tasks.tolist(), values, strict=True):
             p_O = torch.softmax(self.search.model.logits(x_D.unsqueeze(0), packed[task], task)[0], dim=0)
             label = int(p_O.argmax())
             candidates.append(

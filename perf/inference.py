@@ -1,12 +1,13 @@
 """How fast a task is inferred, beside float stacks under autograd and one read of the bits.
 
-LeNet 300-100 with 500 outputs, 315,200 weights a mask. Four measurements, each printed as
+LeNet 300-100 with 500 outputs, 315,200 weights a mask. Five measurements, each printed as
 Markdown; all but the last on random masks, which cost what trained ones do:
 
     python perf/inference.py                        times at 10 to 2500 tasks
     python perf/inference.py --memory 2500          what one inference adds to a bank in memory
     python perf/inference.py --from-disk 20000      a bank mapped from a file
     python perf/inference.py --run RUN --images N   agreement of the shortlist on trained masks
+    python perf/inference.py --many 2500            many images, and the task given, beside their peers
 """
 
 import argparse
@@ -15,16 +16,18 @@ import platform
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from cases import median_seconds
 
-from core.inference.search import infer_tasks, search_first
-from core.inference.superposition import MaskBank, mask_weights
+from core.inference.search import infer_each, infer_tasks, search_first
+from core.inference.superposition import MaskBank, forward_plain, mask_weights
 from core.masks.bits import packed_num_bytes
-from core.masks.packed_sums import TILE_BYTES, num_tiles, to_tiles
+from core.masks.packed_sums import TILE_BYTES, from_planes, num_tiles, to_tiles
 from core.networks.base import base_weights
 from core.specs.inference import InferenceSpec
 from core.specs.network import NetworkSpec
@@ -32,7 +35,9 @@ from orchestrator.runs.record import processor
 
 NETWORK, CLASSES = NetworkSpec(kind="lenet_300_100", outputs=500), 10
 KS = (10, 100, 500, 1000, 2500)
-REPEATS = 7
+REPEATS, ROUNDS = 7, 5
+MATVEC_MASKS = 500  # float32: 630 MB
+GIVEN_IMAGES = 10
 METHODS = {"exact": InferenceSpec(), "shortlist": InferenceSpec(algorithm="shortlist")}
 
 
@@ -41,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--memory", type=int, metavar="MASKS")
     parser.add_argument("--from-disk", type=int, metavar="MASKS")
+    parser.add_argument("--many", type=int, metavar="MASKS")
     parser.add_argument("--run", type=Path)
     parser.add_argument("--images", type=int, default=2000)
     options = parser.parse_args()
@@ -50,6 +56,8 @@ def main() -> None:
         _from_disk(options.from_disk)
     elif options.memory:
         _memory(options.memory)
+    elif options.many:
+        _many(options.many)
     elif options.run:
         _agreement(options.run, options.images)
     else:
@@ -146,6 +154,61 @@ def _from_disk(num_masks: int) -> None:
         f"| {num_masks:,} | {tiles.nbytes / 1e6:.0f} MB | {1000 * seconds[0]:.0f} ms "
         f"| {1000 * seconds[1]:.0f} ms | {started_bytes / 1e6:.0f} MB | {peak_bytes / 1e6:.0f} MB |"
     )
+
+
+@dataclass(frozen=True)
+class _EveryMask(MaskBank):
+    """A bank without rough sums."""
+
+    def rough_sums(self, values: object, tasks: object) -> None:
+        """Return None, so that every mask is compared exactly."""
+
+
+def _many(num_masks: int) -> None:
+    """Print our times beside peers, in turn: the images of an MNIST task, and one image whose task is given."""
+    base, tiles, x_B1D = _base(), _random_tiles(num_masks), _images(79)
+    searches = [
+        search_first(METHODS["exact"], bank, num_masks, num_classes=CLASSES)
+        for bank in (MaskBank(tiles, base), _EveryMask(tiles, base))
+    ]
+    own = [int(infer_tasks(searches[0], x_B1D[:1]).tasks[0, 0])]
+    values = searches[0].planes(x_B1D[0], searches[0].start)
+    values_N = torch.from_numpy(from_planes(values, values.size // 8))
+    stack = torch.empty(MATVEC_MASKS, len(values_N))
+    works: dict[str, Callable[[], object]] = {
+        "79 images, rank and margin": lambda: infer_tasks(searches[0], x_B1D, own=own),
+        "79 images, best five": lambda: infer_tasks(searches[0], x_B1D),
+        "79 images, every mask": lambda: infer_tasks(searches[1], x_B1D),
+        "79 images alone, best five": lambda: infer_each(searches[0], x_B1D),
+        "1 image, every mask": lambda: infer_tasks(searches[0], x_B1D[:1]),
+        f"1 image, float stack of {MATVEC_MASKS}, one matvec": lambda: stack @ values_N,
+        **_given_works(searches[0].bank, x_B1D[0]),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for repeat in range(ROUNDS + 1):
+        for name, work in works.items():
+            start_s = time.process_time()
+            work()
+            if repeat:  # the first compiles
+                seconds[name].append(time.process_time() - start_s)
+    print(f"| {num_masks} masks, seconds of one thread | median | least |\n| --- | --- | --- |")
+    for name, taken in seconds.items():
+        print(f"| {name} | {1000 * statistics.median(taken):.2f} ms | {1000 * min(taken):.2f} ms |")
+
+
+def _given_works(bank: MaskBank, x_1D: torch.Tensor) -> dict[str, Callable[[], object]]:
+    """Return the work of classifying GIVEN_IMAGES images one by one, each under another mask."""
+    dense = mask_weights(bank.packed(np.array([0]))[0], bank.base)
+
+    def ours() -> None:
+        for task in range(GIVEN_IMAGES):
+            forward_plain(x_1D, mask_weights(bank.packed(np.array([task]))[0], bank.base))
+
+    def network() -> None:
+        for _ in range(GIVEN_IMAGES):
+            forward_plain(x_1D, dense)
+
+    return {f"{GIVEN_IMAGES} x task given": ours, f"{GIVEN_IMAGES} x dense network": network}
 
 
 def _agreement(root: Path, num_images: int) -> None:

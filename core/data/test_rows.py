@@ -20,6 +20,8 @@ class InferredRows:
     true task ranks above the best wrong one, in the units of ``core.inference.search.Ranking.values``;
     negative where a wrong one won, NaN where the true one is not among the five best or there is
     nothing to compare.
+
+    num_whole: inferences for which rough sums left so many tasks that all were compared exactly; not stored.
     """
 
     batch: NDArray[np.int32]
@@ -30,6 +32,7 @@ class InferredRows:
     rank: NDArray[np.int32]
     exact_task: NDArray[np.int32]
     gap: NDArray[np.float32]
+    num_whole: int = 0
 
 
 def batch_sizes(num_images: int) -> NDArray[np.int32]:

@@ -67,7 +67,9 @@ def infer_test_images(
     on which other tasks the caller evaluates. on_images: called now and then with the number of images done.
     """
     rows = blank_rows(search.spec.images, len(view.test_rows), num_batches)
-    tasks_GR, values_GR, exact_task = _rankings(search, rows, view, pixels, on_images)
+    tasks_GR, values_GR, exact_task, num_whole = _rankings(
+        search, rows, view, pixels, own=own, on_images=on_images
+    )
     is_true = np.isin(tasks_GR, own)
     rank = np.where(is_true.any(axis=1), is_true.argmax(axis=1) + 1, 0)
     rows = replace(
@@ -75,6 +77,7 @@ def infer_test_images(
         inferred_task=tasks_GR[:, 0].astype(np.int32),
         rank=rank.astype(np.int32),
         exact_task=exact_task,
+        num_whole=num_whole,
         gap=rows.gap if search.spec.algorithm == "binary" else _margins(values_GR, is_true),
     )
     return replace(rows, num_correct=_num_correct(rows, search, view, pixels))
@@ -91,25 +94,36 @@ def _margins(values_GR: NDArray[np.float64], is_true: NDArray[np.bool_]) -> NDAr
 
 
 def _rankings(
-    search: TaskSearch, rows: InferredRows, view: TaskView, pixels: Pixels, on_images: OnImages
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32]]:
-    """Return the best tasks of each inference [G, best], their values, and the exact answers, -1 if not run."""
+    search: TaskSearch,
+    rows: InferredRows,
+    view: TaskView,
+    pixels: Pixels,
+    *,
+    own: Sequence[int],
+    on_images: OnImages,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int32], int]:
+    """Return the best tasks of each inference [G, best] and their values, as far as rank and margin need them.
+
+    Also the exact answers, -1 if not run, and ``Ranking.num_whole``.
+    """
     images = search.spec.images
     num_deciding = rows.num_images if images == "each" else np.minimum(rows.num_images, images)
-    ranked, values, exact_task = [], [], np.full(len(rows.batch), -1, dtype=np.int32)
+    ranked, values, num_whole = [], [], 0
+    exact_task = np.full(len(rows.batch), -1, dtype=np.int32)
     for group in _equal_groups(num_deciding):
         chosen = rows.first_image[group][:, None] + np.arange(num_deciding[group[0]])
         x_BD = search.model.inputs(view, pixels, view.test_rows[chosen.reshape(-1)])
         x_GND = x_BD.reshape(*chosen.shape, -1)
         before, num_images = int(rows.num_images[: group[0]].sum()), int(rows.num_images[group].sum())
-        ranking = infer_tasks(search, x_GND, partial(_report, on_images, before, num_images))
+        ranking = infer_tasks(search, x_GND, partial(_report, on_images, before, num_images), own)
         ranked.append(ranking.tasks)
         values.append(ranking.values)
+        num_whole += ranking.num_whole
         checked = group[group < CHECKED_INFERENCES]
         if search.spec.algorithm == "shortlist" and len(checked):
             exact = replace(search, spec=replace(search.spec, algorithm="one_shot"))
             exact_task[checked] = infer_tasks(exact, x_GND[: len(checked)]).tasks[:, 0]
-    return np.concatenate(ranked), np.concatenate(values), exact_task
+    return np.concatenate(ranked), np.concatenate(values), exact_task, num_whole
 
 
 def _report(on_images: OnImages, before: int, num_images: int, share: float) -> None:

@@ -9,8 +9,9 @@ All search only the given tasks, and ties go to the lower task.
 Letters: G inferences, N images of one inference, D input pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 from core.batches.inputs import Pixels
 from core.data.benchmarks import TaskView
 from core.errors import InferenceError
+from core.inference.best_first import ExactBest, best_first, floors
 from core.inference.objectives import plain_score
 from core.inference.perceptron import PerceptronSearchModel
 from core.inference.superposition import (
@@ -29,18 +31,22 @@ from core.inference.superposition import (
     Superposition,
     Tasks,
     first_tasks,
+    gradient_values,
     superpose,
     top_k_lowest,
 )
 from core.masks.bits import packed_num_bytes
-from core.masks.packed_sums import Planes, num_tiles
+from core.masks.packed_sums import TILE_BYTES, Planes, from_planes, num_tiles
+from core.masks.packed_tables import LANES, RoughSums
 from core.specs.inference import InferenceSpec
 
 NUM_BEST = 5
 # From this many separate images on, unpacking a mask once for all is cheaper than a sum for each.
 SHARED_READ_IMAGES = 32
+ROUGH_IMAGES = 4  # fewer leave most lanes of the tables of rough sums empty
 SHORTLIST_SHARE = 0.1  # of a mask's bytes that a shortlist reads
 SHORTLIST_TASKS = 32  # candidates to compare exactly
+SMALLEST = float(np.finfo(np.float32).tiny)
 Best = tuple[NDArray[np.float64], Tasks]  # values and tasks of one inference, best first
 OnShare = Callable[[float], None]
 
@@ -117,11 +123,14 @@ class Ranking:
 
     tasks: int64 [G, best], best = min(5, tasks searched). values: float64 [G, best], lower is
     better: the gradient (one-shot, shortlist), ``core.inference.objectives.plain_score`` (exhaustive), or the
-    gradient in the deciding round (binary: comparable only within a round).
+    gradient in the deciding round (binary: comparable only within a round). A row that ended early (see
+    ``infer_tasks``) has -1 and infinity at its end. num_whole: inferences for which rough sums left so many
+    tasks that all were compared exactly.
     """
 
     tasks: NDArray[np.int64]
     values: NDArray[np.float64]
+    num_whole: int = 0
 
 
 def search_first(
@@ -147,11 +156,15 @@ def ignore_share(share: float) -> None:
     """Do nothing with the share that is done."""
 
 
-def infer_tasks(search: TaskSearch, x_GND: Tensor, on_share: OnShare = ignore_share) -> Ranking:
+def infer_tasks(
+    search: TaskSearch, x_GND: Tensor, on_share: OnShare = ignore_share, own: Collection[int] | None = None
+) -> Ranking:
     """Infer one task for each of G groups of N images. on_share: called now and then with the share done.
 
     x_GND: normalised inputs; the N images of a group decide together, by the mean of their
-    objectives. Raises InferenceError on a wrong number of pixels, or pixels that are not finite.
+    objectives. own: tasks; a row may end after the first of these and the first that is not, which is all
+    that their rank and their margin need. Raises InferenceError on a wrong number of pixels, or pixels that
+    are not finite.
     """
     _check(search, x_GND)
     algorithm, (num_groups, num_images, _) = search.spec.algorithm, x_GND.shape
@@ -160,13 +173,99 @@ def infer_tasks(search: TaskSearch, x_GND: Tensor, on_share: OnShare = ignore_sh
     if algorithm == "one_shot" and num_images == 1 and num_groups >= SHARED_READ_IMAGES:
         activations = search.activations(x_GND[:, 0], search.start)
         if activations is not None:
-            return _rank_rows(search.bank.products(activations, search.start.tasks), search.start.tasks)
-    infer = {"one_shot": _one_shot, "shortlist": _shortlist, "binary": _binary}[algorithm]
+            return _one_shot_shared(search, activations, own, on_share)
+    return infer_each(search, x_GND, on_share, own)
+
+
+def infer_each(
+    search: TaskSearch, x_GND: Tensor, on_share: OnShare = ignore_share, own: Collection[int] | None = None
+) -> Ranking:
+    """Infer as ``infer_tasks`` does, with values that do not depend on the other groups of the call."""
+    _check(search, x_GND)
+    infer = {"one_shot": _one_shot, "shortlist": _shortlist, "binary": _binary}[search.spec.algorithm]
+    found: list[Best] = []
+    num_whole, num_groups = 0, len(x_GND)
+    for start in range(0, num_groups, LANES):
+        chunk = x_GND[start : start + LANES]
+        rough = _rough_one_shot(search, chunk, own) if search.spec.algorithm == "one_shot" else None
+        found += [infer(search, x_ND) for x_ND in chunk] if rough is None else [best for best, _ in rough]
+        num_whole += 0 if rough is None else sum(whole for _, whole in rough)
+        on_share(min(1, (start + LANES) / num_groups))
+    return _stack(found, num_whole)
+
+
+def _one_shot_shared(
+    search: TaskSearch, activations: Activations, own: Collection[int] | None, on_share: OnShare
+) -> Ranking:
+    """Rank tasks by ``products``, of those tasks alone that rough sums leave."""
+    tasks, num_images = search.start.tasks, len(activations.inputs[0])
+    floors_BK = []
+    for start in range(0, num_images, LANES):
+        chunk = activations.rows(slice(start, start + LANES))
+        values = [gradient_values(chunk.rows(slice(i, i + 1)), search.bank.base) for i in range(len(chunk))]
+        rough = _rough(search, values)
+        if rough is None:
+            return _rank_rows(search.bank.products(activations, tasks), tasks)
+        floors_BK.append(_product_floors(search, chunk, rough)[: len(chunk)])
+        on_share(min(1, (start + LANES) / num_images))
+    best = best_first(
+        np.concatenate(floors_BK),
+        lambda some: search.bank.products(activations, tasks[some]),
+        min(NUM_BEST, len(tasks)),
+        _positions(tasks, own),
+    )
+    return Ranking(_named(best, tasks), best.values, best.num_whole)
+
+
+def _rough(search: TaskSearch, values: Sequence[Tensor | NDArray[np.float32]]) -> RoughSums | None:
+    """Return rough sums of all tasks; None if there are none, or products may be rounded more than float32."""
+    if torch.get_float32_matmul_precision() != "highest":
+        return None
+    return search.bank.rough_sums([np.asarray(one) for one in values], search.start.tasks)
+
+
+def _product_floors(search: TaskSearch, chunk: Activations, rough: RoughSums) -> NDArray[np.float64]:
+    """Return floors of ``products``, whose terms are rounded in a sum over a layer's inputs and a few times more."""
+    base = search.bank.base
+    num_roundings = max(weight.shape[1] for weight in base) + 8
+    largest = max(float(delta.abs().max()) for delta in chunk.deltas) + max(
+        float(w.abs().max()) for w in base
+    )
+    num_weights = sum(weight.numel() for weight in base)
+    return floors(rough, num_roundings, SMALLEST * num_weights * (2 + largest))
+
+
+def _rough_one_shot(
+    search: TaskSearch, x_GND: Tensor, own: Collection[int] | None
+) -> list[tuple[Best, int]] | None:
+    """Return what ``_one_shot`` does for each group, by exact sums of those tasks alone that rough sums leave."""
+    tasks = search.start.tasks
+    if len(x_GND) < ROUGH_IMAGES:
+        return None
+    planes = [search.planes(x_ND, search.start) for x_ND in x_GND]
+    rough = _rough(search, [from_planes(one, one.size // 8) for one in planes])
+    if rough is None:
+        return None
+    # Within a tile sums are float32, and terms take part in at most one addition per bit of it.
+    floors_GK = floors(rough, 8 * TILE_BYTES + 8, SMALLEST * planes[0].size)
     found = []
-    for number, x_ND in enumerate(x_GND, start=1):
-        found.append(infer(search, x_ND))
-        on_share(number / num_groups)
-    return _stack(found)
+    for one, floors_K in zip(planes, floors_GK, strict=False):
+        exact = partial(_exact_sums, search, one)
+        best = best_first(floors_K[None], exact, min(NUM_BEST, len(tasks)), _positions(tasks, own))
+        found.append(((best.values[0], _named(best, tasks)[0]), best.num_whole))
+    return found
+
+
+def _exact_sums(search: TaskSearch, planes: Planes, some: NDArray[np.int64]) -> NDArray[np.float64]:
+    return search.bank.sums(planes, search.start.tasks[some], np.arange(len(planes)))[None]
+
+
+def _positions(tasks: Tasks, own: Collection[int] | None) -> list[int] | None:
+    return None if own is None else np.flatnonzero(np.isin(tasks, list(own))).tolist()
+
+
+def _named(best: ExactBest, tasks: Tasks) -> NDArray[np.int64]:
+    return np.where(best.positions < 0, -1, tasks[best.positions])
 
 
 def _one_shot(search: TaskSearch, x_ND: Tensor) -> Best:
@@ -224,8 +323,9 @@ def _rank_rows(values_GK: NDArray[np.float64], tasks: Tasks) -> Ranking:
     return _stack([top_k_lowest(values_K, tasks, NUM_BEST) for values_K in values_GK])
 
 
-def _stack(found: Sequence[Best]) -> Ranking:
-    return Ranking(np.stack([tasks for _, tasks in found]), np.stack([values for values, _ in found]))
+def _stack(found: Sequence[Best], num_whole: int = 0) -> Ranking:
+    tasks, values = [tasks for _, tasks in found], [values for values, _ in found]
+    return Ranking(np.stack(tasks), np.stack(values), num_whole)
 
 
 def _check(search: TaskSearch, x_GND: Tensor) -> None:

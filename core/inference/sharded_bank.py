@@ -6,7 +6,7 @@ bits alone and ties go to the lower task, so the answer is that of a single proc
 any number of shards.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -83,6 +83,9 @@ class ShardedBank:
     def products(self, activations: Activations, tasks: Tasks) -> NDArray[np.float64]:
         """See ``Bank``."""
         return np.concatenate(self.broadcast("products", activations, tasks), axis=1)
+
+    def rough_sums(self, values: Sequence[NDArray[np.float32]], tasks: Tasks) -> None:
+        """See ``Bank``; the values of many images are too many to send."""
 
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
         """See ``Bank``."""

@@ -29,9 +29,11 @@ from core.errors import InferenceError
 from core.inference.objectives import logit_gradient
 from core.masks.bits import Shapes, packed_num_bytes
 from core.masks.packed_sums import Planes, Tiles, bit_counts, from_planes, from_tiles, masked_sums, to_planes
+from core.masks.packed_tables import RoughSums, blank_values, can_look_up, rough_sums
 from core.specs.inference import Objective
 
 Tasks = NDArray[np.int64]
+ROUGH_TASKS = 128  # fewer do not pay for tables of 256 sums a byte
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,14 @@ class Activations:
 
     inputs: tuple[Tensor, ...]
     deltas: tuple[Tensor, ...]
+
+    def __len__(self) -> int:
+        """Return the number of images B."""
+        return len(self.inputs[0])
+
+    def rows(self, images: slice) -> "Activations":
+        """Return those of some of the images."""
+        return Activations(tuple(h[images] for h in self.inputs), tuple(d[images] for d in self.deltas))
 
 
 class Bank(Protocol):
@@ -75,6 +85,13 @@ class Bank(Protocol):
 
     def products(self, activations: Activations, tasks: Tasks) -> NDArray[np.float64]:
         """Return the gradient of each image's objective with respect to each alpha, float64 [B, tasks]."""
+        ...
+
+    def rough_sums(self, values: Sequence[NDArray[np.float32]], tasks: Tasks) -> RoughSums | None:
+        """Sum the values [N] of up to LANES images, one per bit, that each mask keeps, up to a proven error.
+
+        None where the bank has no quicker way than exact sums.
+        """
         ...
 
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
@@ -136,6 +153,16 @@ class MaskBank:
             out[:, column] = reduce(torch.add, by_layer).cpu().numpy()
         return out
 
+    def rough_sums(self, values: Sequence[NDArray[np.float32]], tasks: Tasks) -> RoughSums | None:
+        """See ``Bank``; by tables of partial sums."""
+        is_float32 = self.base[0].dtype == torch.float32
+        if len(tasks) < ROUGH_TASKS or not (is_float32 and can_look_up()):
+            return None
+        values_LN = blank_values(self.tiles)
+        for row, values_N in zip(values_LN, values, strict=False):
+            row[: len(values_N)] = values_N
+        return rough_sums(self.tiles, tasks, values_LN, num_threads=self.num_threads)
+
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
         """See ``Bank``."""
         return from_tiles(self.tiles[:, tasks], packed_num_bytes(self.shapes))
@@ -187,6 +214,11 @@ def pass_through(
 
 def gradient_planes(activations: Activations, base: Sequence[Tensor]) -> Planes:
     """Return dObjective/dW * base as planes, for the mean objective of the images."""
+    return to_planes(gradient_values(activations, base).cpu().numpy())
+
+
+def gradient_values(activations: Activations, base: Sequence[Tensor]) -> Tensor:
+    """Return dObjective/dW * base of each bit of a packed mask [N], for the mean objective of the images."""
     num_images = len(activations.inputs[0])
     bit_values = base[0].new_zeros(sum(num_bits(weight) for weight in base))
     start = 0
@@ -194,13 +226,31 @@ def gradient_planes(activations: Activations, base: Sequence[Tensor]) -> Planes:
         layer_OI = bit_values[start : start + weight_OI.numel()].view(weight_OI.shape)
         torch.mm((delta_BO / num_images).T, h_BI, out=layer_OI).mul_(weight_OI)
         start += num_bits(weight_OI)
-    return to_planes(bit_values.cpu().numpy())
+    return bit_values
 
 
 def mask_weights(packed_P: NDArray[np.uint8], base: Sequence[Tensor]) -> list[Tensor]:
     """Return base * mask, [O, I] per layer."""
+    if can_look_up() and all(_is_plain(weight) for weight in base):
+        return _selected(packed_P, base)
     bits = _layer_values(np.unpackbits(packed_P, bitorder="little"), base)
     return [bit * weight for bit, weight in zip(bits, base, strict=True)]
+
+
+def _is_plain(weight: Tensor) -> bool:
+    return weight.dtype == torch.float32 and weight.device.type == "cpu" and weight.is_contiguous()
+
+
+def _selected(packed_P: NDArray[np.uint8], base: Sequence[Tensor]) -> list[Tensor]:
+    from core.masks.weight_loops import select  # imports numba and compiles, so only when needed
+
+    weights, first = [], 0
+    for weight in base:
+        kept, last = torch.empty_like(weight), first + num_bits(weight) // 8
+        select(packed_P[first:last], weight.detach().numpy().reshape(-1), kept.numpy().reshape(-1))
+        weights.append(kept)
+        first = last
+    return weights
 
 
 def top_k_lowest(values: NDArray[np.float64], tasks: Tasks, num: int) -> tuple[NDArray[np.float64], Tasks]:

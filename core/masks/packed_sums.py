@@ -79,7 +79,7 @@ def masked_sums(
     out = np.zeros(len(masks))
     part_planes = planes if len(chosen) == len(planes) else planes[chosen]
     num_bytes = len(masks) * len(chosen) * TILE_BYTES
-    _in_threads(
+    in_threads(
         lambda part: loop(tiles, masks[part], part_planes, chosen, out[part]),
         len(masks),
         min(num_threads, num_bytes // MIN_THREAD_BYTES),
@@ -93,7 +93,7 @@ def bit_counts(tiles: Tiles, masks: NDArray[np.int64], *, num_threads: int = 1) 
     out = np.zeros((len(tiles), 8, TILE_BYTES), dtype=np.int32)
     num_bytes = len(masks) * len(tiles) * TILE_BYTES
     num_parts = min(num_threads, num_bytes // MIN_THREAD_BYTES)
-    _in_threads(lambda part: loop(tiles[part], masks, out[part]), len(tiles), num_parts)
+    in_threads(lambda part: loop(tiles[part], masks, out[part]), len(tiles), num_parts)
     return out
 
 
@@ -103,7 +103,7 @@ def has_numba() -> bool:
     return os.environ.get("SUPSUP_NO_NUMBA") != "1" and find_spec("numba") is not None
 
 
-def _in_threads(work: Callable[[slice], None], size: int, num_threads: int) -> None:
+def in_threads(work: Callable[[slice], None], size: int, num_threads: int) -> None:
     """Run ``work`` on one part of ``size`` items per thread; the compiled loops release the GIL."""
     step = max(1, -(-size // max(1, num_threads)))
     parts = [slice(start, start + step) for start in range(0, size, step)]

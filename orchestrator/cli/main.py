@@ -231,10 +231,11 @@ def infer(
     ] = None,
     objective: Annotated[str | None, typer.Option(help="H, G or E; default: the run's.")] = None,
     shards: Annotated[int | None, typer.Option(help="Hold the masks in this many Ray actors.", min=1)] = None,
+    task: Annotated[int | None, typer.Option(help="The task of all images; nothing is inferred.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     storage: Storage = "runs",
 ) -> None:
-    """Infer the task and the class of each image, with a confidence."""
+    """Infer the task and the class of each image, or the class alone, with a confidence."""
     from orchestrator.cli.answers import answer_images, answers_json, print_answers, unsearched_tasks
     from orchestrator.report.text import print_plain
     from orchestrator.status import resolve_run
@@ -242,8 +243,8 @@ def infer(
     chosen = {"algorithm": algorithm, "objective": objective}
     words = {key: value for key, value in chosen.items() if value is not None}
     root = resolve_run(run, storage)
-    answers = answer_images(root, images, words, k=k, num_shards=shards)
-    note = unsearched_tasks(root) if k is None else None
+    answers = answer_images(root, images, words, k=k, num_shards=shards, task=task)
+    note = unsearched_tasks(root) if k is None and task is None else None
     if note is not None:
         print_plain(Console(stderr=True), note)
     if as_json:

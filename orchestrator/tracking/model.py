@@ -16,7 +16,7 @@ from typing import Any
 import mlflow
 import numpy as np
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 from core.data.datasets import normalisation
 from core.errors import ConfigError, RunFolderError
@@ -25,6 +25,7 @@ from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
 from orchestrator.runs.run import Run, open_run
 from orchestrator.tracking.client import connect, find_sweep, mlflow_version
+from orchestrator.tracking.served import TO_INFER
 from storage.bank_file import num_leading
 from storage.layout import RunLayout
 from storage.locations import Location
@@ -170,7 +171,8 @@ def _signature(shape: tuple[int, ...]) -> ModelSignature:
             ColSpec(DataType.double, "confidence"),
         ]
     )
-    return ModelSignature(inputs=images, outputs=answers)
+    params = ParamSchema([ParamSpec("task", DataType.long, default=TO_INFER)])
+    return ModelSignature(inputs=images, outputs=answers, params=params)
 
 
 def _example(run: Run, shape: tuple[int, ...]) -> Any:

@@ -5,6 +5,7 @@ MLflow imports this module by name and calls ``_load_pyfunc`` with the data fold
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from numpy.typing import NDArray
 
 from core.inference.superposition import MaskBank
 from core.masks.packed_sums import to_tiles
-from orchestrator.predict import Predictor, base_tensors, predictor
+from orchestrator.predict import Answer, Classification, Predictor, base_tensors, predictor
 from orchestrator.runs.run import open_run
 from storage.bank_file import num_leading
 from storage.mask_store import MaskStore
+
+TO_INFER = -1  # a task's number where none is given: MLflow's parameters have a value of their type
 
 
 class ServedModel:
@@ -29,10 +32,13 @@ class ServedModel:
     def predict(self, images: NDArray[Any], params: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Return task, class and confidence (0 to 1) of each image. Raises InferenceError.
 
-        images: [N, H, W], pixels in the units of the data set, as a task sees them.
+        images: [N, H, W], pixels in the units of the data set, as a task sees them. params: ``task``, of all
+        images; it is inferred where it is missing or ``TO_INFER``.
         """
-        del params
-        answers = self._predictor.infer(np.asarray(images))
+        task, pixels = (params or {}).get("task", TO_INFER), np.asarray(images)
+        answers: Sequence[Answer | Classification] = (
+            self._predictor.infer(pixels) if task == TO_INFER else self._predictor.classify(pixels, task)
+        )
         return [
             {"task": answer.task, "class": answer.label, "confidence": answer.confidence}
             for answer in answers

@@ -1,11 +1,13 @@
 """Infer the tasks of test images by searching a bank of masks."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from core.batches.problem import Problem
+from core.data.test_rows import InferredRows
 from core.inference.device_bank import DeviceBank
 from core.inference.evaluation import infer_test_images
 from core.inference.search import TaskSearch, search_first
@@ -29,6 +31,17 @@ def _num_images(problem: Problem, task: int, num_batches: int | None) -> int:
     """Return how many test images of a task are evaluated."""
     num = len(problem.view(task).test_rows)
     return num if num_batches is None else min(num, num_batches * TEST_BATCH_SIZE)
+
+
+def _whole_note(request: InferenceRequest, job: Job, rows: Sequence[InferredRows]) -> str | None:
+    """Return how many inferences took the long way, which changes their time and not their answer."""
+    num_whole, num_all = sum(one.num_whole for one in rows), sum(len(one.batch) for one in rows)
+    if not num_whole:
+        return None
+    return (
+        f"{request.label} at k = {request.k}, {job}: {num_whole} of {num_all} inferences "
+        f"({100 * num_whole / num_all:.1f} %) were compared with every mask exactly"
+    )
 
 
 class Inferred:
@@ -57,7 +70,7 @@ class Inferred:
             )
             rows.append((task, inferred))
         write_part(parts_of(request, context.setup.layout, context.fingerprint), rows)
-        return JobResult()
+        return JobResult(note=_whole_note(request, job, [inferred for _, inferred in rows]))
 
     def _search(self, request: InferenceRequest) -> TaskSearch:
         """Return the search over the request's masks, the cached one if it is the same request."""

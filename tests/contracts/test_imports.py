@@ -16,7 +16,12 @@ HOMES = {
     "mlflow": ("orchestrator/tracking/",),
     "omegaconf": ("orchestrator/config/",),
     "pydantic": ("orchestrator/config/", "orchestrator/reproduce/targets.py", "storage/json_file.py"),
-    "numba": ("core/masks/compiled.py", "core/training/fused_loops.py"),
+    "numba": (
+        "core/masks/compiled.py",
+        "core/masks/table_loops.py",
+        "core/masks/weight_loops.py",
+        "core/training/fused_loops.py",
+    ),
     "triton": ("core/training/triton_kernels.py", "core/training/triton_launch.py"),
     "PIL": ("core/data/decode.py", "core/data/image_folder.py", "orchestrator/images.py"),
     "matplotlib": ("orchestrator/report/", "orchestrator/reproduce/figures.py"),
@@ -197,9 +202,8 @@ def test_core_and_storage_import_train_and_infer_without_ray_mlflow_and_omegacon
         for room in ("core", "storage"):
             for path in pathlib.Path(room).rglob("*.py"):
                 # numba's and Triton's own: packed_sums and the eager engine do without
-                if path.stem not in {"compiled", "packed_loops", "fused_loops", "fused"} and not (
-                    path.stem.startswith("triton_")
-                ):
+                own = {"compiled", "packed_loops", "table_loops", "weight_loops", "fused_loops", "fused"}
+                if path.stem not in own and not path.stem.startswith("triton_"):
                     importlib.import_module(".".join(path.with_suffix("").parts))
         import torch
         from core.data.datasets import load_dataset

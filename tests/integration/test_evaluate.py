@@ -17,7 +17,9 @@ import pytest
 
 from core.data.benchmarks import task_view
 from core.data.datasets import load_dataset
+from core.errors import InferenceError
 from orchestrator.config.load import load_sweep
+from orchestrator.images import read_images
 from orchestrator.predict import load_predictor
 from orchestrator.runs.made_from import table_sources
 from orchestrator.runs.run import locate_run
@@ -290,6 +292,45 @@ def test_infer_searches_the_first_k_tasks_as_asked(run, tmp_path, capsys):
         assert supsup("infer", run.layout.root, file, "--json", *words) == 0
         (answer,) = json.loads(capsys.readouterr().out)
         assert {candidate["task"] for candidate in answer["best"]} == {0, 1}
+
+
+def test_with_the_task_given_the_class_is_that_under_its_mask(run, tmp_path, capsys):
+    files, predictor = exported(run, tmp_path, capsys), load_predictor(run.layout.root)
+    images = np.concatenate([read_images(path, (6, 6), predictor.scale) for path in files])
+    inferred = predictor.infer(images)
+    for task in range(4):
+        assert supsup("infer", run.layout.root, *files, "--task", task, "--json") == 0
+        answers = json.loads(capsys.readouterr().out)
+        assert [answer["image"] for answer in answers] == [str(path) for path in files]
+        for shown, answer in zip(answers, inferred, strict=True):
+            (same,) = [candidate for candidate in answer.best if candidate.task == task]
+            assert (shown["task"], shown["class"]) == (task, same.label)
+            assert shown["confidence"] == pytest.approx(same.confidence, abs=1e-6)
+            assert "best" not in shown
+    assert supsup("infer", run.layout.root, files[0], "--task", 2) == 0
+    assert "next best" not in capsys.readouterr().out
+
+
+def test_each_image_can_have_a_task_of_its_own(run):
+    predictor, draw = load_predictor(run.layout.root), np.random.default_rng(0)
+    images, tasks = draw.integers(0, 256, (9, 6, 6)), draw.integers(0, 4, 9)
+    found = predictor.classify(images, tasks)
+    assert [one.task for one in found] == tasks.tolist()
+    for image, task, one in zip(images, tasks.tolist(), found, strict=True):
+        (alone,) = predictor.classify(image, task)
+        assert one.label == alone.label
+        assert one.confidence == pytest.approx(alone.confidence, abs=1e-6)
+    for wrong in (4, -1, [0, 1], 1.0, [0] * 8 + [4], "two"):
+        with pytest.raises(InferenceError, match="task: found"):
+            predictor.classify(images, wrong)
+
+
+def test_images_together_have_the_answers_of_each_alone(run):
+    """Bit for bit, by every algorithm."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 6, 6))
+    for algorithm in ("one_shot", "shortlist", "binary", "exhaustive"):
+        predictor = load_predictor(run.layout.root, algorithm=algorithm, objective="H")
+        assert predictor.infer(images) == [predictor.infer(image)[0] for image in images]
 
 
 @pytest.mark.ray

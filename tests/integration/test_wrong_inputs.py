@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from orchestrator.cli.main import app, call
@@ -70,6 +71,7 @@ WRONG_COMMANDS = [
     (["infer", "nowhere", "x.png"], ["RUN 'nowhere'", "run.json"]),
     (["infer", "nowhere"], ["IMAGE"]),
     (["infer", "nowhere", "x.png", "--shards", "0"], ["--shards"]),
+    (["infer", "nowhere", "x.png", "--task", "one"], ["--task", "one"]),
     (["ui", "nowhere"], ["RUN 'nowhere'"]),
     (["ui", "--port", "99999"], ["--port"]),
     (["ui", "--uri", "sqlite:///nowhere.db"], ["no MLflow store", "nowhere.db"]),
@@ -111,6 +113,21 @@ def test_export_asks_for_tasks_that_are_there(capsys, folder):
     for tasks, word in (("9", "0 to 3"), ("a", "0,3-5"), ("3-1", "3-1")):
         capsys.readouterr()
         refused(capsys, folder, "export", root, "--out", "x", "--tasks", tasks, words=["--tasks", word])
+
+
+def test_a_task_that_is_given_is_one_of_the_run_and_nothing_is_searched(capsys, folder):
+    assert call(app, ["run", "good.yaml"]) == 0
+    (root,) = folder.glob("runs/*")
+    np.save(folder / "image.npy", np.zeros((6, 6)))
+    assert call(app, ["infer", str(root), "image.npy"]) == 0  # which makes the bank
+    for words, told in (
+        (["--task", "4"], ["task: found 4, expected a number from 0 to 3"]),
+        (["--task=-1"], ["task: found -1, expected a number from 0 to 3"]),
+        (["--task", "1", "--k", "2"], ["--task: found --k as well"]),
+        (["--task", "1", "--objective", "H", "--shards", "2"], ["--task: found --objective and --shards"]),
+    ):
+        capsys.readouterr()
+        refused(capsys, folder, "infer", root, "image.npy", *words, words=told)
 
 
 def test_the_installed_command_ends_the_same_way(folder):

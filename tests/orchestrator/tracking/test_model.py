@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 
-from core.errors import ConfigError, RunFolderError
+from core.errors import ConfigError, InferenceError, RunFolderError
 from orchestrator.config.load import load_sweep
 from orchestrator.predict import load_predictor
 from orchestrator.runs.run import locate_run
@@ -161,6 +161,23 @@ def test_what_it_needs_is_what_it_says(tmp_path):
     found = set(json.loads(done.stdout))
     assert found & {"ray", "mlflow", "matplotlib", "typer", "sklearn", "moto"} == set()
     assert {INSTALLED.get(name, name) for name in found & direct} <= set(REQUIREMENTS)
+
+
+def test_a_task_given_as_a_parameter_is_not_inferred(exported, folder):
+    import mlflow
+
+    path = sorted(
+        path.parent for path in (folder / "mlflow-artifacts").rglob("MLmodel") if _tasks_of(path) == 5
+    )
+    model = mlflow.pyfunc.load_model(str(path[0]))
+    predictor = load_predictor(locate_run(load_sweep(sweep_of(folder))).layout.root)
+    given = model.predict(images(20).astype(np.float32), params={"task": 3})
+    assert [row["task"] for row in given] == [3] * 20
+    assert [row["class"] for row in given] == [one.label for one in predictor.classify(images(20), 3)]
+    plain = model.predict(images(20).astype(np.float32))
+    assert [row["task"] for row in plain] == [answer.task for answer in predictor.infer(images(20))]
+    with pytest.raises(InferenceError, match="task: found 5, expected a number from 0 to 4"):
+        model.predict(images(20).astype(np.float32), params={"task": 5})
 
 
 @pytest.mark.slow

@@ -1,0 +1,122 @@
+"""The loops of ``packed_tables``, compiled by numba; shapes and meanings are those given there.
+
+Eight tables, one for each byte of a 64-bit word of mask bits, hold the sums over the 256 subsets of that
+byte's values. A row of a table is one vector of LANES integers, an integer per image, so that one addition
+serves eight weights of LANES images. numba's own vectoriser tests before each row whether the sum and the
+tables overlap in memory, which takes longer than the additions; ``_add_rows`` states that they do not.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from core.masks.compiled import compiler
+
+LANES = 16  # images at once: a row of 16 int32 is a cache line
+WORD_BYTES = 8
+WORD_BITS = 64
+
+_compile = compiler(nogil=True)
+_inline: Callable[[Callable[..., Any]], Any] = intrinsic  # its own type has one argument too many
+# Masses go into a bound that allows for any order of these additions.
+_compile_reordered = compiler(fastmath={"reassoc", "nsz", "contract"}, nogil=True)
+_ROW = ir.VectorType(ir.IntType(32), LANES)
+
+
+def _row(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Return the address of row ``index`` of an int32 array [rows, LANES]."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.gep(builder.bitcast(data, _ROW.as_pointer()), [index])
+
+
+@_inline
+def _add_rows(_typing: Any, sums: Any, row: Any, tables: Any, word: Any) -> Any:
+    """Add to row ``row`` of ``sums`` the row of each of eight tables that a byte of ``word`` names."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+        address = _row(context, builder, signature.args[0], args[0], args[1])
+        total = builder.load(address, align=4)
+        for byte in range(WORD_BYTES):
+            subset = builder.and_(builder.lshr(args[3], _whole(8 * byte)), _whole(255))
+            entry = builder.add(subset, _whole(256 * byte))
+            place = _row(context, builder, signature.args[2], args[2], entry)
+            total = builder.add(total, builder.load(place, align=4))
+        builder.store(total, address, align=4)
+        return context.get_dummy_value()
+
+    return types.void(sums, row, tables, word), generate
+
+
+@_inline
+def _set_row(_typing: Any, tables: Any, row: Any, subset: Any, values: Any, bit: Any) -> Any:
+    """Set row ``row`` of ``tables`` to the sum of its row ``subset`` and row ``bit`` of ``values``."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Sequence[Any]) -> Any:
+        kinds = signature.args
+        old = builder.load(_row(context, builder, kinds[0], args[0], args[2]), align=4)
+        value = builder.load(_row(context, builder, kinds[3], args[3], args[4]), align=4)
+        builder.store(builder.add(old, value), _row(context, builder, kinds[0], args[0], args[1]), align=4)
+        return context.get_dummy_value()
+
+    return types.void(tables, row, subset, values, bit), generate
+
+
+def _whole(value: int) -> Any:
+    return ir.Constant(ir.IntType(64), value)
+
+
+@_compile_reordered
+def masses(values: Any, out: Any) -> None:
+    """Set ``out`` [rows, 3]: the sums of positive and of minus negative values, and how many are not 0."""
+    for row in range(len(values)):
+        positive, negative, count = 0.0, 0.0, 0.0
+        for value in values[row]:
+            positive += max(value, np.float32(0))
+            negative += max(-value, np.float32(0))
+            count += 1.0 if value != 0 else 0.0
+        out[row, 0], out[row, 1], out[row, 2] = positive, negative, count
+
+
+@_compile
+def table_sums(words: Any, masks: Any, values: Any, per_unit: Any, out: Any) -> None:
+    """Add to ``out``, int32 [masks, LANES], each mask's sum of round(values * per_unit), modulo 2^32.
+
+    words: uint64 [T, K, 32], the tiles. values: float32 [LANES, T * 2048].
+    """
+    tables = np.zeros((WORD_BYTES * 256, LANES), dtype=np.int32)
+    whole = np.zeros((WORD_BITS, LANES), dtype=np.int32)
+    for tile in range(words.shape[0]):
+        for word in range(words.shape[2]):
+            first = (tile * words.shape[2] + word) * WORD_BITS
+            _round(values[:, first : first + WORD_BITS], per_unit, whole)
+            _fill(whole, tables)
+            _look_up(words[tile, :, word], masks, tables, out)
+
+
+@_compile
+def _round(values: Any, per_unit: Any, whole: Any) -> None:
+    for lane in range(LANES):
+        for bit in range(WORD_BITS):
+            whole[bit, lane] = np.int32(np.floor(values[lane, bit] * per_unit[lane] + 0.5))
+
+
+@_compile
+def _fill(whole: Any, tables: Any) -> None:
+    """Fill the tables: a subset's sum is that without its highest bit, plus the value of that bit."""
+    for byte in range(WORD_BYTES):
+        for bit in range(8):
+            highest = 1 << bit
+            for subset in range(256 * byte, 256 * byte + highest):
+                _set_row(
+                    tables, np.uint64(subset + highest), np.uint64(subset), whole, np.uint64(8 * byte + bit)
+                )
+
+
+@_compile
+def _look_up(words: Any, masks: Any, tables: Any, out: Any) -> None:
+    for number in range(len(masks)):
+        _add_rows(out, np.uint64(number), tables, words[masks[number]])
