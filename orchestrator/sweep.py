@@ -20,9 +20,10 @@ from orchestrator.runs.run import Run, locate_run
 from orchestrator.runs.sizing import Resources
 from orchestrator.session import RunSession, StageResult, open_session
 from orchestrator.stages import training_stage
-from orchestrator.stages.base import Progress
+from orchestrator.stages.base import Progress, RunContext
 from orchestrator.stages.gaps import find_gaps
-from storage.mask_info import MaskInfo, mask_info
+from storage.mask_facts import MaskFacts
+from storage.mask_info import MaskInfo
 from storage.verify import quarantine, verify_masks
 
 
@@ -61,14 +62,17 @@ def run_sweep(
         display.message(_begin_words(run, resources))
         clean_temporaries(run.layout)
         record = ensure_record(run, resources, dataset)
-        _set_bad_files_aside(run, display)
-        with open_session(run, record, dataset, resources, display) as session:
+        facts = _set_bad_files_aside(run, display)
+        context = RunContext(run=run, record=record, dataset=dataset, message=display.message, facts=facts)
+        with open_session(context, resources, display) as session:
             trained = _train(session, only_failed=only_failed)
             evaluated, evaluation_failures = evaluate(session)
             results, failures = trained.results.merged(evaluated), trained.failures + evaluation_failures
             with display.doing("writing the report"):
-                write_report(run, results)
-                draw_or_warn(run, record, display)
+                facts = session.context.facts
+                write_report(run, results, facts)
+                draw_or_warn(run, record, display, facts)
+                run.store.keep_facts(facts)
             clean_temporaries(run.layout)
             session.end(failures)
         return SweepResult(
@@ -76,9 +80,9 @@ def run_sweep(
             num_trained=trained.num_trained,
             failures=failures,
             results=results,
-            infos=mask_info(run.store),
-            gaps=find_gaps(run, results),
-            progress=training_stage(config).progress(run),
+            infos=facts.infos(),
+            gaps=find_gaps(run, results, facts.files),
+            progress=training_stage(config).progress(run, files=facts.files),
             elapsed_s=time.monotonic() - start_s,
         )
 
@@ -94,7 +98,7 @@ def _train(session: RunSession, *, only_failed: bool) -> StageResult:
     run = session.context.run
     stage, only = training_stage(run.config), None
     if only_failed:
-        only = stage.progress(run).failed.keys()
+        only = stage.progress(run, files=session.context.facts.files).failed.keys()
         if not only:
             session.display.message("no task failed in the last run, so there is nothing to train again")
     result = session.run(stage, only)
@@ -102,11 +106,13 @@ def _train(session: RunSession, *, only_failed: bool) -> StageResult:
     return result
 
 
-def _set_bad_files_aside(run: Run, display: Display) -> None:
-    """Verify all masks and memories; quarantine bad files and report them."""
+def _set_bad_files_aside(run: Run, display: Display) -> MaskFacts:
+    """Verify all masks and memories; quarantine bad files and report them. Return the facts of the good ones."""
     findings = verify_masks(run.store)
-    mask_files, memories = set(run.store.files()), run.layout.memories
+    facts, memories = findings.facts, run.layout.memories
+    mask_files = {run.layout.masks / name for name in facts.files.names}
     bad = [p for p in findings.problems if p.path and (p.path in mask_files or p.path.parent == memories)]
     for problem, path in zip(bad, quarantine(run.store, bad), strict=True):
         again = "its tasks will be trained again" if problem.path in mask_files else "it will be made again"
         display.message(f"{problem.message}\n  moved to {path}; {again}")
+    return run.store.facts(before=facts) if bad else facts

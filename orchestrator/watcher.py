@@ -39,7 +39,7 @@ class RunWatcher:
         if result.note is not None:
             self._show_once(result.note)
         self.correct.update(result.correct)
-        self.tracker.tasks(report.task for report in result.reports)
+        self.tracker.tasks(dict.fromkeys(report.file for report in result.reports if report.file))
         self.display.on_result(job, result)
         self.live.counts.add(job, result)
         self.live.update()
