@@ -32,7 +32,7 @@ from storage.mask_store import TaskMask
 from storage.tables import given_metadata, given_table, write_evaluation
 
 SWEEP = Path(__file__).resolve().parents[1] / "sweeps" / "digits_10.yaml"
-COHORT, NUM_RUNS = 8, 3
+COHORT, NUM_RUNS = 8, 1
 TEST_IMAGES, TEST_BATCHES = 360, (128, 128, 104)
 SETTINGS = (
     "network={kind: mlp, hidden: [1], outputs: 10}",
