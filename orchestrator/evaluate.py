@@ -20,8 +20,8 @@ from orchestrator.runs.results import Results, write_report
 from orchestrator.runs.run import Run, open_run, require_inferable, require_run_code
 from orchestrator.session import RunSession, open_session
 from orchestrator.stages import evaluation_stages, training_stage
+from orchestrator.stages.base import RunContext
 from orchestrator.stages.gaps import Gap, find_gaps
-from storage.bank_file import num_leading
 from storage.hopfield_file import num_remembered
 from storage.locations import Location
 
@@ -67,7 +67,8 @@ def evaluate_run(
         config = change_settings(config, [f"evaluation.scenarios=[GG,{more}]"], SECTIONS)
     require_inferable(config)
     run = replace(opened, config=config)
-    if not num_leading(run.store) and not num_remembered(run.layout, run.fingerprint):
+    facts = run.store.facts()
+    if not facts.files.num_leading and not num_remembered(run.layout, run.fingerprint):
         again = supsup_command("run", root, config=config)
         raise RunFolderError(f"{root} has no mask of task 0; `{again}` trains it")
     with display.doing(f"reading {config.benchmark.dataset}"):
@@ -76,11 +77,14 @@ def evaluate_run(
     resources = find_resources(config.executor, connect=True)
     with locked(run.layout):
         clean_temporaries(run.layout)
-        with open_session(run, record, dataset, resources, display) as session:
+        facts = run.store.facts(before=facts)  # somebody else may have held the lock until now
+        context = RunContext(run=run, record=record, dataset=dataset, message=display.message, facts=facts)
+        with open_session(context, resources, display) as session:
             results, failures = evaluate(session)
             with display.doing("writing the report"):
-                write_report(run, results)
-                draw_or_warn(run, record, display)
+                write_report(run, results, facts)
+                draw_or_warn(run, record, display, facts)
+                run.store.keep_facts(facts)
             session.end(failures)
     # A sweep may name k that its run has yet to grow to; here they are asked for now.
     may_exceed = not any(setting.startswith("evaluation.at") for setting in settings)
@@ -88,7 +92,7 @@ def evaluate_run(
         run=run,
         failures=failures,
         results=results,
-        gaps=find_gaps(run, results, may_exceed=may_exceed),
+        gaps=find_gaps(run, results, facts.files, may_exceed=may_exceed),
         elapsed_s=time.monotonic() - start_s,
     )
 

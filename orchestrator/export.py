@@ -35,14 +35,15 @@ def export_run(run: Run, folder: Path, tasks: Iterable[int]) -> int:
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"--out {folder} is a file; give a folder")
     wanted = list(tasks)
-    missing = [task for task in wanted if task not in run.store.locate()]
+    files = run.store.locate()
+    missing = [task for task in wanted if task not in files]
     if missing:
         raise RunFolderError(
             f"{run.layout.root} has no mask of task {missing[0]} ({len(missing)} missing); run the sweep first"
         )
     _save_network(run, folder / "network.safetensors")
     homes = training_stage(run.config).homes(run)
-    for stored in run.store.iterate(wanted):
+    for stored in run.store.iterate(wanted, files):
         task = stored.task if homes is None else homes[stored.task]
         _save_task(
             run, stored, task, folder / f"{'task' if homes is None else 'mask'}-{stored.task}.safetensors"

@@ -2,9 +2,8 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from core.data.datasets import Dataset
 from core.errors import SupSupError, plural
 from orchestrator.cluster.launch import make_executor
 from orchestrator.cluster.local_ray import LocalRay
@@ -29,7 +28,6 @@ from orchestrator.tracking.tracker import Tracker, make_tracker
 from orchestrator.watcher import RunWatcher
 from storage.checkpoints import saved_steps
 from storage.locations import listed
-from storage.run_file import RunRecord
 
 
 class StoppedError(SupSupError):
@@ -73,10 +71,17 @@ class RunSession:
         if mix is not None:
             self.display.message(mix)
         failures, num_trained = self._work(stage, plan) if plan.jobs else ((), 0)
+        if isinstance(stage, TrainingStage) and plan.jobs:
+            self._read_new_facts()
         if not plan.jobs and plan.note is not None and only is None:
             self.display.message(plan.note)
         results = stage.collect(self.context).marked(stored)
         return StageResult(results=results, failures=failures, num_trained=num_trained)
+
+    def _read_new_facts(self) -> None:
+        """Take what was stored since the facts were read into the facts of the next stages."""
+        facts = self.context.run.store.facts(before=self.context.facts)
+        self.context = replace(self.context, facts=facts)
 
     def _work(self, stage: Stage, plan: Plan) -> tuple[tuple[Failure, ...], int]:
         """Run the jobs of ``plan``; jobs in order stop at the first failure."""
@@ -119,7 +124,8 @@ class RunSession:
         self.close()
         run, layout = self.context.run, self.context.run.layout
         # Evaluating a run does not finish its training.
-        is_whole = training_stage(run.config).progress(run).is_complete
+        files = self.context.facts.files
+        is_whole = training_stage(run.config).progress(run, files=files).is_complete
         end_session(layout, "FAILED" if failures else "FINISHED" if is_whole else "KILLED")
         with (
             self.display.doing("sending what is left to MLflow") if run.config.tracking.uri else nullcontext()
@@ -149,22 +155,16 @@ class RunSession:
 
 @contextmanager
 def open_session(
-    run: Run,
-    record: RunRecord,
-    dataset: Dataset,
-    resources: Resources,
-    display: Display,
-    *,
-    local: LocalRay | None = None,
+    context: RunContext, resources: Resources, display: Display, local: LocalRay | None = None
 ) -> Iterator[RunSession]:
     """Open the run in MLflow and yield its session; on any exception, end the workers and the MLflow run.
 
     Raises StoppedError in place of KeyboardInterrupt.
     """
+    run = context.run
     begin_session(run.layout)
-    tracker = make_tracker(run, record, display.message)
+    tracker = make_tracker(run, context.record, display.message)
     tracker.open()
-    context = RunContext(run=run, record=record, dataset=dataset, message=display.message)
     session = RunSession(context, resources, display, tracker, local)
     try:
         yield session

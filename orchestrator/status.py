@@ -4,6 +4,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
+
 from core.errors import DamagedFileError, RunFolderError, first_line
 from orchestrator.runs.history import read_failures
 from orchestrator.runs.live import LiveProgress, read_live
@@ -15,7 +18,7 @@ from orchestrator.stages import training_stage
 from orchestrator.stages.base import Progress
 from storage.layout import RunLayout
 from storage.locations import Location, listed, to_location
-from storage.mask_info import MaskInfo, mask_info
+from storage.mask_facts import indices, numbers
 
 RATE_WINDOW_S = 600.0
 NUM_LAST = 4
@@ -77,25 +80,28 @@ def run_status(root: Location) -> RunStatus:
 
 def status_of(run: Run) -> RunStatus:
     """Return the status of an existing run, of the tasks that its config asks for."""
-    infos = [
-        info
-        for info in mask_info(run.store)
-        if not run.config.training.is_given or info.task < run.config.benchmark.num_tasks
-    ]
+    facts = run.store.facts()
+    run.store.keep_facts(facts)
+    infos = facts.table
+    if run.config.training.is_given:
+        infos = infos.slice(0, int(np.searchsorted(numbers(infos["task"]), run.config.benchmark.num_tasks)))
     holder = lock_holder(run.layout) if is_locked(run.layout) else None
     live = read_live(run.layout) if holder else None
     now_s = time.time()
-    recent = [info for info in infos if now_s - info.finished_s < RATE_WINDOW_S]
-    latest = sorted(infos, key=lambda info: (info.finished_s, info.task), reverse=True)[:NUM_LAST]
+    finished_s = numbers(infos["finished_s"])
+    recent = infos.take(indices(np.flatnonzero(now_s - finished_s < RATE_WINDOW_S)))
+    order = np.lexsort((numbers(infos["task"]), finished_s))
+    latest = infos.take(indices(order[: -NUM_LAST - 1 : -1]))
+    accuracies = infos["test_accuracy"].to_pylist()
     return RunStatus(
         run=run,
-        progress=training_stage(run.config).progress(run),
+        progress=training_stage(run.config).progress(run, files=facts.files),
         holder=holder,
         tasks_per_min=live.per_min if live else _tasks_per_min(recent, now_s) if holder else None,
         live=live,
-        mean_accuracy=sum(info.test_accuracy for info in infos) / len(infos) if infos else None,
-        last=tuple((info.task, info.test_accuracy) for info in latest),
-        num_workers=len({info.worker for info in recent}),
+        mean_accuracy=sum(accuracies) / len(accuracies) if accuracies else None,
+        last=tuple(zip(latest["task"].to_pylist(), latest["test_accuracy"].to_pylist(), strict=True)),
+        num_workers=len(recent["worker"].unique()),
     )
 
 
@@ -104,10 +110,11 @@ def complete_results(run: Run) -> Results | None:
     if not run.layout.run_file.exists() or read_failures(run):
         return None
     try:
-        is_trained = training_stage(run.config).progress(run).is_complete
+        facts = run.store.facts()
+        is_trained = training_stage(run.config).progress(run, files=facts.files).is_complete
     except (DamagedFileError, RunFolderError):
         return None
-    return read_results(run).asked(run) if is_trained else None
+    return read_results(run, facts).asked(run) if is_trained else None
 
 
 def find_runs(storage: str | Location) -> list[Location]:
@@ -153,7 +160,7 @@ def _first(roots: Sequence[Location], name: str, is_it: Callable[[Location], boo
         ) from error
 
 
-def _tasks_per_min(recent: Sequence[MaskInfo], now_s: float) -> float | None:
-    """Return the rate since the first of the recent tasks began."""
-    span_s = now_s - min((info.started_s for info in recent), default=now_s)
+def _tasks_per_min(recent: pa.Table, now_s: float) -> float | None:
+    """Return the rate since the first of the recent tasks (``MaskFacts.table``) began."""
+    span_s = now_s - min(recent["started_s"].to_pylist(), default=now_s)
     return 60 * len(recent) / span_s if span_s > 1 else None

@@ -13,21 +13,21 @@ from orchestrator.cluster.local_ray import LocalRay
 from orchestrator.cluster.resources import check_nodes, find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import EvaluationResult, evaluate
-from orchestrator.execution.controller import Failure
 from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_warn
 from orchestrator.report.text import left_out_words
 from orchestrator.runs.history import write_failures
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import clean_temporaries, ensure_record
-from orchestrator.runs.results import Results, write_report
+from orchestrator.runs.results import write_report
 from orchestrator.runs.run import Run, locate_run
 from orchestrator.runs.sizing import Resources
 from orchestrator.session import RunSession, StageResult, open_session
 from orchestrator.stages import training_stage
-from orchestrator.stages.base import Progress
+from orchestrator.stages.base import Progress, RunContext
 from orchestrator.stages.gaps import find_gaps
-from storage.mask_info import MaskInfo, mask_info
+from storage.mask_facts import MaskFacts
+from storage.mask_info import MaskInfo
 from storage.verify import quarantine, verify_masks
 
 
@@ -75,19 +75,31 @@ def run_sweep(
         clean_temporaries(run.layout)
         with _ray_ahead(run, resources) as local:
             record = ensure_record(run, resources, dataset)
-            _set_bad_files_aside(run, display)
-            with open_session(run, record, dataset, resources, display, local=local) as session:
+            facts = _set_bad_files_aside(run, display)
+            context = RunContext(
+                run=run, record=record, dataset=dataset, message=display.message, facts=facts
+            )
+            with open_session(context, resources, display, local) as session:
                 trained = _train(session, only_failed=only_failed)
                 evaluated, failures = evaluate(session)
-                results = trained.results.merged(evaluated)
+                results, facts = trained.results.merged(evaluated), session.context.facts
                 with display.doing("writing the report"):
-                    write_report(run, results)
-                failures = trained.failures + failures
-                result = _result(run, trained.num_trained, results, failures, time.monotonic() - start_s)
+                    write_report(run, results, facts)
+                    run.store.keep_facts(facts)
+                result = SweepResult(
+                    run=run,
+                    num_trained=trained.num_trained,
+                    failures=trained.failures + failures,
+                    results=results,
+                    infos=facts.infos(),
+                    gaps=find_gaps(run, results, facts.files),
+                    progress=training_stage(config).progress(run, files=facts.files),
+                    elapsed_s=time.monotonic() - start_s,
+                )
                 if show is not None:
                     show(result)
                 with display.doing("drawing the figures"):
-                    draw_or_warn(run, record, display)
+                    draw_or_warn(run, record, display, facts)
                 clean_temporaries(run.layout)
                 session.end(result.failures)
         return replace(result, elapsed_s=time.monotonic() - start_s)
@@ -97,21 +109,6 @@ def _ray_ahead(run: Run, resources: Resources) -> AbstractContextManager[LocalRa
     """Start a local Ray if there is something to train, while the rest of the start-up goes on."""
     is_complete = training_stage(run.config).progress(run).is_complete
     return nullcontext() if is_complete else start_ahead(run.config, resources)
-
-
-def _result(
-    run: Run, num_trained: int, results: Results, failures: tuple[Failure, ...], elapsed_s: float
-) -> SweepResult:
-    return SweepResult(
-        run=run,
-        num_trained=num_trained,
-        failures=failures,
-        results=results,
-        infos=mask_info(run.store),
-        gaps=find_gaps(run, results),
-        progress=training_stage(run.config).progress(run),
-        elapsed_s=elapsed_s,
-    )
 
 
 def _begin_words(run: Run, resources: Resources) -> str:
@@ -126,7 +123,7 @@ def _train(session: RunSession, *, only_failed: bool) -> StageResult:
     run = session.context.run
     stage, only = training_stage(run.config), None
     if only_failed:
-        only = stage.progress(run).failed.keys()
+        only = stage.progress(run, files=session.context.facts.files).failed.keys()
         if not only:
             session.display.message("no task failed in the last run, so there is nothing to train again")
     result = session.run(stage, only)
@@ -134,11 +131,13 @@ def _train(session: RunSession, *, only_failed: bool) -> StageResult:
     return result
 
 
-def _set_bad_files_aside(run: Run, display: Display) -> None:
-    """Verify all masks and memories; quarantine bad files and report them."""
+def _set_bad_files_aside(run: Run, display: Display) -> MaskFacts:
+    """Verify all masks and memories; quarantine bad files and report them. Return the facts of the good ones."""
     findings = verify_masks(run.store)
-    mask_files, memories = set(run.store.files()), run.layout.memories
+    facts, memories = findings.facts, run.layout.memories
+    mask_files = {run.layout.masks / name for name in facts.files.names}
     bad = [p for p in findings.problems if p.path and (p.path in mask_files or p.path.parent == memories)]
     for problem, path in zip(bad, quarantine(run.store, bad), strict=True):
         again = "its tasks will be trained again" if problem.path in mask_files else "it will be made again"
         display.message(f"{problem.message}\n  moved to {path}; {again}")
+    return run.store.facts(before=facts) if bad else facts

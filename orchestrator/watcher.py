@@ -42,7 +42,7 @@ class RunWatcher:
         if result.fitting is not None:
             remember_fitting(self.layout, *result.fitting)
         self.correct.update(result.correct)
-        self.tracker.tasks(report.task for report in result.reports)
+        self.tracker.tasks(dict.fromkeys(report.file for report in result.reports if report.file))
         self.display.on_result(job, result)
         self.live.counts.add(job, result)
         self.live.update()

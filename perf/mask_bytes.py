@@ -16,7 +16,6 @@ from core.networks.base import layers
 from core.specs.network import NetworkSpec
 from orchestrator.report.mask_sizes import csc_bytes, entropy_bits
 from storage.layout import RunLayout
-from storage.mask_info import mask_info
 from storage.mask_store import MaskStore, StoreIdentity, TaskMask
 
 DENSITIES = (7 / 8, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 256)
@@ -44,7 +43,7 @@ def main() -> None:
                 task=task, bits=packed.tobytes(), test_accuracy=0.0, train_loss=0.0, train_seconds=0.0
             )
             store.write_cohort([mask], {"finished_s": 0.0})
-            (info,) = mask_info(store, [task])
+            (info,) = store.facts_of(store.locate().holding([task])).infos()
             stored, entropy = 8 * info.num_bytes / num_weights, entropy_bits(info.density)
             csc = 8 * csc_bytes(packed, shapes) / num_weights
             print(

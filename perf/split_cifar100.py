@@ -13,7 +13,6 @@ import numpy as np
 
 from orchestrator.report.draw import COLOURS, INK, MARKERS, make_log, name_axes, new_figure, save
 from orchestrator.runs.run import open_run
-from storage.mask_info import mask_info
 
 SIZE = (6.4, 4.2)
 WORDS = {"none": "SupSup", "masks": "SupSup, transfer of masks", "scores": "SupSup, transfer of scores"}
@@ -54,7 +53,7 @@ def _supermasks(runs: Path) -> list[dict[str, Any]]:
     found = []
     for point in _search(runs, "split_cifar100_short"):
         run, _ = open_run(Path(point["folder"]))
-        infos = mask_info(run.store)
+        infos = run.store.facts().infos()
         found.append(
             {
                 "multiplier": point["settings"]["mask.density_multiplier"],

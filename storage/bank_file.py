@@ -20,7 +20,8 @@ from core.errors import DamagedFileError, RunFolderError, first_line
 from core.masks.bits import bits_digest, joint_digest, packed_num_bytes
 from core.masks.packed_sums import TILE_BYTES, num_tiles, to_tiles
 from storage.files import allocate, commit
-from storage.mask_digests import MaskDigests, leading_digests
+from storage.mask_facts import MaskFacts
+from storage.mask_files import MaskFiles
 from storage.mask_store import MaskStore
 
 CHUNK_MASKS = 512  # masks in memory while a file is written
@@ -28,42 +29,37 @@ DIGEST_BYTES = 64  # a sha256 in hex
 FOOTER_BYTES = 2 * DIGEST_BYTES
 
 
-def bank_path(store: MaskStore) -> Path:
-    """Return the path of the bank file of all tasks before the first without a mask.
+def bank_path(store: MaskStore, facts: MaskFacts) -> Path:
+    """Return the path of the bank file of all tasks before the first without a mask, which need not exist.
 
-    The file need not exist. Raises RunFolderError if task 0 has no mask.
+    Raises RunFolderError if task 0 has no mask, DamagedFileError or ForeignFileError if a file cannot be read.
     """
-    return bank_of(store, leading_digests(store))
-
-
-def bank_of(store: MaskStore, digests: MaskDigests) -> Path:
-    """Return the path of the bank file of the leading masks, which need not exist. Raises RunFolderError."""
-    num_masks = len(digests.leading)
-    if not num_masks:
+    facts.require_good()
+    digests = facts.digests.leading
+    if not digests:
         raise RunFolderError(f"{store.layout.root} has no mask of task 0; run the sweep first")
-    return store.layout.bank(num_masks, joint_digest(digests.leading))
+    return store.layout.bank(len(digests), joint_digest(digests))
 
 
 def ensure_bank(store: MaskStore) -> Path:
-    """Return ``bank_path`` after making the file if it is missing or damaged."""
-    path = bank_path(store)
-    make_bank(store, path)
+    """Return ``bank_path`` of the masks of now after making the file if it is missing or damaged."""
+    facts = store.facts()
+    path = bank_path(store, facts)
+    make_bank(store, path, facts.files)
     return path
 
 
-def make_bank(store: MaskStore, path: Path) -> None:
-    """Make the bank at ``path`` (from ``bank_path``) unless it is there and good; remove the banks it replaces."""
+def make_bank(store: MaskStore, path: Path, files: MaskFiles | None = None) -> None:
+    """Make the bank at ``path`` (from ``bank_path``) unless it is there and good; remove the banks it replaces.
+
+    files: of the masks; None lists them if they are needed.
+    """
     if not _is_good(path, packed_num_bytes(store.identity.shapes)):
-        commit(path, lambda temporary: _write(store, temporary))
+        there = store.locate() if files is None else files
+        commit(path, lambda temporary: _write(store, temporary, there))
     for other in store.layout.banks.glob("masks-*.npy"):
         if other != path:
             other.unlink(missing_ok=True)
-
-
-def num_leading(store: MaskStore) -> int:
-    """Count the tasks before the first without a mask file."""
-    locations = store.locate()
-    return next((task for task in range(len(locations)) if task not in locations), len(locations))
 
 
 def map_bank(path: Path, num_bytes: int) -> NDArray[np.uint8]:
@@ -112,14 +108,14 @@ def _is_good(path: Path, num_bytes: int) -> bool:
     return True
 
 
-def _write(store: MaskStore, path: Path) -> None:
-    num_tasks = num_leading(store)
+def _write(store: MaskStore, path: Path, files: MaskFiles) -> None:
+    num_tasks = files.num_leading
     num_bytes = packed_num_bytes(store.identity.shapes)
     shape, digests = (num_tiles(num_bytes), num_tasks, TILE_BYTES), list[str]()
     tiles = _new_array(path, shape)
     for first in range(0, num_tasks, CHUNK_MASKS):
         tasks = range(first, min(first + CHUNK_MASKS, num_tasks))
-        rows = [np.frombuffer(mask.bits, dtype=np.uint8) for mask in store.iterate(tasks)]
+        rows = [*store.iterate_bits(tasks, files)]
         tiles[:, first : first + len(rows)] = to_tiles(np.stack(rows))
         digests += [bits_digest(row.tobytes()) for row in rows]
     tiles.flush()

@@ -146,6 +146,14 @@ def read_sealed(path: Location) -> tuple[pa.Table, dict[str, str]]:
     return table.replace_schema_metadata(None), metadata
 
 
+def read_header(path: Location) -> dict[str, str]:
+    """Return the metadata of a Parquet file, without its rows; nothing is verified. Raises DamagedFileError."""
+    try:
+        return decoded(pq.ParquetFile(parquet_source(path)).schema_arrow.metadata)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedFileError(f"{path} cannot be read: {first_line(error)[:160]}") from error
+
+
 def decoded(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
     """Decode metadata that may be damaged; damaged text then fails a comparison instead of raising."""
     items = (metadata or {}).items()

@@ -9,6 +9,7 @@
       system.json                            processor, memory and disk of the controller's machine
       logs/train-00003-00003.log             attempts at jobs that failed at least once
       masks/cohort-00000-00031.parquet
+      facts.parquet                          what these files say besides their masks; rebuilt if lost
       evaluations/GG-10.parquet, GNu-one_shot-G-1-10.parquet
       evaluations/parts/one_shot-G-1-10/tasks-00000-00007.parquet    until the table is complete
       evaluations/recovery-<label>-5.parquet       HopSupSup: each step of each recovery
@@ -125,6 +126,11 @@ class RunLayout:
         return self.root / "masks"
 
     @property
+    def facts(self) -> Location:
+        """The index of what is known of the masks, which can be rebuilt from their files."""
+        return self.root / "facts.parquet"
+
+    @property
     def evaluations(self) -> Location:
         """Folder of evaluation tables."""
         return self.root / "evaluations"
@@ -156,7 +162,7 @@ class RunLayout:
 
     def cohort(self, first: int, last: int) -> Location:
         """Return the mask file of tasks ``first`` to ``last``, inclusive."""
-        return self.masks / f"cohort-{first:05d}-{last:05d}.parquet"
+        return self.masks / _cohort_name(first, last)
 
     @property
     def saves(self) -> Location:
@@ -258,8 +264,11 @@ def cohort_range(name: str) -> tuple[int, int] | None:
     if match is None:
         return None
     first, last = int(match[1]), int(match[2])
-    canonical = RunLayout(Path()).cohort(first, last).name
-    return (first, last) if first <= last and canonical == name else None
+    return (first, last) if first <= last and _cohort_name(first, last) == name else None
+
+
+def _cohort_name(first: int, last: int) -> str:
+    return f"cohort-{first:05d}-{last:05d}.parquet"
 
 
 def temporary_path(target: Path) -> Path:

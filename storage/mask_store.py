@@ -7,6 +7,8 @@ the bytes of the others. FORMAT.md describes the format.
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,9 +26,12 @@ from core.masks.bits import (
     rare_bit,
     to_gaps,
 )
+from storage.facts_index import keep_index, read_index
 from storage.files import KEY, check_seal, commit_bytes, decoded, parquet_source, sealed_masks
 from storage.layout import RunLayout, cohort_range
-from storage.locations import Location, listed
+from storage.locations import Entry, Location, entries
+from storage.mask_facts import KnownFiles, MaskFacts, facts_table, gather, provenance
+from storage.mask_files import MaskFiles
 
 T = TypeVar("T")
 
@@ -56,6 +61,10 @@ GAPS_SCHEMA = pa.schema(
 )
 SCHEMAS = {FORMAT_VERSION: SCHEMA, GAPS_VERSION: GAPS_SCHEMA}
 INFO_COLUMNS = [name for name in SCHEMA.names if name not in ("bits", "norm_stats")]
+BIT_COLUMNS = ("task", "bits", "gaps", "rare_bit", "digest")
+MASK_COLUMNS = (*BIT_COLUMNS, "test_accuracy", "train_loss", "train_seconds", "norm_stats")
+TASK_MASK_KEYS = ("task", "bits", "test_accuracy", "train_loss", "train_seconds", "norm_stats")
+MAX_READ_BYTES = 2**25  # of masks in memory at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,16 +151,15 @@ class MaskStore:
 
     def files(self) -> list[Location]:
         """List the files with names of mask files, sorted by name."""
-        return [path for path in listed(self.layout.masks) if cohort_range(path.name)]
+        return [self.layout.masks / name for name in self.locate().names]
 
-    def locate(self) -> dict[int, Location]:
-        """Map each task to the first file, by name, whose name covers it."""
-        locations: dict[int, Location] = {}
-        for path in self.files():
-            first, last = cohort_range(path.name) or (0, -1)
-            for task in range(first, last + 1):
-                locations.setdefault(task, path)
-        return locations
+    def locate(self) -> MaskFiles:
+        """Map each task to the first file, by name, whose name covers it. This lists the folder."""
+        return self.named(entry.name for entry in entries(self.layout.masks))
+
+    def named(self, names: Iterable[str]) -> MaskFiles:
+        """Return the same for files whose names are known, without listing anything."""
+        return MaskFiles.of_names(self.layout.masks, names)
 
     def read(self, task: int) -> TaskMask:
         """Return one verified mask; reads no other mask's bits.
@@ -160,54 +168,107 @@ class MaskStore:
         """
         return next(self.iterate([task]))
 
-    def iterate(self, tasks: Iterable[int]) -> Iterator[TaskMask]:
-        """Yield verified masks one at a time, each file opened once for tasks in order."""
-        locations, opened, current = self.locate(), None, None
-        for task in tasks:
-            path = locations.get(task)
-            if path is None:
-                raise RunFolderError(f"{self.layout.root} has no mask of task {task}; run it first")
-            if opened is None or path != current:
-                opened, current = self.open(path), path
-            yield self._read_row(opened, path, task)
+    def iterate(self, tasks: Iterable[int], files: MaskFiles | None = None) -> Iterator[TaskMask]:
+        """Yield verified masks one at a time, each file opened once for tasks in order.
+
+        files: where they are, if that is known; None lists the folder.
+        """
+        for row in self._rows(tasks, files, MASK_COLUMNS):
+            yield TaskMask(**{key: row[key] for key in TASK_MASK_KEYS})
+
+    def iterate_bits(
+        self, tasks: Iterable[int], files: MaskFiles | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Yield the packed bits alone, uint8 [packed_num_bytes], verified in the same way."""
+        for row in self._rows(tasks, files, BIT_COLUMNS):
+            yield np.frombuffer(row["bits"], dtype=np.uint8)
+
+    def statistics(self, tasks: Iterable[int], files: MaskFiles | None = None) -> NDArray[np.float32] | None:
+        """Return the running statistics of tasks, as ``norm_statistics``, without reading their masks."""
+        rows = [row["norm_stats"] for row in self._rows(tasks, files, ("task", "norm_stats"))]
+        return _stacked(rows)
+
+    def _rows(
+        self, tasks: Iterable[int], files: MaskFiles | None, columns: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield verified rows; tasks in order that share a file are read from it in one call."""
+        files = self.locate() if files is None else files
+        for name, group in groupby(tasks, key=lambda task: self._file_of(files, task)):
+            path = self.layout.masks / name
+            file = self.open(path)
+            for few in _batched(group, max(1, MAX_READ_BYTES // self._mask_num_bytes)):
+                yield from self._read_rows(file, path, few, columns)
+
+    def _file_of(self, files: MaskFiles, task: int) -> str:
+        if task not in files:
+            raise RunFolderError(f"{self.layout.root} has no mask of task {task}; run it first")
+        return files.name_of(task)
+
+    @property
+    def _carried(self) -> dict[str, str]:
+        """The metadata that files of every version must carry."""
+        own = self._expected[FORMAT_VERSION]
+        return {key: own[key] for key in ("supsup.fingerprint", "supsup.layers", "supsup.network")}
+
+    @cached_property
+    def _mask_num_bytes(self) -> int:
+        return packed_num_bytes(self.identity.shapes)
+
+    @cached_property
+    def _expected(self) -> dict[int, dict[str, str]]:
+        """The metadata that files of each version must carry."""
+        return {version: self.identity.metadata({}, version) for version in SCHEMAS}
+
+    def facts(self, before: MaskFacts | None = None) -> MaskFacts:
+        """Return what the files say besides their masks: one listing, and a read of each new file.
+
+        before: of an earlier moment; None starts from the index. Files that cannot be read are left out.
+        """
+        known = read_index(self.layout, self._carried) if before is None else before.known
+        return gather(self.layout.masks, entries(self.layout.masks), known, self.file_facts)
+
+    def facts_of(self, names: Iterable[str]) -> MaskFacts:
+        """Return the facts of files with known names, without listing the folder or reading its index."""
+        there = [Entry(name, 0, 0) for name in sorted(names)]
+        return gather(self.layout.masks, there, KnownFiles.of(()), self.file_facts)
+
+    def verified_facts(self) -> MaskFacts:
+        """Return the facts of all files after verifying them whole: every byte, digest and padding bit."""
+        there = entries(self.layout.masks)
+        return gather(self.layout.masks, there, KnownFiles.of(()), self.verified_file_facts)
+
+    def keep_facts(self, facts: MaskFacts) -> None:
+        """Leave the facts to later commands, in the index, if that saves them enough work."""
+        keep_index(self.layout, self._carried, facts)
 
     def info_table(self) -> pa.Table:
         """Return all columns but the masks and statistics, one row per task, ascending.
 
         Raises DamagedFileError or ForeignFileError.
         """
-        locations = self.locate()
-        tables = [
-            _owned(_guard(path, lambda p: self.open(p).read(columns=INFO_COLUMNS)), path, locations)
-            for path in sorted(set(locations.values()))
-        ]
-        schema = pa.schema([SCHEMA.field(name) for name in INFO_COLUMNS])
-        return pa.concat_tables(tables).sort_by("task") if tables else schema.empty_table()
+        return self.facts().info_table()
 
     def provenance(self, path: Location) -> dict[str, Any]:
         """Return what was recorded when the file was made: versions, device, engine, time."""
-        return _provenance(self.open(path), path)
+        return provenance(self.open(path), path)
 
-    def file_info(self, path: Location) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Return a file's rows without their masks, and its provenance.
+    def file_facts(self, path: Location) -> pa.Table:
+        """Return what a file says besides its masks, a row per task (``FACTS_SCHEMA``).
 
-        Each row also has its stored sizes, ``num_bytes`` of the mask and ``num_norm_bytes`` of its
-        statistics, and ``encoding``, bits or gaps. Raises DamagedFileError or ForeignFileError.
+        Raises DamagedFileError or ForeignFileError.
         """
         file = self.open(path)
-        names = file.schema_arrow.names
-        columns = [name for name in (*INFO_COLUMNS, "rare_bit") if name in names]
-        rows: list[dict[str, Any]] = _guard(path, lambda _: file.read(columns=columns)).to_pylist()
-        for number, row in enumerate(rows):
-            group = file.metadata.row_group(number)
-            sizes = {name: group.column(names.index(name)).total_compressed_size for name in names}
-            row["encoding"] = "bits" if row.pop("rare_bit", None) is None else "gaps"
-            row["num_bytes"], row["num_norm_bytes"] = sizes[row["encoding"]], sizes["norm_stats"]
-        return rows, _provenance(file, path)
+        columns = [name for name in (*INFO_COLUMNS, "rare_bit") if name in file.schema_arrow.names]
+        table = _guard(path, lambda _: file.read(columns=columns, use_threads=False))
+        return facts_table(file, path, table)
 
     def open(self, path: Location) -> pq.ParquetFile:
         """Open a mask file of this run. Raises DamagedFileError or ForeignFileError."""
-        file = _guard(path, lambda p: pq.ParquetFile(parquet_source(p), page_checksum_verification=True))
+        return self._opened(path, _guard(path, parquet_source))
+
+    def _opened(self, path: Location, source: Any) -> pq.ParquetFile:
+        options = {"page_checksum_verification": True, "pre_buffer": False}
+        file = _guard(path, lambda _: pq.ParquetFile(source, **options))
         self._check_identity(path, file.schema_arrow.metadata or {})
         version = int(decoded(file.schema_arrow.metadata)["supsup.format_version"])
         if not file.schema_arrow.equals(SCHEMAS[version]):
@@ -221,55 +282,70 @@ class MaskStore:
 
     def check(self, path: Location) -> list[int]:
         """Verify a whole file and return its tasks. Raises DamagedFileError or ForeignFileError."""
-        file = self.open(path)
-        table = _guard(path, lambda _: file.read())
+        tasks: list[int] = self.verified_file_facts(path)["task"].to_pylist()
+        return tasks
+
+    def verified_file_facts(self, path: Location) -> pa.Table:
+        """Verify a whole file, which is read once, and return its facts, as ``file_facts``."""
+        content = _guard(path, lambda p: p.read_bytes())
+        file = self._opened(path, pa.BufferReader(content))
+        table = _guard(path, lambda _: file.read(use_threads=False))
         try:
-            check_seal(path.read_bytes(), decoded(file.schema_arrow.metadata).get(KEY, ""))
+            check_seal(content, decoded(file.schema_arrow.metadata).get(KEY, ""))
         except DamagedFileError as error:
             raise DamagedFileError(f"{path}: {error}") from error
         first, last = cohort_range(path.name) or (0, -1)
         tasks: list[int] = table["task"].to_pylist()
         if tasks != list(range(first, last + 1)):
             raise DamagedFileError(f"{path}: holds tasks {tasks[:3]}..., but its name says {first} to {last}")
-        for row in table.to_pylist():
-            self._check_row(path, self._with_bits(path, row))
-        return tasks
+        for row in _guard(path, lambda _: table.to_pylist()):
+            self._checked(path, row)
+            self._check_statistics(path, row)
+        return facts_table(file, path, table)
 
-    def _read_row(self, file: pq.ParquetFile, path: Location, task: int) -> TaskMask:
+    def _read_rows(
+        self, file: pq.ParquetFile, path: Location, tasks: Sequence[int], columns: Sequence[str]
+    ) -> Iterator[dict[str, Any]]:
         first, _ = cohort_range(path.name) or (0, 0)
-        if not 0 <= task - first < file.num_row_groups:
-            raise DamagedFileError(f"{path}: has no row for task {task}, though its name says so")
-        row = _guard(path, lambda _: file.read_row_group(task - first).to_pylist()[0])
-        if row["task"] != task:
-            raise DamagedFileError(f"{path}: found task {row['task']} where task {task} belongs")
-        row = self._with_bits(path, row)
-        self._check_row(path, row)
-        keys = ("task", "bits", "test_accuracy", "train_loss", "train_seconds", "norm_stats")
-        return TaskMask(**{key: row[key] for key in keys})
+        numbers, names = [task - first for task in tasks], file.schema_arrow.names
+        absent = [task for task, number in zip(tasks, numbers, strict=True) if number >= file.num_row_groups]
+        if absent:
+            raise DamagedFileError(f"{path}: has no row for task {absent[0]}, though its name says so")
+        kept = [name for name in columns if name in names]
+        table = _guard(path, lambda _: file.read_row_groups(numbers, columns=kept, use_threads=False))
+        for task, row in zip(tasks, _guard(path, lambda _: table.to_pylist()), strict=True):
+            if row["task"] != task:
+                raise DamagedFileError(f"{path}: found task {row['task']} where task {task} belongs")
+            self._check_statistics(path, row)
+            yield self._checked(path, row) if "digest" in row else row
 
     def _with_bits(self, path: Location, row: dict[str, Any]) -> dict[str, Any]:
         """Return a row with its mask as bits. Raises DamagedFileError."""
         gaps = row.get("gaps")
         if gaps is None:
             return {**row, "bits": row["bits"] or b""}
-        num_bytes = packed_num_bytes(self.identity.shapes)
         try:
-            packed = from_gaps(np.frombuffer(gaps, dtype=np.uint8), row["rare_bit"], num_bytes)
+            packed = from_gaps(np.frombuffer(gaps, dtype=np.uint8), row["rare_bit"], self._mask_num_bytes)
         except (ValueError, TypeError) as error:
             raise DamagedFileError(f"{path}: task {row['task']}: {error}") from error
         return {**row, "bits": packed.tobytes()}
 
-    def _check_row(self, path: Location, row: dict[str, Any]) -> None:
+    def _checked(self, path: Location, row: dict[str, Any]) -> dict[str, Any]:
+        """Return a row with its mask as bits, verified."""
+        row = self._with_bits(path, row)
         if bits_digest(row["bits"]) != row["digest"]:
             raise DamagedFileError(f"{path}: task {row['task']}: the mask does not match its digest")
-        if len(row["norm_stats"] or b"") % np.dtype(np.float32).itemsize:
-            raise DamagedFileError(f"{path}: task {row['task']}: its norm_stats are no float32 numbers")
         check_padding(np.frombuffer(row["bits"], dtype=np.uint8), self.identity.shapes)
+        return row
+
+    def _check_statistics(self, path: Location, row: dict[str, Any]) -> None:
+        if len(row.get("norm_stats") or b"") % np.dtype(np.float32).itemsize:
+            raise DamagedFileError(f"{path}: task {row['task']}: its norm_stats are no float32 numbers")
 
     def _check_identity(self, path: Location, metadata: dict[bytes, bytes]) -> None:
         found = decoded(metadata)
         version = GAPS_VERSION if found.get("supsup.format_version") == str(GAPS_VERSION) else FORMAT_VERSION
-        for key, expected in self.identity.metadata({}, version).items():
+        for key, expected in self._expected[version].items():
             value = found.get(key, "")
             if key != "supsup.provenance" and value != expected:
                 raise ForeignFileError(
@@ -279,34 +355,22 @@ class MaskStore:
 
 def norm_statistics(masks: Sequence[TaskMask]) -> NDArray[np.float32] | None:
     """Return the running statistics of masks, float32 [K, S]; None for networks without any."""
-    stored = [mask.norm_stats for mask in masks if mask.norm_stats is not None]
-    if not stored:
-        return None
-    return np.stack([np.frombuffer(values, dtype="<f4") for values in stored]).astype(np.float32)
+    return _stacked([mask.norm_stats for mask in masks])
+
+
+def _stacked(stored: Sequence[bytes | None]) -> NDArray[np.float32] | None:
+    values = [np.frombuffer(one, dtype="<f4") for one in stored if one is not None]
+    return np.stack(values).astype(np.float32) if values else None
 
 
 def first_statistics(store: MaskStore, num_tasks: int) -> NDArray[np.float32] | None:
-    """Return the statistics of the first tasks, as ``norm_statistics``; reads masks only if there are any."""
-    if "norms" not in store.identity.network:
-        return None
-    return norm_statistics(list(store.iterate(range(num_tasks))))
+    """Return the statistics of the first tasks, as ``norm_statistics``; reads files only if there are any."""
+    return store.statistics(range(num_tasks)) if "norms" in store.identity.network else None
 
 
-def _provenance(file: pq.ParquetFile, path: Location) -> dict[str, Any]:
-    try:
-        found = json.loads(file.schema_arrow.metadata[b"supsup.provenance"])
-    except (KeyError, ValueError, RecursionError) as error:
-        raise DamagedFileError(
-            f"{path}: its supsup.provenance cannot be read ({first_line(error)})"
-        ) from error
-    if not isinstance(found, dict):
-        raise DamagedFileError(f"{path}: its supsup.provenance is {str(found)[:40]!r}, expected a mapping")
-    return found
-
-
-def _owned(table: pa.Table, path: Location, locations: dict[int, Location]) -> pa.Table:
-    """Return the rows of the tasks whose location is ``path``."""
-    return table.filter(pa.array([locations.get(task) == path for task in table["task"].to_pylist()]))
+def _batched(tasks: Iterator[int], num: int) -> Iterator[list[int]]:
+    while few := list(islice(tasks, num)):
+        yield few
 
 
 def _guard(path: Location, read: Callable[[Location], T]) -> T:

@@ -6,11 +6,10 @@ from typing import Literal
 
 from core.errors import DamagedFileError, ForeignFileError
 from storage.hopfield_file import read_memory
-from storage.layout import cohort_range, temporary_writer
+from storage.layout import temporary_writer
 from storage.locations import Location, listed, move
+from storage.mask_facts import BadFile, MaskFacts
 from storage.mask_store import MaskStore
-
-MADE_BY = ("engine", "device", "torch", "instructions", "blas")  # decides the last bits of a mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +30,13 @@ class Findings:
 
     provenances: the distinct (engine, device, torch, instructions, BLAS) that made the good files; more than
     one means a mixed run, whose bits may differ from those of a single machine. Files of older versions
-    do not name all of these, and are assumed to have those of the other files.
+    do not name all of these, and are assumed to have those of the other files. facts: of the good files.
     """
 
     tasks: frozenset[int]
     problems: tuple[Problem, ...]
     provenances: tuple[tuple[str, ...], ...]
+    facts: MaskFacts
 
     def missing(self, num_tasks: int) -> tuple[Problem, ...]:
         """Return one problem per task below ``num_tasks`` that is in no good file."""
@@ -47,24 +47,34 @@ class Findings:
         )
 
 
-def verify_masks(store: MaskStore) -> Findings:
-    """Read every file of ``masks/`` and ``hopfield/`` and check checksums, digests, padding and identity."""
-    tasks: set[int] = set()
-    problems, provenances = [], set[tuple[str, ...]]()
-    for path in _entries(store.layout.masks):
-        try:
-            tasks.update(_check(store, path))
-            made = store.provenance(path)
-            provenances.add(tuple(str(made[key]) for key in MADE_BY if key in made))
-        except DamagedFileError as error:
-            problems.append(Problem(kind="damaged", path=path, message=_named(path, error)))
-        except ForeignFileError as error:
-            problems.append(Problem(kind="foreign", path=path, message=_named(path, error)))
+def verify_masks(store: MaskStore, *, quick: bool = False) -> Findings:
+    """Read every file of ``masks/`` and ``hopfield/`` and check checksums, digests, padding and identity.
+
+    quick: read no memories, take mask files that have not changed since the index was written as they were then, and read of the others
+    all but their masks. Damage that leaves a file's size and time as they are is not found so.
+    """
+    facts = store.facts() if quick else store.verified_facts()
+    provenances = facts.made_by
     return Findings(
-        tasks=frozenset(tasks),
-        problems=(*problems, *_memory_problems(store)),
+        tasks=frozenset(facts.known.rows["task"].to_pylist()),
+        problems=(*_mask_problems(store, facts), *(() if quick else _memory_problems(store))),
         provenances=tuple(sorted(one for one in provenances if not _is_vague(one, provenances))),
+        facts=facts,
     )
+
+
+def _mask_problems(store: MaskStore, facts: MaskFacts) -> list[Problem]:
+    """Return the problems of the masks' folder, by name."""
+    folder = store.layout.masks
+    errors: dict[str, BadFile] = dict(facts.problems)
+    for name in facts.strays:
+        errors[name] = ForeignFileError(f"{folder / name} is not a mask file of any run (by its name)")
+    return [_problem(folder / name, errors[name]) for name in sorted(errors)]
+
+
+def _problem(path: Location, error: BadFile) -> Problem:
+    kind: Literal["damaged", "foreign"] = "foreign" if isinstance(error, ForeignFileError) else "damaged"
+    return Problem(kind=kind, path=path, message=_named(path, error))
 
 
 def _is_vague(one: tuple[str, ...], provenances: set[tuple[str, ...]]) -> bool:
@@ -94,16 +104,8 @@ def _memory_problems(store: MaskStore) -> Iterator[Problem]:
     for path in _entries(store.layout.memories):
         try:
             read_memory(path, store.identity.fingerprint, store.identity.names)
-        except DamagedFileError as error:
-            yield Problem(kind="damaged", path=path, message=_named(path, error))
-        except ForeignFileError as error:
-            yield Problem(kind="foreign", path=path, message=_named(path, error))
-
-
-def _check(store: MaskStore, path: Location) -> list[int]:
-    if not path.is_file() or cohort_range(path.name) is None:
-        raise ForeignFileError(f"{path} is not a mask file of any run (by its name)")
-    return store.check(path)
+        except (DamagedFileError, ForeignFileError) as error:
+            yield _problem(path, error)
 
 
 def _entries(folder: Location) -> list[Location]:

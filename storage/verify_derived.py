@@ -14,10 +14,10 @@ from core.masks.bits import packed_num_bytes
 from storage.bank_file import map_bank
 from storage.checkpoints import DIGEST_LETTERS
 from storage.decisions import read_decisions
-from storage.files import KEY, read_sealed
+from storage.files import KEY, read_header, read_sealed
 from storage.layout import TableKey, temporary_writer
 from storage.locations import Location, listed
-from storage.mask_digests import MaskDigests
+from storage.mask_facts import MaskFacts
 from storage.mask_store import MaskStore
 from storage.stream_state import read_mask_state, read_position
 from storage.summary import read_summary
@@ -27,10 +27,10 @@ from storage.verify import Problem
 
 @dataclass(frozen=True)
 class DerivedFiles:
-    """The files of one run. digests: of its masks. masks: of the tables of each k, as for ``read_derived``."""
+    """The files of one run. facts: of its masks. masks: of the tables of each k, as for ``read_derived``."""
 
     store: MaskStore
-    digests: MaskDigests
+    facts: MaskFacts
     masks: Callable[[int], str | None]
 
     def problems(self) -> list[Problem]:
@@ -41,6 +41,7 @@ class DerivedFiles:
         checks += [(path, self._part) for path in parts]
         checks += [(path, self._confusion) for path in listed(layout.report, "confusion-*.parquet")]
         checks += [(path, self._tasks) for path in (layout.tasks,) if path.exists()]
+        checks += [(path, self._facts) for path in (layout.facts,) if path.exists()]
         checks += [(path, self._summary) for path in (layout.summary,) if path.exists()]
         checks += [(path, self._bank) for path in listed(layout.banks, "*.npy")]
         for folder in (layout.saves, layout.baseline, layout.transfer):
@@ -50,6 +51,27 @@ class DerivedFiles:
         records = (layout.failures, layout.sessions, layout.system)
         checks += [(path, _json) for path in records if path.exists()]
         return [problem for path, check in checks for problem in _problems(path, check)]
+
+    def stale(self) -> list[Problem]:
+        """Return the tables and summaries that were made from other masks, by their headers alone."""
+        layout, checks = self.store.layout, list[tuple[Location, Callable[[Location], object]]]()
+        checks += [(path, self._header) for path in _files(layout.evaluations)]
+        checks += [(path, self._summary) for path in (layout.summary,) if path.exists()]
+        return [problem for path, check in checks for problem in _problems(path, check)]
+
+    def _header(self, path: Location) -> None:
+        key, metadata = TableKey.parse(path.stem), read_header(path)
+        if key is None or metadata.get("supsup.fingerprint") != self.store.identity.fingerprint:
+            raise DamagedFileError(f"{path} is no evaluation table of this run")
+        check_masks(path, metadata, self.masks(key.k))
+
+    def _facts(self, path: Location) -> None:
+        read_sealed(path)
+        noted = self.store.facts()
+        if noted.num_read == 0 and not noted.table.equals(self.facts.table):
+            raise StaleFileError(
+                f"{path} does not say what the mask files say; delete it, and it will be made again"
+            )
 
     def _table(self, path: Location) -> None:
         key = TableKey.parse(path.stem)
@@ -66,9 +88,10 @@ class DerivedFiles:
         read_derived(path, self.masks(0 if key is None else key.k))
 
     def _tasks(self, path: Location) -> None:
-        num_masks = len(self.digests.leading)
+        digests = self.facts.digests
+        num_masks = len(digests.leading)
         table, metadata = read_sealed(path)
-        check_masks(path, metadata, self.digests.joint(num_masks) if len(table) == num_masks else None)
+        check_masks(path, metadata, digests.joint(num_masks) if len(table) == num_masks else None)
 
     def _summary(self, path: Location) -> None:
         for k, found in read_summary(path)[1].items():

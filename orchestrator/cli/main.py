@@ -272,6 +272,10 @@ def verify(
     repair: Annotated[
         bool, typer.Option(help="Move bad files to quarantine/; `run` then trains their tasks again.")
     ] = False,
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Look at names, sizes and headers alone; read no masks.")
+    ] = False,
     storage: Storage = "runs",
 ) -> None:
     """Check every mask: digests, missing tasks, files of other runs. Exit code 1 if anything is wrong."""
@@ -281,9 +285,9 @@ def verify(
 
     searched = resolve_search(run, storage)
     if searched is not None:
-        clean = verify_search(Console(), searched, repair=repair)
+        clean = verify_search(Console(), searched, repair=repair, quick=quick)
     else:
-        clean = verify_and_print(Console(), resolve_run(run, storage), repair=repair)
+        clean = verify_and_print(Console(), resolve_run(run, storage), repair=repair, quick=quick)
     raise typer.Exit(0 if clean else 1)
 
 

@@ -27,7 +27,6 @@ from orchestrator.stages import training_stage
 from orchestrator.stages.base import Progress
 from orchestrator.sweep import SweepResult
 from orchestrator.watcher import error_key, task_list
-from storage.bank_file import num_leading
 from storage.locations import Location
 from storage.mask_info import MaskInfo
 from storage.run_file import read_run
@@ -68,7 +67,7 @@ def print_plan(console: Console, config: SweepConfig, identity: str | None) -> N
     resources = find_resources(config.executor, connect=False)
     exists = run.layout.run_file.exists()
     size = read_run(run.layout).cohort_size if exists else cohort_size(run, resources)
-    findings = verify_masks(run.store) if exists else None
+    findings = verify_masks(run.store, quick=True) if exists else None
     weights = sum(layer.num_weights for layer in run.layers)
     table = Table("", Column(overflow="fold"), show_header=False, box=None)
     for key, value in (
@@ -91,6 +90,8 @@ def print_plan(console: Console, config: SweepConfig, identity: str | None) -> N
     ):
         table.add_row(key, value)
     console.print(table)
+    for problem in () if findings is None else findings.problems:
+        print_plain(console, f"{problem.kind}: {problem.message}")
     note = new_run_note(config)
     if note is not None:
         print_plain(console, note)
@@ -119,21 +120,27 @@ def _estimate_rows(
     return estimate_rows([Work(estimate=estimate, num_left=num_left, rounds=rounds)], num_workers, size)
 
 
-def verify_and_print(console: Console, root: Location, *, repair: bool, is_partial: bool = False) -> bool:
+def verify_and_print(
+    console: Console, root: Location, *, repair: bool, is_partial: bool = False, quick: bool = False
+) -> bool:
     """Verify a run and print its problems; with ``repair``, move bad files. Return whether all is well.
 
-    is_partial: whether its search ended it early, so that the tasks left are none of its faults.
+    is_partial: whether its search ended it early, so that the tasks left are none of its faults. quick: compare
+    names, sizes and headers, without reading what has not changed.
     """
     run, _ = open_run(root)
     stage = training_stage(run.config)
     if repair and stage.has_masks:
         with locked(run.layout):
-            findings = verify_masks(run.store)
+            findings = verify_masks(run.store, quick=quick)
             moved = quarantine(run.store, findings.problems)
-            derived = verify_derived(run)
+            facts = run.store.facts(before=findings.facts)
+            derived = verify_derived(run, facts, quick=quick)
             moved += quarantine(run.store, [problem for problem in derived if problem.kind != "old"])
     else:
-        findings, moved, derived = verify_masks(run.store), [], verify_derived(run)
+        findings, moved = verify_masks(run.store, quick=quick), []
+        derived = verify_derived(run, findings.facts, quick=quick)
+        run.store.keep_facts(findings.facts)
     verification = stage.verify(run, findings)
     for problem in (*findings.problems, *derived, *(() if is_partial else verification.problems)):
         print_plain(console, f"{problem.kind}: {problem.message}" if problem.path else problem.message)
@@ -271,7 +278,8 @@ def next_commands(run: Run, failures: Sequence[Failure]) -> list[tuple[str, str]
 def _mask_hints(run: Run, name: str) -> list[tuple[list[str], str]]:
     """Return (words, description) of commands for a run of masks."""
     hints, config = [], run.config
-    can_search = config.can_answer and num_leading(run.store) > 0
+    files = run.store.locate()
+    can_search = config.can_answer and files.num_leading > 0
     if can_search and config.evaluation.inferred_scenarios:
         another = "evaluation.inference.algorithm=exhaustive"
         hints.append((["evaluate", name, another], "infer the task in another way, with the same masks"))
@@ -282,7 +290,7 @@ def _mask_hints(run: Run, name: str) -> list[tuple[list[str], str]]:
     elif can_search:
         hints.append((["evaluate", name], "infer the task of each image, with the same masks"))
     hints.append((["verify", name], "check every mask"))
-    if training_stage(config).progress(run).is_complete:
+    if training_stage(config).progress(run, files=files).is_complete:
         hints.append((["export", name, "--out", "exported"], "the masks as safetensors files"))
     return hints
 

@@ -86,7 +86,7 @@ def print_searches(console: Console, storage: str) -> None:
         )
 
 
-def verify_search(console: Console, folder: Location, *, repair: bool) -> bool:
+def verify_search(console: Console, folder: Location, *, repair: bool, quick: bool = False) -> bool:
     """Verify the run of each point, once if points share it; return whether all is well."""
     from orchestrator.cli.results import verify_and_print
 
@@ -97,7 +97,8 @@ def verify_search(console: Console, folder: Location, *, repair: bool) -> bool:
             is_clean = False
             continue
         print_plain(console, f"{point}:")
-        is_clean &= verify_and_print(console, point.root, repair=repair, is_partial=point.state == "stopped")
+        is_partial = point.state == "stopped"
+        is_clean &= verify_and_print(console, point.root, repair=repair, is_partial=is_partial, quick=quick)
     return is_clean
 
 

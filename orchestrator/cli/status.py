@@ -33,7 +33,7 @@ def print_status(console: Console, roots: Sequence[Location], storage: str, *, w
     elif watch:
         _watch(console, roots)
     else:
-        console.print(_view(roots))
+        console.print(_view(roots, _statuses(roots)))
 
 
 def _watch(console: Console, roots: Sequence[Location]) -> None:
@@ -41,35 +41,40 @@ def _watch(console: Console, roots: Sequence[Location]) -> None:
         for number in count():
             if number:
                 time.sleep(WATCH_S)
-            live.update(_view(roots), refresh=True)
-            if not any(found.holder for found in _readable(roots)):
+            statuses = _statuses(roots)
+            live.update(_view(roots, statuses), refresh=True)
+            if not any(isinstance(found, RunStatus) and found.holder for found in statuses):
                 return
 
 
-def _readable(roots: Sequence[Location]) -> Iterator[RunStatus]:
+def _statuses(roots: Sequence[Location]) -> list[RunStatus | RunFolderError]:
+    """Return the status of each run, each read once, or why it cannot be read. Raises it of a single run."""
+    found: list[RunStatus | RunFolderError] = []
     for root in roots:
         try:
-            yield run_status(root)
-        except RunFolderError:
-            continue
+            found.append(run_status(root))
+        except RunFolderError as error:
+            if len(roots) == 1:
+                raise
+            found.append(error)
+    return found
 
 
-def _view(roots: Sequence[Location]) -> RenderableType:
-    return _table(roots) if len(roots) > 1 else Group(_table(roots), *_details(run_status(roots[0])))
+def _view(roots: Sequence[Location], statuses: Sequence[RunStatus | RunFolderError]) -> RenderableType:
+    table = _table(roots, statuses)
+    if len(statuses) > 1 or not isinstance(statuses[0], RunStatus):
+        return table
+    return Group(table, *_details(statuses[0]))
 
 
-def _table(roots: Sequence[Location]) -> Table:
+def _table(roots: Sequence[Location], statuses: Sequence[RunStatus | RunFolderError]) -> Table:
     # Names are never cut, for copying; narrow gaps make it fit into 80 columns.
     name = Column("run", min_width=max(len(root.name) for root in roots))
     heads = ("done", "failed", "left", "accuracy", "rate", "ETA", "state")
     table = Table(name, *heads, box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for root in roots:
-        try:
-            found = run_status(root)
-        except RunFolderError as error:
-            if len(roots) == 1:
-                raise
-            table.add_row(root.name, *["-"] * 6, str(error))
+    for root, found in zip(roots, statuses, strict=True):
+        if isinstance(found, RunFolderError):
+            table.add_row(root.name, *["-"] * 6, str(found))
             continue
         accuracy = found.mean_accuracy
         table.add_row(

@@ -96,7 +96,8 @@ class Job:
     """Contiguous tasks (of a stream: decisions) that one worker runs as a unit.
 
     kind: the handler that runs it. request: the table that it contributes to, if any.
-    in_order: it continues from the state that the previous job left.
+    in_order: it continues from the state that the previous job left. files: names of the mask files that
+    hold its tasks' masks, for work on stored masks, so that no worker has to list the folder.
     """
 
     first: int
@@ -105,6 +106,7 @@ class Job:
     request: Request | None = None
     unit: Unit = "tasks"
     in_order: bool = False
+    files: tuple[str, ...] = ()
 
     @property
     def is_divisible(self) -> bool:
@@ -174,15 +176,21 @@ class WorkerSetup:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskReport:
-    """The part of a trained task's results that is displayed at once. test_accuracy: a fraction, task given."""
+    """The part of a trained task's results that is displayed at once.
+
+    test_accuracy: a fraction, task given. file: the name of its mask file, None without one.
+    """
 
     task: int
     test_accuracy: float
+    file: str | None = None
 
 
-def task_reports(masks: Iterable[TaskMask]) -> tuple[TaskReport, ...]:
-    """Return the reports of masks that were just stored."""
-    return tuple(TaskReport(task=mask.task, test_accuracy=mask.test_accuracy) for mask in masks)
+def task_reports(masks: Iterable[TaskMask], file: Location) -> tuple[TaskReport, ...]:
+    """Return the reports of masks that were just stored in ``file``."""
+    return tuple(
+        TaskReport(task=mask.task, test_accuracy=mask.test_accuracy, file=file.name) for mask in masks
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,10 @@
 """The jobs that are left, given the tasks already done. Pure."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.execution.jobs import Job, Request
+from storage.mask_files import MaskFiles
 
 MAX_RANGES = 20  # in a message
 
@@ -44,6 +45,11 @@ def plan_jobs(
         for run in _runs(missing, cohort_size)
     )
     return Plan(jobs=jobs, num_done=num_tasks - len(missing), num_total=num_tasks, note=note)
+
+
+def with_files(plan: Plan, files: MaskFiles) -> Plan:
+    """Return the plan with jobs that name the files of their tasks' masks."""
+    return replace(plan, jobs=tuple(replace(job, files=files.holding(job.tasks)) for job in plan.jobs))
 
 
 def join_plans(plans: Iterable[Plan]) -> Plan:

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from core.errors import first_line
 from orchestrator.config.load import sweep_yaml
@@ -18,10 +18,10 @@ from orchestrator.report.stream_figures import draw_recoveries, draw_stream
 from orchestrator.report.text import what_words
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
-from orchestrator.runs.results import read_results
 from orchestrator.runs.run import Run, open_run
 from storage.files import commit_text
 from storage.locations import Location
+from storage.mask_facts import MaskFacts
 from storage.mask_info import MaskInfo
 from storage.run_file import RunRecord
 
@@ -42,12 +42,15 @@ def make_report(root: Location) -> Report:
     """Make the report of a run folder. Raises RunFolderError or RunLockedError."""
     run, record = open_run(root)
     with locked(run.layout):
-        return draw_report(run, record)
+        facts = run.store.facts()
+        report = draw_report(run, record, facts)
+        run.store.keep_facts(facts)
+    return report
 
 
-def draw_report(run: Run, record: RunRecord) -> Report:
+def draw_report(run: Run, record: RunRecord, facts: MaskFacts) -> Report:
     """Draw all figures that the run folder has data for; write ``tasks.csv`` and ``report.html``."""
-    data, folder = report_data(run), run.layout.report
+    data, folder = report_data(run, facts), run.layout.report
     shown, written = [], []
     for name, heading, caption, draw in FIGURES:
         figure = draw(data)
@@ -56,13 +59,13 @@ def draw_report(run: Run, record: RunRecord) -> Report:
             words = f"{caption} {FINDINGS[name](data)}".rstrip() if name in FINDINGS else caption
             shown.append(Shown(heading=heading, caption=words, svg=save(figure, path)))
             written.append(path)
-    written += draw_stream(run) + draw_recoveries(run)
+    written += draw_stream(run, facts) + draw_recoveries(run, facts)
     is_of_paper = is_split_imagenet(run.config)
     lead = what_words(run, record).replace("`", "")
     page = report_page(
         run.name,
         lead,
-        results=read_results(run),
+        results=data.results,
         figures=shown,
         infos=data.infos,
         sizes=data.sizes,
@@ -74,12 +77,12 @@ def draw_report(run: Run, record: RunRecord) -> Report:
     return Report((*written, folder / "report.html"), data.sizes, is_of_paper)
 
 
-def draw_or_warn(run: Run, record: RunRecord, display: Display) -> None:
+def draw_or_warn(run: Run, record: RunRecord, display: Display, facts: MaskFacts) -> None:
     """Draw the report if the sweep asks for it; if that fails, show a message instead of failing the run."""
     if not run.config.tracking.figures:
         return
     try:
-        draw_report(run, record)
+        draw_report(run, record, facts)
     # No error of a drawing may fail a finished run.
     except Exception as error:
         again = supsup_command("report", run.layout.root, config=run.config)
@@ -90,5 +93,5 @@ def _csv(infos: Sequence[MaskInfo]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(MaskInfo.__dataclass_fields__), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(one) for one in infos)
+    writer.writerows(vars(one) for one in infos)
     return text.getvalue()

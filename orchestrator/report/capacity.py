@@ -18,7 +18,6 @@ from core.specs.inference import HopfieldRule
 from orchestrator.report.draw import Curve, Panel, draw_panels
 from orchestrator.report.text import percent, print_plain
 from orchestrator.runs.run import Run, open_run
-from storage.bank_file import num_leading
 from storage.files import commit
 from storage.locations import Location
 
@@ -61,7 +60,8 @@ def _measure_all(run: Run, counts: Sequence[int]) -> Rows:
 
 def _trained(run: Run) -> Masks:
     shapes = run.identity.shapes
-    stored = [unpack(mask.bits, shapes) for mask in run.store.iterate(range(num_leading(run.store)))]
+    files = run.store.locate()
+    stored = [unpack(bits, shapes) for bits in run.store.iterate_bits(range(files.num_leading), files)]
     return [np.array([mask[i] for mask in stored]).reshape(-1, *shape) for i, shape in enumerate(shapes)]
 
 

@@ -14,11 +14,13 @@ from core.errors import DamagedFileError
 from orchestrator.report.mask_sizes import MaskSizes, mask_sizes
 from orchestrator.runs.history import read_sessions
 from orchestrator.runs.made_from import TableSources, table_sources
-from orchestrator.runs.results import Metrics, read_results, test_batches
+from orchestrator.runs.results import Metrics, Results, read_results, test_batches
 from orchestrator.runs.run import Run
 from storage.layout import TableKey
 from storage.locations import listed
-from storage.mask_info import MaskInfo, mask_info
+from storage.mask_facts import MaskFacts
+from storage.mask_files import MaskFiles
+from storage.mask_info import MaskInfo
 from storage.tables import read_derived, read_evaluation
 
 MAX_CELLS = 100  # rows and columns of the confusion; beyond that, tasks share a cell
@@ -86,6 +88,7 @@ class ReportData:
 
     name: str
     infos: Sequence[MaskInfo]
+    results: Results
     by_k: dict[str, dict[int, Metrics]]
     confusion: Confusion | None
     margins: dict[int, Margins]
@@ -100,28 +103,31 @@ class ReportData:
     sizes: MaskSizes | None
 
 
-def report_data(run: Run) -> ReportData:
-    """Read the data of all figures from a run's folder."""
-    infos, sources = mask_info(run.store), table_sources(run)
+def report_data(run: Run, facts: MaskFacts | None = None) -> ReportData:
+    """Read the data of all figures from a run's folder. facts: of its masks, None for those of now."""
+    facts = run.store.facts() if facts is None else facts
+    infos, sources, files = facts.infos(), table_sources(run, facts), facts.files
+    results = read_results(run, facts)
     tasks = [one.task for one in infos]
     compared = spread(tasks, MAX_COMPARED)
     method = run.config.evaluation.method
-    densities = layer_densities(run, spread(tasks, MAX_COUNTED))
+    densities = layer_densities(run, spread(tasks, MAX_COUNTED), files)
     return ReportData(
         name=run.name,
         infos=infos,
-        by_k=_by_k(run),
+        results=results,
+        by_k=_by_k(run, results),
         confusion=_confusion(run, sources),
         margins=_margins(run, sources),
         objective=getattr(method, "objective", ""),
         layer_names=run.identity.names,
         densities=densities,
         compared=tuple(compared),
-        overlap=overlap(run, compared),
+        overlap=overlap(run, compared, files),
         chance_overlap=chance_overlap(run.identity.shapes, densities),
         time_line=time_line(infos, [session.started_s for session in read_sessions(run.layout)]),
         num_weights=sum(int(np.prod(shape)) for shape in run.identity.shapes),
-        sizes=mask_sizes(run, infos, compared),
+        sizes=mask_sizes(run, infos, compared, files),
     )
 
 
@@ -132,23 +138,23 @@ def spread(tasks: Sequence[int], most: int) -> list[int]:
     return [tasks[i] for i in np.linspace(0, len(tasks) - 1, most).round().astype(int)]
 
 
-def layer_densities(run: Run, tasks: Sequence[int]) -> NDArray[np.float64]:
-    """Return the fraction of weights kept, float [tasks, layers]."""
+def layer_densities(run: Run, tasks: Sequence[int], files: MaskFiles | None = None) -> NDArray[np.float64]:
+    """Return the fraction of weights kept, float [tasks, layers]. files: where the masks are, if known."""
     shapes = run.identity.shapes
     ends = np.cumsum([-(-int(np.prod(shape)) // 8) for shape in shapes])
     rows = []
-    for mask in run.store.iterate(tasks):
-        parts = np.split(np.frombuffer(mask.bits, dtype=np.uint8), ends[:-1])
+    for bits in run.store.iterate_bits(tasks, files):
+        parts = np.split(bits, ends[:-1])
         ones = [int(np.bitwise_count(part).sum(dtype=np.int64)) for part in parts]
         rows.append([count / np.prod(shape) for count, shape in zip(ones, shapes, strict=True)])
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(shapes))
 
 
-def overlap(run: Run, tasks: Sequence[int]) -> NDArray[np.float64]:
+def overlap(run: Run, tasks: Sequence[int], files: MaskFiles | None = None) -> NDArray[np.float64]:
     """Return the Jaccard index of each two masks, float [tasks, tasks]: weights both keep / either keeps."""
     if not tasks:
         return np.zeros((0, 0))
-    packed_TB = np.stack([np.frombuffer(mask.bits, dtype=np.uint8) for mask in run.store.iterate(tasks)])
+    packed_TB = np.stack([*run.store.iterate_bits(tasks, files)])
     shares = np.ones((len(tasks), len(tasks)))
     for i, bits_B in enumerate(packed_TB[:-1]):
         rest_TB = packed_TB[i + 1 :]
@@ -210,9 +216,9 @@ def _busy(spells: Sequence[Spell]) -> float:
     return sum(one.end_s - one.start_s for one in spells) / present_s if present_s else 0.0
 
 
-def _by_k(run: Run) -> dict[str, dict[int, Metrics]]:
+def _by_k(run: Run, results: Results) -> dict[str, dict[int, Metrics]]:
     found: dict[str, dict[int, Metrics]] = {}
-    for one in read_results(run).own(run).ascending():
+    for one in results.own(run).ascending():
         found.setdefault(one.scenario, {})[one.k] = one.metrics
     return found
 

@@ -4,6 +4,7 @@ The bound is the entropy of independent bits with the density of each layer; a c
 can beat it only if the positions of kept weights are correlated.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from core.masks.bits import to_gaps, unpack
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import Run
 from storage.files import GAPS_ZSTD_LEVEL
+from storage.mask_files import MaskFiles
 from storage.mask_info import MaskInfo
 
 MAX_SAMPLED = 3  # tasks encoded in every way, in up to a second each
@@ -79,14 +81,16 @@ def is_split_imagenet(config: SweepConfig) -> bool:
     return is_split and config.network.kind == "resnet50"
 
 
-def mask_sizes(run: Run, infos: Sequence[MaskInfo], sampled: Sequence[int]) -> MaskSizes | None:
+def mask_sizes(
+    run: Run, infos: Sequence[MaskInfo], sampled: Sequence[int], files: MaskFiles
+) -> MaskSizes | None:
     """Return the sizes of a run's masks, None without masks. sampled: tasks to encode in other ways."""
     if not infos or not sampled:
         return None
     shapes = run.identity.shapes
-    masks = [np.frombuffer(mask.bits, dtype=np.uint8) for mask in run.store.iterate(sampled[:MAX_SAMPLED])]
+    masks = [*run.store.iterate_bits(sampled[:MAX_SAMPLED], files)]
     num_weights = sum(int(np.prod(shape)) for shape in shapes)
-    encoding = max({one.encoding for one in infos}, key=[one.encoding for one in infos].count)
+    encoding = Counter(one.encoding for one in infos).most_common(1)[0][0]
     codec = pa.Codec("zstd", compression_level=GAPS_ZSTD_LEVEL)
     encodings = (
         Size(encoding="float32 weights", num_bytes=4 * num_weights),

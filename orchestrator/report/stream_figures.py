@@ -14,12 +14,14 @@ from orchestrator.runs.run import Run
 from storage.decisions import Rows
 from storage.layout import TableKey
 from storage.locations import Location, listed
+from storage.mask_facts import MaskFacts
 from storage.tables import read_evaluation, task_accuracies
 
 
-def draw_stream(run: Run) -> list[Location]:
+def draw_stream(run: Run, facts: MaskFacts) -> list[Location]:
     """Draw ``report/stream.png`` if a stream has ended and is evaluated; return the files."""
-    rows, scored = finished_log(run), _scored(run)
+    rows = finished_log(run)
+    scored = None if rows is None else _scored(run, facts)
     if rows is None or scored is None:
         return []
     path = run.layout.report / "stream.png"
@@ -27,9 +29,9 @@ def draw_stream(run: Run) -> list[Location]:
     return [path]
 
 
-def draw_recoveries(run: Run) -> list[Location]:
+def draw_recoveries(run: Run, facts: MaskFacts) -> list[Location]:
     """Draw ``report/recovery-<label>-<k>.png`` for each table of recoveries; return the files."""
-    written, sources = [], table_sources(run)
+    written, sources = [], table_sources(run, facts)
     for table in listed(run.layout.evaluations, "recovery-*.parquet"):
         key = TableKey.parse(table.stem.removeprefix("recovery-"))
         if key is None:
@@ -42,13 +44,13 @@ def draw_recoveries(run: Run) -> list[Location]:
     return written
 
 
-def _scored(run: Run) -> pa.Table | None:
+def _scored(run: Run, facts: MaskFacts) -> pa.Table | None:
     """Return the NNs table over all true tasks, None if it is missing or damaged."""
     evaluation = run.config.evaluation
     key = TableKey(evaluation.method.label, run.config.benchmark.num_tasks, test_batches(run))
     try:
         path = run.layout.evaluation(key.of("NNs"))
-        return read_evaluation(path, run.fingerprint, table_sources(run).masks(key.k))
+        return read_evaluation(path, run.fingerprint, table_sources(run, facts).masks(key.k))
     except DamagedFileError:
         return None
 

@@ -13,9 +13,9 @@ from core.masks.bits import joint_digest
 from orchestrator.config.load import config_values, load_sweep
 from orchestrator.reproduce.targets import Target, TargetRun, sweeps_folder
 from orchestrator.runs.history import Session, read_sessions
-from orchestrator.runs.results import GIVEN, read_results
+from orchestrator.runs.results import GIVEN, Results, read_results
 from orchestrator.runs.run import Run, locate_run, open_run
-from storage.mask_info import MaskInfo, mask_info
+from storage.mask_info import MaskInfo
 
 TargetFolders = Sequence[tuple[TargetRun, int, Run]]  # run of the target, seed, its run folder
 
@@ -84,9 +84,10 @@ def measured(folders: TargetFolders) -> tuple[list[RunFacts], list[Measurement]]
             run, record = open_run(located.layout.root)
         except RunFolderError:
             continue
-        masks = mask_info(run.store)
+        known = run.store.facts()
+        masks = known.infos()
         facts.append(_facts(one.name, seed, located, masks, record.provenance))
-        measurements += _measurements(one.name, seed, located, masks)
+        measurements += _measurements(one.name, seed, located, masks, read_results(located, known))
     return facts, measurements
 
 
@@ -156,7 +157,9 @@ def session_ends(sessions: Sequence[Session], finished_s: Sequence[float]) -> li
     return [one.ended_s or end for one, end in zip(sessions, last, strict=True)]
 
 
-def _measurements(name: str, seed: int, run: Run, masks: Sequence[MaskInfo]) -> list[Measurement]:
+def _measurements(
+    name: str, seed: int, run: Run, masks: Sequence[MaskInfo], results: Results
+) -> list[Measurement]:
     measurements = [
         Measurement(
             run=name,
@@ -168,7 +171,7 @@ def _measurements(name: str, seed: int, run: Run, masks: Sequence[MaskInfo]) -> 
             metric=metric,
             value=value,
         )
-        for one in read_results(run)
+        for one in results
         for metric, value in one.metrics.items()
     ]
     known = {p.k for p in measurements if p.scenario == GIVEN and p.batches == "all"}

@@ -17,8 +17,8 @@ from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.nearest import deciding_keys
 from orchestrator.runs.run import Run
 from storage.layout import RunLayout, TableKey
-from storage.locations import Location, listed, to_location
-from storage.mask_info import MaskInfo, mask_info
+from storage.locations import Location, entries, listed, to_location
+from storage.mask_info import MaskInfo
 from storage.mask_store import MaskStore
 from storage.run_file import RunRecord, read_run
 
@@ -74,10 +74,20 @@ def _earlier(root: Location) -> Earlier | None:
     try:
         record = read_run(layout)
         config = build_sweep(record.config, str(root))
-        infos = mask_info(MaskStore(layout, record.identity()), range(MAX_TASKS))
+        infos = _first_infos(MaskStore(layout, record.identity()), record)
     except (ConfigError, RunFolderError):
         return None
     return Earlier(name=root.name, config=config, record=record, infos=tuple(infos), layout=layout)
+
+
+def _first_infos(store: MaskStore, record: RunRecord) -> list[MaskInfo]:
+    """Return the masks of the first tasks, from files whose names follow from the cohort size if they are there."""
+    size, end = record.cohort_size, record.num_tasks
+    starts = range(0, min(MAX_TASKS, end), size)
+    facts = store.facts_of(store.layout.cohort(first, min(first + size, end) - 1).name for first in starts)
+    if facts.problems:
+        facts = store.facts_of(store.locate().holding(range(MAX_TASKS)))
+    return [info for info in facts.infos() if info.task < MAX_TASKS]
 
 
 def estimate_run(run: Run, earlier: Sequence[Earlier], *, on_gpu: bool) -> Estimate:
@@ -133,10 +143,11 @@ def _table_bytes(config: SweepConfig, like: Sequence[Earlier]) -> float | None:
 
 
 def _bytes_a_task(layout: RunLayout) -> Iterator[float]:
-    for path in listed(layout.evaluations, "*.parquet"):
-        key = TableKey.parse(path.stem)
-        if key is not None:
-            yield len(path.read_bytes()) / key.k
+    for entry in entries(layout.evaluations):
+        stem, _, suffix = entry.name.rpartition(".")
+        key = TableKey.parse(stem)
+        if suffix == "parquet" and key is not None:
+            yield entry.num_bytes / key.k
 
 
 def _mask_bytes(run: Run) -> Range:

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 from orchestrator.runs.run import Run
 from storage.hopfield_file import stored_masks_digest
-from storage.mask_digests import MaskDigests, good_digests
+from storage.mask_digests import MaskDigests
+from storage.mask_facts import MaskFacts
 from storage.verify import Problem
 from storage.verify_derived import DerivedFiles
 
 
 @dataclass(frozen=True)
 class TableSources:
-    """The joint digest of the masks behind the tables of each k, read when this is made.
+    """The joint digest of the masks behind the tables of each k, as they were when this was made.
 
     Empty for a baseline, which has no masks. A Hopfield memory outlives its masks and then names them.
     """
@@ -32,12 +33,15 @@ class TableSources:
         return found
 
 
-def table_sources(run: Run) -> TableSources:
-    """Return the sources of a run's tables as its masks are now."""
-    return TableSources(run, good_digests(run.store))
+def table_sources(run: Run, facts: MaskFacts | None = None) -> TableSources:
+    """Return the sources of a run's tables by the facts of its masks, None for those of now."""
+    return TableSources(run, (run.store.facts() if facts is None else facts).digests)
 
 
-def verify_derived(run: Run) -> list[Problem]:
-    """Return what is wrong with the files of a run that are made from its masks."""
-    sources = table_sources(run)
-    return DerivedFiles(run.store, sources.digests, sources.masks).problems()
+def verify_derived(run: Run, facts: MaskFacts, *, quick: bool = False) -> list[Problem]:
+    """Return what is wrong with the files of a run that are made from its masks.
+
+    quick: see ``DerivedFiles.stale``.
+    """
+    files = DerivedFiles(run.store, facts, table_sources(run, facts).masks)
+    return files.stale() if quick else files.problems()

@@ -12,6 +12,7 @@ from orchestrator.runs.run import Run
 from storage.decisions import Rows, read_decisions
 from storage.files import commit_text
 from storage.layout import TableKey
+from storage.mask_facts import MaskFacts
 from storage.summary import read_summary, write_summary
 from storage.tables import write_table
 
@@ -119,9 +120,12 @@ class Results(tuple[Result, ...]):
         return cls(found)
 
 
-def read_results(run: Run) -> Results:
-    """Return the results in summary.json that belong to the masks of now; none if it is missing or damaged."""
-    return _current_results(run, table_sources(run))[0]
+def read_results(run: Run, facts: MaskFacts | None = None) -> Results:
+    """Return the results in summary.json that belong to the masks; none if it is missing or damaged.
+
+    facts: of the masks, None for those of now.
+    """
+    return _current_results(run, table_sources(run, facts))[0]
 
 
 def _current_results(run: Run, sources: TableSources) -> tuple[Results, dict[str, str]]:
@@ -135,15 +139,19 @@ def _current_results(run: Run, sources: TableSources) -> tuple[Results, dict[str
     return Results(one for one in found if current[one.k] in (None, made_from.get(str(one.k), ""))), made_from
 
 
-def write_report(run: Run, results: Results) -> None:
-    """Write summary.json (merged with the existing one), tasks.parquet and config.yaml."""
-    layout, sources = run.layout, table_sources(run)
+def write_report(run: Run, results: Results, facts: MaskFacts | None = None) -> None:
+    """Write summary.json (merged with the existing one), tasks.parquet and config.yaml.
+
+    facts: of the masks, None for those of now.
+    """
+    facts = run.store.facts() if facts is None else facts
+    layout, sources = run.layout, table_sources(run, facts)
     old, made_from = _current_results(run, sources)
     merged = old.merged(results)
     current = {str(k): sources.masks(k) for k in sorted({one.k for one in merged})}
     made_from = {k: made_from.get(k, "") if masks is None else masks for k, masks in current.items()}
     write_summary(layout.summary, merged.to_json(), made_from)
-    infos = run.store.info_table()
+    infos = facts.info_table()
     if len(infos) or not layout.tasks.exists():  # keep the table of masks deleted since
         masks = joint_digest(infos["digest"].to_pylist())
         write_table(layout.tasks, infos, {"fingerprint": run.fingerprint, "masks": masks})

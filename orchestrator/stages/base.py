@@ -17,7 +17,8 @@ from orchestrator.runs.history import failed_tasks
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
 from storage.layout import TableKey
-from storage.mask_info import mask_info
+from storage.mask_facts import MaskFacts
+from storage.mask_files import MaskFiles
 from storage.run_file import RunRecord
 from storage.verify import Findings, Problem
 
@@ -65,6 +66,7 @@ class Verification:
 class RunContext:
     """A run in progress: its folder is locked, its record is written.
 
+    facts: of the masks stored when the stage began, or for ``collect`` when its jobs ended.
     counts: by task, correct images in each test batch with the task given, as reported by workers.
     message: shows a line to the user.
     """
@@ -73,6 +75,7 @@ class RunContext:
     record: RunRecord
     dataset: Dataset
     message: Callable[[str], None]
+    facts: MaskFacts
     counts: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
@@ -116,8 +119,13 @@ class TrainingStage(Stage):
     has_masks = True
 
     @abstractmethod
-    def progress(self, run: Run, findings: Findings | None = None) -> Progress:
-        """Return the run's progress, by verified files if ``findings`` is given, else by names and headers."""
+    def progress(
+        self, run: Run, findings: Findings | None = None, *, files: MaskFiles | None = None
+    ) -> Progress:
+        """Return the run's progress, by verified files if ``findings`` is given, else by names and headers.
+
+        files: the names, where they are known; None lists them, if they are needed.
+        """
 
     def collect(self, context: RunContext) -> Results:
         """Return no results: evaluation measures masks."""
@@ -126,7 +134,8 @@ class TrainingStage(Stage):
 
     def accuracies(self, run: Run) -> dict[int, float]:
         """Return the stored test accuracies with the task given, by task (in a stream by mask)."""
-        return {info.task: info.test_accuracy for info in mask_info(run.store)}
+        table = run.store.facts().table
+        return dict(zip(table["task"].to_pylist(), table["test_accuracy"].to_pylist(), strict=True))
 
     def verify(self, run: Run, findings: Findings) -> Verification:
         """Describe, for people, what a run with verified files is missing."""
@@ -142,13 +151,13 @@ class TrainingStage(Stage):
             is_whole=not missing,
         )
 
-    def why_not(self, run: Run, scenario: str, k: int) -> str:
+    def why_not(self, run: Run, files: MaskFiles, scenario: str, k: int) -> str:
         """Return why a scenario is not evaluated on the first ``k`` tasks, as text."""
         del scenario
-        words = trained_tasks(self.progress(run).num_done)
+        words = trained_tasks(self.progress(run, files=files).num_done)
         if k > run.config.benchmark.num_tasks:
             return words
-        missing = set(range(k)) - run.store.locate().keys()
+        missing = set(range(k)) - files.keys()
         return f"{words}, {missing_masks(missing, 'task')}" if missing else EVALUATION_FAILED
 
     def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
@@ -162,6 +171,13 @@ class TrainingStage(Stage):
         """Return the true task of each mask, or None if mask i belongs to task i."""
         del run
         return None
+
+
+def stored_tasks(run: Run, findings: Findings | None, files: MaskFiles | None) -> frozenset[int]:
+    """Return the tasks with a mask, as for ``TrainingStage.progress``."""
+    if findings is not None:
+        return findings.tasks
+    return frozenset(run.store.locate() if files is None else files)
 
 
 def good_masks(num_good: int, num_total: int) -> str:

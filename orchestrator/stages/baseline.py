@@ -24,6 +24,7 @@ from orchestrator.stages.tables import merge_inferred, request_results
 from storage.checkpoints import num_learned, read_baseline
 from storage.layout import TableKey
 from storage.locations import listed
+from storage.mask_files import MaskFiles
 from storage.tables import read_evaluation, task_accuracies
 from storage.verify import Findings, Problem
 
@@ -34,9 +35,11 @@ class Baseline(TrainingStage):
     kind = "baseline"
     has_masks = False
 
-    def progress(self, run: Run, findings: Findings | None = None) -> Progress:
+    def progress(
+        self, run: Run, findings: Findings | None = None, *, files: MaskFiles | None = None
+    ) -> Progress:
         """See ``TrainingStage``."""
-        del findings
+        del findings, files
         num_tasks = run.config.benchmark.num_tasks
         done = frozenset(range(min(num_learned(run.layout), num_tasks)))
         return Progress(num_total=num_tasks, done=done, failed=failed_left(run, done))
@@ -90,9 +93,9 @@ class Baseline(TrainingStage):
                 found += request_results(run, request)
         return Results(found)
 
-    def why_not(self, run: Run, scenario: str, k: int) -> str:
+    def why_not(self, run: Run, files: MaskFiles, scenario: str, k: int) -> str:
         """See ``TrainingStage``. Other k than those of its training cannot be measured any more."""
-        del scenario
+        del scenario, files
         num_done = self.progress(run).num_done
         words = trained_tasks(num_done)
         return f"{words}, and a baseline is measured while it learns" if k <= num_done else words

@@ -7,7 +7,7 @@ from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
 from orchestrator.stages import training_stage
 from orchestrator.stages.base import missing_masks
-from storage.bank_file import num_leading
+from storage.mask_files import MaskFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +26,15 @@ class Gap:
         return f"{self.scenario} not evaluated at k = {self.k}: {self.why}"
 
 
-def find_gaps(run: Run, results: Results, *, may_exceed: bool = True) -> tuple[Gap, ...]:
+def find_gaps(run: Run, results: Results, files: MaskFiles, *, may_exceed: bool = True) -> tuple[Gap, ...]:
     """Return what is missing in ``results``. may_exceed: allow k above the number of tasks."""
     evaluation, num_tasks = run.config.evaluation, run.config.benchmark.num_tasks
     found = {(one.scenario, one.k) for one in results.own(run)}
     ks = sorted({*evaluation.ks(num_tasks), *(evaluation.at or ())})
     return tuple(
-        Gap(scenario=scenario, k=k, why=_why(run, scenario, k), is_allowed=may_exceed and k > num_tasks)
+        Gap(
+            scenario=scenario, k=k, why=_why(run, files, scenario, k), is_allowed=may_exceed and k > num_tasks
+        )
         for scenario in evaluation.asked
         for k in ks
         if (scenario, k) not in found
@@ -41,10 +43,11 @@ def find_gaps(run: Run, results: Results, *, may_exceed: bool = True) -> tuple[G
 
 def unsearched(run: Run) -> str | None:
     """Return, as text, which masks task inference leaves out because an earlier one is missing."""
-    progress, num_searched = training_stage(run.config).progress(run), num_leading(run.store)
+    files = run.store.locate()
+    progress, num_searched = training_stage(run.config).progress(run, files=files), files.num_leading
     if progress.unit == "decisions" or num_searched >= progress.num_total:
         return None
-    missing = set(range(progress.num_total)) - run.store.locate().keys()
+    missing = set(range(progress.num_total)) - files.keys()
     noun = "mask" if progress.unit == "masks" else "task"
     return (
         f"only the first {num_searched} of {progress.num_total} {progress.unit} are searched: "
@@ -52,8 +55,8 @@ def unsearched(run: Run) -> str | None:
     )
 
 
-def _why(run: Run, scenario: str, k: int) -> str:
+def _why(run: Run, files: MaskFiles, scenario: str, k: int) -> str:
     try:
-        return training_stage(run.config).why_not(run, scenario, k)
+        return training_stage(run.config).why_not(run, files, scenario, k)
     except DamagedFileError as error:
         return first_line(error)

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from core.data.benchmarks import task_view
 from core.errors import DamagedFileError
-from orchestrator.execution.plan import Plan, plan_jobs
+from orchestrator.execution.plan import Plan, plan_jobs, with_files
 from orchestrator.runs.made_from import TableSources, table_sources
 from orchestrator.runs.results import GIVEN, Result, Results, test_batches
 from orchestrator.runs.run import Run
@@ -32,7 +32,8 @@ class Given(Stage):
 
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """Load the counts of existing tables. Tables of tasks trained just now do not count as measured before."""
-        run, stored = context.run, stored_counts(context.run, table_sources(context.run))
+        run = context.run
+        stored = stored_counts(run, table_sources(run, context.facts))
         old = stored.keys() - context.counts.keys()
         context.counts.update(stored)
         ks = run.config.evaluation.ks(run.config.benchmark.num_tasks)
@@ -41,14 +42,16 @@ class Given(Stage):
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """See ``Stage``. Tasks tested right after training need no job."""
         del only
-        run, most = context.run, _largest_k(context.run)
-        untrained = set(range(most)) - run.store.locate().keys()
-        return plan_jobs(most, context.record.cohort_size, context.counts.keys() | untrained, kind=self.kind)
+        most, files = _largest_k(context.run), context.facts.files
+        untrained = set(range(most)) - files.keys()
+        plan = plan_jobs(most, context.record.cohort_size, context.counts.keys() | untrained, kind=self.kind)
+        return with_files(plan, files)
 
     def collect(self, context: RunContext) -> Results:
         """Write the table of each k whose tasks are all tested; return the accuracies."""
         run = context.run
-        accuracies = write_evaluations(run, context.counts, _num_test_images(context), table_sources(run))
+        sources = table_sources(run, context.facts)
+        accuracies = write_evaluations(run, context.counts, _num_test_images(context), sources)
         return Results(
             Result(scenario=GIVEN, num_batches=test_batches(run), k=k, metrics={"accuracy": accuracy})
             for k, accuracy in accuracies.items()

@@ -7,10 +7,10 @@ from orchestrator.runs.results import Result, finished_log, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext
 from orchestrator.stages.tables import TableStage, merge_inferred, request_results
-from storage.bank_file import bank_of, make_bank, num_leading
+from storage.bank_file import bank_path, make_bank
 from storage.decisions import score_rows
 from storage.layout import TableKey
-from storage.mask_digests import leading_digests
+from storage.mask_facts import MaskFacts
 
 
 class Inferred(TableStage[InferenceRequest]):
@@ -22,17 +22,17 @@ class Inferred(TableStage[InferenceRequest]):
 
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """Build the mask bank that workers search, if any table is missing."""
-        stored = super().prepare(context)
-        requests = self.open_requests(context.run, stored)
+        stored, facts = super().prepare(context), context.facts
+        requests = self.open_requests(context.run, facts, stored)
         if requests:
-            make_bank(context.run.store, requests[0].bank)
+            make_bank(context.run.store, requests[0].bank, facts.files)
         return stored
 
-    def requests(self, run: Run) -> list[InferenceRequest]:
+    def requests(self, run: Run, facts: MaskFacts) -> list[InferenceRequest]:
         """Return a request for each k whose tasks are trained; for a stream that has ended, a single one."""
         evaluation = run.config.evaluation
         assert evaluation.inference is not None, "masks on weights are searched by inference"
-        homes, most = None, num_leading(run.store)
+        homes, most = None, facts.files.num_leading
         ks = [k for k in evaluation.ks(run.config.benchmark.num_tasks) if k <= most]
         if not run.config.training.is_given:
             rows = finished_log(run)
@@ -40,8 +40,8 @@ class Inferred(TableStage[InferenceRequest]):
             ks = [run.config.benchmark.num_tasks] if homes and most >= len(homes) else []
         if not ks:
             return []
-        digests, batches = leading_digests(run.store), test_batches(run)
-        bank, inference = bank_of(run.store, digests), evaluation.inference
+        bank, inference = bank_path(run.store, facts), evaluation.inference
+        digests, batches = facts.digests, test_batches(run)
         return [
             InferenceRequest(
                 inference=inference,

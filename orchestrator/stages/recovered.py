@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow.compute as pc
 
-from core.errors import DamagedFileError, plural
+from core.errors import plural
 from core.hopfield.memory import memorise, memory_num_bytes, steps_to_exact
 from core.masks.bits import packed_num_bytes, unpack
 from orchestrator.execution.jobs import RecoveryRequest, parts_of
@@ -13,7 +13,7 @@ from orchestrator.stages.base import RunContext
 from orchestrator.stages.tables import TableStage, mean, stored_table, table_path, table_result
 from storage.hopfield_file import stored_masks_digest, write_memory
 from storage.layout import TableKey
-from storage.mask_digests import leading_digests
+from storage.mask_facts import MaskFacts
 from storage.parts import drop_parts, whole_table
 from storage.tables import read_evaluation, task_accuracies, task_shares, write_evaluation
 
@@ -26,15 +26,18 @@ class Recovered(TableStage[RecoveryRequest]):
     kind = "recover"
     verb = "recovering masks"
     tasks_per_job = 1
+    reads_masks = True
 
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """Build the memory of each k whose masks are stored; a memory outlives its masks."""
         for request in _requests(context.run):
-            _ensure_memory(context, request)
+            if not context.facts.problems:
+                _ensure_memory(context, request)
         return super().prepare(context)
 
-    def requests(self, run: Run) -> list[RecoveryRequest]:
+    def requests(self, run: Run, facts: MaskFacts) -> list[RecoveryRequest]:
         """Return the requests whose memory exists."""
+        del facts
         return [request for request in _requests(run) if request.memory.exists()]
 
     def merge(self, run: Run, request: RecoveryRequest) -> None:
@@ -66,15 +69,13 @@ def _requests(run: Run) -> list[RecoveryRequest]:
 
 def _ensure_memory(context: RunContext, request: RecoveryRequest) -> None:
     """Build the memory of the first k masks if it is missing or holds other masks."""
-    run, path = context.run, request.memory
-    try:
-        wanted = leading_digests(run.store).joint(request.k)
-    except DamagedFileError:
-        return
+    run, facts, path = context.run, context.facts, request.memory
+    wanted = facts.digests.joint(request.k)
     if wanted is None or request.masks == wanted:
         return
     context.message(f"storing {plural(request.k, 'mask')} in Psi ({request.hopfield.rule})")
-    masks = [unpack(mask.bits, run.identity.shapes) for mask in run.store.iterate(range(request.k))]
+    stored = run.store.iterate_bits(range(request.k), facts.files)
+    masks = [unpack(bits, run.identity.shapes) for bits in stored]
     memory = memorise(request.hopfield.rule, masks)
     write_memory(path, memory, run.identity.names, fingerprint=run.fingerprint, masks_digest=wanted)
 

@@ -18,9 +18,11 @@ from orchestrator.stages.base import (
     Verification,
     good_masks,
     missing_masks,
+    stored_tasks,
 )
 from storage.decisions import score_rows
 from storage.layout import TableKey
+from storage.mask_files import MaskFiles
 from storage.stream_state import read_position, restart_stream
 from storage.verify import Findings
 
@@ -34,14 +36,14 @@ class Stream(TrainingStage):
     verb = "following the stream"
     noun = "mask"
 
-    def progress(self, run: Run, findings: Findings | None = None) -> Progress:
+    def progress(
+        self, run: Run, findings: Findings | None = None, *, files: MaskFiles | None = None
+    ) -> Progress:
         """See ``TrainingStage``."""
         homes = self.homes(run)
         if homes:
-            stored = run.store.locate().keys() if findings is None else findings.tasks
-            return Progress(
-                num_total=len(homes), done=frozenset(stored) & frozenset(range(len(homes))), unit="masks"
-            )
+            stored = stored_tasks(run, findings, files)
+            return Progress(num_total=len(homes), done=stored & frozenset(range(len(homes))), unit="masks")
         num_done = _num_decided(run)
         return Progress(
             num_total=num_decisions(run.config.run_spec()),
@@ -53,7 +55,7 @@ class Stream(TrainingStage):
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """Restart the stream if its log is unreadable or masks are missing."""
         try:
-            progress = self.progress(context.run)
+            progress = self.progress(context.run, files=context.facts.files)
         except DamagedFileError as error:
             context.message(f"{error}; the stream starts again from the beginning")
             restart_stream(context.run.layout)
@@ -70,7 +72,9 @@ class Stream(TrainingStage):
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """See ``Stage``."""
-        progress, total = self.progress(context.run), num_decisions(context.run.config.run_spec())
+        run = context.run
+        progress = self.progress(run, files=context.facts.files)
+        total = num_decisions(run.config.run_spec())
         if progress.is_complete:
             note = f"the stream has ended and left {plural(progress.num_done, 'mask')}; nothing to train"
             return Plan(jobs=(), num_done=total, num_total=total, note=note)
@@ -95,10 +99,10 @@ class Stream(TrainingStage):
         goes_on = "the stream has not ended yet; its masks are stored when it does"
         return Verification(summary=(good_masks(len(findings.tasks), 0), goes_on), is_whole=False)
 
-    def why_not(self, run: Run, scenario: str, k: int) -> str:
+    def why_not(self, run: Run, files: MaskFiles, scenario: str, k: int) -> str:
         """See ``TrainingStage``. Raises DamagedFileError."""
         del scenario, k
-        progress = self.progress(run)
+        progress = self.progress(run, files=files)
         if progress.unit == "decisions":
             return f"the stream has not ended: {progress} are made"
         missing = set(range(progress.num_total)) - progress.done

@@ -14,10 +14,12 @@ from orchestrator.stages.base import (
     Verification,
     failed_left,
     good_masks,
+    stored_tasks,
 )
 from storage.hopfield_file import num_remembered
 from storage.layout import TableKey
 from storage.locations import remove_tree
+from storage.mask_files import MaskFiles
 from storage.verify import Findings
 
 
@@ -29,14 +31,16 @@ class Supermasks(TrainingStage):
     def __init__(self, *, in_order: bool) -> None:
         self.in_order = in_order
 
-    def progress(self, run: Run, findings: Findings | None = None) -> Progress:
+    def progress(
+        self, run: Run, findings: Findings | None = None, *, files: MaskFiles | None = None
+    ) -> Progress:
         """See ``TrainingStage``. Deleted masks count if a Hopfield memory holds them."""
         num_tasks = run.config.benchmark.num_tasks
-        stored = run.store.locate().keys() if findings is None else findings.tasks
+        stored = stored_tasks(run, findings, files)
         if not stored:
             bad = () if findings is None else [problem.path for problem in findings.problems if problem.path]
             stored = frozenset(range(num_remembered(run.layout, run.fingerprint, bad)))
-        done = frozenset(stored) & frozenset(range(num_tasks))
+        done = stored & frozenset(range(num_tasks))
         return Progress(num_total=num_tasks, done=done, failed=failed_left(run, done))
 
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
@@ -49,7 +53,7 @@ class Supermasks(TrainingStage):
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """See ``Stage``."""
         run = context.run
-        num_tasks, done = run.config.benchmark.num_tasks, self.progress(run).done
+        num_tasks, done = run.config.benchmark.num_tasks, self.progress(run, files=context.facts.files).done
         skipped = frozenset[int]() if only is None else frozenset(range(num_tasks)) - set(only)
         size = _cohort_size(context)
         return plan_jobs(
@@ -63,7 +67,7 @@ class Supermasks(TrainingStage):
 
     def collect(self, context: RunContext) -> Results:
         """Remove checkpoints of cohorts of other sizes; evaluation measures accuracy."""
-        if self.progress(context.run).is_complete:
+        if self.progress(context.run, files=context.facts.files).is_complete:
             remove_tree(context.run.layout.saves)
         return Results()
 
@@ -76,9 +80,9 @@ class Supermasks(TrainingStage):
         held = f"{num_good}; the Hopfield memory holds the first {progress.num_done}"
         return Verification(summary=(held,), is_whole=progress.is_complete)
 
-    def why_not(self, run: Run, scenario: str, k: int) -> str:
+    def why_not(self, run: Run, files: MaskFiles, scenario: str, k: int) -> str:
         """See ``TrainingStage``. A Hopfield memory could have stood in for missing masks."""
-        words, hopfield = super().why_not(run, scenario, k), run.config.evaluation.hopfield
+        words, hopfield = super().why_not(run, files, scenario, k), run.config.evaluation.hopfield
         if hopfield is None or scenario == GIVEN or not words.endswith("missing"):
             return words
         return f"{words}, and no {hopfield.rule} memory holds these {k} masks"

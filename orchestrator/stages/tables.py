@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 
 from core.errors import DamagedFileError
 from orchestrator.execution.jobs import InferenceRequest, RecoveryRequest, Request, parts_of
-from orchestrator.execution.plan import Plan, join_plans, plan_jobs
+from orchestrator.execution.plan import Plan, join_plans, plan_jobs, with_files
 from orchestrator.runs.results import Metrics, Result, Results
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext, Stage
 from storage.layout import TableKey
 from storage.locations import Location
+from storage.mask_facts import MaskFacts
 from storage.parts import drop_parts, stored_tasks, whole_table
 from storage.tables import (
     INFERENCE_SCHEMA,
@@ -33,15 +34,19 @@ R = TypeVar("R", InferenceRequest, RecoveryRequest)
 
 
 class TableStage(Stage, Generic[R]):
-    """Fills evaluation tables, one per request and scenario. method: label for the display."""
+    """Fills evaluation tables, one per request and scenario. method: label for the display.
+
+    reads_masks: whether each job reads the masks of its own tasks, rather than all by the bank.
+    """
 
     tasks_per_job: int
+    reads_masks = False
 
     def __init__(self, method: str) -> None:
         self.verb = f"{self.verb} ({method})"
 
     @abstractmethod
-    def requests(self, run: Run) -> list[R]:
+    def requests(self, run: Run, facts: MaskFacts) -> list[R]:
         """Return the requests that the stored masks allow."""
 
     @abstractmethod
@@ -52,33 +57,33 @@ class TableStage(Stage, Generic[R]):
     def results(self, run: Run, request: R) -> list[Result]:
         """Return one result per scenario with a table."""
 
-    def open_requests(self, run: Run, stored: Collection[TableKey]) -> list[R]:
+    def open_requests(self, run: Run, facts: MaskFacts, stored: Collection[TableKey]) -> list[R]:
         """Return the requests of which a table is not in ``stored``."""
         scenarios = run.config.evaluation.inferred_scenarios
         return [
             request
-            for request in self.requests(run)
+            for request in self.requests(run, facts)
             if any(request.key.of(scenario) not in stored for scenario in scenarios)
         ]
 
-    def stored(self, run: Run) -> frozenset[TableKey]:
+    def stored(self, run: Run, facts: MaskFacts) -> frozenset[TableKey]:
         """Return the tables that exist, are good, and were made from the current masks."""
         return frozenset(
             request.key.of(scenario)
-            for request in self.requests(run)
+            for request in self.requests(run, facts)
             for scenario in run.config.evaluation.inferred_scenarios
             if stored_table(run, request, scenario) is not None
         )
 
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """See ``Stage``."""
-        return self.stored(context.run)
+        return self.stored(context.run, context.facts)
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """See ``Stage``."""
         del only
-        run = context.run
-        return join_plans(
+        run, facts = context.run, context.facts
+        plan = join_plans(
             plan_jobs(
                 request.k,
                 self.tasks_per_job,
@@ -86,15 +91,17 @@ class TableStage(Stage, Generic[R]):
                 kind=self.kind,
                 request=request,
             )
-            for request in self.open_requests(run, self.stored(run))
+            for request in self.open_requests(run, facts, self.stored(run, facts))
         )
+        return with_files(plan, facts.files) if self.reads_masks else plan
 
     def collect(self, context: RunContext) -> Results:
         """See ``Stage``."""
-        run = context.run
-        for request in self.open_requests(run, self.stored(run)):
+        run, facts = context.run, context.facts
+        for request in self.open_requests(run, facts, self.stored(run, facts)):
             self.merge(run, request)
-        return Results(result for request in self.requests(run) for result in self.results(run, request))
+        requests = self.requests(run, facts)
+        return Results(result for request in requests for result in self.results(run, request))
 
 
 def stored_table(run: Run, request: Request, scenario: str) -> pa.Table | None:

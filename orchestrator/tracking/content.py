@@ -16,7 +16,7 @@ from orchestrator.tracking.messages import FailedTask, TrackedEnd, TrackedRun, T
 from orchestrator.tracking.note import note
 from storage.decisions import Rows
 from storage.locations import listed
-from storage.mask_info import MaskInfo, mask_info
+from storage.mask_info import MaskInfo
 from storage.run_file import RunRecord
 
 TASK_METRICS = ("test_accuracy", "train_loss", "train_seconds", "density")
@@ -54,9 +54,10 @@ def _tags(run: Run, record: RunRecord) -> dict[str, str]:
     return {key: value for key, value in known.items() if value}
 
 
-def tracked_tasks(run: Run, tasks: Collection[int] | None = None) -> list[TrackedTask]:
-    """Return the trained tasks among ``tasks``, by default all."""
-    return [_tracked_task(info) for info in mask_info(run.store, tasks)]
+def tracked_tasks(run: Run, files: Collection[str] | None = None) -> list[TrackedTask]:
+    """Return the trained tasks in mask files with these names, by default in all."""
+    facts = run.store.facts() if files is None else run.store.facts_of(files)
+    return [_tracked_task(info) for info in facts.infos()]
 
 
 def _tracked_task(info: MaskInfo) -> TrackedTask:
@@ -75,11 +76,12 @@ def _tracked_task(info: MaskInfo) -> TrackedTask:
 
 def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
     """Return what is sent at the end of a session: its status and all results of the run."""
-    infos, sessions, layout = mask_info(run.store), read_sessions(run.layout), run.layout
+    facts, sessions, layout = run.store.facts(), read_sessions(run.layout), run.layout
+    infos = facts.infos()
     own = build_sweep(record.config, str(layout.run_file))
-    results, as_made = read_results(run), replace(run, config=own)
+    results, as_made = read_results(run, facts), replace(run, config=own)
     failed = _failed(run, record)
-    progress = training_stage(own).progress(as_made)
+    progress = training_stage(own).progress(as_made, files=facts.files)
     is_whole = progress.is_complete
     status: Status = "FINISHED" if is_whole else "KILLED"
     if sessions:

@@ -26,7 +26,6 @@ from orchestrator.runs.lock import locked
 from orchestrator.runs.run import Run, open_run
 from orchestrator.tracking.client import connect, find_sweep, mlflow_version
 from orchestrator.tracking.served import TO_INFER
-from storage.bank_file import num_leading
 from storage.layout import RunLayout
 from storage.locations import Location
 
@@ -68,7 +67,7 @@ def export_model(root: Location, uri: str | None, name: str | None, alias: str |
     return ExportedModel(
         uri=f"models:/{name}@{alias}" if alias else f"models:/{name}/{model_version}" if name else model_uri,
         store=store,
-        num_tasks=num_leading(run.store),
+        num_tasks=run.store.locate().num_leading,
         name=name,
         version=model_version,
     )
@@ -79,7 +78,7 @@ def _check(run: Run) -> None:
         raise RunFolderError(
             f"{run.name}: found masks without a known task, expected masks on weights, trained with the task given"
         )
-    if not num_leading(run.store):
+    if not run.store.locate().num_leading:
         again = supsup_command("run", run.layout.root, config=run.config)
         raise RunFolderError(f"{run.layout.root} has no mask of task 0; `{again}` trains it")
     if run.config.network.import_path is not None:
@@ -133,7 +132,7 @@ def _log(run: Run, name: str | None) -> tuple[str, str | None]:
             registered_model_name=name,
             metadata={
                 "supsup.fingerprint": run.fingerprint,
-                "supsup.num_tasks": num_leading(run.store),
+                "supsup.num_tasks": run.store.locate().num_leading,
                 "pixels": f"as the task sees them, 0 to {normalisation(run.config.benchmark.dataset)[0]:g}",
             },
         )
@@ -142,11 +141,11 @@ def _log(run: Run, name: str | None) -> tuple[str, str | None]:
 
 def _copy_run(run: Run, folder: Path) -> None:
     """Copy run.json and the mask files of the leading tasks."""
-    target, locations = RunLayout(folder), run.store.locate()
+    target, files = RunLayout(folder), run.store.locate()
     target.masks.mkdir(parents=True)
     target.run_file.write_bytes(run.layout.run_file.read_bytes())
-    for path in dict.fromkeys(locations[task] for task in range(num_leading(run.store))):
-        (target.masks / path.name).write_bytes(path.read_bytes())
+    for name in files.holding(range(files.num_leading)):
+        (target.masks / name).write_bytes((files.folder / name).read_bytes())
 
 
 def _copy_code(folder: Path) -> list[str]:

@@ -17,7 +17,6 @@ from core.inference.superposition import MaskBank
 from core.masks.packed_sums import to_tiles
 from orchestrator.predict import Answer, Classification, Predictor, base_tensors, predictor
 from orchestrator.runs.run import open_run
-from storage.bank_file import num_leading
 from storage.mask_store import MaskStore
 
 TO_INFER = -1  # a task's number where none is given: MLflow's parameters have a value of their type
@@ -54,5 +53,5 @@ def _load_pyfunc(folder: str) -> ServedModel:
 
 
 def _tiles(store: MaskStore) -> NDArray[np.uint8]:
-    masks = store.iterate(range(num_leading(store)))
-    return to_tiles(np.stack([np.frombuffer(mask.bits, dtype=np.uint8) for mask in masks]))
+    files = store.locate()
+    return to_tiles(np.stack([*store.iterate_bits(range(files.num_leading), files)]))

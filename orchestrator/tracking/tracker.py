@@ -44,8 +44,8 @@ class Tracker(Protocol):
         """Start or resume the run; stored tasks that the tracking store lacks are sent."""
         ...
 
-    def tasks(self, tasks: Iterable[int]) -> None:
-        """Send newly trained tasks, whose files are on disk."""
+    def tasks(self, files: Iterable[str]) -> None:
+        """Send newly trained tasks, by the names of their mask files, which are on disk."""
         ...
 
     def close(self, *, is_hurried: bool = False) -> bool:
@@ -62,7 +62,7 @@ class NullTracker:
     def open(self) -> None:
         """Do nothing."""
 
-    def tasks(self, tasks: Iterable[int]) -> None:
+    def tasks(self, files: Iterable[str]) -> None:
         """Do nothing."""
 
     def close(self, *, is_hurried: bool = False) -> bool:
@@ -92,9 +92,9 @@ class Sender:
 
         self.mlflow = MlflowRun.open(self.uri, tracked_run(self.run, self.record))
 
-    def add(self, tasks: Iterable[int] | None) -> None:
-        """Log the metrics of trained tasks (None: all); their own runs wait for ``next_task``."""
-        found = tracked_tasks(self.run, None if tasks is None else set(tasks))
+    def add(self, files: Iterable[str] | None) -> None:
+        """Log the metrics of the tasks in mask files (None: all); their own runs wait for ``next_task``."""
+        found = tracked_tasks(self.run, None if files is None else set(files))
         self.mlflow.log_tasks(found)
         self.waiting |= {task.task: task for task in found if self.mlflow.tasks.wants(task.task)}
 
@@ -128,7 +128,7 @@ class MlflowTracker:
         self._sender = sender
         self._warn = warn
         self._sampler = SystemSampler(sender.run.layout)
-        self._trained: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
+        self._trained: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._abandoned = threading.Event()
         self._last_success_s = time.monotonic()
@@ -141,9 +141,9 @@ class MlflowTracker:
         """Start the thread."""
         self._thread.start()
 
-    def tasks(self, tasks: Iterable[int]) -> None:
-        """Queue trained tasks."""
-        self._trained.put(list(tasks))
+    def tasks(self, files: Iterable[str]) -> None:
+        """Queue the files of trained tasks."""
+        self._trained.put(list(files))
 
     def close(self, *, is_hurried: bool = False) -> bool:
         """Wait for the thread, until MLflow has accepted nothing for a while, or Ctrl-C."""
@@ -205,8 +205,8 @@ class MlflowTracker:
 
         self._sampler.start()
 
-    def _next_trained(self) -> list[int] | None:
-        """Return newly trained tasks; empty on a timeout, which is short if tasks wait; None at the end."""
+    def _next_trained(self) -> list[str] | None:
+        """Return the files of newly trained tasks; empty on a timeout, which is short if tasks wait; None at the end."""
         try:
             trained = self._trained.get(timeout=self._rest_s if self._sender.waiting else SAMPLES_EVERY_S)
             while trained is not None and not self._trained.empty():

@@ -18,7 +18,7 @@ class Given:
     def run(self, job: Job) -> JobResult:
         """See ``Handler``."""
         context = self._context
-        stored = list(context.store.iterate(job.tasks))
+        stored = list(context.store.iterate(job.tasks, context.store.named(job.files)))
         unpacked = [unpack(mask.bits, context.setup.identity.shapes) for mask in stored]
         masks = tuple(np.stack(layer) for layer in zip(*unpacked, strict=True))
         trained = CohortMasks(tasks=tuple(job.tasks), masks=masks, statistics=norm_statistics(stored))

@@ -31,22 +31,21 @@ class Recovered:
 
     def run(self, job: Job) -> JobResult:
         """See ``Handler``."""
-        assert isinstance(job.request, RecoveryRequest), "a job of kind recover asks something"
         for task in job.tasks:
-            recover_task(self._context, job.request, task, JobSteps(self._context, job).report)
+            recover_task(self._context, job, task, JobSteps(self._context, job).report)
         return JobResult()
 
 
-def recover_task(
-    context: WorkerContext, request: RecoveryRequest, task: int, on_step: OnStep = ignore_step
-) -> None:
+def recover_task(context: WorkerContext, job: Job, task: int, on_step: OnStep = ignore_step) -> None:
     """Recover the mask of ``task`` from its unlabelled test images, test it and commit the result.
 
     The task's true mask, if still stored, serves for comparison only.
     """
+    request = job.request
+    assert isinstance(request, RecoveryRequest), "a job of kind recover asks something"
     problem, identity, seed = context.problem, context.setup.identity, context.setup.spec.seed
     memory = _memory(request.memory, identity.fingerprint, identity.names)
-    true_mask = _true_mask(context.store, task)
+    true_mask = _true_mask(context.store, job, task)
     rows = problem.view(task).test_rows
     adapted, scored = split_images(request.hopfield, np.arange(len(rows)))
     adapted = adapting_order(request.hopfield, adapted, seed=seed, task=task)
@@ -98,10 +97,12 @@ def _counts(correct: NDArray[np.bool_] | None) -> NDArray[np.int32] | None:
     return None if correct is None else batch_counts(correct)
 
 
-def _true_mask(store: MaskStore, task: int) -> tuple[Pattern, ...] | None:
-    if task not in store.locate():
+def _true_mask(store: MaskStore, job: Job, task: int) -> tuple[Pattern, ...] | None:
+    files = store.named(job.files)
+    if task not in files:
         return None
-    return unpack(store.read(task).bits, store.identity.shapes)
+    (bits,) = store.iterate_bits([task], files)
+    return unpack(bits, store.identity.shapes)
 
 
 @lru_cache(maxsize=1)

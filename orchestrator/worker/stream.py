@@ -164,11 +164,14 @@ class Stream:
         homes = score_rows(self._rows).homes
         masks = [self._task_mask(mask, home) for mask, home in enumerate(homes)]
         size = context.setup.cohort_size
-        for start in range(0, len(masks), size):
-            context.store.write_cohort(masks[start : start + size], context.provenance(finished_s))
+        cohorts = [masks[start : start + size] for start in range(0, len(masks), size)]
+        reports: list[TaskReport] = []
+        for cohort in cohorts:
+            path = context.store.write_cohort(cohort, context.provenance(finished_s))
+            reports += task_reports(cohort, path)
         write_decisions(self._layout, self._rows, self._fingerprint, is_complete=True)
         drop_states(self._layout)
-        return task_reports(masks)
+        return tuple(reports)
 
     def _task_mask(self, mask: int, home: int) -> TaskMask:
         """Return the mask to store, with its test accuracy on task ``home``."""

@@ -1,7 +1,6 @@
 """Train supermasks one cohort at a time, with checkpoints and transfer."""
 
 import time
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from orchestrator.execution.jobs import Job, JobResult, WorkerSetup, task_report
 from orchestrator.worker.base import WorkerContext
 from orchestrator.worker.checkpointer import JobCheckpointer
 from storage.checkpoints import read_score_sum, write_score_sum
+from storage.mask_files import MaskFiles
 from storage.mask_store import MaskStore, TaskMask
 
 
@@ -24,6 +24,7 @@ class Cohorts:
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
+        self._kept = KeptWeights(context.store)
 
     def run(self, job: Job) -> JobResult:
         """See ``Handler``."""
@@ -36,10 +37,10 @@ class Cohorts:
         digest = context.checked_digest()
         keep_scores(context.setup, result)
         more = {"started_s": started_s, "tasks_at_once": result.tasks_at_once}
-        context.store.write_cohort(masks, context.provenance(finished_s) | more)
+        path = context.store.write_cohort(masks, context.provenance(finished_s) | more)
         checkpointer.end()
         return JobResult(
-            reports=task_reports(masks),
+            reports=task_reports(masks, path),
             correct=context.counts(result.tasks, correct),
             note="\n".join(words for words in (checkpointer.note, *notes) if words) or None,
             network_digest=digest,
@@ -49,7 +50,7 @@ class Cohorts:
     def train(self, job: Job, checkpointer: JobCheckpointer) -> tuple[CohortResult, list[str]]:
         """Return the trained masks, and notes on engines that cannot be used here and memory that ran out."""
         context, notes = self._context, []
-        earlier = earlier_tasks(context.setup, context.store, job.first)
+        earlier = earlier_tasks(context.setup, self._kept, job.first)
         if context.engine == "fused" and context.device.type == "cuda":
             notes.append(context.change_engine("trains on a GPU"))
         while True:
@@ -67,7 +68,7 @@ class Cohorts:
             return result, notes
 
 
-def earlier_tasks(setup: WorkerSetup, store: MaskStore, task: int) -> Earlier | None:
+def earlier_tasks(setup: WorkerSetup, kept: "KeptWeights", task: int) -> Earlier | None:
     """Return what ``task`` starts from, None without transfer. Raises RunFolderError if it is missing."""
     kind = setup.spec.training.transfer
     if kind == "none" or task == 0:
@@ -75,7 +76,7 @@ def earlier_tasks(setup: WorkerSetup, store: MaskStore, task: int) -> Earlier | 
     if kind == "scores":
         sums = read_score_sum(setup.layout, task, setup.identity.fingerprint)
     else:
-        sums = _mask_sums(store, range(task))
+        sums = kept.sums(task)
     return Earlier(kind, task, tuple((layer / task).astype(np.float32) for layer in sums))
 
 
@@ -93,12 +94,32 @@ def keep_scores(setup: WorkerSetup, result: CohortResult) -> None:
     write_score_sum(setup.layout, task + 1, sums, setup.identity.fingerprint)
 
 
-def _mask_sums(store: MaskStore, tasks: Sequence[int]) -> list[NDArray[np.float64]]:
-    sums = [np.zeros(shape) for shape in store.identity.shapes]
-    for mask in store.iterate(tasks):
-        kept = unpack(mask.bits, store.identity.shapes)
-        sums = [total + layer for total, layer in zip(sums, kept, strict=True)]
-    return sums
+class KeptWeights:
+    """How many of the first masks keep each weight, counted on from the last time: each mask is read once."""
+
+    def __init__(self, store: MaskStore) -> None:
+        self._store = store
+        self._restart()
+
+    def _restart(self) -> None:
+        self._num, self._sums = 0, [np.zeros(shape) for shape in self._store.identity.shapes]
+
+    def sums(self, num: int) -> list[NDArray[np.float64]]:
+        """Return the counts over the first ``num`` masks, float64 per layer. Raises RunFolderError."""
+        if num < self._num:  # an earlier task is trained again
+            self._restart()
+        tasks = range(self._num, num)
+        for bits in self._store.iterate_bits(tasks, self._files(tasks)):
+            layers = unpack(bits, self._store.identity.shapes)
+            self._sums = [total + layer for total, layer in zip(self._sums, layers, strict=True)]
+            self._num += 1
+        return self._sums
+
+    def _files(self, tasks: range) -> MaskFiles | None:
+        """Return the files of tasks that were trained one by one, by their names; None if they must be listed."""
+        paths = [self._store.layout.cohort(task, task) for task in tasks]
+        are_there = len(tasks) == 1 and paths[0].exists()
+        return self._store.named([paths[0].name]) if are_there else None
 
 
 def _task_mask(result: CohortResult, k: int, test_accuracy: float) -> TaskMask:

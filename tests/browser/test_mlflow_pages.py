@@ -19,7 +19,6 @@ from orchestrator.search.summary import draw_search, track_search
 from orchestrator.sweep import run_sweep
 from orchestrator.tracking.client import mlflow_version
 from orchestrator.tracking.server import find_links, start_server, stop_server
-from storage.mask_info import mask_info
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
 
@@ -167,7 +166,7 @@ def test_the_sweep_with_its_tasks_and_metric_columns(page, links, run):
 
 def test_the_worst_tasks_come_first(page, links, run):
     page.goto(links.views["Tasks, worst first"])
-    accuracy = {f"task-{one.task:04d}": one.test_accuracy for one in mask_info(run.store)}
+    accuracy = {f"task-{one.task:04d}": one.test_accuracy for one in run.store.facts().infos()}
     shown = [accuracy[name] for name in rows(page)]
     assert shown[0] == min(accuracy.values()) < max(accuracy.values())
     assert shown == sorted(shown)

@@ -7,7 +7,7 @@ import storage.bank_file
 from core.errors import DamagedFileError, ForeignFileError, RunFolderError
 from core.masks.bits import packed_num_bytes
 from core.masks.packed_sums import from_tiles
-from storage.bank_file import ensure_bank, map_bank, num_leading
+from storage.bank_file import ensure_bank, map_bank
 from storage.layout import RunLayout
 from storage.mask_store import MaskStore
 from tests.storage.conftest import IDENTITY, PROVENANCE, SHAPES, task_mask
@@ -53,7 +53,7 @@ def test_other_bits_give_another_file(store):
     assert ensure_bank(store) == path
     store.layout.cohort(0, 2).unlink()
     store.write_cohort([task_mask(0), task_mask(1)], PROVENANCE)
-    assert num_leading(store) == 2
+    assert store.locate().num_leading == 2
     assert mapped_bits(ensure_bank(store)) == stored_bits(store, 2)
 
 

@@ -9,7 +9,6 @@ import pytest
 from core.errors import DamagedFileError
 from core.masks.bits import pack
 from storage.layout import RunLayout
-from storage.mask_info import mask_info
 from storage.mask_store import GAPS_SCHEMA, MaskStore, StoreIdentity, TaskMask
 from storage.verify import verify_masks
 from tests.storage.conftest import PROVENANCE
@@ -39,7 +38,7 @@ def test_stored_masks_are_exact_and_near_their_entropy(tmp_path, density):
     wanted = mask(0, density)
     store.write_cohort([wanted], PROVENANCE)
     assert store.read(0) == wanted
-    (facts,) = mask_info(store)
+    (facts,) = store.facts().infos()
     assert facts.encoding == ("bits" if 0.2 <= density <= 0.8 else "gaps")
     p = facts.density
     if 0 < p < 1:

@@ -13,7 +13,6 @@ import pytest
 from core.errors import DamagedFileError, ForeignFileError, RunFolderError
 from storage.files import KEY, decoded, sealed_parquet
 from storage.layout import RunLayout
-from storage.mask_info import mask_info
 from storage.mask_store import SCHEMA, MaskStore
 from storage.verify import verify_masks
 from tests.storage.conftest import IDENTITY, PROVENANCE, SHAPES, task_mask
@@ -186,4 +185,4 @@ def test_a_sealed_file_with_odd_metadata_or_rows_is_damaged(store, changes, word
     assert path.name in str(raised.value)
     problems = verify_masks(store).problems
     assert [(problem.kind, problem.path) for problem in problems] == [("damaged", path)]
-    assert {info.task for info in mask_info(store)} <= set(range(5))
+    assert {info.task for info in store.facts().infos()} <= set(range(5))

@@ -16,7 +16,7 @@ from orchestrator.report.figures import FIGURES
 from orchestrator.report.mask_sizes import entropy_bits
 from orchestrator.runs.run import locate_run, open_run
 from orchestrator.sweep import run_sweep
-from storage.mask_info import MaskInfo, mask_info
+from storage.mask_info import MaskInfo
 from tests.orchestrator.fakes import Recorder
 
 FACTS = MaskInfo(
@@ -54,7 +54,7 @@ def test_drawn_again_it_is_the_same_bytes(run):
 
 def test_the_table_of_tasks_is_what_the_mask_files_say(run):
     rows = list(csv.DictReader((run.layout.report / "tasks.csv").read_text().splitlines()))
-    facts = mask_info(run.store)
+    facts = run.store.facts().infos()
     assert [int(row["task"]) for row in rows] == [0, 1, 2, 3]
     assert [row["digest"] for row in rows] == [one.digest for one in facts]
     assert [float(row["test_accuracy"]) for row in rows] == [one.test_accuracy for one in facts]

@@ -7,7 +7,6 @@ import pytest
 from orchestrator.config.load import load_sweep
 from orchestrator.runs.estimate import estimate_run, read_earlier
 from orchestrator.runs.run import locate_run
-from storage.mask_info import mask_info
 from tests.conftest import supsup, sweep_text
 
 
@@ -29,7 +28,7 @@ def test_without_a_run_like_it_time_is_unknown_or_rough_and_says_so(sweep):
 
 def test_time_and_bytes_are_those_of_a_run_like_it_scaled_by_the_steps(sweep):
     assert supsup("run", sweep) == 0
-    infos = mask_info(locate_run(load_sweep(sweep)).store)
+    infos = locate_run(load_sweep(sweep)).store.facts().infos()
     found = estimate(sweep, "training.steps=120", "seed=9", "training.optimizer.lr=0.5")
     seconds = [2 * info.train_seconds for info in infos]
     assert found.task_s == (pytest.approx(min(seconds)), pytest.approx(max(seconds)))

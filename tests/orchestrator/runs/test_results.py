@@ -22,7 +22,7 @@ SUMMARIES = sorted((Path(__file__).parent / "summaries").glob("*.json"))  # of r
 def run(sweep, monkeypatch):
     """Return a run whose masks have a digest, though there are none."""
     sources = type("Sources", (), {"masks": staticmethod(lambda k: f"masks-of-{k}")})
-    monkeypatch.setattr("orchestrator.runs.results.table_sources", lambda run: sources)
+    monkeypatch.setattr("orchestrator.runs.results.table_sources", lambda run, facts: sources)
     return locate_run(load_sweep(sweep))
 
 
@@ -46,7 +46,7 @@ def test_a_summary_of_an_older_version_says_nothing_of_its_masks_and_is_measured
 def test_results_on_other_masks_are_dropped(run, monkeypatch):
     write_report(run, RESULTS)
     sources = type("Sources", (), {"masks": staticmethod(lambda k: "masks-of-2" if k == 2 else "others")})
-    monkeypatch.setattr("orchestrator.runs.results.table_sources", lambda run: sources)
+    monkeypatch.setattr("orchestrator.runs.results.table_sources", lambda run, facts: sources)
     assert [one.k for one in read_results(run)] == [2]
 
 

@@ -8,14 +8,13 @@ from orchestrator.runs.run import locate_run, open_run
 from orchestrator.stages import training_stage
 from orchestrator.sweep import run_sweep
 from orchestrator.tracking.note import note
-from storage.mask_info import mask_info
 from tests.orchestrator.fakes import Recorder
 
 
 def test_the_note_promises_equal_bits_only_where_there_are_masks_of_an_exact_engine(sweep):
     run_sweep(load_sweep(sweep), None, Recorder())
     run, record = open_run(locate_run(load_sweep(sweep)).layout.root)
-    infos = mask_info(run.store)
+    infos = run.store.facts().infos()
     assert infos
 
     def text(engine, infos):

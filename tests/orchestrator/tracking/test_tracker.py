@@ -360,7 +360,7 @@ def test_an_unreachable_mlflow_warns_once_and_delays_nothing(sweep, monkeypatch)
     start_s = time.monotonic()
     tracker.open()
     for task in range(1, 500):
-        tracker.tasks([task])
+        tracker.tasks([run.layout.cohort(task, task).name])
     assert time.monotonic() - start_s < 5  # MLflow alone would ask again for minutes
     deadline_s = time.monotonic() + 60
     while not warnings and time.monotonic() < deadline_s:
@@ -462,7 +462,7 @@ def test_no_uri_means_no_tracking(sweep):
     run, record = open_run(locate_run(config).layout.root)
     tracker = make_tracker(run, record, pytest.fail)
     tracker.open()
-    tracker.tasks([0])
+    tracker.tasks([run.layout.cohort(0, 0).name])
     assert tracker.close()
     with pytest.raises(ConfigError, match=r"found tracking\.uri null"):
         sync_run(run.layout.root, None, Recorder())

@@ -1,0 +1,236 @@
+"""What the mask files of a run say besides their masks, read once for all that asks.
+
+``MaskStore.facts`` makes it from one listing of ``masks/``, the index that an earlier command left
+(``storage.facts_index``), and the files that are not in it.
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from core.errors import DamagedFileError, ForeignFileError, first_line
+from storage.layout import temporary_writer
+from storage.locations import Entry, Location
+from storage.mask_digests import MaskDigests
+from storage.mask_files import MaskFiles
+from storage.mask_info import MaskInfo
+
+MADE_BY = ("engine", "device", "torch", "instructions", "blas")  # decides the last bits of a mask
+FACTS_SCHEMA = pa.schema(
+    [
+        pa.field("task", pa.int32(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("density", pa.float32(), nullable=False),
+        pa.field("test_accuracy", pa.float32(), nullable=False),
+        pa.field("train_loss", pa.float32(), nullable=False),
+        pa.field("train_seconds", pa.float32(), nullable=False),
+        pa.field("num_bytes", pa.int64(), nullable=False),
+        pa.field("encoding", pa.string(), nullable=False),
+        pa.field("num_norm_bytes", pa.int64(), nullable=False),
+        pa.field("worker", pa.string(), nullable=False),
+        pa.field("started_s", pa.float64(), nullable=False),
+        pa.field("finished_s", pa.float64(), nullable=False),
+        pa.field("made_by", pa.string(), nullable=False),  # JSON list of the values of ``MADE_BY``
+    ]
+)
+INFO_NAMES = FACTS_SCHEMA.names[:6]
+BadFile = DamagedFileError | ForeignFileError
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """The facts of one file as it was when listed (``entry``): a row per task, ``FACTS_SCHEMA``."""
+
+    entry: Entry
+    rows: pa.Table
+
+
+@dataclass(frozen=True, eq=False)
+class MaskFacts:
+    """All facts at one moment. A frozen copy: masks stored later are not in it.
+
+    files: where the masks are, by names. known: readable files, by name. problems: the others, by name.
+    strays: names in the folder that no mask file has. num_read: how many files were opened for it.
+    """
+
+    files: MaskFiles
+    known: "KnownFiles"
+    problems: Mapping[str, BadFile]
+    strays: tuple[str, ...] = ()
+    num_read: int = 0
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The readable tasks, ascending, each once: ``FACTS_SCHEMA``."""
+        return self.known.rows.take(indices(self._counted[0]))
+
+    @cached_property
+    def _counted(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The rows that count, by task, and the index of the file that each is in."""
+        task_R = numbers(self.known.rows["task"])
+        index = {name: number for number, name in enumerate(self.files.names)}
+        files = np.array([index[name] for name in self.known.names], dtype=np.int32)
+        file_R = np.repeat(files, self.known.num_rows)
+        owners = np.append(self.files.owners, np.int32(-1))  # of tasks outside, which a file's name rules out
+        kept = np.flatnonzero(owners[np.clip(task_R, -1, len(owners) - 1)] == file_R)
+        order = kept[np.argsort(task_R[kept], kind="stable")]
+        return order, file_R[order]
+
+    def info_table(self) -> pa.Table:
+        """Return the columns of ``report/tasks.parquet``. Raises the first of ``problems``."""
+        self.require_good()
+        return self.table.select(INFO_NAMES)
+
+    def require_good(self) -> None:
+        """Raise DamagedFileError or ForeignFileError if a file cannot be read."""
+        for error in self.problems.values():
+            raise error
+
+    def infos(self) -> list[MaskInfo]:
+        """Return the masks of readable files, by task."""
+        columns = [name for name in self.table.column_names if name != "made_by"]
+        values = [self.table[name].to_pylist() for name in columns]
+        values.append([self.files.names[number] for number in self._counted[1]])
+        columns.append("file")
+        return [MaskInfo(**dict(zip(columns, row, strict=True))) for row in zip(*values, strict=True)]
+
+    @cached_property
+    def digests(self) -> MaskDigests:
+        """The digests of the leading masks, up to the first that is missing or unreadable."""
+        tasks = numbers(self.table["task"])
+        num = int(np.argmin(np.append(tasks == np.arange(len(tasks)), [False])))
+        return MaskDigests(tuple(self.table["digest"][:num].to_pylist()))
+
+    @property
+    def made_by(self) -> set[tuple[str, ...]]:
+        """The distinct values of ``MADE_BY``."""
+        return {tuple(json.loads(words)) for words in self.table["made_by"].unique().to_pylist()}
+
+
+@dataclass(frozen=True, eq=False)
+class KnownFiles:
+    """Facts of many files: entries in any order, and their rows one after another, ``num_rows`` each."""
+
+    entries: tuple[Entry, ...]
+    num_rows: NDArray[np.int64]
+    rows: pa.Table
+
+    @classmethod
+    def of(cls, found: Sequence[FileFacts]) -> "KnownFiles":
+        """Join the facts of single files."""
+        tables = [one.rows for one in found]
+        rows = (
+            pa.concat_tables(tables).combine_chunks()
+            if tables
+            else pa.Table.from_batches([], schema=FACTS_SCHEMA)
+        )
+        num_rows = np.array([len(table) for table in tables], dtype=np.int64)
+        return cls(tuple(one.entry for one in found), num_rows, rows)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each file."""
+        return [entry.name for entry in self.entries]
+
+    def among(self, there: Collection[Entry]) -> "KnownFiles":
+        """Return the files that are still as they were."""
+        kept_F = np.array([entry in there for entry in self.entries], dtype=bool)
+        if kept_F.all():
+            return self
+        entries = tuple(entry for entry, is_kept in zip(self.entries, kept_F, strict=True) if is_kept)
+        rows = self.rows.take(indices(np.flatnonzero(np.repeat(kept_F, self.num_rows))))
+        return KnownFiles(entries, self.num_rows[kept_F], rows)
+
+    def joined(self, more: "KnownFiles") -> "KnownFiles":
+        """Return both, which share no file."""
+        if not more.entries:
+            return self
+        rows = pa.concat_tables([self.rows, more.rows]).combine_chunks()
+        return KnownFiles((*self.entries, *more.entries), np.append(self.num_rows, more.num_rows), rows)
+
+
+# ``Array.to_numpy`` and ``pa.array`` import pandas where it is installed, which takes longer than reading an index.
+def numbers(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
+    """Return a column of numbers without nulls."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return np.from_dlpack(array) if len(array) else np.zeros(0, dtype=np.int64)
+
+
+def indices(places: NDArray[np.int64]) -> pa.Array:
+    """Return the same as an Arrow array."""
+    values = np.ascontiguousarray(places, dtype=np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])
+
+
+def gather(
+    folder: Location, there: Sequence[Entry], before: KnownFiles, read: Callable[[Location], pa.Table]
+) -> MaskFacts:
+    """Return the facts of a folder that has ``there``, reading only files that ``before`` does not know as they are."""
+    files = MaskFiles.of_names(folder, [entry.name for entry in there])
+    named = set(files.names)
+    kept = before.among({entry for entry in there if entry.name in named})
+    known, fresh, problems = set(kept.entries), list[FileFacts](), dict[str, BadFile]()
+    for entry in there:
+        if entry.name not in named or entry in known:
+            continue
+        try:
+            fresh.append(FileFacts(entry, read(folder / entry.name)))
+        except (DamagedFileError, ForeignFileError) as error:
+            problems[entry.name] = error
+    strays = tuple(one.name for one in there if one.name not in named and temporary_writer(one.name) is None)
+    num_read = len(fresh) + len(problems)
+    return MaskFacts(files, kept.joined(KnownFiles.of(fresh)), problems, strays, num_read)
+
+
+def facts_table(file: pq.ParquetFile, path: Location, table: pa.Table) -> pa.Table:
+    """Return the facts of one file. table: its rows, at least without masks. Raises DamagedFileError."""
+    made, num = provenance(file, path), len(table)
+    seconds = table["train_seconds"].to_pylist()
+    try:
+        finished_s = float(made["finished_s"])
+        started_s = float(made.get("started_s", finished_s - sum(seconds)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{path}: its provenance does not say when it was made") from error
+    rare = table["rare_bit"].to_pylist() if "rare_bit" in table.column_names else [None] * num
+    encodings = ["bits" if bit is None else "gaps" for bit in rare]
+    columns: dict[str, Any] = {name: table[name] for name in INFO_NAMES}
+    columns |= _sizes(file, encodings)
+    columns["encoding"] = encodings
+    columns["worker"] = [f"{made.get('host', 'unknown')}-{made.get('process_id', 0)}"] * num
+    columns["started_s"], columns["finished_s"] = [started_s] * num, [finished_s] * num
+    columns["made_by"] = [json.dumps([str(made[key]) for key in MADE_BY if key in made])] * num
+    return pa.table([columns[name] for name in FACTS_SCHEMA.names], schema=FACTS_SCHEMA)
+
+
+def _sizes(file: pq.ParquetFile, encodings: Sequence[str]) -> dict[str, list[int]]:
+    """Return the stored bytes of each mask and of its statistics."""
+    metadata, names = file.metadata, file.schema_arrow.names
+    index, norms = {name: names.index(name) for name in set(encodings)}, names.index("norm_stats")
+    groups = [metadata.row_group(number) for number in range(len(encodings))]
+    masks = [
+        group.column(index[one]).total_compressed_size for group, one in zip(groups, encodings, strict=True)
+    ]
+    return {
+        "num_bytes": masks,
+        "num_norm_bytes": [group.column(norms).total_compressed_size for group in groups],
+    }
+
+
+def provenance(file: pq.ParquetFile, path: Location) -> dict[str, Any]:
+    """Return what was recorded when a file was made. Raises DamagedFileError."""
+    try:
+        found = json.loads(file.schema_arrow.metadata[b"supsup.provenance"])
+    except (KeyError, ValueError, RecursionError) as error:
+        raise DamagedFileError(
+            f"{path}: its supsup.provenance cannot be read ({first_line(error)})"
+        ) from error
+    if not isinstance(found, dict):
+        raise DamagedFileError(f"{path}: its supsup.provenance is {str(found)[:40]!r}, expected a mapping")
+    return found
