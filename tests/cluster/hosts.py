@@ -63,6 +63,7 @@ class Host:
             "PATH": f"{VENV}:/usr/sbin:/usr/bin:/sbin:/bin",
             "LANG": "C.UTF-8",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # see tests/conftest.py
             "SUPSUP_CACHE": str(self.home / "cache"),
         } | variables
         if "PYTHONPATH" in os.environ:  # the code under test need not be the installed one
