@@ -4,13 +4,14 @@ PYTHON := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 JOBS   := 2
 
-.PHONY: help install demo test test-all browser check bench clean
+.PHONY: help install demo test test-most test-all browser check bench clean
 
 help:
 	@echo "make install   make $(VENV) with the supsup command, exact versions"
 	@echo "make demo      ten tasks on scikit-learn's digits: local Ray, MLflow, Parquet in runs/"
 	@echo "make test      the quick tests; SUPSUP_DATA=<folder with mnist/> adds those on real data"
-	@echo "make test-all  the long ones too: crashes, clusters, the documents' commands, a browser"
+	@echo "make test-most crashes, clusters, the documents' commands and a browser too, in a quarter of an hour"
+	@echo "make test-all  everything but the soak tests"
 	@echo "make browser   what the tests in a browser need"
 	@echo "make check     formatting, lint, types"
 	@echo "make bench     speed as ratios to this machine's limits"
@@ -30,6 +31,9 @@ PYTEST := $(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loads
 
 test: $(READY)
 	$(PYTEST) -m "not slow and not soak"
+
+test-most: $(READY)
+	$(PYTEST) -m "not long and not soak"
 
 test-all: $(READY)
 	$(PYTEST)

@@ -10,7 +10,7 @@ from tests.cluster.hosts import until
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
 TRAINING = "{steps: 15000, batch_size: 64, optimizer: {kind: rmsprop, lr: 1.0e-3}, cohort_size: 1}"
 
 INLINE = ["executor.kind=inline", "executor.address=null", "benchmark.num_tasks=8", "evaluation.at=[8]"]

@@ -42,6 +42,7 @@ def inline_digests(path, folder, *settings):
     return digests(config)
 
 
+@pytest.mark.long
 def test_a_job_is_followed_stopped_and_resumed(head, tmp_path):
     training = "{steps: 12000, batch_size: 64, optimizer: {kind: rmsprop, lr: 1.0e-3}, cohort_size: 1}"
     benchmark = "{kind: permuted, dataset: synthetic, num_tasks: 14}"
@@ -130,6 +131,7 @@ def test_ray_submit_runs_the_sweep_in_the_file_named(head, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_network_of_ones_own_travels_and_is_allowed_where_it_was_allowed(head, tmp_path):
     (tmp_path / "own_nets.py").write_text(OWN)
     path = write(tmp_path, "own", **SMALL)

@@ -13,7 +13,7 @@ from tests.cluster.conftest import make_token
 from tests.cluster.hosts import ROOT, VENV, Host, until
 from tests.conftest import sweep_text
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(300)]
 SSHD = """\
 ListenAddress 127.0.0.1
 HostKey {home}/host_key

@@ -18,6 +18,14 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INSTALLS = "make install\nsource .venv/bin/activate\n"
 
 
+SHORT = ("tutorial", "own-network")  # the others take as long and show much the same
+
+
+def page_of(path: Path):
+    marks = () if path.stem in SHORT else pytest.mark.long
+    return pytest.param(path, id=path.stem, marks=marks)
+
+
 def blocks(page: Path) -> list[tuple[str, str]]:
     return BLOCK.findall(page.read_text())
 
@@ -25,7 +33,7 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", [page_of(page) for page in PAGES])
 def test_every_block_of_the_page_runs(page, tmp_path):
     (tmp_path / "sweeps").symlink_to(ROOT / "sweeps")
     found = blocks(page)

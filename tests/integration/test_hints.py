@@ -131,7 +131,9 @@ def verb(command: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", RUNS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.long) if kind == "own network" else kind for kind in RUNS]
+)
 def test_hints_of_a_run(place, kind):
     allow = write(place, **RUNS[kind])
     if allow:

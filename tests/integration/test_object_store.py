@@ -95,6 +95,7 @@ def test_a_store_that_does_not_answer_is_one_plain_line(stored, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_kill_9_twice_on_a_store_ends_with_the_bits_of_an_inline_run(tmp_path, s3_storage):

@@ -54,6 +54,9 @@ KINDS = {
 }
 
 
+LONG = dict.fromkeys(("module", "baseline", "outputs"), pytest.mark.long)
+
+
 def write(folder, name, kind, **changes):
     path = folder / f"{name}.yaml"
     path.write_text(sweep_text(folder / name, **(KINDS[kind] | changes)))
@@ -95,7 +98,7 @@ def num_saved(path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=LONG.get(kind, ())) for kind in KINDS])
 def test_ctrl_c_within_a_job_keeps_its_steps(tmp_path, kind):
     whole, path = write(tmp_path, "whole", kind), write(tmp_path, "stopped", kind)
     run_sweep(load_sweep(whole), None, Recorder())
@@ -116,7 +119,7 @@ def test_ctrl_c_within_a_job_keeps_its_steps(tmp_path, kind):
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_stop_of_ray_workers_keeps_the_steps_of_each(tmp_path, number):
     one_each = {"training": f"{{steps: 9000, {OPTIMIZER}, cohort_size: 1}}"}
     whole = write(tmp_path, "whole", "cohorts", **one_each)

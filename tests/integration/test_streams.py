@@ -227,6 +227,7 @@ def test_an_error_in_the_middle_of_a_decision_changes_no_bit(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.ray
 @pytest.mark.timeout(400)
 def test_kill_9_of_the_process_group_at_three_moments(tmp_path):

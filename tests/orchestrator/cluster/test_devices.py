@@ -162,7 +162,7 @@ def test_gpus_that_torch_does_not_see_are_said(smi):
 def test_the_engine_is_that_of_the_workers_machine(sweep):
     run = locate_run(load_sweep(sweep, ["training.steps=100000000"]))
     without = {"has_triton": False, "gpus_per_worker": 1.0}
-    assert run_engine(run, resources_of(gpus_per_worker=1.0)) == "compiled"
+    assert run_engine(run, resources_of(gpus_per_worker=1.0)) == "triton"
     assert run_engine(run, resources_of(**without)) == "eager"
 
 

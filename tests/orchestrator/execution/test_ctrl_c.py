@@ -18,10 +18,12 @@ def press(number=signal.SIGINT):
 
 @pytest.fixture
 def sigterm():
-    """Treat SIGTERM as the command line does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Treat SIGTERM as the command line does, and SIGINT as Python, whatever a shell in the background does."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

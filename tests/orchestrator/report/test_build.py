@@ -129,7 +129,8 @@ def test_no_task_means_no_overlap(run):
 def test_a_figure_that_cannot_be_drawn_is_said_and_fails_nothing(run, monkeypatch):
     display = Recorder()
     monkeypatch.setattr(orchestrator.report.build, "FIGURES", (("broken", "", "", lambda data: 1 / 0),))
-    draw_or_warn(*open_run(run.layout.root), display)
+    opened, record = open_run(run.layout.root)
+    draw_or_warn(opened, record, display, opened.store.facts())
     assert "the report was not drawn (division by zero); run `supsup report" in display.messages
 
 
