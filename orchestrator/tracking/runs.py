@@ -148,14 +148,14 @@ class MlflowRun:
         self.steps.update(task.task for task in new)
 
     def log_samples(self, samples: Sequence[Sample]) -> None:
-        """Log new samples for MLflow's page of system metrics; the step is in seconds."""
-        metrics = []
+        """Log new samples for MLflow's page of system metrics; the step is in seconds, and has one sample."""
+        metrics, steps = [], set()
         for sample in samples:
-            when = milliseconds(sample["time_s"])
-            if when not in self.samples:
-                step = int(sample["time_s"] - self.run.created_s)
+            when, step = milliseconds(sample["time_s"]), int(sample["time_s"] - self.run.created_s)
+            if when not in self.samples and step not in steps:
                 values = {key: value for key, value in sample.items() if key != "time_s"}
                 metrics += [Metric(f"system/{key}", value, when, step) for key, value in values.items()]
+            steps.add(step)
         log_metrics(self.client, self.run_id, metrics)
         self.samples.update(milliseconds(sample["time_s"]) for sample in samples)
 

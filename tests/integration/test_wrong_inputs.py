@@ -71,7 +71,7 @@ WRONG_COMMANDS = [
     (["infer", "nowhere", "x.png"], ["RUN 'nowhere'", "run.json"]),
     (["infer", "nowhere"], ["IMAGE"]),
     (["infer", "nowhere", "x.png", "--shards", "0"], ["--shards"]),
-    (["infer", "nowhere", "x.png", "--task", "one"], ["--task", "one"]),
+    (["infer", "nowhere", "x.png", "--task", "one"], ["--task", "integer"]),
     (["ui", "nowhere"], ["RUN 'nowhere'"]),
     (["ui", "--port", "99999"], ["--port"]),
     (["ui", "--uri", "sqlite:///nowhere.db"], ["no MLflow store", "nowhere.db"]),
