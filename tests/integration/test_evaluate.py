@@ -193,10 +193,9 @@ SLOW = ["evaluation.scenarios=[GNs,GNu]", "evaluation.at=[40]", "evaluation.infe
         "evaluation.inference.images=each", "evaluation.batches=1"]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "executor", ["inline", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.long])]
-)
+@pytest.mark.parametrize("executor", ["inline", pytest.param("ray", marks=pytest.mark.ray)])
 def test_a_killed_evaluation_resumes_and_gives_the_same_tables(tmp_path, executor, capsys):
     root = many_tasks(tmp_path)
     undisturbed = tmp_path / "undisturbed"

@@ -116,10 +116,11 @@ def test_ctrl_c_within_a_job_keeps_its_steps(tmp_path, kind):
     assert first[2] >= (saved if kind != "stream" else 0)  # it goes on where it was
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_of_ray_workers_keeps_the_steps_of_each(tmp_path, number):
     one_each = {"training": f"{{steps: 9000, {OPTIMIZER}, cohort_size: 1}}"}
     whole = write(tmp_path, "whole", "cohorts", **one_each)
