@@ -8,7 +8,7 @@ from orchestrator.runs.run import locate_run
 from tests.cluster.conftest import join
 from tests.conftest import sweep_text
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(400)]
 INLINE = ("executor.kind=inline", "executor.address=null", "executor.workers=auto")
 
 

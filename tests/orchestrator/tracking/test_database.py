@@ -43,7 +43,10 @@ def killed_in_the_middle(path, how, after_s):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after_s", [0.0, 0.1, 0.4, 0.9])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how",
+    [signal.SIGKILL, *(pytest.param(one, marks=pytest.mark.long) for one in (signal.SIGINT, signal.SIGTERM))],
+)
 def test_a_creation_that_is_ended_leaves_no_half_of_a_store(tmp_path, how, after_s):
     path = tmp_path / "mlflow.db"
     ended = killed_in_the_middle(path, how, after_s)
