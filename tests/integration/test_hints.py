@@ -57,6 +57,7 @@ RUNS = {  # kind of run: lines of its sweep
     "search, own network": OWN_LINES | {"search": "{space: {training.steps: [20, 40]}}"},
 }
 IN_SHELL = ("spaces and unicode",)  # every command; of other kinds those that need a shell
+LONG = ("own network", "search")  # with MLflow, as the plain run
 COUNTS: dict[str, Counter] = {}
 
 
@@ -132,7 +133,7 @@ def verb(command: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=pytest.mark.long) if kind == "own network" else kind for kind in RUNS]
+    "kind", [pytest.param(kind, marks=pytest.mark.long) if kind in LONG else kind for kind in RUNS]
 )
 def test_hints_of_a_run(place, kind):
     allow = write(place, **RUNS[kind])

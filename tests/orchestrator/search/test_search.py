@@ -155,6 +155,7 @@ def test_a_search_over_seeds_tells_mean_and_spread(sweep, capsys):
 
 
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.slow
 def test_points_that_fall_behind_end_early_and_stay_ended(tmp_path, local_ray):
     path = tmp_path / "early.yaml"

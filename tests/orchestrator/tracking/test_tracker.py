@@ -390,6 +390,7 @@ def test_a_stopped_run_leaves_runs_of_tasks_to_the_next_start(tmp_path):
     assert sync_run(run.layout.root, uri, Recorder()) == (uri, 4)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_mlflow_stopped_in_the_middle_of_a_run(tmp_path, monkeypatch):
     """The server goes down after the first tasks and comes back: nothing is lost, exit is clean."""
