@@ -75,7 +75,7 @@ class DeviceBank:
             torch.cat([self._block_products(activations, block) for block in self._blocks(tasks)], dim=1)
         )
 
-    def rough_sums(self, values: Sequence[NDArray[np.float32]], tasks: Tasks) -> None:
+    def rough_bank(self, num_tasks: int) -> None:
         """See ``Bank``; its products are as quick."""
 
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:

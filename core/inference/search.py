@@ -28,6 +28,7 @@ from core.inference.perceptron import PerceptronSearchModel
 from core.inference.superposition import (
     Activations,
     Bank,
+    MaskBank,
     Superposition,
     Tasks,
     first_tasks,
@@ -198,14 +199,18 @@ def _one_shot_shared(
     search: TaskSearch, activations: Activations, own: Collection[int] | None, on_share: OnShare
 ) -> Ranking:
     """Rank tasks by ``products``, of those tasks alone that rough sums leave."""
-    tasks, num_images = search.start.tasks, len(activations.inputs[0])
+    tasks, num_images, bank = search.start.tasks, len(activations), _rough_bank(search)
+    if bank is None:
+        return _rank_rows(search.bank.products(activations, tasks), tasks)
     floors_BK = []
     for start in range(0, num_images, LANES):
         chunk = activations.rows(slice(start, start + LANES))
-        values = [gradient_values(chunk.rows(slice(i, i + 1)), search.bank.base) for i in range(len(chunk))]
-        rough = _rough(search, values)
+        values = [
+            np.asarray(gradient_values(chunk.rows(slice(i, i + 1)), bank.base)) for i in range(len(chunk))
+        ]
+        rough = bank.rough_sums(values, tasks)
         if rough is None:
-            return _rank_rows(search.bank.products(activations, tasks), tasks)
+            return _rank_rows(bank.products(activations, tasks), tasks)
         floors_BK.append(_product_floors(search, chunk, rough)[: len(chunk)])
         on_share(min(1, (start + LANES) / num_images))
     best = best_first(
@@ -217,11 +222,11 @@ def _one_shot_shared(
     return Ranking(_named(best, tasks), best.values, best.num_whole)
 
 
-def _rough(search: TaskSearch, values: Sequence[Tensor | NDArray[np.float32]]) -> RoughSums | None:
-    """Return rough sums of all tasks; None if there are none, or products may be rounded more than float32."""
+def _rough_bank(search: TaskSearch) -> MaskBank | None:
+    """Return the bank for rough sums of all tasks; None without one, or if products may round more than float32."""
     if torch.get_float32_matmul_precision() != "highest":
         return None
-    return search.bank.rough_sums([np.asarray(one) for one in values], search.start.tasks)
+    return search.bank.rough_bank(len(search.start.tasks))
 
 
 def _product_floors(search: TaskSearch, chunk: Activations, rough: RoughSums) -> NDArray[np.float64]:
@@ -239,11 +244,11 @@ def _rough_one_shot(
     search: TaskSearch, x_GND: Tensor, own: Collection[int] | None
 ) -> list[tuple[Best, int]] | None:
     """Return what ``_one_shot`` does for each group, by exact sums of those tasks alone that rough sums leave."""
-    tasks = search.start.tasks
-    if len(x_GND) < ROUGH_IMAGES:
+    tasks, bank = search.start.tasks, _rough_bank(search)
+    if len(x_GND) < ROUGH_IMAGES or bank is None:
         return None
     planes = [search.planes(x_ND, search.start) for x_ND in x_GND]
-    rough = _rough(search, [from_planes(one, one.size // 8) for one in planes])
+    rough = bank.rough_sums([from_planes(one, one.size // 8) for one in planes], tasks)
     if rough is None:
         return None
     # Within a tile sums are float32, and terms take part in at most one addition per bit of it.

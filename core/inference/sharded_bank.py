@@ -6,7 +6,7 @@ bits alone and ties go to the lower task, so the answer is that of a single proc
 any number of shards.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -84,7 +84,7 @@ class ShardedBank:
         """See ``Bank``."""
         return np.concatenate(self.broadcast("products", activations, tasks), axis=1)
 
-    def rough_sums(self, values: Sequence[NDArray[np.float32]], tasks: Tasks) -> None:
+    def rough_bank(self, num_tasks: int) -> None:
         """See ``Bank``; the values of many images are too many to send."""
 
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:

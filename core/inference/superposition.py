@@ -87,11 +87,8 @@ class Bank(Protocol):
         """Return the gradient of each image's objective with respect to each alpha, float64 [B, tasks]."""
         ...
 
-    def rough_sums(self, values: Sequence[NDArray[np.float32]], tasks: Tasks) -> RoughSums | None:
-        """Sum the values [N] of up to LANES images, one per bit, that each mask keeps, up to a proven error.
-
-        None where the bank has no quicker way than exact sums.
-        """
+    def rough_bank(self, num_tasks: int) -> "MaskBank | None":
+        """Return the bank for rough sums of so many tasks; None where exact sums are as quick."""
         ...
 
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
@@ -153,11 +150,16 @@ class MaskBank:
             out[:, column] = reduce(torch.add, by_layer).cpu().numpy()
         return out
 
-    def rough_sums(self, values: Sequence[NDArray[np.float32]], tasks: Tasks) -> RoughSums | None:
-        """See ``Bank``; by tables of partial sums."""
+    def rough_bank(self, num_tasks: int) -> "MaskBank | None":
+        """See ``Bank``."""
         is_float32 = self.base[0].dtype == torch.float32
-        if len(tasks) < ROUGH_TASKS or not (is_float32 and can_look_up()):
-            return None
+        return self if num_tasks >= ROUGH_TASKS and is_float32 and can_look_up() else None
+
+    def rough_sums(self, values: Sequence[NDArray[np.float32]], tasks: Tasks) -> RoughSums | None:
+        """Sum the values [N] of up to LANES images, one per bit, that each mask keeps, up to a proven error.
+
+        By tables of partial sums (``core.masks.packed_tables``); None for values that these cannot hold.
+        """
         values_LN = blank_values(self.tiles)
         for row, values_N in zip(values_LN, values, strict=False):
             row[: len(values_N)] = values_N

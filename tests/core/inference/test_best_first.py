@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+import core.inference.search
 from core.inference.best_first import best_first, floors
+from core.inference.perceptron import PerceptronSearchModel
 from core.inference.search import infer_each, infer_tasks, search_first
 from core.inference.superposition import MaskBank
 from core.masks.bits import pack
@@ -58,7 +60,7 @@ def test_floors_allow_for_more_roundings_than_float32_has():
 class EveryMask(MaskBank):
     """A bank without rough sums."""
 
-    def rough_sums(self, values, tasks):
+    def rough_bank(self, num_tasks):
         return None
 
 
@@ -111,3 +113,20 @@ def test_less_precise_products_are_not_bounded():
         assert infer_tasks(search, x).num_whole == 0
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_gradients_are_computed_once_where_there_are_no_rough_sums(monkeypatch):
+    """Few tasks, masks on a device or in shards: nothing is computed for sums that do not follow."""
+    bank = bank_of("random")
+    every = EveryMask(bank.tiles, bank.base)
+    search = search_first(InferenceSpec(objective="H"), every, NUM_TASKS, num_classes=CLASSES)
+    calls, planes = [], PerceptronSearchModel.planes
+    monkeypatch.setattr(
+        PerceptronSearchModel, "planes", lambda *given: calls.append("planes") or planes(*given)
+    )
+    monkeypatch.setattr(core.inference.search, "gradient_values", lambda *_: calls.append("values"))
+    x = torch.ones(NUM_IMAGES, 1, SHAPES[0][1])
+    infer_tasks(search, x)
+    assert calls == []
+    infer_each(search, x)
+    assert calls == ["planes"] * NUM_IMAGES
