@@ -16,9 +16,9 @@ from orchestrator.runs.run import Run, open_run
 from orchestrator.runs.search_file import is_search, one_point_words
 from orchestrator.stages import training_stage
 from orchestrator.stages.base import Progress
+from storage.arrow import number_column, numbers
 from storage.layout import RunLayout
 from storage.locations import Location, listed, to_location
-from storage.mask_facts import indices, numbers
 
 RATE_WINDOW_S = 600.0
 NUM_LAST = 4
@@ -89,9 +89,9 @@ def status_of(run: Run) -> RunStatus:
     live = read_live(run.layout) if holder else None
     now_s = time.time()
     finished_s = numbers(infos["finished_s"])
-    recent = infos.take(indices(np.flatnonzero(now_s - finished_s < RATE_WINDOW_S)))
+    recent = infos.take(number_column(np.flatnonzero(now_s - finished_s < RATE_WINDOW_S)))
     order = np.lexsort((numbers(infos["task"]), finished_s))
-    latest = infos.take(indices(order[: -NUM_LAST - 1 : -1]))
+    latest = infos.take(number_column(order[: -NUM_LAST - 1 : -1]))
     accuracies = infos["test_accuracy"].to_pylist()
     return RunStatus(
         run=run,

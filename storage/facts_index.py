@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from core.errors import DamagedFileError
+from storage.arrow import number_column, numbers, text_column
 from storage.files import commit_bytes, read_sealed, sealed_parquet
 from storage.layout import RunLayout
 from storage.locations import Entry
-from storage.mask_facts import FACTS_SCHEMA, KnownFiles, MaskFacts, indices, numbers
+from storage.mask_facts import FACTS_SCHEMA, KnownFiles, MaskFacts
 
 LEAST_NEW = 64  # files that are not in the index yet, before it is written again
 LEAST_SHARE = 1 / 16  # of them among all files, so that the work stays in proportion to the files
@@ -61,12 +62,10 @@ def keep_index(layout: RunLayout, identity: Mapping[str, str], facts: MaskFacts)
 
 
 def _table(known: KnownFiles) -> pa.Table:
-    sources = {
-        "file": np.array(known.names, dtype=object),
-        "file_bytes": np.array([entry.num_bytes for entry in known.entries], dtype=np.int64),
-        "file_ns": np.array([entry.written_ns for entry in known.entries], dtype=np.int64),
-    }
-    columns = [pa.array(np.repeat(values, known.num_rows)) for values in sources.values()]
+    sizes = [entry.num_bytes for entry in known.entries], [entry.written_ns for entry in known.entries]
+    names = np.repeat(np.array(known.names, dtype=object), known.num_rows)
+    columns = [text_column(names.tolist())]
+    columns += [number_column(np.repeat(np.array(one, dtype=np.int64), known.num_rows)) for one in sizes]
     return pa.table([*columns, *known.rows.columns], schema=INDEX_SCHEMA)
 
 
@@ -76,6 +75,6 @@ def _known(table: pa.Table) -> KnownFiles:
     code_R = numbers(names.indices)
     starts = np.flatnonzero(np.diff(code_R, prepend=-1))
     sizes, times = (numbers(table[name])[starts].tolist() for name in ("file_bytes", "file_ns"))
-    words = names.dictionary.take(indices(code_R[starts])).to_pylist()
+    words = names.dictionary.take(number_column(code_R[starts])).to_pylist()
     num_rows = np.diff(np.append(starts, len(code_R)))
     return KnownFiles(tuple(map(Entry, words, sizes, times)), num_rows, table.select(FACTS_SCHEMA.names))

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from core.errors import DamagedFileError, ForeignFileError, first_line
+from storage.arrow import number_column, numbers, text_column
 from storage.layout import temporary_writer
 from storage.locations import Entry, Location
 from storage.mask_digests import MaskDigests
@@ -69,7 +71,7 @@ class MaskFacts:
     @cached_property
     def table(self) -> pa.Table:
         """The readable tasks, ascending, each once: ``FACTS_SCHEMA``."""
-        return self.known.rows.take(indices(self._counted[0]))
+        return self.known.rows.take(number_column(self._counted[0]))
 
     @cached_property
     def _counted(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -145,7 +147,7 @@ class KnownFiles:
         if kept_F.all():
             return self
         entries = tuple(entry for entry, is_kept in zip(self.entries, kept_F, strict=True) if is_kept)
-        rows = self.rows.take(indices(np.flatnonzero(np.repeat(kept_F, self.num_rows))))
+        rows = self.rows.take(number_column(np.flatnonzero(np.repeat(kept_F, self.num_rows))))
         return KnownFiles(entries, self.num_rows[kept_F], rows)
 
     def joined(self, more: "KnownFiles") -> "KnownFiles":
@@ -154,19 +156,6 @@ class KnownFiles:
             return self
         rows = pa.concat_tables([self.rows, more.rows]).combine_chunks()
         return KnownFiles((*self.entries, *more.entries), np.append(self.num_rows, more.num_rows), rows)
-
-
-# ``Array.to_numpy`` and ``pa.array`` import pandas where it is installed, which takes longer than reading an index.
-def numbers(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
-    """Return a column of numbers without nulls."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return np.from_dlpack(array) if len(array) else np.zeros(0, dtype=np.int64)
-
-
-def indices(places: NDArray[np.int64]) -> pa.Array:
-    """Return the same as an Arrow array."""
-    values = np.ascontiguousarray(places, dtype=np.int64)
-    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)])
 
 
 def gather(
@@ -198,29 +187,33 @@ def facts_table(file: pq.ParquetFile, path: Location, table: pa.Table) -> pa.Tab
         started_s = float(made.get("started_s", finished_s - sum(seconds)))
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{path}: its provenance does not say when it was made") from error
-    rare = table["rare_bit"].to_pylist() if "rare_bit" in table.column_names else [None] * num
-    encodings = ["bits" if bit is None else "gaps" for bit in rare]
+    is_gaps = _is_gaps(table)
     columns: dict[str, Any] = {name: table[name] for name in INFO_NAMES}
-    columns |= _sizes(file, encodings)
-    columns["encoding"] = encodings
-    columns["worker"] = [f"{made.get('host', 'unknown')}-{made.get('process_id', 0)}"] * num
-    columns["started_s"], columns["finished_s"] = [started_s] * num, [finished_s] * num
-    columns["made_by"] = [json.dumps([str(made[key]) for key in MADE_BY if key in made])] * num
+    columns |= _sizes(file, is_gaps)
+    columns["encoding"] = text_column(["gaps" if of_gaps else "bits" for of_gaps in is_gaps])
+    columns["worker"] = text_column([f"{made.get('host', 'unknown')}-{made.get('process_id', 0)}"] * num)
+    columns["started_s"], columns["finished_s"] = (number_column([s] * num) for s in (started_s, finished_s))
+    columns["made_by"] = text_column([json.dumps([str(made[key]) for key in MADE_BY if key in made])] * num)
     return pa.table([columns[name] for name in FACTS_SCHEMA.names], schema=FACTS_SCHEMA)
 
 
-def _sizes(file: pq.ParquetFile, encodings: Sequence[str]) -> dict[str, list[int]]:
+def _is_gaps(table: pa.Table) -> list[bool]:
+    """Return which masks are stored as gaps, rather than bits; files of older versions have only bits."""
+    known = "rare_bit" in table.column_names
+    return pc.is_valid(table["rare_bit"]).to_pylist() if known else [False] * len(table)
+
+
+def _sizes(file: pq.ParquetFile, is_gaps: Sequence[bool]) -> dict[str, pa.Array]:
     """Return the stored bytes of each mask and of its statistics."""
     metadata, names = file.metadata, file.schema_arrow.names
-    index, norms = {name: names.index(name) for name in set(encodings)}, names.index("norm_stats")
-    groups = [metadata.row_group(number) for number in range(len(encodings))]
+    index = {of_gaps: names.index("gaps" if of_gaps else "bits") for of_gaps in set(is_gaps)}
+    norms = names.index("norm_stats")
+    groups = [metadata.row_group(number) for number in range(len(is_gaps))]
     masks = [
-        group.column(index[one]).total_compressed_size for group, one in zip(groups, encodings, strict=True)
+        group.column(index[one]).total_compressed_size for group, one in zip(groups, is_gaps, strict=True)
     ]
-    return {
-        "num_bytes": masks,
-        "num_norm_bytes": [group.column(norms).total_compressed_size for group in groups],
-    }
+    stats = [group.column(norms).total_compressed_size for group in groups]
+    return {"num_bytes": number_column(masks), "num_norm_bytes": number_column(stats)}
 
 
 def provenance(file: pq.ParquetFile, path: Location) -> dict[str, Any]:

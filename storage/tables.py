@@ -4,14 +4,16 @@ A table has one row per inference, usually one per test batch of a task.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from core.data.test_rows import batch_sizes
 from core.errors import DamagedFileError, StaleFileError
 from core.specs.inference import TEST_BATCH_SIZE
+from storage.arrow import number_column, numbers
 from storage.files import commit_bytes, read_sealed, sealed_parquet
 from storage.locations import Location
 
@@ -102,15 +104,15 @@ def read_evaluation(path: Location, fingerprint: str, masks: str | None) -> pa.T
 
 def task_accuracies(table: pa.Table) -> dict[int, float]:
     """Return each task's accuracy, the fraction of its images that are correct."""
-    return task_shares(table, table["num_correct"])
+    return task_shares(table, numbers(table["num_correct"]))
 
 
-def task_shares(table: pa.Table, num_right: pa.ChunkedArray) -> dict[int, float]:
-    """Return, by task, ``num_right`` summed over its rows as a fraction of its images."""
-    table = table.select(["task", "num_images"]).append_column("num_correct", num_right)
-    sums = table.group_by("task").aggregate([("num_correct", "sum"), ("num_images", "sum")])
-    accuracy = pc.divide(pc.cast(sums["num_correct_sum"], pa.float64()), sums["num_images_sum"])
-    return dict(zip(sums["task"].to_pylist(), accuracy.to_pylist(), strict=True))
+def task_shares(table: pa.Table, num_right: NDArray[Any], of: NDArray[Any] | None = None) -> dict[int, float]:
+    """Return, by task, ``num_right`` summed over its rows as a fraction of its images, or of the sum of ``of``."""
+    tasks, row_R = np.unique(numbers(table["task"]), return_inverse=True)
+    whole_R = numbers(table["num_images"]) if of is None else of
+    shares = np.bincount(row_R, num_right) / np.bincount(row_R, whole_R)
+    return dict(zip(tasks.tolist(), shares.tolist(), strict=True))
 
 
 def given_table(k: int, counts: Counts, num_test_images: Mapping[int, int]) -> pa.Table:
@@ -118,17 +120,20 @@ def given_table(k: int, counts: Counts, num_test_images: Mapping[int, int]) -> p
 
     num_test_images: size of each task's test set.
     """
-    columns: dict[str, list[Any]] = {"task": [], "batch": [], "first_image": [], "num_images": []}
-    num_correct: list[int] = []
-    for task in range(k):
-        num = len(counts[task])
-        columns["task"] += [task] * num
-        columns["batch"] += range(num)
-        columns["first_image"] += range(0, num * TEST_BATCH_SIZE, TEST_BATCH_SIZE)
-        columns["num_images"] += batch_sizes(num_test_images[task])[:num].tolist()
-        num_correct += counts[task]
-    inferred = pa.nulls(len(num_correct), pa.int32())
-    return pa.table({**columns, "inferred_task": inferred, "num_correct": num_correct})
+    num_rows = [len(counts[task]) for task in range(k)]
+    starts = np.cumsum([0, *num_rows])
+    batches = np.arange(starts[-1]) - np.repeat(starts[:-1], num_rows)
+    images = np.repeat([num_test_images[task] for task in range(k)], num_rows)
+    columns = {
+        "task": np.repeat(np.arange(k), num_rows),
+        "batch": batches,
+        "first_image": batches * TEST_BATCH_SIZE,
+        "num_images": np.minimum(TEST_BATCH_SIZE, images - batches * TEST_BATCH_SIZE),
+        "num_correct": np.fromiter(chain.from_iterable(counts[task] for task in range(k)), np.int64),
+    }
+    table = pa.table({name: number_column(column) for name, column in columns.items()})
+    inferred = pa.nulls(len(table), pa.int32())
+    return table.add_column(table.column_names.index("num_correct"), "inferred_task", inferred)
 
 
 def given_metadata(k: int, fingerprint: str, batches: int | str, masks: str) -> dict[str, str]:

@@ -3,16 +3,16 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from core.errors import first_line
 from orchestrator.config.load import sweep_yaml
 from orchestrator.execution.progress import Display
 from orchestrator.report.data import report_data
 from orchestrator.report.draw import save
+from orchestrator.report.drawn import Report, find_report, note_report, sources_digest
 from orchestrator.report.figures import FIGURES
 from orchestrator.report.findings import FINDINGS
-from orchestrator.report.mask_sizes import MaskSizes, is_split_imagenet
+from orchestrator.report.mask_sizes import is_split_imagenet
 from orchestrator.report.page import Shown, report_page
 from orchestrator.report.stream_figures import draw_recoveries, draw_stream
 from orchestrator.report.text import what_words
@@ -26,18 +26,6 @@ from storage.mask_info import MaskInfo
 from storage.run_file import RunRecord
 
 
-@dataclass(frozen=True)
-class Report:
-    """A report. files: the figures, then the page. sizes: bytes per task, None without masks.
-
-    is_of_paper: whether the paper's table of bytes is about this run's benchmark and network.
-    """
-
-    files: tuple[Location, ...]
-    sizes: MaskSizes | None
-    is_of_paper: bool
-
-
 def make_report(root: Location) -> Report:
     """Make the report of a run folder. Raises RunFolderError or RunLockedError."""
     run, record = open_run(root)
@@ -49,6 +37,17 @@ def make_report(root: Location) -> Report:
 
 
 def draw_report(run: Run, record: RunRecord, facts: MaskFacts) -> Report:
+    """Draw the report, unless the one in the run folder was drawn from the same."""
+    made_from = sources_digest(run, record, facts)
+    found = find_report(run, made_from)
+    if found is not None:
+        return found
+    report = _draw(run, record, facts)
+    note_report(run, report, made_from)
+    return report
+
+
+def _draw(run: Run, record: RunRecord, facts: MaskFacts) -> Report:
     """Draw all figures that the run folder has data for; write ``tasks.csv`` and ``report.html``."""
     data, folder = report_data(run, facts), run.layout.report
     shown, written = [], []
@@ -74,7 +73,7 @@ def draw_report(run: Run, record: RunRecord, facts: MaskFacts) -> Report:
     )
     commit_text(folder / "tasks.csv", _csv(data.infos))
     commit_text(folder / "report.html", page)
-    return Report((*written, folder / "report.html"), data.sizes, is_of_paper)
+    return Report(files=(*written, folder / "report.html"), sizes=data.sizes, is_of_paper=is_of_paper)
 
 
 def draw_or_warn(run: Run, record: RunRecord, display: Display, facts: MaskFacts) -> None:

@@ -12,6 +12,7 @@ from orchestrator.runs.made_from import TableSources, table_sources
 from orchestrator.runs.results import GIVEN, Result, Results, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext, Stage
+from storage.arrow import numbers
 from storage.layout import TableKey
 from storage.locations import Location, listed
 from storage.tables import (
@@ -108,10 +109,10 @@ def write_evaluations(
 
 
 def _counts_by_task(table: pa.Table) -> dict[int, tuple[int, ...]]:
-    counts: dict[int, list[int]] = {}
-    for task, count in zip(table["task"].to_pylist(), table["num_correct"].to_pylist(), strict=True):
-        counts.setdefault(task, []).append(count)
-    return {task: tuple(values) for task, values in counts.items()}
+    tasks, counts = numbers(table["task"]), numbers(table["num_correct"])
+    starts = np.flatnonzero(np.diff(tasks, prepend=-1))
+    each = zip(tasks[starts].tolist(), np.split(counts, starts[1:]), strict=True)
+    return {task: tuple(of_task.tolist()) for task, of_task in each}
 
 
 def _is_current(path: Location, fingerprint: str, table: pa.Table, masks: str | None) -> bool:
@@ -119,4 +120,4 @@ def _is_current(path: Location, fingerprint: str, table: pa.Table, masks: str | 
         stored = read_evaluation(path, fingerprint, masks)
     except DamagedFileError:
         return False
-    return bool(stored["num_correct"].to_pylist() == table["num_correct"].to_pylist())
+    return np.array_equal(numbers(stored["num_correct"]), numbers(table["num_correct"]))

@@ -1,12 +1,12 @@
 """Evaluation with the task inferred: scenarios GNs, GNu, and NNs at the end of a stream."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from orchestrator.execution.jobs import InferenceRequest
-from orchestrator.runs.results import Result, finished_log, test_batches
+from orchestrator.runs.results import Metrics, Results, finished_log, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext
-from orchestrator.stages.tables import TableStage, merge_inferred, request_results
+from orchestrator.stages.tables import TableStage, ensure_confusion, inferred_metrics, merge_inferred
 from storage.bank_file import bank_path, make_bank
 from storage.decisions import score_rows
 from storage.layout import TableKey
@@ -54,13 +54,23 @@ class Inferred(TableStage[InferenceRequest]):
             for k in ks
         ]
 
+    def collect(self, context: RunContext) -> Results:
+        """See ``Stage``; writes the confusion tables that are missing."""
+        results, run = super().collect(context), context.run
+        scenarios = {one.k: one.scenario for one in results}
+        for request in self.requests(run, context.facts) if scenarios else ():
+            if request.k in scenarios:
+                ensure_confusion(run, request, scenarios[request.k])
+        return results
+
     def merge(self, run: Run, request: InferenceRequest) -> None:
         """See ``TableStage``."""
         merge_inferred(run, request)
 
-    def results(self, run: Run, request: InferenceRequest) -> list[Result]:
+    def metrics(self, run: Run, request: InferenceRequest, scenario: str) -> Metrics | None:
         """See ``TableStage``; for a stream, with the counts of ``AllocationScore``."""
-        rows = None if request.homes is None else finished_log(run)
+        found = inferred_metrics(run, request, scenario)
+        rows = None if found is None or request.homes is None else finished_log(run)
         score = {} if rows is None else asdict(score_rows(rows))
         counts = {key: float(value) for key, value in score.items() if key.startswith("num_")}
-        return [replace(one, metrics=one.metrics | counts) for one in request_results(run, request)]
+        return None if found is None else found | counts

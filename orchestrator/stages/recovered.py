@@ -7,10 +7,11 @@ from core.errors import plural
 from core.hopfield.memory import memorise, memory_num_bytes, steps_to_exact
 from core.masks.bits import packed_num_bytes, unpack
 from orchestrator.execution.jobs import RecoveryRequest, parts_of
-from orchestrator.runs.results import Metrics, Result, test_batches
+from orchestrator.runs.results import Metrics, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext
-from orchestrator.stages.tables import TableStage, mean, stored_table, table_path, table_result
+from orchestrator.stages.tables import TableStage, mean, stored_table, table_path
+from storage.arrow import numbers
 from storage.hopfield_file import stored_masks_digest, write_memory
 from storage.layout import TableKey
 from storage.mask_facts import MaskFacts
@@ -44,10 +45,10 @@ class Recovered(TableStage[RecoveryRequest]):
         """See ``TableStage``."""
         merge_recovery(run, request)
 
-    def results(self, run: Run, request: RecoveryRequest) -> list[Result]:
+    def metrics(self, run: Run, request: RecoveryRequest, scenario: str) -> Metrics | None:
         """See ``TableStage``."""
-        metrics = recovery_metrics(run, request)
-        return [] if metrics is None else [table_result(SCENARIO, request, metrics)]
+        assert scenario == SCENARIO, "masks on outputs are recovered for one scenario"
+        return recovery_metrics(run, request)
 
 
 def _requests(run: Run) -> list[RecoveryRequest]:
@@ -124,7 +125,7 @@ def recovery_metrics(run: Run, request: RecoveryRequest) -> Metrics | None:
         "break_even_tasks": float(-(-psi_bytes // mask_bytes)),
     }
     if table["num_correct_given"].null_count == 0:
-        metrics["given_accuracy"] = mean(task_shares(table, table["num_correct_given"]))
+        metrics["given_accuracy"] = mean(task_shares(table, numbers(table["num_correct_given"])))
         metrics |= _step_metrics(run, request)
     return metrics
 

@@ -6,7 +6,6 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from core.errors import DamagedFileError
 from orchestrator.execution.jobs import InferenceRequest, RecoveryRequest, Request, parts_of
@@ -14,12 +13,14 @@ from orchestrator.execution.plan import Plan, join_plans, plan_jobs, with_files
 from orchestrator.runs.results import Metrics, Result, Results
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext, Stage
+from storage.arrow import number_column, numbers
 from storage.layout import TableKey
 from storage.locations import Location
 from storage.mask_facts import MaskFacts
 from storage.parts import drop_parts, stored_tasks, whole_table
 from storage.tables import (
     INFERENCE_SCHEMA,
+    read_derived,
     read_evaluation,
     task_accuracies,
     task_shares,
@@ -27,6 +28,14 @@ from storage.tables import (
     write_table,
 )
 
+CONFUSION_SCHEMA = pa.schema(
+    [
+        pa.field("task", pa.int32(), nullable=False),
+        pa.field("inferred_task", pa.int32()),
+        pa.field("num_inferences", pa.int64()),
+        pa.field("num_images", pa.int64()),
+    ]
+)
 ORDER = [("task", "ascending"), ("batch", "ascending"), ("first_image", "ascending")]
 
 
@@ -44,6 +53,7 @@ class TableStage(Stage, Generic[R]):
 
     def __init__(self, method: str) -> None:
         self.verb = f"{self.verb} ({method})"
+        self._known: dict[tuple[TableKey, str], Metrics] = {}  # of good tables, each read once
 
     @abstractmethod
     def requests(self, run: Run, facts: MaskFacts) -> list[R]:
@@ -54,8 +64,8 @@ class TableStage(Stage, Generic[R]):
         """Write the tables of a request once all tasks are done, and delete the parts."""
 
     @abstractmethod
-    def results(self, run: Run, request: R) -> list[Result]:
-        """Return one result per scenario with a table."""
+    def metrics(self, run: Run, request: R, scenario: str) -> Metrics | None:
+        """Return the metrics of a scenario's table, None if it is missing, damaged or made from other masks."""
 
     def open_requests(self, run: Run, facts: MaskFacts, stored: Collection[TableKey]) -> list[R]:
         """Return the requests of which a table is not in ``stored``."""
@@ -68,12 +78,22 @@ class TableStage(Stage, Generic[R]):
 
     def stored(self, run: Run, facts: MaskFacts) -> frozenset[TableKey]:
         """Return the tables that exist, are good, and were made from the current masks."""
-        return frozenset(
-            request.key.of(scenario)
+        return frozenset(one.table for one in self.results(run, facts))
+
+    def results(self, run: Run, facts: MaskFacts) -> Results:
+        """Return the result of each good table."""
+        return Results(
+            table_result(scenario, request, metrics)
             for request in self.requests(run, facts)
             for scenario in run.config.evaluation.inferred_scenarios
-            if stored_table(run, request, scenario) is not None
+            if (metrics := self._metrics(run, request, scenario)) is not None
         )
+
+    def _metrics(self, run: Run, request: R, scenario: str) -> Metrics | None:
+        key = request.key.of(scenario), request.masks
+        if key not in self._known and (found := self.metrics(run, request, scenario)) is not None:
+            self._known[key] = found
+        return self._known.get(key)
 
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """See ``Stage``."""
@@ -100,8 +120,7 @@ class TableStage(Stage, Generic[R]):
         run, facts = context.run, context.facts
         for request in self.open_requests(run, facts, self.stored(run, facts)):
             self.merge(run, request)
-        requests = self.requests(run, facts)
-        return Results(result for request in requests for result in self.results(run, request))
+        return self.results(run, facts)
 
 
 def stored_table(run: Run, request: Request, scenario: str) -> pa.Table | None:
@@ -125,26 +144,23 @@ def merge_inferred(run: Run, request: InferenceRequest) -> None:
         return
     table = whole.sort_by(ORDER).combine_chunks()
     for scenario in run.config.evaluation.inferred_scenarios:
-        is_counted = pc.or_(_is_right(table), scenario != "GNu")
-        counted = _where(is_counted, table["num_correct"])
-        position = table.column_names.index("num_correct")
-        scored = table.set_column(position, INFERENCE_SCHEMA.field("num_correct"), counted)
+        position, counted_R = table.column_names.index("num_correct"), numbers(table["num_correct"])
+        if scenario == "GNu":
+            counted_R = np.where(numbers(table["rank"], missing=0) == 1, counted_R, 0)
+        field = INFERENCE_SCHEMA.field("num_correct")
+        scored = table.set_column(position, field, number_column(counted_R))
         write_evaluation(table_path(run, request, scenario), scored, _metadata(run, request, scenario))
     drop_parts(parts)
 
 
 def request_results(run: Run, request: InferenceRequest) -> list[Result]:
-    """Return one result per scenario with a table, and write the confusion table.
-
-    Means over tasks, fractions: ``accuracy``; ``task_inference_accuracy`` of inferences;
-    ``image_task_inference_accuracy``, with inferences weighted by their number of images;
-    ``top_5_task_inference_accuracy``; ``shortlist_agreement`` with exact one-shot, where checked.
-    """
-    stored = {name: stored_table(run, request, name) for name in run.config.evaluation.inferred_scenarios}
-    tables = {scenario: table for scenario, table in stored.items() if table is not None}
-    if tables:  # the inferred tasks are the same in every scenario
-        _write_confusion(run, request, next(iter(tables.values())))
-    return [table_result(scenario, request, _metrics(table)) for scenario, table in tables.items()]
+    """Return one result per scenario with a table, and write the confusion table where it is missing."""
+    scenarios = run.config.evaluation.inferred_scenarios
+    measured = {scenario: inferred_metrics(run, request, scenario) for scenario in scenarios}
+    found = {scenario: metrics for scenario, metrics in measured.items() if metrics is not None}
+    if found:
+        ensure_confusion(run, request, next(iter(found)))
+    return [table_result(scenario, request, metrics) for scenario, metrics in found.items()]
 
 
 def table_result(scenario: str, request: Request, metrics: Metrics) -> Result:
@@ -163,39 +179,51 @@ def mean(by_task: dict[int, float]) -> float:
     return float(np.mean(list(by_task.values())))
 
 
-def _metrics(table: pa.Table) -> Metrics:
-    is_right = _is_right(table)
+def inferred_metrics(run: Run, request: InferenceRequest, scenario: str) -> Metrics | None:
+    """Return the metrics of a scenario's table, None if it is missing, damaged or made from other masks.
+
+    Means over tasks, fractions: ``accuracy``; ``task_inference_accuracy`` of inferences;
+    ``image_task_inference_accuracy``, with inferences weighted by their number of images;
+    ``top_5_task_inference_accuracy``; ``shortlist_agreement`` with exact one-shot, where checked.
+    """
+    table = stored_table(run, request, scenario)
+    if table is None:
+        return None
+    rank_R, one_R = numbers(table["rank"], missing=0), np.ones(len(table))
     metrics = {
         "accuracy": mean(task_accuracies(table)),
-        "task_inference_accuracy": mean(_task_means(table, is_right)),
-        "image_task_inference_accuracy": mean(task_shares(table, _where(is_right, table["num_images"]))),
-        "top_5_task_inference_accuracy": mean(_task_means(table, pc.is_valid(table["rank"]))),
+        "task_inference_accuracy": mean(task_shares(table, rank_R == 1, one_R)),
+        "image_task_inference_accuracy": mean(
+            task_shares(table, np.where(rank_R == 1, numbers(table["num_images"]), 0))
+        ),
+        "top_5_task_inference_accuracy": mean(task_shares(table, rank_R != 0, one_R)),
     }
-    checked = table.filter(pc.is_valid(table["exact_task"]))
-    if len(checked):
-        agreement = pc.equal(checked["exact_task"], checked["inferred_task"])
-        metrics["shortlist_agreement"] = float(pc.mean(agreement).as_py())
+    exact_R = numbers(table["exact_task"], missing=-1)
+    if (exact_R >= 0).any():
+        agrees_R = exact_R == numbers(table["inferred_task"], missing=-2)
+        metrics["shortlist_agreement"] = float(agrees_R[exact_R >= 0].mean())
     return metrics
 
 
-def _task_means(table: pa.Table, condition: pa.ChunkedArray) -> dict[int, float]:
-    """Return the fraction of inferences for which ``condition`` holds, by task."""
-    marked = pa.table({"task": table["task"], "holds": pc.cast(condition, pa.float64())})
-    means = marked.group_by("task").aggregate([("holds", "mean")])
-    return dict(zip(means["task"].to_pylist(), means["holds_mean"].to_pylist(), strict=True))
+def ensure_confusion(run: Run, request: InferenceRequest, scenario: str) -> None:
+    """Write the confusion table of a request from a scenario's table (the inferred tasks are the same in all)."""
+    path = run.layout.confusion(request.key)
+    try:
+        read_derived(path, request.masks)
+    except DamagedFileError:
+        table = stored_table(run, request, scenario)
+        if table is not None:
+            metadata = {"fingerprint": run.fingerprint, "masks": request.masks}
+            write_table(path, _confusion(table), metadata)
 
 
-def _write_confusion(run: Run, request: InferenceRequest, table: pa.Table) -> None:
-    counted = table.group_by(["task", "inferred_task"]).aggregate([("batch", "count"), ("num_images", "sum")])
-    names = ["task", "inferred_task", "num_inferences", "num_images"]
-    confusion = counted.rename_columns(names).sort_by([("task", "ascending"), ("inferred_task", "ascending")])
-    metadata = {"fingerprint": run.fingerprint, "masks": request.masks}
-    write_table(run.layout.confusion(request.key), confusion, metadata)
-
-
-def _is_right(table: pa.Table) -> pa.ChunkedArray:
-    """Return whether each inference found the task or, in NNs, a mask belonging to it."""
-    return pc.fill_null(pc.equal(table["rank"], 1), fill_value=False)
+def _confusion(table: pa.Table) -> pa.Table:
+    """Return how often each task was inferred as which, and of how many images."""
+    pairs = np.stack([numbers(table["task"]), numbers(table["inferred_task"])])
+    found, row_R = np.unique(pairs, axis=1, return_inverse=True)
+    num_images = np.bincount(row_R, numbers(table["num_images"])).astype(np.int64)
+    columns = [found[0], found[1], np.bincount(row_R), num_images]
+    return pa.table([number_column(column) for column in columns], schema=CONFUSION_SCHEMA)
 
 
 def _metadata(run: Run, request: InferenceRequest, scenario: str) -> dict[str, str]:
@@ -210,8 +238,3 @@ def _metadata(run: Run, request: InferenceRequest, scenario: str) -> dict[str, s
         "fingerprint": run.fingerprint,
         "masks": request.masks,
     }
-
-
-def _where(condition: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return ``values`` where ``condition`` holds, else 0."""
-    return pc.if_else(condition, values, pa.scalar(0, pa.int32()))

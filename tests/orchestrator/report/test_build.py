@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 
 import orchestrator.report.build
+import orchestrator.report.drawn
 from orchestrator.config.load import load_sweep
 from orchestrator.report.build import draw_or_warn, make_report
 from orchestrator.report.data import overlap, report_data, spread, time_line
 from orchestrator.report.figures import FIGURES
 from orchestrator.report.mask_sizes import entropy_bits
+from orchestrator.runs.history import begin_session
 from orchestrator.runs.run import locate_run, open_run
 from orchestrator.sweep import run_sweep
 from storage.mask_info import MaskInfo
@@ -48,8 +50,48 @@ def test_the_page_opens_from_disk_and_fetches_nothing(run):
 def test_drawn_again_it_is_the_same_bytes(run):
     kinds = (".png", ".svg", ".html", ".csv")
     before = {p: p.read_bytes() for p in run.layout.report.iterdir() if p.suffix in kinds}
+    (run.layout.report / "report.json").unlink()
     assert len(make_report(run.layout.root).files) == len(FIGURES) + 1
     assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.fixture
+def drawings(monkeypatch):
+    """Count how often reports are drawn."""
+    seen = []
+    draw = orchestrator.report.build.report_data
+    monkeypatch.setattr(
+        orchestrator.report.build, "report_data", lambda *args: seen.append(args) or draw(*args)
+    )
+    return seen
+
+
+def test_a_report_of_what_did_not_change_is_not_drawn_again(run, drawings):
+    first = make_report(run.layout.root)
+    begin_session(run.layout)  # trains nothing
+    assert make_report(run.layout.root) == first
+    assert len(drawings) <= 1  # by whichever command was first
+    (run.layout.report / "accuracy.svg").write_text("<svg/>")
+    make_report(run.layout.root)
+    assert "<text" in (run.layout.report / "accuracy.svg").read_text()
+
+
+@pytest.mark.parametrize("changed", ["summary", "table", "lead", "code"])
+def test_what_a_report_shows_draws_it_again(run, changed, drawings, monkeypatch):
+    make_report(run.layout.root)
+    before = len(drawings)
+    path = {"summary": run.layout.summary, "table": next(run.layout.evaluations.glob("GNu-*"))}.get(changed)
+    content = None if path is None else path.read_bytes()
+    if path is not None:
+        path.unlink()
+    elif changed == "lead":
+        monkeypatch.setattr(orchestrator.report.drawn, "what_words", lambda *_: "another lead")
+    else:
+        monkeypatch.setattr(orchestrator.report.drawn, "version", lambda name: f"{name} of tomorrow")
+    make_report(run.layout.root)
+    assert len(drawings) == before + 1
+    if content is not None:
+        path.write_bytes(content)
 
 
 def test_the_table_of_tasks_is_what_the_mask_files_say(run):
