@@ -95,7 +95,9 @@ def temporaries(root: Location) -> list[Path]:
     """List the temporary files anywhere below ``root``; object stores have none."""
     if isinstance(root, ObjectPath):
         return []
-    return sorted(path for path in root.rglob(".*.tmp") if temporary_writer(path.name))
+    # ``os.walk`` reads each folder once, ``Path.rglob`` twice.
+    found = ((folder, name) for folder, _, names in os.walk(root) for name in names)
+    return sorted(Path(folder, name) for folder, name in found if temporary_writer(name))
 
 
 def remove_temporaries(root: Location, is_alive: Callable[[str, int, Path], bool]) -> list[Path]:

@@ -56,6 +56,14 @@ app = typer.Typer(
 )
 
 
+def _show_version(*, is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        print(f"supsup {version('supsup')}")
+        raise typer.Exit
+
+
 @app.callback()
 def main(
     context: typer.Context,
@@ -69,18 +77,22 @@ def main(
             help="Import network.import_path, your own code; only from PATH, or of this digest, if given.",
         ),
     ] = None,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the version and exit.",
+            is_eager=True,
+            callback=lambda value: _show_version(is_asked=value),
+        ),
+    ] = False,
 ) -> None:
     """Train, store and evaluate supermasks over one fixed random network."""
     if allow_code is not None:
         from core.networks.user_code import allow_code as allow
 
         allow(allow_code)
-    if version:
-        from importlib.metadata import version as installed
-
-        print(f"supsup {installed('supsup')}")
-        raise typer.Exit
+    del version  # answered before a command is asked for
     context.obj = debug
 
 

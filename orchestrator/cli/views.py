@@ -35,9 +35,9 @@ def report(run: RunName, storage: Storage = "runs") -> None:
     console = Console()
     if made.sizes is not None:
         print_sizes(console, made.sizes, is_of_paper=made.is_of_paper)
-    console.print(
-        f"drew {plural(len(figures), 'figure')}; open {short(page)}", soft_wrap=True, highlight=False
-    )
+    drawn = plural(len(figures), "figure")
+    words = f"drew {drawn}" if made.is_new else f"{drawn}, as before: nothing changed since they were drawn"
+    console.print(f"{words}; open {short(page)}", soft_wrap=True, highlight=False)
 
 
 @views.command()

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,14 @@ DRAWERS = ("supsup", "matplotlib")  # packages that decide how a report looks
 class Report:
     """A report. files: the figures, then the page. sizes: bytes per task, None without masks.
 
-    is_of_paper: whether the paper's table of bytes is about this run's benchmark and network.
+    is_of_paper: whether the paper's table of bytes is about this run's benchmark and network. is_new: drawn
+    just now; not part of what it is.
     """
 
     files: tuple[Location, ...]
     sizes: MaskSizes | None
     is_of_paper: bool
+    is_new: bool = field(default=True, compare=False)
 
 
 def sources_digest(run: Run, record: RunRecord, facts: MaskFacts) -> str:
@@ -77,7 +79,7 @@ def find_report(run: Run, made_from: str) -> Report | None:
             return None
         files, sizes = tuple(folder / name for name in content["files"]), content["sizes"]
         sizes = None if sizes is None else _mask_sizes(**sizes)
-        return Report(files=files, sizes=sizes, is_of_paper=is_split_imagenet(run.config))
+        return Report(files=files, sizes=sizes, is_of_paper=is_split_imagenet(run.config), is_new=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 

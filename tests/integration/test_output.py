@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -73,6 +74,19 @@ def test_the_shell_completes_commands_and_runs(run):
             command, env=env, cwd=run.layout.root.parent.parent, capture_output=True, text=True, check=False
         )
         assert done.stdout.split() == expected
+
+
+def test_the_version_is_told_without_a_command(capfd):
+    assert supsup("--version") == 0
+    assert capfd.readouterr().out == f"supsup {version('supsup')}\n"
+
+
+def test_a_report_says_whether_it_was_drawn_now(run, capfd):
+    (run.layout.report / "report.json").unlink(missing_ok=True)
+    assert supsup("report", run.layout.root) == 0
+    assert "drew " in capfd.readouterr().out
+    assert supsup("report", run.layout.root) == 0
+    assert "nothing changed since they were drawn" in " ".join(capfd.readouterr().out.split())
 
 
 def test_names_of_runs_and_keys_of_a_sweep_are_completed(run, sweep):
