@@ -10,7 +10,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from core.errors import ConfigError, WorkerError, first_line
@@ -169,27 +169,45 @@ def start_ray(address: str | None, *, num_cpus: int, num_threads: int = 1) -> No
 def _for_one_command(num_threads: int) -> Iterator[None]:
     """Have Ray start only what training needs, with the environment of its workers.
 
+    Its agent, for whose start Ray waits, takes half as long if it believes that the dashboard is not installed.
     Set for all of them at once, the variables leave the workers that Ray starts ahead usable for actors;
     with ``runtime_env`` each actor gets a process of its own, and those stay idle.
     """
-    node: Any = ray._private.node.Node  # noqa: SLF001  # there is no public way
-    unused = {name: getattr(node, name) for name in UNUSED if hasattr(node, name)}
+    private: Any = ray._private  # noqa: SLF001  # there is no public way
     variables = thread_variables(num_threads)
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
-    for name in unused:
-        setattr(node, name, _start_nothing)
     try:
-        yield
+        with ExitStack() as stack:
+            for name in UNUSED:
+                stack.enter_context(_replaced(private.node.Node, name, _start_nothing))
+            stack.enter_context(_replaced(private.utils, "get_dashboard_dependency_error", _no_dashboard))
+            yield
     finally:
-        for name, method in unused.items():
-            setattr(node, name, method)
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
+@contextmanager
+def _replaced(owner: Any, name: str, value: Callable[..., Any]) -> Iterator[None]:
+    """Replace an attribute for a while, if there is one of this name."""
+    if not hasattr(owner, name):
+        yield
+        return
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
 def _start_nothing(*_arguments: Any, **_options: Any) -> None:
     """Stand for a method that would start a process."""
+
+
+def _no_dashboard() -> ImportError:
+    return ImportError("no dashboard for a single command")
 
 
 def thread_variables(num_threads: int) -> dict[str, str]:

@@ -6,9 +6,11 @@ Retries are up to the controller; Ray's own task retries stay off.
 
 import re
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
@@ -37,8 +39,11 @@ PROBE_AGAIN_S = 1.0  # after a restarting actor did not answer
 class _Actor:
     """Holds one worker, built at its first job so that its errors are reported as that job's."""
 
-    def __init__(self, make_worker: WorkerFactory, steps_key: str) -> None:
+    def __init__(self, make_worker: WorkerFactory, steps_key: str, imports: Sequence[str]) -> None:
         self._make_worker, self._steps_key = make_worker, steps_key
+        for name in imports:
+            with suppress(Exception):  # raised again by the job that needs it
+                import_module(name)
         self._worker: WorkerLike | None = None
 
     def run(self, job: Job, shared: Any) -> JobResult:
@@ -84,6 +89,7 @@ class RayExecutor:
     num_workers: actors at the start. grows: whether to add actors when nodes join.
     job_limit_s: an actor whose job takes longer is killed and counts as a lost worker.
     local: a Ray that was started ahead for this executor, with its number of threads; whoever started it ends it.
+    imports: modules that actors import while nothing else is to be done.
     """
 
     def __init__(
@@ -98,6 +104,7 @@ class RayExecutor:
         grows: bool = False,
         job_limit_s: float | None = None,
         local: LocalRay | None = None,
+        imports: Sequence[str] = (),
     ) -> None:
         self._local, self._owns_ray = local, local is None and not ray.is_initialized()
         if self._owns_ray:
@@ -116,6 +123,7 @@ class RayExecutor:
         self.on_steps: ReportSteps = ignore_steps
         self._id, self._read_s = uuid4().hex, 0.0
         self._make_worker, self._grows, self._job_limit_s = make_worker, grows, job_limit_s
+        self._imports = tuple(imports)
         # Passed with each job, not to the actor, so that a restarted actor gets it again.
         self._shared = ray.put(shared)
         self._idle: dict[str, _Slot] = {}
@@ -202,7 +210,7 @@ class RayExecutor:
         self._num_made += 1
         name = f"worker-{self._num_made - 1}"
         steps_key = f"{self._id}/{name}"
-        return _Slot(name, self._actor.remote(self._make_worker, steps_key), steps_key)
+        return _Slot(name, self._actor.remote(self._make_worker, steps_key, self._imports), steps_key)
 
     def _probe(self, slot: _Slot) -> None:
         self._starting[slot.handle.where.remote()] = slot

@@ -18,6 +18,8 @@ from orchestrator.runs.run import Run
 from orchestrator.runs.sizing import Resources, kept_cohort_size
 from storage.run_file import RunRecord
 
+WORKER_IMPORTS = ("orchestrator.worker.worker", "core.training.fused")  # with torch and numba: seconds
+
 
 def start_ahead(config: SweepConfig, resources: Resources) -> AbstractContextManager[LocalRay | None]:
     """Start the Ray that the sweep's executor will want, if it is one of this machine alone and there is none yet."""
@@ -90,4 +92,5 @@ def _make_ray_executor(
         grows=config.executor.workers == "auto" and config.executor.address is not None,
         job_limit_s=None if config.executor.job_limit_min is None else 60 * config.executor.job_limit_min,
         local=local,
+        imports=WORKER_IMPORTS,
     )

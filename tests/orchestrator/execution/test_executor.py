@@ -1,5 +1,6 @@
 """One conformance suite for every executor, the real Ray included."""
 
+import sys
 import time
 
 import pytest
@@ -154,6 +155,34 @@ def test_a_worker_that_hangs_is_ended_after_the_limit_and_replaced(local_ray, tm
     assert type(lost.error) is LostWorkerError
     assert "took more than" in str(lost.error)
     assert collect_until_done(executor, job).error is None
+    executor.close()
+
+
+class Importer:
+    """Says which modules its process had imported before its first job."""
+
+    def __init__(self, folder):
+        found = [name for name in ("colorsys", "orchestrator.worker.worker") if name in sys.modules]
+        (folder / "imported").write_text(" ".join(found))
+
+    def run(self, job):
+        return done(job)
+
+
+@pytest.mark.ray
+def test_workers_import_ahead_and_do_not_mind_what_is_not_there(local_ray, tmp_path):
+    from orchestrator.cluster.executor import RayExecutor
+
+    executor = RayExecutor(
+        *(Importer, tmp_path),
+        num_workers=1,
+        gpus_per_worker=0,
+        threads_per_worker=1,
+        address=None,
+        imports=("no.such.module", "colorsys"),
+    )
+    assert collect_until_done(executor, Job(first=0, last=0)).error is None
+    assert (tmp_path / "imported").read_text() == "colorsys"
     executor.close()
 
 
