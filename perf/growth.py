@@ -2,6 +2,7 @@
 
     python perf/growth.py make FOLDER 20000          # a finished run of 20,000 tasks, in cohorts of 8
     python perf/growth.py measure FOLDER status plan # each command in a process of its own, three times
+    python perf/growth.py listing 313 12500 125000   # mapping tasks to that many files, by their names
 
 The masks are 10 random bytes each, in files as any run writes them: sealed, each with its digest.
 """
@@ -27,12 +28,12 @@ from orchestrator.config.load import load_sweep
 from orchestrator.runs.record import ensure_record
 from orchestrator.runs.run import Run, locate_run
 from storage import files
-from storage.layout import TableKey
-from storage.mask_store import TaskMask
+from storage.layout import RunLayout, TableKey
+from storage.mask_store import MaskStore, StoreIdentity, TaskMask
 from storage.tables import given_metadata, given_table, write_evaluation
 
 SWEEP = Path(__file__).resolve().parents[1] / "sweeps" / "digits_10.yaml"
-COHORT, NUM_RUNS = 8, 1
+COHORT, NUM_RUNS = 8, 3
 TEST_IMAGES, TEST_BATCHES = 360, (128, 128, 104)
 SETTINGS = (
     "network={kind: mlp, hidden: [1], outputs: 10}",
@@ -124,6 +125,21 @@ def _once(words: Sequence[str]) -> tuple[float, int, int]:
     return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime), num_listings, peak_bytes
 
 
+def _print_listing(num_files: int) -> None:
+    """Print what one listing of many files costs. The files are empty: nothing opens them."""
+    with tempfile.TemporaryDirectory() as folder:
+        layout = RunLayout(Path(folder))
+        layout.masks.mkdir()
+        for first in range(0, num_files * COHORT, COHORT):
+            layout.cohort(first, first + COHORT - 1).touch()
+        seconds, store = [], MaskStore(layout, StoreIdentity("fake", (), {}))
+        for _ in range(NUM_RUNS):
+            start_s = time.process_time()
+            found = store.locate()
+            seconds.append(time.process_time() - start_s)
+        print(f"{num_files:>8,} files, {len(found):>9,} tasks: {statistics.median(seconds):7.3f} s CPU")
+
+
 def _words(command: str, root: Path) -> list[str]:
     """Return the words after ``supsup``; ``verify-quick`` and ``start`` are names of ours."""
     named = {"verify-quick": ["verify", str(root), "--quick"], "start": ["status", "--help"]}
@@ -131,12 +147,16 @@ def _words(command: str, root: Path) -> list[str]:
 
 
 def main() -> None:
-    """Make a run or measure commands on it."""
+    """Make a run, or measure commands on it, or listings."""
     verb, folder, *rest = sys.argv[1:]
     if verb == "make":
         start_s = time.perf_counter()
         run = make(Path(folder).absolute(), int(rest[0]))
         print(f"{run.layout.root} in {time.perf_counter() - start_s:.1f} s")
+        return
+    if verb == "listing":
+        for num_files in [folder, *rest]:
+            _print_listing(int(num_files))
         return
     (root,) = (path.parent for path in Path(folder).glob("*/run.json"))
     for command in rest:
