@@ -1,13 +1,14 @@
 """How fast a task is inferred, beside float stacks under autograd and one read of the bits.
 
-LeNet 300-100 with 500 outputs, 315,200 weights a mask. Five measurements, each printed as
-Markdown; all but the last on random masks, which cost what trained ones do:
+LeNet 300-100 with 500 outputs, 315,200 weights a mask. Six measurements, each printed as
+Markdown; those without a run on random masks, which cost what trained ones do:
 
     python perf/inference.py                        times at 10 to 2500 tasks
     python perf/inference.py --memory 2500          what one inference adds to a bank in memory
     python perf/inference.py --from-disk 20000      a bank mapped from a file
     python perf/inference.py --run RUN --images N   agreement of the shortlist on trained masks
     python perf/inference.py --many 2500            many images, and the task given, beside their peers
+    python perf/inference.py --evaluate RUN         CPU time of evaluating tasks at each k of a run's sweep
 """
 
 import argparse
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +50,9 @@ def main() -> None:
     parser.add_argument("--from-disk", type=int, metavar="MASKS")
     parser.add_argument("--many", type=int, metavar="MASKS")
     parser.add_argument("--run", type=Path)
+    parser.add_argument("--evaluate", type=Path, metavar="RUN")
     parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--tasks", type=int, default=10, help="that are evaluated at each k")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{processor()}, torch {torch.__version__}, Python {platform.python_version()}\n")
@@ -58,6 +62,8 @@ def main() -> None:
         _memory(options.memory)
     elif options.many:
         _many(options.many)
+    elif options.evaluate:
+        _evaluate(options.evaluate, options.tasks)
     elif options.run:
         _agreement(options.run, options.images)
     else:
@@ -211,9 +217,9 @@ def _given_works(bank: MaskBank, x_1D: torch.Tensor) -> dict[str, Callable[[], o
     return {f"{GIVEN_IMAGES} x task given": ours, f"{GIVEN_IMAGES} x dense network": network}
 
 
-def _agreement(root: Path, num_images: int) -> None:
-    from core.batches.inputs import gather_inputs, to_device
-    from core.data.benchmarks import task_view
+def _opened(root: Path) -> tuple[Any, Any, MaskBank, Any]:
+    """Return a run, its data set, its bank in memory, and the test images."""
+    from core.batches.inputs import to_device
     from core.data.datasets import load_dataset
     from orchestrator.predict import base_tensors
     from orchestrator.runs.run import open_run
@@ -221,9 +227,39 @@ def _agreement(root: Path, num_images: int) -> None:
 
     run, _ = open_run(root)
     dataset = load_dataset(run.config.benchmark, Path(os.environ["SUPSUP_DATA"]))
-    base = base_tensors(run)
     tiles = np.array(map_bank(ensure_bank(run.store), packed_num_bytes(run.identity.shapes)))
-    bank, pixels = MaskBank(tiles, base), to_device(dataset, "test", torch.device("cpu"))
+    pixels = to_device(dataset, "test", torch.device("cpu"))
+    return run, dataset, MaskBank(tiles, base_tensors(run)), pixels
+
+
+def _evaluate(root: Path, num_tasks: int) -> None:
+    """Print the median time of a task's evaluation at each k, and what all tasks at all k would take."""
+    from core.data.benchmarks import task_view
+    from core.inference.evaluation import infer_test_images
+
+    run, dataset, bank, pixels = _opened(root)
+    ks, total_s = run.config.evaluation.ks(bank.num_tasks), 0.0
+    print("| k | seconds a task | images whose task was found | all k tasks |\n| --- | --- | --- | --- |")
+    for k in ks:
+        search = search_first(METHODS["exact"], bank, k, num_classes=dataset.num_classes)
+        seconds, is_right = [], []
+        for task in np.linspace(0, k - 1, min(k, num_tasks)).astype(int).tolist():
+            view = task_view(run.config.benchmark, dataset, task, seed=run.config.seed)
+            start_s = time.process_time()
+            rows = infer_test_images(search, own=[task], view=view, pixels=pixels, num_batches=None)
+            seconds.append(time.process_time() - start_s)
+            is_right.append((rows.rank == 1).mean())
+        total_s += k * statistics.median(seconds)
+        shown = f"{statistics.median(seconds):.2f} s | {100 * np.mean(is_right):.2f} %"
+        print(f"| {k} | {shown} | {k * statistics.median(seconds) / 60:.1f} min |", flush=True)
+    print(f"\nAll of them, by arithmetic: {total_s / 60:.0f} minutes of one thread.")
+
+
+def _agreement(root: Path, num_images: int) -> None:
+    from core.batches.inputs import gather_inputs
+    from core.data.benchmarks import task_view
+
+    run, dataset, bank, pixels = _opened(root)
     draw = np.random.default_rng(0)
     pairs = draw.integers(0, (bank.num_tasks, len(dataset.test_labels)), (num_images, 2))
     print("| objective | tasks | images | exact right | shortlist right | agree | exact | shortlist |")

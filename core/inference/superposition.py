@@ -33,7 +33,7 @@ from core.masks.packed_tables import RoughSums, blank_values, can_look_up, rough
 from core.specs.inference import Objective
 
 Tasks = NDArray[np.int64]
-ROUGH_TASKS = 128  # fewer do not pay for tables of 256 sums a byte
+ROUGH_TASKS = 128  # fewer do not pay for the tables
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Sums of many images' values over packed masks, in integers, with a proven bound on their error.
 
 ``packed_sums`` reads a mask once for each image. Here sixteen images share the reading: their values are
-rounded to integer multiples of a unit, one unit for each image, and for each byte of mask bits a table holds
-the sums over all 256 subsets of its eight values. A mask's sum is then one look-up and one addition per byte,
+rounded to integer multiples of a unit, one unit for each image, and for each five bits of a mask a table holds
+the sums over all 32 subsets of their values. A mask's sum is then one look-up and one addition for five weights,
 for all images at once. Integer sums do not depend on their order, nor on the processor.
 
 The error. With u the unit of an image, round(g / u) * u differs from a value g by at most u / 2, and not at
