@@ -132,7 +132,7 @@ def _print_listing(num_files: int) -> None:
         layout.masks.mkdir()
         for first in range(0, num_files * COHORT, COHORT):
             layout.cohort(first, first + COHORT - 1).touch()
-        seconds, store = [], MaskStore(layout, StoreIdentity("fake", (), {}))
+        seconds, store = [], MaskStore(layout, StoreIdentity(fingerprint="fake", layers=(), network={}))
         for _ in range(NUM_RUNS):
             start_s = time.process_time()
             found = store.locate()
