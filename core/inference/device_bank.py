@@ -2,14 +2,16 @@
 
 Everything is torch, so the same code runs on a CPU, where ``core.inference.superposition.MaskBank`` is faster.
 A block of masks is one matrix: multiplying B images with all of it takes one matrix product per
-layer, which suits a GPU.
+layer, which suits a GPU. Before that, all masks are compared roughly (``rough_sums``): the bits are exact in
+bfloat16, and a value is the sum of two bfloat16 numbers but for a known rest.
 
-Letters: K tasks, B images, P bytes of a packed mask, N bits of it, T tiles, V values of a tile,
+Letters: L images whose gradients are summed, K tasks, B images, P bytes of a packed mask, N bits of it, T tiles, V values of a tile,
 O and I a layer's outputs and inputs.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,9 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.errors import InferenceError
+from core.inference.best_first import UNIT_ROUNDOFF
 from core.inference.superposition import Activations, Tasks, num_bits, top_k_lowest
 from core.masks.packed_sums import TILE_BYTES, Planes, from_planes, to_planes
+from core.masks.packed_tables import RoughSums
 
+# Of float32 in a tile's sum of both parts, twice over: tensor cores may cut off where others round.
+NUM_ROUNDINGS = 4 * 8 * TILE_BYTES
+SLACK = 1.01  # above the rounding of the bound, and the parts' mass above the values'
 BLOCK_TASKS = 64  # unpacked at a time: 20 MB as bytes and 80 MB as float32 for LeNet
 
 
@@ -32,6 +39,9 @@ class DeviceBank:
 
     bits: Tensor
     base: tuple[Tensor, ...]
+    rough_images: ClassVar[tuple[int, int]] = (2, 256)  # 256 gradients of LeNet are 320 MB
+    shared_read_images: ClassVar[int] = 2
+    tasks_at_once: ClassVar[int] = BLOCK_TASKS
 
     def __post_init__(self) -> None:
         if self.num_tasks == 0:
@@ -71,12 +81,38 @@ class DeviceBank:
 
     def products(self, activations: Activations, tasks: Tasks) -> NDArray[np.float64]:
         """See ``Bank``."""
-        return _to_numpy(
-            torch.cat([self._block_products(activations, block) for block in self._blocks(tasks)], dim=1)
-        )
+        blocks = [self._block_products(activations, _filled(block)) for block in self._blocks(tasks)]
+        return _to_numpy(torch.cat(blocks, dim=1)[:, : len(tasks)])
 
-    def rough_bank(self, num_tasks: int) -> None:
-        """See ``Bank``; its products are as quick."""
+    def weights(self, tasks: Tasks) -> list[Tensor]:
+        """See ``Bank``."""
+        return _block_weights(_unpack(self._rows(tasks)), self.base)
+
+    def rough_bank(self, num_tasks: int) -> "DeviceBank | None":
+        """See ``Bank``."""
+        return self if num_tasks > BLOCK_TASKS else None
+
+    def rough_sums(self, values: Sequence[Tensor], tasks: Tasks) -> RoughSums | None:
+        """See ``RoughBank``; by products in bfloat16 of each tile, added up in float64."""
+        values_LN = torch.stack([one.to(self.bits.device) for one in values])
+        if not bool(torch.isfinite(values_LN).all()):
+            return None
+        parts_TLV, lost_L = _two_parts(values_LN)
+        mass_L = values_LN.abs().sum(dim=1, dtype=torch.float64)
+        sums_LK = torch.cat([self._block_sums(parts_TLV, block) for block in self._blocks(tasks)], dim=1)
+        error_L = SLACK * (lost_L + NUM_ROUNDINGS * UNIT_ROUNDOFF * mass_L)
+        return RoughSums(_to_numpy(sums_LK), _to_numpy(error_L), _to_numpy(SLACK * mass_L))
+
+    def _block_sums(self, parts_TLV: Tensor, block_KP: Tensor) -> Tensor:
+        """Return the sums of both parts of each image's values over one block of masks, float64 [L, K]."""
+        num_tiles, num_parts, _ = parts_TLV.shape
+        padded = torch.nn.functional.pad(block_KP, (0, num_tiles * TILE_BYTES - block_KP.shape[1]))
+        bits_TVK = _unpack(padded).to(parts_TLV.dtype).view(len(block_KP), num_tiles, -1).permute(1, 2, 0)
+        if bits_TVK.is_cuda:
+            sums_TLK = torch.bmm(parts_TLV, bits_TVK, out_dtype=torch.float32)
+        else:
+            sums_TLK = torch.bmm(parts_TLV.float(), bits_TVK.float())
+        return sums_TLK.sum(dim=0, dtype=torch.float64).view(2, num_parts // 2, -1).sum(dim=0)
 
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
         """See ``Bank``."""
@@ -100,6 +136,22 @@ class DeviceBank:
 
     def _rows(self, tasks: Tasks) -> Tensor:
         return self.bits[torch.from_numpy(tasks).to(self.bits.device)]
+
+
+def _filled(block_KP: Tensor) -> Tensor:
+    """Return a block of always as many masks, so that a mask's products do not depend on the others."""
+    return torch.nn.functional.pad(block_KP, (0, 0, 0, BLOCK_TASKS - len(block_KP)))
+
+
+def _two_parts(values_LN: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two bfloat16 numbers for each value, by tile, [T, 2 L, V], and what they miss in all, float64 [L]."""
+    high = values_LN.bfloat16()
+    rest = values_LN - high.float()  # exact
+    low = rest.bfloat16()
+    lost_L = (rest - low.float()).abs().sum(dim=1, dtype=torch.float64)
+    parts, tile_bits = torch.cat([high, low]), 8 * TILE_BYTES
+    padded = torch.nn.functional.pad(parts, (0, -parts.shape[1] % tile_bits))
+    return padded.view(len(parts), -1, tile_bits).transpose(0, 1), lost_L
 
 
 def _unpack(packed_KP: Tensor) -> Tensor:

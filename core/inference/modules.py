@@ -21,7 +21,7 @@ from core.batches.images import CHUNK_IMAGES, classified, images_at_test
 from core.batches.inputs import Pixels
 from core.data.benchmarks import TaskView
 from core.inference.objectives import logit_gradient
-from core.inference.superposition import Superposition, mask_weights, num_bits
+from core.inference.superposition import Bank, Superposition, Tasks, mask_weights, num_bits
 from core.masks.packed_sums import Planes, to_planes
 from core.networks.module import ModuleNetwork
 from core.specs.benchmark import BenchmarkSpec
@@ -66,6 +66,12 @@ class ModuleSearchModel:
         chunks = torch.split(x_BD.view(-1, *self.network.image_shape), CHUNK_IMAGES)
         with torch.no_grad():
             return torch.cat([self.network.logits(x, weights, self.statistics[task]) for x in chunks])
+
+    def block_logits(self, x_BD: Tensor, bank: Bank, tasks: Tasks) -> Tensor:
+        """Return the logits [tasks, B, O] under each of a few masks."""
+        return torch.stack(
+            [self.logits(x_BD, bank.packed(tasks[i : i + 1])[0], int(task)) for i, task in enumerate(tasks)]
+        )
 
     def inputs(self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
         """Return test images as the task sees them, float32 [N, D]."""

@@ -16,7 +16,9 @@ from core.batches.inputs import Pixels, gather_inputs
 from core.data.benchmarks import TaskView
 from core.inference.superposition import (
     Activations,
+    Bank,
     Superposition,
+    Tasks,
     forward_plain,
     gradient_planes,
     mask_weights,
@@ -56,6 +58,12 @@ class PerceptronSearchModel:
         """Return the logits [B, O] under one task's mask."""
         del task
         return forward_plain(x_BD, mask_weights(packed_P, self.base))[1]
+
+    def block_logits(self, x_BD: Tensor, bank: Bank, tasks: Tasks) -> Tensor:
+        """Return the logits [tasks, B, O] under each of a few masks."""
+        if len(tasks) == 1:
+            return self.logits(x_BD, bank.packed(tasks)[0], int(tasks[0])).unsqueeze(0)
+        return forward(x_BD.expand(len(tasks), -1, -1), bank.weights(tasks))[1]
 
     def inputs(self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
         """Return normalised test images as the task sees them, float32 [N, D]."""

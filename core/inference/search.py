@@ -28,7 +28,7 @@ from core.inference.perceptron import PerceptronSearchModel
 from core.inference.superposition import (
     Activations,
     Bank,
-    MaskBank,
+    RoughBank,
     Superposition,
     Tasks,
     first_tasks,
@@ -42,9 +42,6 @@ from core.masks.packed_tables import LANES, RoughSums
 from core.specs.inference import InferenceSpec
 
 NUM_BEST = 5
-# From this many separate images on, unpacking a mask once for all is cheaper than a sum for each.
-SHARED_READ_IMAGES = 32
-ROUGH_IMAGES = 4  # fewer leave most lanes of the tables of rough sums empty
 SHORTLIST_SHARE = 0.1  # of a mask's bytes that a shortlist reads
 SHORTLIST_TASKS = 32  # candidates to compare exactly
 SMALLEST = float(np.finfo(np.float32).tiny)
@@ -77,6 +74,10 @@ class SearchModel(Protocol):
 
     def logits(self, x_BD: Tensor, packed_P: NDArray[np.uint8], task: int) -> Tensor:
         """Return the logits [B, O] under one task's mask."""
+        ...
+
+    def block_logits(self, x_BD: Tensor, bank: Bank, tasks: Tasks) -> Tensor:
+        """Return the logits [tasks, B, O] under each of a few masks."""
         ...
 
     def inputs(self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
@@ -171,7 +172,7 @@ def infer_tasks(
     algorithm, (num_groups, num_images, _) = search.spec.algorithm, x_GND.shape
     if algorithm == "exhaustive":
         return _rank_rows(_plain_scores(search, x_GND, on_share), search.start.tasks)
-    if algorithm == "one_shot" and num_images == 1 and num_groups >= SHARED_READ_IMAGES:
+    if algorithm == "one_shot" and num_images == 1 and num_groups >= search.bank.shared_read_images:
         activations = search.activations(x_GND[:, 0], search.start)
         if activations is not None:
             return _one_shot_shared(search, activations, own, on_share)
@@ -203,16 +204,15 @@ def _one_shot_shared(
     if bank is None:
         return _rank_rows(search.bank.products(activations, tasks), tasks)
     floors_BK = []
-    for start in range(0, num_images, LANES):
-        chunk = activations.rows(slice(start, start + LANES))
-        values = [
-            np.asarray(gradient_values(chunk.rows(slice(i, i + 1)), bank.base)) for i in range(len(chunk))
-        ]
+    most = bank.rough_images[1]
+    for start in range(0, num_images, most):
+        chunk = activations.rows(slice(start, start + most))
+        values = [gradient_values(chunk.rows(slice(i, i + 1)), search.bank.base) for i in range(len(chunk))]
         rough = bank.rough_sums(values, tasks)
         if rough is None:
-            return _rank_rows(bank.products(activations, tasks), tasks)
+            return _rank_rows(search.bank.products(activations, tasks), tasks)
         floors_BK.append(_product_floors(search, chunk, rough)[: len(chunk)])
-        on_share(min(1, (start + LANES) / num_images))
+        on_share(min(1, (start + most) / num_images))
     best = best_first(
         np.concatenate(floors_BK),
         lambda some: search.bank.products(activations, tasks[some]),
@@ -222,7 +222,7 @@ def _one_shot_shared(
     return Ranking(_named(best, tasks), best.values, best.num_whole)
 
 
-def _rough_bank(search: TaskSearch) -> MaskBank | None:
+def _rough_bank(search: TaskSearch) -> RoughBank | None:
     """Return the bank for rough sums of all tasks; None without one, or if products may round more than float32."""
     if torch.get_float32_matmul_precision() != "highest":
         return None
@@ -245,10 +245,11 @@ def _rough_one_shot(
 ) -> list[tuple[Best, int]] | None:
     """Return what ``_one_shot`` does for each group, by exact sums of those tasks alone that rough sums leave."""
     tasks, bank = search.start.tasks, _rough_bank(search)
-    if len(x_GND) < ROUGH_IMAGES or bank is None:
+    if bank is None or len(x_GND) < bank.rough_images[0]:
         return None
     planes = [search.planes(x_ND, search.start) for x_ND in x_GND]
-    rough = bank.rough_sums([from_planes(one, one.size // 8) for one in planes], tasks)
+    values = [torch.from_numpy(from_planes(one, one.size // 8)) for one in planes]
+    rough = bank.rough_sums(values, tasks)
     if rough is None:
         return None
     # Within a tile sums are float32, and terms take part in at most one addition per bit of it.
@@ -316,11 +317,13 @@ def _plain_scores(search: TaskSearch, x_GND: Tensor, on_share: OnShare) -> NDArr
     tasks = search.start.tasks
     x_BD = x_GND.reshape(num_groups * num_images, num_pixels)
     scores = np.empty((num_groups, len(tasks)))
-    for column, task in enumerate(tasks.tolist()):
-        logits_BO = search.model.logits(x_BD, search.bank.packed(tasks[column : column + 1])[0], task)
-        score = plain_score(logits_BO, search.spec.objective, search.num_classes)
-        scores[:, column] = score.reshape(num_groups, num_images).mean(dim=1).cpu().numpy()
-        on_share((column + 1) / len(tasks))
+    for first in range(0, len(tasks), search.bank.tasks_at_once):
+        block = tasks[first : first + search.bank.tasks_at_once]
+        logits_KBO = search.model.block_logits(x_BD, search.bank, block)
+        score = plain_score(logits_KBO.flatten(0, 1), search.spec.objective, search.num_classes)
+        by_group = score.view(len(block), num_groups, num_images).mean(dim=2)
+        scores[:, first : first + len(block)] = by_group.T.cpu().numpy()
+        on_share((first + len(block)) / len(tasks))
     return scores
 
 

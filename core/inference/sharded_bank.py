@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.inference.superposition import Activations, MaskBank, Tasks, top_k_lowest
+from core.inference.superposition import Activations, MaskBank, Tasks, stacked_weights, top_k_lowest
 from core.masks.packed_sums import Planes
 
 # Calls a method of every shard with the same arguments; returns the results in order of task.
@@ -64,6 +64,8 @@ class ShardedBank:
     base: tuple[Tensor, ...]
     num_tasks: int
     broadcast: Broadcast
+    shared_read_images: ClassVar[int] = MaskBank.shared_read_images
+    tasks_at_once: ClassVar[int] = 1
 
     def counts(self, tasks: Tasks) -> Planes:
         """See ``Bank``."""
@@ -83,6 +85,10 @@ class ShardedBank:
     def products(self, activations: Activations, tasks: Tasks) -> NDArray[np.float64]:
         """See ``Bank``."""
         return np.concatenate(self.broadcast("products", activations, tasks), axis=1)
+
+    def weights(self, tasks: Tasks) -> list[Tensor]:
+        """See ``Bank``."""
+        return stacked_weights(self.packed(tasks), self.base)
 
     def rough_bank(self, num_tasks: int) -> None:
         """See ``Bank``; the values of many images are too many to send."""

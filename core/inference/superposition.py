@@ -18,7 +18,7 @@ packed mask.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from core.errors import InferenceError
 from core.inference.objectives import logit_gradient
 from core.masks.bits import Shapes, packed_num_bytes
 from core.masks.packed_sums import Planes, Tiles, bit_counts, from_planes, from_tiles, masked_sums, to_planes
-from core.masks.packed_tables import RoughSums, blank_values, can_look_up, rough_sums
+from core.masks.packed_tables import LANES, RoughSums, blank_values, can_look_up, rough_sums
 from core.specs.inference import Objective
 
 Tasks = NDArray[np.int64]
@@ -87,12 +87,39 @@ class Bank(Protocol):
         """Return the gradient of each image's objective with respect to each alpha, float64 [B, tasks]."""
         ...
 
-    def rough_bank(self, num_tasks: int) -> "MaskBank | None":
+    @property
+    def shared_read_images(self) -> int:
+        """From how many separate images on ``products`` of all are quicker than ``sums`` for each."""
+        ...
+
+    @property
+    def tasks_at_once(self) -> int:
+        """How many tasks' weights to form at once."""
+        ...
+
+    def weights(self, tasks: Tasks) -> list[Tensor]:
+        """Return base * mask of a few tasks, [tasks, O, I] per layer."""
+        ...
+
+    def rough_bank(self, num_tasks: int) -> "RoughBank | None":
         """Return the bank for rough sums of so many tasks; None where exact sums are as quick."""
         ...
 
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
         """Return packed masks, uint8 [tasks, P]."""
+        ...
+
+
+class RoughBank(Protocol):
+    """Sums values over masks quickly, with a known error. rough_images: how few and how many images at once."""
+
+    rough_images: ClassVar[tuple[int, int]]
+
+    def rough_sums(self, values: Sequence[Tensor], tasks: Tasks) -> RoughSums | None:
+        """Sum each image's values [N], one per bit, that each mask keeps; None for values that cannot be summed so.
+
+        The rows of the answer are those of the images; more may follow.
+        """
         ...
 
 
@@ -107,6 +134,11 @@ class MaskBank:
     tiles: Tiles
     base: tuple[Tensor, ...]
     num_threads: int = 1
+    # Fewer leave most lanes of the tables empty.
+    rough_images: ClassVar[tuple[int, int]] = (4, LANES)
+    # From this many separate images on, unpacking a mask once for all is cheaper than a sum for each.
+    shared_read_images: ClassVar[int] = 32
+    tasks_at_once: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if self.num_tasks == 0:
@@ -150,19 +182,20 @@ class MaskBank:
             out[:, column] = reduce(torch.add, by_layer).cpu().numpy()
         return out
 
+    def weights(self, tasks: Tasks) -> list[Tensor]:
+        """See ``Bank``."""
+        return stacked_weights(self.packed(tasks), self.base)
+
     def rough_bank(self, num_tasks: int) -> "MaskBank | None":
         """See ``Bank``."""
         is_float32 = self.base[0].dtype == torch.float32
         return self if num_tasks >= ROUGH_TASKS and is_float32 and can_look_up() else None
 
-    def rough_sums(self, values: Sequence[NDArray[np.float32]], tasks: Tasks) -> RoughSums | None:
-        """Sum the values [N] of up to LANES images, one per bit, that each mask keeps, up to a proven error.
-
-        By tables of partial sums (``core.masks.packed_tables``); None for values that these cannot hold.
-        """
+    def rough_sums(self, values: Sequence[Tensor], tasks: Tasks) -> RoughSums | None:
+        """See ``RoughBank``; by tables of partial sums (``core.masks.packed_tables``)."""
         values_LN = blank_values(self.tiles)
         for row, values_N in zip(values_LN, values, strict=False):
-            row[: len(values_N)] = values_N
+            row[: len(values_N)] = values_N.numpy()
         return rough_sums(self.tiles, tasks, values_LN, num_threads=self.num_threads)
 
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
@@ -241,6 +274,12 @@ def mask_weights(packed_P: NDArray[np.uint8], base: Sequence[Tensor]) -> list[Te
 
 def _is_plain(weight: Tensor) -> bool:
     return weight.dtype == torch.float32 and weight.device.type == "cpu" and weight.is_contiguous()
+
+
+def stacked_weights(packed_KP: NDArray[np.uint8], base: Sequence[Tensor]) -> list[Tensor]:
+    """Return base * mask of K masks, [K, O, I] per layer."""
+    by_task = [mask_weights(packed_P, base) for packed_P in packed_KP]
+    return [torch.stack(layer) for layer in zip(*by_task, strict=True)]
 
 
 def _selected(packed_P: NDArray[np.uint8], base: Sequence[Tensor]) -> list[Tensor]:

@@ -7,7 +7,7 @@ import torch
 from core.errors import InferenceError
 from core.inference import device_bank
 from core.inference.device_bank import DeviceBank
-from core.inference.search import infer_tasks, search_first
+from core.inference.search import infer_each, infer_tasks, search_first
 from core.inference.superposition import gradient_planes, pass_through, superpose
 from core.masks.bits import packed_num_bytes
 from core.masks.packed_sums import from_tiles
@@ -71,3 +71,38 @@ def test_every_algorithm_finds_the_same_tasks(banks, algorithm):
 def test_an_empty_bank_is_refused():
     with pytest.raises(InferenceError, match="empty"):
         DeviceBank(torch.empty(0, 5, dtype=torch.uint8), (torch.ones(5, 8),))
+
+
+class EveryMask(DeviceBank):
+    """A bank without rough sums."""
+
+    def rough_bank(self, num_tasks):
+        del num_tasks
+
+
+def test_rough_sums_are_as_near_as_they_say(banks):
+    mask_bank, device_bank = banks
+    draw, tasks = np.random.default_rng(0), np.arange(150)
+    num_bits = 8 * device_bank.bits.shape[1]
+    values = torch.from_numpy(draw.standard_normal((5, num_bits)) * 10.0 ** draw.integers(-6, 3, num_bits))
+    rough = device_bank.rough_sums([*values.float()], tasks)
+    bits_KN = np.unpackbits(mask_bank.packed(tasks), axis=1, bitorder="little")
+    exact = values.float().double().numpy() @ bits_KN.T
+    off = np.abs(rough.sums - exact).max(axis=1)
+    assert (off <= rough.error).all()
+    assert (rough.error < 1e-2 * rough.mass).all()
+    assert device_bank.rough_sums([torch.full((num_bits,), torch.inf)], tasks) is None
+
+
+@pytest.mark.parametrize("infer", [infer_tasks, infer_each])
+@pytest.mark.parametrize("objective", ["H", "G"])
+def test_rough_sums_change_no_answer(banks, objective, infer):
+    bank = banks[1]
+    spec, x_GND = InferenceSpec(objective=objective), images(9).unsqueeze(1)
+    found, wanted = (
+        infer(search_first(spec, one, 150, num_classes=CLASSES), x_GND)
+        for one in (bank, EveryMask(bank.bits, bank.base))
+    )
+    assert np.array_equal(found.tasks, wanted.tasks)
+    assert np.array_equal(found.values, wanted.values)
+    assert found.num_whole == 0
