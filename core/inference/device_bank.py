@@ -108,11 +108,12 @@ class DeviceBank:
         num_tiles, num_parts, _ = parts_TLV.shape
         padded = torch.nn.functional.pad(block_KP, (0, num_tiles * TILE_BYTES - block_KP.shape[1]))
         bits_TVK = _unpack(padded).to(parts_TLV.dtype).view(len(block_KP), num_tiles, -1).permute(1, 2, 0)
-        if bits_TVK.is_cuda:
-            sums_TLK = torch.bmm(parts_TLV, bits_TVK, out_dtype=torch.float32)
-        else:
-            sums_TLK = torch.bmm(parts_TLV.float(), bits_TVK.float())
-        return sums_TLK.sum(dim=0, dtype=torch.float64).view(2, num_parts // 2, -1).sum(dim=0)
+        return (
+            _float32_products(parts_TLV, bits_TVK)
+            .sum(dim=0, dtype=torch.float64)
+            .view(2, num_parts // 2, -1)
+            .sum(dim=0)
+        )
 
     def packed(self, tasks: Tasks) -> NDArray[np.uint8]:
         """See ``Bank``."""
@@ -152,6 +153,19 @@ def _two_parts(values_LN: Tensor) -> tuple[Tensor, Tensor]:
     parts, tile_bits = torch.cat([high, low]), 8 * TILE_BYTES
     padded = torch.nn.functional.pad(parts, (0, -parts.shape[1] % tile_bits))
     return padded.view(len(parts), -1, tile_bits).transpose(0, 1), lost_L
+
+
+def _float32_products(a_TLV: Tensor, b_TVK: Tensor) -> Tensor:
+    """Return the products of bfloat16 matrices, added up in float32 throughout."""
+    if not a_TLV.is_cuda:
+        return torch.bmm(a_TLV.float(), b_TVK.float())
+    settings = torch.backends.cuda.matmul
+    before = settings.allow_bf16_reduced_precision_reduction
+    settings.allow_bf16_reduced_precision_reduction = False
+    try:
+        return torch.bmm(a_TLV, b_TVK.contiguous(), out_dtype=torch.float32)
+    finally:
+        settings.allow_bf16_reduced_precision_reduction = before
 
 
 def _unpack(packed_KP: Tensor) -> Tensor:
