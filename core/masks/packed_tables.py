@@ -1,8 +1,8 @@
 """Sums of many images' values over packed masks, in integers, with a proven bound on their error.
 
 ``packed_sums`` reads a mask once for each image. Here sixteen images share the reading: their values are
-rounded to integer multiples of a unit, one unit for each image, and for each five bits of a mask a table holds
-the sums over all 32 subsets of their values. A mask's sum is then one look-up and one addition for five weights,
+rounded to integer multiples of a unit, one unit for each image, and for each six bits of a mask a table holds
+the sums over all 64 subsets of their values. A mask's sum is then one look-up and one addition for six weights,
 for all images at once. Integer sums do not depend on their order, nor on the processor.
 
 The error. With u the unit of an image, round(g / u) * u differs from a value g by at most u / 2, and not at
@@ -64,7 +64,7 @@ def rough_sums(
     positive, negative, count = found.T
     largest = np.maximum(positive, negative)
     unit = np.where(largest > 0, SLACK * largest / (2.0**31 - 1 - count), 1.0)
-    whole = np.zeros((len(masks), LANES), dtype=np.int32)
+    whole = loops.blank_rows(len(masks))
     words, per_unit, num_bytes = tiles.view(np.uint64), 1 / unit, len(masks) * len(tiles) * TILE_BYTES
     in_threads(
         lambda part: loops.table_sums(words, masks[part], values_LN, per_unit, whole[part]),

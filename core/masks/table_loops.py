@@ -1,9 +1,9 @@
 """The loops of ``packed_tables``, compiled by numba; shapes and meanings are those given there.
 
-A 64-bit word of mask bits is read in groups of five, and a table for each group holds the sums over the 32
+A 64-bit word of mask bits is read in groups of six, and a table for each group holds the sums over the 64
 subsets of its values. A row of a table is one vector of LANES integers, an integer per image, so that one
-addition serves five weights of LANES images. The 13 tables are 26 kB, which the first cache of every processor
-holds; those of whole bytes are 131 kB, and take longer to fill and to read. numba's own vectoriser tests before each row whether the sum and the
+addition serves six weights of LANES images. The tables are 45 kB; those of whole bytes are 131 kB, and take
+longer to fill and to read. numba's own vectoriser tests before each row whether the sum and the
 tables overlap in memory, which takes longer than the additions; ``_add_rows`` states that they do not.
 """
 
@@ -19,7 +19,9 @@ from core.masks.compiled import compiler
 
 LANES = 16  # images at once: a row of 16 int32 is a cache line
 WORD_BITS = 64
-GROUP_BITS = 5
+LINE_BYTES = 64  # of a cache
+LINE_WORDS = 8
+GROUP_BITS = 6
 SUBSETS = 1 << GROUP_BITS
 NUM_GROUPS = -(-WORD_BITS // GROUP_BITS)
 
@@ -90,14 +92,36 @@ def table_sums(words: Any, masks: Any, values: Any, per_unit: Any, out: Any) -> 
 
     words: uint64 [T, K, 32], the tiles. values: float32 [LANES, T * 2048].
     """
-    tables = np.zeros((NUM_GROUPS * SUBSETS, LANES), dtype=np.int32)
+    tables = blank_rows(NUM_GROUPS * SUBSETS)
     whole = np.zeros((WORD_BITS, LANES), dtype=np.int32)
+    line = np.zeros((LINE_WORDS, len(masks)), dtype=np.uint64)
     for tile in range(words.shape[0]):
-        for word in range(words.shape[2]):
-            first = (tile * words.shape[2] + word) * WORD_BITS
-            _round(values[:, first : first + WORD_BITS], per_unit, whole)
-            _fill(whole, tables)
-            _look_up(words[tile, :, word], masks, tables, out)
+        for start in range(0, words.shape[2], LINE_WORDS):
+            _transpose(words[tile, :, start : start + LINE_WORDS], masks, line)
+            for word in range(LINE_WORDS):
+                first = (tile * words.shape[2] + start + word) * WORD_BITS
+                _round(values[:, first : first + WORD_BITS], per_unit, whole)
+                _fill(whole, tables)
+                _look_up(line[word], tables, out)
+
+
+@_compile
+def blank_rows(num: Any) -> Any:
+    """Return rows of LANES zeros, int32 [num, LANES], each in a cache line of its own."""
+    memory = np.zeros((num + 1) * LANES, dtype=np.int32)
+    start = -memory.ctypes.data % LINE_BYTES // 4
+    return memory[start : start + num * LANES].reshape((num, LANES))
+
+
+@_compile
+def _transpose(words: Any, masks: Any, line: Any) -> None:
+    """Copy a cache line of each mask, so that a word is read from neighbours.
+
+    Lines at the distance of a tile share so few places in a cache that they push each other out.
+    """
+    for number in range(len(masks)):
+        for word in range(LINE_WORDS):
+            line[word, number] = words[masks[number], word]
 
 
 @_compile
@@ -117,6 +141,6 @@ def _fill(whole: Any, tables: Any) -> None:
 
 
 @_compile
-def _look_up(words: Any, masks: Any, tables: Any, out: Any) -> None:
-    for number in range(len(masks)):
-        _add_rows(out, np.uint64(number), tables, words[masks[number]])
+def _look_up(words: Any, tables: Any, out: Any) -> None:
+    for number in range(len(words)):
+        _add_rows(out, np.uint64(number), tables, words[number])
