@@ -9,7 +9,7 @@ from orchestrator.cluster.launch import make_executor
 from orchestrator.cluster.local_ray import LocalRay
 from orchestrator.execution.controller import Failure, run_jobs
 from orchestrator.execution.counts import Counts
-from orchestrator.execution.ctrl_c import GRACE_S
+from orchestrator.execution.ctrl_c import GRACE_S, stop_taken
 from orchestrator.execution.executor import Executor
 from orchestrator.execution.jobs import Job
 from orchestrator.execution.plan import Plan
@@ -171,6 +171,7 @@ def open_session(
     except BaseException as error:
         was_stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         if was_stopped:
+            stop_taken()
             session.stop()
         session.close()
         with suppress(OSError):  # such as a full disk: report the first error

@@ -1,6 +1,5 @@
 """The ``supsup`` command. Heavy modules are imported only by the commands that need them."""
 
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from orchestrator.cli.common import (
 from orchestrator.cli.jobs import jobs
 from orchestrator.cli.reproduce import papers
 from orchestrator.cli.views import views
+from orchestrator.execution.ctrl_c import handle_stops
 
 ANYWHERE = ("--allow-code", "--debug")  # options of `supsup` that may also follow the command
 
@@ -112,7 +112,7 @@ def run(
     """Train what is missing, evaluate, report. Run it again, or name the run, to resume."""
     from orchestrator.cli.display import make_display
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    handle_stops()
     console, progress = consoles(quiet=quiet, plain=plain, as_json=as_json)
     display = make_display(progress, plain=plain, quiet=quiet)
     with display.doing("starting supsup"):
@@ -220,7 +220,7 @@ def evaluate(
     from orchestrator.evaluate import evaluate_run
     from orchestrator.status import resolve_run
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    handle_stops()
     console, progress = consoles(quiet=quiet, plain=plain, as_json=as_json)
     display = make_display(progress, plain=plain, quiet=quiet)
     result = evaluate_run(resolve_run(run, storage), settings or [], data_folder(None), display)
