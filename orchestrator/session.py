@@ -9,7 +9,7 @@ from orchestrator.cluster.launch import make_executor
 from orchestrator.cluster.local_ray import LocalRay
 from orchestrator.execution.controller import Failure, run_jobs
 from orchestrator.execution.counts import Counts
-from orchestrator.execution.ctrl_c import GRACE_S
+from orchestrator.execution.ctrl_c import GRACE_S, stop_taken
 from orchestrator.execution.executor import Executor
 from orchestrator.execution.jobs import Job
 from orchestrator.execution.plan import Plan
@@ -85,7 +85,7 @@ class RunSession:
 
     def _work(self, stage: Stage, plan: Plan) -> tuple[tuple[Failure, ...], int]:
         """Run the jobs of ``plan``; jobs in order stop at the first failure."""
-        self.workers()
+        self._workers()
         self.display.start(
             stage.verb, plan.num_total, plan.num_done, plan.jobs[0].unit, num_jobs=len(plan.jobs)
         )
@@ -103,10 +103,9 @@ class RunSession:
     def _run_jobs(self, jobs: Sequence[Job], watcher: RunWatcher) -> tuple[Failure, ...]:
         policy = RetryPolicy(max_retries=self.context.run.config.executor.retries)
         digest = str(self.context.run.identity.network["digest"])
-        return run_jobs(jobs, self.workers(), policy, watcher, network_digest=digest)
+        return run_jobs(jobs, self._workers(), policy, watcher, network_digest=digest)
 
-    def workers(self) -> Executor:
-        """Return the executor of the run's workers, which the first call starts."""
+    def _workers(self) -> Executor:
         if self._executor is None:
             context = self.context
             executor = context.run.config.executor
@@ -165,15 +164,14 @@ def open_session(
     run = context.run
     begin_session(run.layout)
     tracker = make_tracker(run, context.record, display.message)
+    tracker.open()
     session = RunSession(context, resources, display, tracker, local)
     try:
-        if local is not None:
-            session.workers()  # which import what they need while MLflow opens
-        tracker.open()
         yield session
     except BaseException as error:
         was_stopped = isinstance(error, KeyboardInterrupt | SystemExit)
         if was_stopped:
+            stop_taken()
             session.stop()
         session.close()
         with suppress(OSError):  # such as a full disk: report the first error

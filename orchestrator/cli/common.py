@@ -10,6 +10,7 @@ from rich.console import Console
 
 from core.errors import ConfigError, InputError, RunFolderError, SupSupError
 from core.printing import printable
+from orchestrator.execution.ctrl_c import stop_taken
 
 if TYPE_CHECKING:
     from orchestrator.config.sweep import SweepConfig
@@ -160,14 +161,27 @@ def call(command: Callable[..., Any], arguments: list[str] | None = None, *, deb
         code = command(args=arguments, standalone_mode=True)
         return int(code or 0)
     except SystemExit as stop:
+        if stop.code == STOPPED and _is_stop(stop):
+            return _stopped()
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
     except KeyboardInterrupt:
-        _print_message("stopped; run the same command again to resume")
-        return STOPPED
+        return _stopped()
     except Exception as error:
         if debug:
             raise
         return _print_error(error)
+
+
+def _is_stop(error: BaseException) -> bool:
+    """Return whether the command line's library has made this of KeyboardInterrupt."""
+    before = error.__cause__ or error.__context__
+    return before is not None and (isinstance(before, KeyboardInterrupt) or _is_stop(before))
+
+
+def _stopped() -> int:
+    stop_taken()
+    _print_message("stopped; run the same command again to resume")
+    return STOPPED
 
 
 def _print_error(error: Exception) -> int:

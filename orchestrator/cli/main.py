@@ -1,6 +1,5 @@
 """The ``supsup`` command. Heavy modules are imported only by the commands that need them."""
 
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -30,8 +29,9 @@ from orchestrator.cli.common import (
 from orchestrator.cli.jobs import jobs
 from orchestrator.cli.reproduce import papers
 from orchestrator.cli.views import views
+from orchestrator.execution.ctrl_c import handle_stops
 
-ANYWHERE = ("--allow-code", "--debug")  # options of `supsup` that may also follow the command
+ANYWHERE = ("--allow-code", "--allow-env", "--debug")  # options of `supsup` that may also follow the command
 
 
 class _Supsup(TyperGroup):
@@ -39,11 +39,23 @@ class _Supsup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
-        ours = [word for word in args[:end] if word.partition("=")[0] in ANYWHERE]
-        rest = [word for word in args[:end] if word.partition("=")[0] not in ANYWHERE]
+        words = _with_names(args[:end])
+        ours = [word for word in words if word.partition("=")[0] in ANYWHERE]
+        rest = [word for word in words if word.partition("=")[0] not in ANYWHERE]
         # Alone, it takes no value: the word after it is the command.
         named = ["--allow-code=1" if word == "--allow-code" else word for word in ours]
         return super().parse_args(ctx, [*named, *rest, *args[end:]])
+
+
+def _with_names(words: list[str]) -> list[str]:
+    """Join each ``--allow-env`` with its value, the next word, so that they move together."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--allow-env":
+            joined[-1] = f"--allow-env={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 app = typer.Typer(
@@ -77,6 +89,14 @@ def main(
             help="Import network.import_path, your own code; only from PATH, or of this digest, if given.",
         ),
     ] = None,
+    allow_env: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-env",
+            metavar="NAME,...",
+            help="Let ${oc.env:NAME} in a sweep read these environment variables.",
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -92,6 +112,10 @@ def main(
         from core.networks.user_code import allow_code as allow
 
         allow(allow_code)
+    for names in allow_env or []:
+        from orchestrator.config.environment import allow_env as allow_names
+
+        allow_names(names)
     del version  # answered before a command is asked for
     context.obj = debug
 
@@ -112,7 +136,7 @@ def run(
     """Train what is missing, evaluate, report. Run it again, or name the run, to resume."""
     from orchestrator.cli.display import make_display
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    handle_stops()
     console, progress = consoles(quiet=quiet, plain=plain, as_json=as_json)
     display = make_display(progress, plain=plain, quiet=quiet)
     with display.doing("starting supsup"):
@@ -220,7 +244,7 @@ def evaluate(
     from orchestrator.evaluate import evaluate_run
     from orchestrator.status import resolve_run
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    handle_stops()
     console, progress = consoles(quiet=quiet, plain=plain, as_json=as_json)
     display = make_display(progress, plain=plain, quiet=quiet)
     result = evaluate_run(resolve_run(run, storage), settings or [], data_folder(None), display)

@@ -1,12 +1,12 @@
 """The command that reproduces the paper's numbers."""
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.common import Plain, Quiet, consoles, data_folder
+from orchestrator.execution.ctrl_c import handle_stops
 
 if TYPE_CHECKING:
     from orchestrator.reproduce.measure import TargetFolders
@@ -35,7 +35,7 @@ def reproduce(
     from orchestrator.reproduce.reproduce import check_targets, read_target, reproduce_folder, run_target
     from orchestrator.reproduce.targets import check_settings, load_targets
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    handle_stops()
     words = targets or []
     settings = [word for word in words if "=" in word]
     chosen = load_targets([word for word in words if "=" not in word])

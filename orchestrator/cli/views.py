@@ -1,6 +1,5 @@
 """The commands that show or export a run: report, export, sync, ui."""
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +8,7 @@ from rich.console import Console
 
 from core.errors import ConfigError, plural
 from orchestrator.cli.common import RunName, Storage, complete_run, data_folder, parse_tasks
+from orchestrator.execution.ctrl_c import handle_stops
 
 if TYPE_CHECKING:
     from storage.locations import Location  # imports pyarrow, and --help must not
@@ -122,7 +122,7 @@ def ui(
     from orchestrator.status import resolve_run, resolve_search
     from orchestrator.tracking.server import serve_search, serve_ui
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    handle_stops()
     searched = None if run is None else resolve_search(run, storage)
     if searched is not None:
         from orchestrator.search.stored import read_search

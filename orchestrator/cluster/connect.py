@@ -1,16 +1,19 @@
 """Starting and joining Ray. All other modules import Ray from here.
 
-A Ray started here is private to this machine: bound to loopback as far as Ray allows, with a token
-(``orchestrator.cluster.auth``), without dashboard and usage reports.
+A Ray started here is private to this machine and user: its ports are on loopback, its folder is private, with a
+token (``orchestrator.cluster.auth``), without dashboard and usage reports.
 """
 
+import atexit
 import logging
 import os
 import re
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError, WorkerError, first_line
@@ -21,6 +24,7 @@ from orchestrator.cluster.auth import (
     token_header,
     use_token_if_any,
 )
+from orchestrator.cluster.ray_folder import OPEN, make_ray_folder
 from orchestrator.runs.sizing import Node
 
 # Before importing ray: no usage reports, device variables left alone, the token.
@@ -39,11 +43,13 @@ if _token_enabled:  # the `ray` command has already read the variables
 # Processes of a head node that a run on one machine has no use for: the dashboard's, though it is off, the
 # autoscaler's, and the one that prints the workers' logs. Each costs a second of start-up.
 UNUSED = ("start_api_server", "start_monitor", "start_log_monitor")
+LOOPBACK = "127.0.0.1"
 PROBE_LIMIT_S = 10.0
 PROBE_METHOD = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 # Includes ray itself, so that it is imported after the lines above.
 __all__ = [
     "cluster_nodes",
+    "ended_processes",
     "free_resources",
     "is_canceled",
     "job_submission",
@@ -78,6 +84,12 @@ def free_resources() -> str:
     total, free = ray.cluster_resources(), ray.available_resources()
     parts = [f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s" for kind in ("CPU", "GPU")]
     return f"the cluster has {' and '.join(parts)} free"
+
+
+def ended_processes() -> list[str]:
+    """Return which processes of a Ray that was started here have ended, such as its raylet."""
+    node: Any = ray._private.worker._global_node  # noqa: SLF001  # there is no public way
+    return [] if node is None else [str(kind) for kind, _ in node.dead_processes()]
 
 
 def run_on_each_node(
@@ -132,25 +144,16 @@ def _answer(call: Any, *, is_there: bool) -> Any:
         return error
 
 
-def start_ray(address: str | None, *, num_cpus: int, num_threads: int = 1) -> None:
+def start_ray(
+    address: str | None, *, num_cpus: int, num_threads: int = 1, folder: Path | None = None
+) -> None:
     """Start a local Ray, or join the one at ``address``. Raises ConfigError or WorkerError.
 
     address: HOST:PORT of the head, or ``auto`` inside a job of the cluster. num_threads: of a worker's
-    libraries, in a local Ray.
+    libraries, in a local Ray. folder: of a local Ray; by default one that goes with this process.
     """
     if address is None:
-        ensure_token()
-        # "local": without it ray.init would join any cluster it finds on this machine.
-        try:
-            with _for_one_command(num_threads):
-                _init(
-                    address="local", num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1"
-                )
-        except Exception as error:  # Ray raises a bare Exception if one of its processes dies or is slow
-            reason = first_line(error)[:200]
-            raise WorkerError(
-                f"Ray did not start on this machine ({reason}); run the same command again"
-            ) from error
+        _start_local(num_cpus, num_threads, folder or _own_folder())
         return
     try:
         _probe(address)
@@ -165,27 +168,63 @@ def start_ray(address: str | None, *, num_cpus: int, num_threads: int = 1) -> No
         ) from error
 
 
+def _start_local(num_cpus: int, num_threads: int, folder: Path) -> None:
+    ensure_token()
+    # "local": without it ray.init would join any cluster it finds on this machine.
+    options = {"address": "local", "num_cpus": num_cpus, "include_dashboard": False}
+    try:
+        with _for_one_command(num_threads):
+            _init(**options, _node_ip_address=LOOPBACK, _temp_dir=str(folder / OPEN))
+    except Exception as error:  # Ray raises a bare Exception if one of its processes dies or is slow
+        reason = first_line(error)[:200]
+        raise WorkerError(
+            f"Ray did not start on this machine ({reason}); run the same command again"
+        ) from error
+
+
+def _own_folder() -> Path:
+    """Return a folder that is removed when this process ends, after Ray."""
+    folder = make_ray_folder()
+
+    def end() -> None:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+    return folder
+
+
 @contextmanager
 def _for_one_command(num_threads: int) -> Iterator[None]:
-    """Have Ray start only what training needs, with the environment of its workers.
+    """Have Ray start only what training needs, on loopback, with the environment of its workers.
 
-    Its agent, for whose start Ray waits, takes half as long if it believes that the dashboard is not installed.
-    Set for all of them at once, the variables leave the workers that Ray starts ahead usable for actors;
-    with ``runtime_env`` each actor gets a process of its own, and those stay idle.
+    Ray puts the machine's address in place of a loopback one, and then listens on all interfaces. Its agent, for
+    whose start it waits, takes half as long if it believes that the dashboard is not installed. Set for all of them
+    at once, the variables leave the workers that Ray starts ahead usable for actors; with ``runtime_env`` each actor
+    gets a process of its own, and those stay idle.
     """
     private: Any = ray._private  # noqa: SLF001  # there is no public way
+    changes: list[tuple[Any, str, Callable[..., Any]]] = [
+        *((private.node.Node, name, _start_nothing) for name in UNUSED),
+        (private.services, "resolve_ip_for_localhost", _as_given),
+        (private.utils, "get_dashboard_dependency_error", _no_dashboard),
+    ]
     variables = thread_variables(num_threads)
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
         with ExitStack() as stack:
-            for name in UNUSED:
-                stack.enter_context(_replaced(private.node.Node, name, _start_nothing))
-            stack.enter_context(_replaced(private.utils, "get_dashboard_dependency_error", _no_dashboard))
+            for owner, name, function in changes:
+                stack.enter_context(_replaced(owner, name, function))
             yield
     finally:
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _as_given(host: str) -> str:
+    """Return the address of a host as it is."""
+    return host
 
 
 @contextmanager

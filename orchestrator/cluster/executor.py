@@ -24,7 +24,6 @@ from orchestrator.cluster.connect import (
     start_ray,
     thread_variables,
 )
-from orchestrator.cluster.local_ray import LocalRay
 from orchestrator.cluster.steps import forget_steps, put_steps, read_steps
 from orchestrator.execution.executor import WorkerFactory, WorkerLike, ignore_steps
 from orchestrator.execution.jobs import Attempt, Job, JobResult, JobStopped, ReportSteps, StepsDone
@@ -88,8 +87,8 @@ class RayExecutor:
 
     num_workers: actors at the start. grows: whether to add actors when nodes join.
     job_limit_s: an actor whose job takes longer is killed and counts as a lost worker.
-    local: a Ray that was started ahead for this executor, with its number of threads; whoever started it ends it.
-    imports: modules that actors import while nothing else is to be done.
+    has_variables: whether Ray was started with the environment of its workers. imports: modules that actors import
+    before their first job.
     """
 
     def __init__(
@@ -103,15 +102,13 @@ class RayExecutor:
         address: str | None,
         grows: bool = False,
         job_limit_s: float | None = None,
-        local: LocalRay | None = None,
+        has_variables: bool = False,
         imports: Sequence[str] = (),
     ) -> None:
-        self._local, self._owns_ray = local, local is None and not ray.is_initialized()
+        self._owns_ray = not ray.is_initialized()
         if self._owns_ray:
             start_ray(address, num_cpus=num_workers * threads_per_worker, num_threads=threads_per_worker)
-        if local is not None:
-            local.wait()
-        has_variables = local is not None or (self._owns_ray and address is None)
+        has_variables = has_variables or (self._owns_ray and address is None)
         self._needs = {"CPU": float(threads_per_worker), "GPU": float(gpus_per_worker)}
         self._actor = ray.remote(_Actor).options(
             num_cpus=threads_per_worker,

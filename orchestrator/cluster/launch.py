@@ -8,7 +8,7 @@ from typing import Any
 
 from core.data.datasets import Dataset
 from core.networks.user_code import code_is_allowed
-from orchestrator.cluster.local_ray import LocalRay
+from orchestrator.cluster.local_ray import LocalExecutor, LocalRay
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.executor import Executor, InlineExecutor, WorkerFactory
 from orchestrator.execution.jobs import WorkerSetup
@@ -23,10 +23,15 @@ WORKER_IMPORTS = ("orchestrator.worker.worker", "core.training.fused")  # with t
 
 def start_ahead(config: SweepConfig, resources: Resources) -> AbstractContextManager[LocalRay | None]:
     """Start the Ray that the sweep's executor will want, if it is one of this machine alone and there is none yet."""
-    executor = config.executor
-    if executor.kind != "ray" or executor.address is not None or ray_is_there():
-        return nullcontext()
-    threads = executor.threads_per_worker
+    return _start_local_ray(config, resources) if _wants_local_ray(config) else nullcontext()
+
+
+def _wants_local_ray(config: SweepConfig) -> bool:
+    return config.executor.kind == "ray" and config.executor.address is None and not ray_is_there()
+
+
+def _start_local_ray(config: SweepConfig, resources: Resources) -> LocalRay:
+    threads = config.executor.threads_per_worker
     return LocalRay(num_cpus=resources.num_workers * threads, num_threads=threads)
 
 
@@ -78,19 +83,20 @@ def _make_ray_executor(
     resources: Resources,
     local: LocalRay | None,
 ) -> Executor:
+    executor, owns = config.executor, local is None
+    options: dict[str, Any] = {
+        "num_workers": resources.num_workers,
+        "gpus_per_worker": resources.gpus_per_worker,
+        "threads_per_worker": executor.threads_per_worker,
+        "address": executor.address,
+        "grows": executor.workers == "auto" and executor.address is not None,
+        "job_limit_s": None if executor.job_limit_min is None else 60 * executor.job_limit_min,
+        "imports": WORKER_IMPORTS,
+    }
+    if local is None and _wants_local_ray(config):
+        local = _start_local_ray(config, resources)
     if local is not None:
-        local.wait()  # before the import below: two threads would import Ray at once
+        return LocalExecutor(local, make_worker, dataset, owns=owns, **options)
     from orchestrator.cluster.executor import RayExecutor  # imports ray: only when there is work
 
-    return RayExecutor(
-        make_worker,
-        dataset,
-        num_workers=resources.num_workers,
-        gpus_per_worker=resources.gpus_per_worker,
-        threads_per_worker=config.executor.threads_per_worker,
-        address=config.executor.address,
-        grows=config.executor.workers == "auto" and config.executor.address is not None,
-        job_limit_s=None if config.executor.job_limit_min is None else 60 * config.executor.job_limit_min,
-        local=local,
-        imports=WORKER_IMPORTS,
-    )
+    return RayExecutor(make_worker, dataset, **options)

@@ -1,42 +1,119 @@
-"""A Ray of this machine for one command, which starts while the command loads and checks other things."""
+"""A Ray of this machine for one command, and the executor on it.
 
-import threading
+Ray ends the process that drives it, without a word, once its raylet is gone. So the driver is a process of its own
+(``orchestrator.cluster.driver``), which starts while the command loads and checks other things. The command sends it
+calls, one at a time, and lives on when it ends.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from multiprocessing import Pipe
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+from core.errors import SupSupError, WorkerError
+from orchestrator.cluster.ray_folder import make_ray_folder
+from orchestrator.execution.executor import WorkerFactory, ignore_steps
+from orchestrator.execution.jobs import Attempt, Job, ReportSteps
+
+# With the modules that this process finds; Ray passes the folder of the script on to its workers.
+DRIVER = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "descriptor = int(sys.argv[2]); sys.argv[:] = sys.argv[3:]; "
+    "from orchestrator.cluster.driver import serve; serve(descriptor)"
+)
+CLOSE_S = 15.0  # to end Ray
+LOST = (
+    "lost the Ray of this machine: one of its processes has ended, as when memory is short; finished work is kept; "
+    "run the same command again to resume"
+)
+
+
+class _DriverEndedError(Exception):
+    """The other end of the pipe is closed."""
 
 
 class LocalRay:
-    """Starts in a thread of its own, which stays until the end: Linux ends Ray's processes with that thread."""
+    """A Ray that starts in a process of its own, which ends with this one."""
 
     def __init__(self, *, num_cpus: int, num_threads: int) -> None:
-        self._num_cpus, self._num_threads = num_cpus, num_threads
-        self._has_started, self._is_closing = threading.Event(), threading.Event()
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._hold, name="local Ray", daemon=True)
-        self._thread.start()
-
-    def _hold(self) -> None:
-        try:
-            from orchestrator.cluster.connect import ray, start_ray  # takes a second to import
-
-            start_ray(None, num_cpus=self._num_cpus, num_threads=self._num_threads)
-        except Exception as error:  # whatever it is, whoever waits raises it
-            self._error = error
-        self._has_started.set()
-        self._is_closing.wait()
-        if self._error is None:
-            ray.shutdown()
+        self._folder = make_ray_folder()
+        self._calls, theirs = Pipe()
+        words = [sys.executable, "-c", DRIVER, json.dumps(sys.path), str(theirs.fileno()), sys.argv[0]]
+        # In a group of its own, so that Ctrl-C reaches this process alone.
+        self._process = subprocess.Popen(  # noqa: S603  # our own words
+            words,
+            pass_fds=[theirs.fileno()],
+            process_group=0,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self._num_sent, self._is_idle, self._has_started = 0, True, False
+        with suppress(_DriverEndedError):  # whoever waits is told
+            self._send("start", num_cpus, num_threads, self._folder)
 
     def wait(self) -> None:
         """Return once Ray can be used. Raises WorkerError if it did not start."""
-        self._has_started.wait()
-        if self._error is not None:
-            raise self._error
+        if self._has_started:
+            return
+        try:
+            self._receive()
+        except _DriverEndedError as error:
+            raise WorkerError(
+                "Ray did not start on this machine (its driver has ended); run the same command again"
+            ) from error
+        self._has_started = True
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Return the driver's answer, or raise its error. Raises SupSupError if Ray is lost."""
+        self.wait()
+        try:
+            self._send(method, *arguments)
+            return self._receive()
+        except _DriverEndedError as error:
+            raise SupSupError(LOST) from error
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is under way, as one that Ctrl-C has interrupted."""
+        return self._is_idle and self._has_started
+
+    def _send(self, method: str, *arguments: Any) -> None:
+        self._is_idle = False
+        self._num_sent += 1
+        try:
+            self._calls.send((self._num_sent, method, arguments))
+        except OSError as error:
+            raise _DriverEndedError from error
+
+    def _receive(self) -> Any:
+        """Return the answer to the last call; those before it were given up."""
+        number, answer = 0, None
+        try:
+            while number != self._num_sent:
+                number, answer = self._calls.recv()
+        except (EOFError, OSError) as error:
+            raise _DriverEndedError from error
+        self._is_idle = True
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def close(self) -> None:
-        """End Ray; may be called twice."""
-        self._is_closing.set()
-        self._thread.join()
+        """End Ray; may be called twice. One that is busy or still starting is ended at once."""
+        with suppress(_DriverEndedError, subprocess.TimeoutExpired):
+            if self._process.poll() is None and self.is_idle:
+                self._send("end")
+                self._process.wait(CLOSE_S)
+        self._calls.close()
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -45,3 +122,55 @@ class LocalRay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class LocalExecutor:
+    """Implements the contract of ``orchestrator.execution.executor`` by calls to the driver of a local Ray.
+
+    owns: whether to end Ray with it. options: of ``RayExecutor``.
+    """
+
+    def __init__(
+        self, local: LocalRay, make_worker: WorkerFactory, shared: Any, *, owns: bool, **options: Any
+    ) -> None:
+        self._local, self._owns = local, owns
+        self.on_steps: ReportSteps = ignore_steps
+        self.num_slots = 0
+        self._call("open", make_worker, shared, options)
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        value, self.num_slots, steps = self._local.call(method, *arguments)
+        for one in steps:
+            self.on_steps(*one)
+        return value
+
+    def shortage(self) -> str:
+        """Return a sentence with what a worker requires and what this machine has."""
+        return str(self._call("shortage"))
+
+    def dismiss(self, worker: str) -> None:
+        """Replace an idle worker."""
+        self._call("dismiss", worker)
+
+    def submit(self, job: Job, *, avoid: str | None = None) -> None:
+        """Send ``job`` to an idle worker."""
+        self._call("submit", job, avoid)
+
+    def collect(self, timeout_s: float) -> list[Attempt]:
+        """Return the attempts that ended; wait up to ``timeout_s`` for the first."""
+        found: list[Attempt] = self._call("collect", timeout_s)
+        return found
+
+    def stop(self, limit_s: float) -> None:
+        """Let running jobs save and end."""
+        if self._local.is_idle:
+            with suppress(SupSupError):
+                self._call("stop", limit_s)
+
+    def close(self) -> None:
+        """End the workers, without waiting for their jobs."""
+        if self._owns:
+            self._local.close()
+        elif self._local.is_idle:
+            with suppress(SupSupError):
+                self._call("close")

@@ -1,5 +1,6 @@
 """Loads a SweepConfig from YAML and ``key=value``: OmegaConf merges, pydantic checks types strictly."""
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from core.errors import ConfigError
+from orchestrator.config.environment import guarded_environment
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.config.yaml_text import read_yaml_text, surprising_number
 
@@ -27,11 +29,31 @@ CONTROL = re.compile(r"\\(u00[01]|[bfnrt]|u007f|ud[89a-f])")  # as JSON writes t
 def load_sweep(path: Path, overrides: typing.Sequence[str] = ()) -> SweepConfig:
     """Read a sweep file and ``key=value`` settings. Raises ConfigError."""
     sweep, settings = _read_yaml(path), _dotlist(overrides)
+    return build_sweep(_merged(str(path), sweep, settings), str(path))
+
+
+def _merged(source: str, *parts: Any) -> Any:
+    """Return the plain values of ``parts``, the last of which win. source: named in errors. Raises ConfigError."""
+    with _resolving(source):
+        return OmegaConf.to_container(OmegaConf.merge(*parts), resolve=True)
+
+
+@contextlib.contextmanager
+def _resolving(source: str) -> Iterator[None]:
+    """Allow what is resolved within to read only the environment that the user allows. Raises ConfigError."""
     try:
-        content = OmegaConf.to_container(OmegaConf.merge(sweep, settings), resolve=True)
+        with guarded_environment():
+            yield
     except (OmegaConfBaseException, RecursionError) as error:
-        raise ConfigError(f"{path}: {_reason(error).partition(' full_key:')[0]}") from error
-    return build_sweep(content, str(path))
+        refused = _cause(error, ConfigError)
+        reason = refused or _reason(error).partition(" full_key:")[0]
+        raise ConfigError(f"{source}: {reason}") from error
+
+
+def _cause(error: BaseException, kind: type[Exception]) -> BaseException | None:
+    """Return the error of this kind that others were raised from, if any."""
+    cause = error.__cause__ or error.__context__
+    return cause if cause is None or isinstance(cause, kind) else _cause(cause, kind)
 
 
 def change_settings(
@@ -44,8 +66,8 @@ def change_settings(
             raise ConfigError(
                 f"{key}: cannot be changed here, because the masks are trained; expected a key of: {', '.join(sections)}"
             )
-    merged = OmegaConf.merge(config_values(config), settings)
-    return build_sweep(OmegaConf.to_container(merged, resolve=True), "the run's sweep with these settings")
+    source = "the run's sweep with these settings"
+    return build_sweep(_merged(source, config_values(config), settings), source)
 
 
 def config_values(config: SweepConfig) -> dict[str, Any]:
@@ -111,7 +133,7 @@ def _with_flat_space(content: Any) -> Any:
 
 def read_sweep_file(path: Path) -> dict[str, Any]:
     """Return the unchecked sweep of a file, plain or within a cluster file. Raises ConfigError."""
-    return typing.cast(dict[str, Any], OmegaConf.to_container(_read_yaml(path), resolve=True))
+    return typing.cast(dict[str, Any], _merged(str(path), _read_yaml(path)))
 
 
 def read_cluster_file(path: Path) -> dict[str, Any] | None:
@@ -126,7 +148,8 @@ def _read_yaml(path: Path) -> Any:
     _check_numbers(path)
     if "cluster_name" not in content:
         return content
-    sweep = OmegaConf.select(content, "metadata.sweep")
+    with _resolving(str(path)):
+        sweep = OmegaConf.select(content, "metadata.sweep")
     if not OmegaConf.is_dict(sweep):
         raise ConfigError(f"{path} is a Ray cluster configuration without a sweep under metadata.sweep")
     return sweep

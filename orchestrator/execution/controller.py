@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from core.errors import ForeignWorkerError
+from orchestrator.execution.ctrl_c import defer_ctrl_c
 from orchestrator.execution.executor import Executor
 from orchestrator.execution.jobs import Attempt, Job, JobResult, StepsDone
 from orchestrator.execution.retry_policy import RetryPolicy
 
-POLL_S = 0.5
+POLL_S = 0.25
 WAITING_NOTICE_S = 120.0  # between notices that there is no worker
 
 
@@ -104,21 +105,22 @@ def run_jobs(
     """Run all jobs until each has succeeded or failed for good, and return the failures.
 
     network_digest: of the base network; a result made with another one is rejected. Raises
-    ForeignWorkerError if workers keep having another one. KeyboardInterrupt passes through; what
-    is on disk stays.
+    ForeignWorkerError if workers keep having another one, and KeyboardInterrupt between two steps if
+    the user stops the run; what is on disk stays.
     """
     loop = _Loop(_Queue(fresh=list(jobs)), executor, policy, watcher, clock)
     worker_shortage, failures = _WorkerShortage(), []
     executor.on_steps = watcher.steps
-    while loop.has_work:
-        loop.hand_out()
-        watcher.workers(loop.num_out, executor.num_slots)
-        worker_shortage.check(executor, watcher, clock())
-        if loop.num_out == 0 and executor.num_slots:  # all that is left waits for a retry
-            sleep(POLL_S)
-        for attempt in executor.collect(POLL_S):
-            failure = loop.settle(_checked(attempt, network_digest))
-            failures += [failure] if failure else []
+    with defer_ctrl_c() as is_stopping:
+        while loop.has_work and not is_stopping():
+            loop.hand_out()
+            watcher.workers(loop.num_out, executor.num_slots)
+            worker_shortage.check(executor, watcher, clock())
+            if loop.num_out == 0 and executor.num_slots:  # all that is left waits for a retry
+                sleep(POLL_S)
+            for attempt in executor.collect(POLL_S):
+                failure = loop.settle(_checked(attempt, network_digest))
+                failures += [failure] if failure else []
     return tuple(failures)
 
 

@@ -16,7 +16,15 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from orchestrator.execution.ctrl_c import defer_ctrl_c
-from orchestrator.execution.jobs import Attempt, IsStopping, Job, JobResult, ReportSteps, StepsDone
+from orchestrator.execution.jobs import (
+    Attempt,
+    IsStopping,
+    Job,
+    JobResult,
+    JobStopped,
+    ReportSteps,
+    StepsDone,
+)
 
 
 def ignore_steps(job: Job, steps: StepsDone) -> None:
@@ -116,13 +124,20 @@ class InlineExecutor:
         job = self._jobs.pop(0)
         with defer_ctrl_c() as is_stopping:
             try:
-                if self._worker is None:
-                    self._worker = self._make_worker(self._shared)
-                self._worker.on_steps, self._worker.is_stopping = self.on_steps, is_stopping
-                return [Attempt(job=job, worker="inline", result=self._worker.run(job))]
+                worker = self._ready_worker(is_stopping)
+                return [Attempt(job=job, worker="inline", result=worker.run(job))]
             # Any error of a job is a result; the controller decides what to do about it.
             except Exception as error:
                 return [Attempt(job=job, worker="inline", error=error)]
+
+    def _ready_worker(self, is_stopping: IsStopping) -> WorkerLike:
+        """Return the worker, made if there is none, which may take seconds. Raises JobStopped."""
+        if self._worker is None:
+            self._worker = self._make_worker(self._shared)
+        if is_stopping():
+            raise JobStopped
+        self._worker.on_steps, self._worker.is_stopping = self.on_steps, is_stopping
+        return self._worker
 
     def stop(self, limit_s: float) -> None:
         """Do nothing: Ctrl-C has let the job save before it reached the caller."""

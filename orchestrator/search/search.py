@@ -10,6 +10,7 @@ from core.data.datasets import load_dataset
 from core.errors import ConfigError, plural
 from orchestrator.cluster.resources import check_nodes, find_resources
 from orchestrator.config.sweep import SweepConfig
+from orchestrator.execution.ctrl_c import stop_taken
 from orchestrator.execution.progress import Display
 from orchestrator.report.text import left_out_words
 from orchestrator.runs.search_file import State
@@ -42,6 +43,7 @@ def run_search(config: SweepConfig, data_folder: Path | None, display: Display) 
         if left:
             _run(config, group_settings(left), data_folder, results)
     except KeyboardInterrupt:
+        stop_taken()
         ended = f"{len(results.found)} of {plural(len(settings), 'point')} done and kept"
         raise StoppedError(f"stopped: {ended}; run the same command again to resume") from None
     results.write()

@@ -16,6 +16,7 @@ from rich.console import Console
 from core.errors import ConfigError, SupSupError
 from orchestrator.config.store_uri import absolute_uri, sqlite_path
 from orchestrator.config.sweep import SweepConfig
+from orchestrator.execution.ctrl_c import stop_taken
 from orchestrator.report.text import print_plain
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.run import open_run
@@ -183,7 +184,7 @@ def _serve(
             console.file.flush()  # a log or a pipe would show nothing until the end
             process.wait()
     except KeyboardInterrupt:
-        pass
+        stop_taken()
     finally:
         if process is not None:
             stop_server(process)

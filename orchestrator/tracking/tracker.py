@@ -19,6 +19,7 @@ import psutil
 from core.errors import plural
 from core.printing import redacted
 from orchestrator.config.store_uri import absolute_uri
+from orchestrator.execution.ctrl_c import stop_taken
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.run import Run
 from orchestrator.tracking.content import tracked_end, tracked_run, tracked_tasks
@@ -157,6 +158,7 @@ class MlflowTracker:
         try:
             self._wait(HURRY_S if is_hurried else FLUSH_S)
         except KeyboardInterrupt:  # the run itself is done, and ending it is quick
+            stop_taken()
             self._sender.is_hurried = True
             self._wait(HURRY_S)
         self._abandoned.set()

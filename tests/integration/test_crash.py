@@ -11,9 +11,11 @@ import time
 from functools import cache
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orchestrator.config.load import load_sweep
+from orchestrator.runs.history import read_sessions
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from storage.files import temporaries
@@ -84,6 +86,32 @@ def test_kill_9_of_the_process_group_at_three_random_moments(tmp_path):
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         check_mlflow(database)
     database.close()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", ["raylet", pytest.param("ray::DashboardAgent", marks=pytest.mark.long)])
+def test_the_end_of_a_process_of_ray_is_told_and_recorded(tmp_path, name):
+    expected = inline_digests()
+    path = write_sweep(tmp_path, tmp_path / "lost", "{kind: ray, workers: 2}")
+    config = load_sweep(path)
+    process = start_supsup("run", path, "--plain")
+    wait_for_masks(config, process, more=1)
+    (found,) = [one for one in psutil.Process(process.pid).children(recursive=True) if one.name() == name]
+    found.kill()
+    shown, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, shown
+    assert "lost the Ray of this machine" in shown
+    assert "run the same command again to resume" in shown
+    assert "Traceback" not in shown
+    run = locate_run(config)
+    assert read_sessions(run.layout)[-1].status == "FAILED"
+    assert 0 < len(run.store.files()) < 6  # cohorts
+    process = start_supsup("run", path)
+    shown, _ = process.communicate()
+    assert process.returncode == 0, shown
+    assert digests(config) == expected
 
 
 def check_mlflow(database: sqlite3.Connection) -> None:

@@ -1,6 +1,7 @@
 """Exit codes and messages, whatever is raised."""
 
 import pytest
+import typer
 
 from core.errors import ConfigError, RunLockedError, SupSupError
 from orchestrator.cli.common import call, parse_tasks
@@ -26,6 +27,17 @@ def test_each_error_is_one_message_and_its_exit_code(capsys, error, code, words)
     shown = capsys.readouterr().err
     assert words in shown
     assert "Traceback" not in shown
+
+
+def test_a_stop_that_the_command_lines_library_takes_is_told_too(capsys):
+    app = typer.Typer()
+
+    @app.command()
+    def main():
+        raise KeyboardInterrupt
+
+    assert call(app, []) == 130
+    assert "stopped; run the same command again" in capsys.readouterr().err
 
 
 def test_debug_shows_where(capsys):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from core.errors import ForeignWorkerError, LostWorkerError, TrainingError
-from orchestrator.execution.controller import WAITING_NOTICE_S, run_jobs
+from orchestrator.execution.controller import POLL_S, WAITING_NOTICE_S, run_jobs
 from orchestrator.execution.jobs import Job
 from orchestrator.execution.retry_policy import RetryPolicy
 from tests.orchestrator.fakes import Clock, Recorder, ScriptedExecutor
@@ -104,7 +104,7 @@ def test_that_there_is_no_worker_is_said_again_and_again_and_work_goes_on_when_o
 
         @property
         def num_slots(self):
-            return 0 if self.asked < 5 * WAITING_NOTICE_S else 2
+            return 0 if self.asked * POLL_S < 2.5 * WAITING_NOTICE_S else 2
 
         @num_slots.setter
         def num_slots(self, value):

@@ -2,13 +2,17 @@
 
 import sys
 import time
+from functools import partial
 
 import pytest
 
 from core.errors import LostWorkerError, TrainingError
+from orchestrator.cluster.local_ray import LocalExecutor, LocalRay
 from orchestrator.execution.executor import InlineExecutor
 from orchestrator.execution.jobs import Job, StepsDone
 from tests.orchestrator.fakes import Misbehaving, Slow, Unbuildable, done
+
+OPTIONS = {"num_workers": 2, "gpus_per_worker": 0, "threads_per_worker": 1, "address": None}
 
 
 def make_inline(make_worker, shared):
@@ -18,21 +22,34 @@ def make_inline(make_worker, shared):
 def make_ray(make_worker, shared):
     from orchestrator.cluster.executor import RayExecutor
 
-    return RayExecutor(
-        make_worker, shared, num_workers=2, gpus_per_worker=0, threads_per_worker=1, address=None
-    )
+    return RayExecutor(make_worker, shared, **OPTIONS)
 
 
-@pytest.fixture(params=["inline", pytest.param("ray", marks=pytest.mark.ray)])
+def make_driven(local, make_worker, shared):
+    """Make an executor on a Ray that a process of its own drives."""
+    return LocalExecutor(local, make_worker, shared, owns=False, **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def driven_ray():
+    """Start a Ray with a driver of its own, once; end it with these tests."""
+    with LocalRay(num_cpus=2, num_threads=1) as local:
+        yield local
+
+
+RAY = [pytest.param(kind, marks=pytest.mark.ray) for kind in ("ray", "driven")]
+
+
+@pytest.fixture(params=["inline", *RAY])
 def make(request):
     if request.param == "inline":
         yield make_inline
         return
-    request.getfixturevalue("local_ray")
-    made = []
+    found = request.getfixturevalue("local_ray" if request.param == "ray" else "driven_ray")
+    maker, made = make_ray if found is None else partial(make_driven, found), []
 
     def remembering(make_worker, shared):
-        made.append(make_ray(make_worker, shared))
+        made.append(maker(make_worker, shared))
         return made[-1]
 
     yield remembering

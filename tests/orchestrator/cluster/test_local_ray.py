@@ -1,0 +1,79 @@
+"""A Ray of one command: private, on loopback, and its end is an error that the command lives through."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core.errors import ConfigError, SupSupError
+from orchestrator.cluster import ray_folder
+from orchestrator.cluster.local_ray import LocalExecutor, LocalRay
+from orchestrator.cluster.ray_folder import MAX_BYTES, OPEN, make_ray_folder
+from tests.orchestrator.fakes import Misbehaving
+
+OPTIONS = {"num_workers": 1, "gpus_per_worker": 0, "threads_per_worker": 1, "address": None}
+
+
+TEMPORARY = Path("/tmp")  # noqa: S108  # where Ray's folder goes if others have too long a path
+
+
+def processes_of_ray():
+    return {one.name(): one for one in psutil.Process().children(recursive=True)}
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_local_ray_is_private_and_its_end_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 30)))  # longer than a socket's address can be
+    before = set(TEMPORARY.glob("supsup-*"))
+    with LocalRay(num_cpus=1, num_threads=1) as local:
+        executor = LocalExecutor(local, Misbehaving, tmp_path, owns=False, **OPTIONS)
+        while not executor.num_slots:
+            executor.collect(1.0)
+        (folder,) = set(TEMPORARY.glob("supsup-*")) - before
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert any(folder.glob("*/session_*/logs"))
+        listening = [
+            address.laddr.ip
+            for process in processes_of_ray().values()
+            for address in process.net_connections("tcp")
+            if address.status == psutil.CONN_LISTEN
+        ]
+        assert listening
+        assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+        processes_of_ray()["raylet"].kill()
+        with pytest.raises(SupSupError, match="lost the Ray of this machine"):
+            collect_for(executor, 60)
+        executor.close()
+    assert not folder.exists()
+
+
+def collect_for(executor, limit_s):
+    until_s = time.monotonic() + limit_s
+    while time.monotonic() < until_s:
+        executor.collect(0.2)
+
+
+@pytest.mark.ray
+def test_a_driver_that_ends_while_it_starts_is_told():
+    with LocalRay(num_cpus=1, num_threads=1) as local:
+        (driver,) = psutil.Process().children()
+        driver.kill()
+        with pytest.raises(SupSupError, match="Ray did not start on this machine"):
+            local.wait()
+    local.close()  # may be called twice
+
+
+def test_a_folder_of_ray_has_a_short_path(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_folder, "SHORT", str(tmp_path / "none"))
+    monkeypatch.setenv("RAY_TMPDIR", str(TEMPORARY))
+    folder = make_ray_folder()
+    assert len(os.fsencode(folder / OPEN)) <= MAX_BYTES
+    shutil.rmtree(folder)
+    monkeypatch.setenv("RAY_TMPDIR", str(TEMPORARY / (60 * "a")))
+    with pytest.raises(ConfigError, match="set RAY_TMPDIR"):
+        make_ray_folder()
