@@ -1,4 +1,4 @@
-"""Properties of a machine that decide the last bits of a sum. No torch.
+"""Properties of a machine: its memory, and what decides the last bits of a sum. No torch.
 
 numba's loops are left out: they add in the order that is written, so their bits do not depend on the processor.
 """
@@ -8,6 +8,11 @@ import re
 from pathlib import Path
 
 CAPABILITIES = ("default", "avx2", "avx512")  # of torch on x86; it ignores other names
+
+
+def memory_bytes() -> int:
+    """Return the memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def instruction_set() -> str:

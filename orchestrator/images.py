@@ -68,12 +68,15 @@ def _npy_array(path: Path) -> Any:
     """Return what a .npy file holds, mapped: its header can announce more than there is. Raises InferenceError."""
     try:
         num_bytes = path.stat().st_size
-        if num_bytes <= MAX_NPY_BYTES:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+        if num_bytes <= MAX_NPY_BYTES and not path.is_fifo():
+            with np.errstate(over="ignore"):  # of the sizes that it announces
+                return np.load(path, mmap_mode="r", allow_pickle=False)
     # A damaged header raises almost anything.
     except Exception as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise InferenceError(f"{path} cannot be read as .npy: {reason}") from error
+    if path.is_fifo():
+        raise InferenceError(f"{path} is a pipe, expected a .npy file")
     raise InferenceError(f"{path} has {num_bytes:,} bytes, expected at most {MAX_NPY_BYTES:,}; split it")
 
 

@@ -5,6 +5,7 @@
 """
 
 import json
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,6 +44,9 @@ FACTS_SCHEMA = pa.schema(
     ]
 )
 INFO_NAMES = FACTS_SCHEMA.names[:6]
+LARGEST = float(np.finfo(np.float32).max)
+# What was measured of a mask, and the most it can be.
+MEASURED = {"density": 1.0, "test_accuracy": 1.0, "train_loss": LARGEST, "train_seconds": LARGEST}
 BadFile = DamagedFileError | ForeignFileError
 
 
@@ -181,12 +185,8 @@ def gather(
 def facts_table(file: pq.ParquetFile, path: Location, table: pa.Table) -> pa.Table:
     """Return the facts of one file. table: its rows, at least without masks. Raises DamagedFileError."""
     made, num = provenance(file, path), len(table)
-    seconds = table["train_seconds"].to_pylist()
-    try:
-        finished_s = float(made["finished_s"])
-        started_s = float(made.get("started_s", finished_s - sum(seconds)))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamagedFileError(f"{path}: its provenance does not say when it was made") from error
+    _check_measured(path, table)
+    started_s, finished_s = _when(path, made, sum(table["train_seconds"].to_pylist()))
     is_gaps = _is_gaps(table)
     columns: dict[str, Any] = {name: table[name] for name in INFO_NAMES}
     columns |= _sizes(file, is_gaps)
@@ -195,6 +195,31 @@ def facts_table(file: pq.ParquetFile, path: Location, table: pa.Table) -> pa.Tab
     columns["started_s"], columns["finished_s"] = (number_column([s] * num) for s in (started_s, finished_s))
     columns["made_by"] = text_column([json.dumps([str(made[key]) for key in MADE_BY if key in made])] * num)
     return pa.table([columns[name] for name in FACTS_SCHEMA.names], schema=FACTS_SCHEMA)
+
+
+def _check_measured(path: Location, table: pa.Table) -> None:
+    """Raise DamagedFileError for a measurement that no mask has."""
+    for name, highest in MEASURED.items():
+        found = numbers(table[name])
+        wrong = np.flatnonzero(~((found >= 0) & (found <= highest)))
+        if len(wrong):
+            task, value = table["task"][int(wrong[0])], found[wrong[0]]
+            expected = "from 0 to 1" if highest == 1 else "from 0"
+            raise DamagedFileError(
+                f"{path}: task {task}: its {name} is {value:g}, expected a number {expected}"
+            )
+
+
+def _when(path: Location, made: Mapping[str, Any], num_s: float) -> tuple[float, float]:
+    """Return when the work on a file began and ended, Unix times. num_s: how long it took, if it says no more."""
+    try:
+        finished_s = float(made["finished_s"])
+        started_s = float(made.get("started_s", finished_s - num_s))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        started_s = finished_s = math.nan
+    if not (math.isfinite(started_s) and math.isfinite(finished_s)):
+        raise DamagedFileError(f"{path}: its provenance does not say when it was made")
+    return started_s, finished_s
 
 
 def _is_gaps(table: pa.Table) -> list[bool]:

@@ -17,21 +17,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from core.errors import DamagedFileError, ForeignFileError, RunFolderError, first_line
-from core.masks.bits import (
-    bits_digest,
-    check_padding,
-    from_gaps,
-    num_ones,
-    packed_num_bytes,
-    rare_bit,
-    to_gaps,
-)
+from core.masks.bits import bits_digest, check_padding, num_ones, rare_bit, to_gaps
 from storage.facts_index import keep_index, read_index
 from storage.files import KEY, check_seal, commit_bytes, decoded, parquet_source, sealed_masks
 from storage.layout import RunLayout, cohort_range
 from storage.locations import Entry, Location, entries
 from storage.mask_facts import KnownFiles, MaskFacts, facts_table, gather, provenance
 from storage.mask_files import MaskFiles
+from storage.mask_rows import RowChecks
 
 T = TypeVar("T")
 
@@ -138,10 +131,9 @@ class MaskStore:
 
     def write_cohort(self, masks: Sequence[TaskMask], provenance: dict[str, Any]) -> Location:
         """Commit one cohort, tasks ascending and contiguous, as one file; return its path."""
-        num_weights = sum(int(np.prod(shape)) for shape in self.identity.shapes)
         for mask in masks:
             check_padding(np.frombuffer(mask.bits, dtype=np.uint8), self.identity.shapes)
-        rows = [mask.row(num_weights) for mask in masks]
+        rows = [mask.row(self._checks.num_weights) for mask in masks]
         version = FORMAT_VERSION if all(row["gaps"] is None for row in rows) else GAPS_VERSION
         table = pa.Table.from_pylist(rows, schema=SCHEMAS[version])
         content = sealed_masks(table, self.identity.metadata(provenance, version))
@@ -196,7 +188,7 @@ class MaskStore:
         for name, group in groupby(tasks, key=lambda task: self._file_of(files, task)):
             path = self.layout.masks / name
             file = self.open(path)
-            for few in _batched(group, max(1, MAX_READ_BYTES // self._mask_num_bytes)):
+            for few in _batched(group, max(1, MAX_READ_BYTES // self._checks.mask_num_bytes)):
                 yield from self._read_rows(file, path, few, columns)
 
     def _file_of(self, files: MaskFiles, task: int) -> str:
@@ -211,8 +203,9 @@ class MaskStore:
         return {key: own[key] for key in ("supsup.fingerprint", "supsup.layers", "supsup.network")}
 
     @cached_property
-    def _mask_num_bytes(self) -> int:
-        return packed_num_bytes(self.identity.shapes)
+    def _checks(self) -> RowChecks:
+        num = sum(2 * num_channels for _, num_channels in self.identity.network.get("norms", ()))
+        return RowChecks(self.identity.shapes, num)
 
     @cached_property
     def _expected(self) -> dict[int, dict[str, str]]:
@@ -299,8 +292,8 @@ class MaskStore:
         if tasks != list(range(first, last + 1)):
             raise DamagedFileError(f"{path}: holds tasks {tasks[:3]}..., but its name says {first} to {last}")
         for row in _guard(path, lambda _: table.to_pylist()):
-            self._checked(path, row)
-            self._check_statistics(path, row)
+            self._checks.check_density(path, self._checks.checked(path, row))
+            self._checks.check_statistics(path, row)
         return facts_table(file, path, table)
 
     def _read_rows(
@@ -316,31 +309,8 @@ class MaskStore:
         for task, row in zip(tasks, _guard(path, lambda _: table.to_pylist()), strict=True):
             if row["task"] != task:
                 raise DamagedFileError(f"{path}: found task {row['task']} where task {task} belongs")
-            self._check_statistics(path, row)
-            yield self._checked(path, row) if "digest" in row else row
-
-    def _with_bits(self, path: Location, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a row with its mask as bits. Raises DamagedFileError."""
-        gaps = row.get("gaps")
-        if gaps is None:
-            return {**row, "bits": row["bits"] or b""}
-        try:
-            packed = from_gaps(np.frombuffer(gaps, dtype=np.uint8), row["rare_bit"], self._mask_num_bytes)
-        except (ValueError, TypeError) as error:
-            raise DamagedFileError(f"{path}: task {row['task']}: {error}") from error
-        return {**row, "bits": packed.tobytes()}
-
-    def _checked(self, path: Location, row: dict[str, Any]) -> dict[str, Any]:
-        """Return a row with its mask as bits, verified."""
-        row = self._with_bits(path, row)
-        if bits_digest(row["bits"]) != row["digest"]:
-            raise DamagedFileError(f"{path}: task {row['task']}: the mask does not match its digest")
-        check_padding(np.frombuffer(row["bits"], dtype=np.uint8), self.identity.shapes)
-        return row
-
-    def _check_statistics(self, path: Location, row: dict[str, Any]) -> None:
-        if len(row.get("norm_stats") or b"") % np.dtype(np.float32).itemsize:
-            raise DamagedFileError(f"{path}: task {row['task']}: its norm_stats are no float32 numbers")
+            self._checks.check_statistics(path, row)
+            yield self._checks.checked(path, row) if "digest" in row else row
 
     def _check_identity(self, path: Location, metadata: dict[bytes, bytes]) -> None:
         found = decoded(metadata)

@@ -45,6 +45,10 @@ class RunRecord:
             raise ValueError(f"found {self.num_tasks} tasks in cohorts of {self.cohort_size}")
         if not self.layers or not all(map(_is_layer, self.layers)):
             raise ValueError("expected layers with a name and a shape of positive numbers")
+        if not _is_network(self.network):
+            raise ValueError(
+                "expected a network with a digest, and norms with a name and a number of channels"
+            )
 
     def identity(self) -> StoreIdentity:
         """Return the identity that the run's mask files must carry."""
@@ -85,6 +89,16 @@ def _check_version(path: Location) -> None:
         raise RunFolderError(
             f"{path} has format_version {version!r}, but this version of supsup reads {FORMAT_VERSION}"
         )
+
+
+def _is_network(network: dict[str, Any]) -> bool:
+    norms = network.get("norms", [])
+    return isinstance(network.get("digest"), str) and isinstance(norms, list) and all(map(_is_norm, norms))
+
+
+def _is_norm(norm: Any) -> bool:
+    is_pair = isinstance(norm, list) and len(norm) == 2 and isinstance(norm[0], str)
+    return is_pair and type(norm[1]) is int and 1 <= norm[1] <= MAX_WEIGHTS
 
 
 def _is_layer(layer: dict[str, Any]) -> bool:

@@ -53,7 +53,14 @@ def connect(bucket: str, query: str) -> Any:
     if bucket.startswith("gs://") and "retry_limit_seconds" not in query:
         query = "&".join(filter(None, (query, f"retry_limit_seconds={GS_RETRY_S}")))
     uri = f"{bucket}?{query}" if query else bucket
-    return answered(bucket, lambda: _with_limits(pa_fs.FileSystem.from_uri(uri)[0], dict(parse_qsl(query))))
+    options = dict(parse_qsl(query))
+    try:
+        return answered(bucket, lambda: _with_limits(pa_fs.FileSystem.from_uri(uri)[0], options))
+    except (TypeError, ValueError) as error:
+        raise StoreError(
+            f"{bucket}: found the options {', '.join(options)} ({first_line(error)[:200]}), which its store does not take "
+            "so; see storage.uri"
+        ) from error
 
 
 def _with_limits(store: Any, options: dict[str, str]) -> Any:
@@ -93,7 +100,8 @@ def answered(uri: str, ask: Callable[[], T]) -> T:
     if not problems:
         raise StoreError(f"{uri} did not answer within {LIMIT_S:.0f} s; see storage.uri and the network")
     error = problems[0]
-    if isinstance(error, pa.ArrowException | OSError) and not isinstance(error, FileNotFoundError):
+    is_said = isinstance(error, FileNotFoundError | StoreError)
+    if isinstance(error, pa.ArrowException | OSError) and not is_said:
         raise StoreError(
             f"{uri} cannot be used, tried for at most {LIMIT_S:.0f} s ({first_line(error)[:200]}); see storage.uri, "
             "and the credentials and endpoint in the environment"

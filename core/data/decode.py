@@ -1,6 +1,7 @@
 """Decodes image files, for folders of images and for single images alike."""
 
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ def decode(path: str | PathLike[str], mode: str, formats: tuple[str, ...] | None
 
     too_large = Image.DecompressionBombWarning, Image.DecompressionBombError
     try:
+        _refuse_pipe(path)
         with Image.open(path, formats=formats) as image:
             _check_size(path, *image.size)
             return _bytes(path, image).convert(mode)
@@ -35,6 +37,11 @@ def decode(path: str | PathLike[str], mode: str, formats: tuple[str, ...] | None
     except Exception as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise DataError(f"{path} cannot be read: {reason}") from error
+
+
+def _refuse_pipe(path: str | PathLike[str]) -> None:
+    if Path(path).is_fifo():
+        raise DataError(f"{path} is a pipe, expected an image file")
 
 
 def _check_size(path: str | PathLike[str], width: int, height: int) -> None:

@@ -91,17 +91,21 @@ def _part(root: Path, classes: Sequence[str], whole: Any) -> tuple[tuple[str, ..
 
 def _checked_size(path: Path) -> int:
     """Return the bytes of an image file. Raises DataError if its name and size alone show that it is none."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        what = f"a link to {path.readlink()}, which cannot be reached" if path.is_symlink() else "unreadable"
-        raise DataError(f"{path} is {what} ({error.strerror}); restore the file or remove this") from error
+    found = _status(path)
     if not stat.S_ISREG(found.st_mode):
         what = "a folder" if stat.S_ISDIR(found.st_mode) else "no plain file"
         raise DataError(f"{path} is {what}, expected an image file by its name; rename or remove it")
     if found.st_size == 0:
         raise DataError(f"{path} is empty (0 bytes), expected an image; fetch it again or remove it")
     return found.st_size
+
+
+def _status(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        what = f"a link to {path.readlink()}, which cannot be reached" if path.is_symlink() else "unreadable"
+        raise DataError(f"{path} is {what} ({error.strerror}); restore the file or remove this") from error
 
 
 def _left_out(root: Path, classes: Sequence[str]) -> Iterator[str]:
@@ -136,7 +140,11 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def _classes(root: Path) -> list[str]:
-    return sorted(path.name for path in _visible(root) if path.is_dir())
+    found = _visible(root)
+    for path in found:
+        if path.is_symlink():
+            _status(path)  # a class may be a link, but not to nothing
+    return sorted(path.name for path in found if path.is_dir())
 
 
 def decode_test(path: str, size: int) -> NDArray[np.uint8]:

@@ -19,7 +19,7 @@ from core.batches.problem import Problem
 from core.specs.inference import TEST_BATCH_SIZE
 from core.training.chunks import CohortResult, chunk_result, in_chunks
 from core.training.cohort import image_order
-from core.training.loop import Arrays, Checkpointer, Chunks, NoCheckpoints, mean_loss, run_steps
+from core.training.loop import Arrays, Checkpointer, Chunks, NoCheckpoints, check_scores, mean_loss, run_steps
 from core.training.optimizers import Optimizer
 
 NORM_EPS = 1e-5
@@ -38,7 +38,7 @@ def train_outputs(
 ) -> CohortResult:
     """Train the masks of ``tasks``, one after another; masks are bool [K, D] per masked layer.
 
-    Raises TrainingError if a loss is not finite.
+    Raises TrainingError if a loss or a score is not finite.
     """
 
     def train_chunk(chunk: Sequence[int], num_real: int, chunks: Chunks) -> Arrays:
@@ -66,8 +66,9 @@ def _train(problem: Problem, tasks: Sequence[int], chunks: Chunks) -> Arrays:
 
     state = {"score": scores, "buffer": [one for layer in buffers for one in layer], "step": [number]}
     course = run_steps(step, len(batches), state, chunks)
-    masks = [(layer >= 0).unsqueeze(0) for layer in scores]
-    return chunk_result(masks, mean_loss(tasks, course), course.seconds)
+    masks, loss_K = [(layer >= 0).unsqueeze(0) for layer in scores], mean_loss(tasks, course)
+    check_scores(tasks, [layer.unsqueeze(0) for layer in scores])
+    return chunk_result(masks, loss_K, course.seconds)
 
 
 def correct_outputs(

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import ConfigError
+from core.networks.size import check_memory
+from core.networks.torch_settings import same_settings
 from core.networks.user_code import find_maker, user_code
 from core.specs.network import NetworkSpec
 
@@ -38,6 +40,9 @@ def build_module(spec: NetworkSpec, image_shape: ImageShape) -> nn.Module:
         if spec.kind == "module":
             return _own(spec.import_path or "", spec.outputs, image_shape)
         if spec.kind in makers:
+            with torch.device("meta"):  # sizes alone
+                sizes = makers[spec.kind](spec.outputs, image_shape)
+            check_memory(sum(weight.numel() for weight in sizes.parameters()))
             return makers[spec.kind](spec.outputs, image_shape)
         return perceptron(spec, image_shape)
 
@@ -158,11 +163,12 @@ class ResNet50(nn.Module):
 
 
 def _own(import_path: str, outputs: int, image_shape: ImageShape) -> nn.Module:
-    maker = find_maker(import_path)
-    torch.manual_seed(0)  # whether it was imported now or before
     call = f"network.import_path: {import_path}(outputs={outputs}, image_shape={image_shape})"
-    with user_code(f"{call} failed", "expected a function or class of (outputs, image_shape)"):
-        made = maker(outputs, image_shape)
+    with same_settings(import_path):
+        maker = find_maker(import_path)
+        torch.manual_seed(0)  # whether it was imported now or before
+        with user_code(f"{call} failed", "expected a function or class of (outputs, image_shape)"):
+            made = maker(outputs, image_shape)
     if not isinstance(made, nn.Module):
         raise ConfigError(f"{call} gave a {type(made).__name__}, expected a torch.nn.Module")
     return made

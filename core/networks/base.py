@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.networks.code_files import code_digest
+from core.networks.size import check_memory
 from core.seeding import stream
 from core.specs.network import NetworkSpec
 
@@ -36,14 +37,16 @@ class Layer:
 def layers(spec: NetworkSpec, inputs: Inputs) -> tuple[Layer, ...]:
     """Return the layers in order, first layer first; ``fc1.weight`` has shape (w1, inputs).
 
-    Raises ConfigError if the user's own network cannot be built.
+    Raises ConfigError if the user's own network cannot be built, or a network is larger than this machine.
     """
     if spec.traits.family == "module":
         return _read_module(spec, inputs, _code(spec))[0]
     widths = spec.widths(inputs if isinstance(inputs, int) else math.prod(inputs))
-    return tuple(
+    found = tuple(
         Layer(name=f"fc{i + 1}.weight", shape=(widths[i + 1], widths[i])) for i in range(len(widths) - 1)
     )
+    check_memory(sum(layer.num_weights for layer in found))
+    return found
 
 
 def mask_layers(spec: NetworkSpec, inputs: Inputs) -> tuple[Layer, ...]:

@@ -2,19 +2,17 @@
 
 A mask means something only if its network gives the same answer again: beside other images, after
 other tasks, in another process. The probe builds the network twice, calls it several times in training
-and at test, and compares bits.
+and at test, does so once more in another process, and compares bits.
 
 Letters: B images, C channels, H and W height and width, O outputs, S running statistics.
 """
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -22,10 +20,12 @@ from torch.func import functional_call
 from core.errors import ConfigError
 from core.networks.architectures import ImageShape
 from core.networks.base import fan_in
-from core.networks.code_files import code_digest
+from core.networks.code_files import code_digest, code_files
 from core.networks.layer_trace import Trace, traced
 from core.networks.module import ModuleNetwork, make_network
+from core.networks.probe_process import probe_elsewhere
 from core.networks.python_state import changed_state, python_state
+from core.networks.random_state import kept_random_states, random_state
 from core.networks.user_code import user_code
 from core.specs.inference import InferenceSpec
 from core.specs.network import NetworkSpec
@@ -77,7 +77,7 @@ def check_inference(spec: NetworkSpec, image_shape: ImageShape, inference: Infer
     by_batch = inference.norms == "batch" and inference.algorithm != "exhaustive"
     if spec.import_path is None or not by_batch or inference.images not in (1, "each"):
         return
-    with _kept_random_states():
+    with kept_random_states():
         network = make_network(spec, image_shape)
         inputs = _inputs(network, 0)
         with user_code(
@@ -90,29 +90,58 @@ def check_inference(spec: NetworkSpec, image_shape: ImageShape, inference: Infer
 @lru_cache(maxsize=16)
 def _check(spec: NetworkSpec, image_shape: ImageShape, digest: str) -> None:  # noqa: ARG001  # a key of the cache
     name = f"network.import_path: {spec.import_path}"
-    with _kept_random_states():
+    with kept_random_states():
         first, second = (make_network(spec, image_shape) for _ in range(2))
         expected = (
             f"expected a module that takes float32 {[NUM_IMAGES, *image_shape]}, or any number of images"
         )
         try:
             with user_code(f"{name} cannot be called", expected):
-                problem = next(_problems(first, second, spec.outputs), None)
+                files = code_files(spec.import_path or "")
+                problem = next(_problems(first, second, spec.outputs, files), None)
         except ConfigError as error:
             where = _failing(make_network(spec, image_shape))
             raise ConfigError(f"{error}; it was in {where}" if where else str(error)) from error
+        problem = problem or _elsewhere(spec, image_shape)
     if problem is not None:
         raise ConfigError(f"{name} {problem}")
 
 
-def _problems(first: ModuleNetwork, second: ModuleNetwork, outputs: int) -> Iterator[str]:
+def network_digest(spec: NetworkSpec, image_shape: ImageShape) -> str:
+    """Return the sha256 (hex) of the layers of a network and of its answers to images."""
+    network, whole = make_network(spec, image_shape), hashlib.sha256()
+    inputs = _inputs(network, 0)
+    whole.update(repr([network.masked, network.shapes, network.norms, sorted(network.fixed)]).encode())
+    for training in (True, False):
+        answer = _answer(network, inputs, training=training)
+        for found in (answer.logits, *answer.grads, answer.statistics):
+            whole.update(b"" if found is None else _bits(torch.nan_to_num(found)))
+    return whole.hexdigest()
+
+
+def _elsewhere(spec: NetworkSpec, image_shape: ImageShape) -> str | None:
+    """Return why a network, good here, is not the same one in another process; None if it is."""
+    found = probe_elsewhere(spec, image_shape)
+    if found.error is not None:
+        return f"cannot be used in another process, as on a worker ({found.error})"
+    if found.digest != network_digest(spec, image_shape):
+        return (
+            "is another network, or gives another answer, in another process; expected nothing that differs there: random "
+            "numbers or times when its file is imported, hashes of texts, the order of sets"
+        )
+    return None
+
+
+def _problems(
+    first: ModuleNetwork, second: ModuleNetwork, outputs: int, files: Collection[str]
+) -> Iterator[str]:
     """Yield why a network is no pure function. second: the same network, built again."""
     for name, value in first.fixed.items():
         if not _same(value, second.fixed[name]):
             yield f"has another {name} each time it is built; expected no random numbers but those of torch"
     inputs = (_inputs(first, 0), _inputs(first, 1))
     for training in (True, False):
-        yield from _problems_in(first, second, inputs, outputs, training=training)
+        yield from _problems_in(first, second, inputs, outputs, files, training=training)
     yield from _unused(first, inputs)
     yield from _depends_on_others(first, inputs[0], outputs)
 
@@ -122,22 +151,23 @@ def _problems_in(
     second: ModuleNetwork,
     inputs: tuple[_Inputs, _Inputs],
     outputs: int,
+    files: Collection[str],
     *,
     training: bool,
 ) -> Iterator[str]:
     mode, module = "in training" if training else "at test", first.active(training=training)
     yield from _wrong_logits(_called(first, inputs[0], training=training)[0], NUM_IMAGES, outputs)
-    before = _random_state()
+    before = random_state()
     yield from _changes(first, inputs[0], module, mode)
-    if before != _random_state():
+    if before != random_state():
         where = _random_layer(first, inputs[0], training=training)
         yield f"draws random numbers {mode}, in {where}; their seed is not the sweep's, so remove it"
-    state = python_state(module)
+    state = python_state(module, files)
     answers = [_answer(first, one, training=training) for one in (*inputs, inputs[0])]
     if not answers[0].equals(answers[2]):
         where = _differing_layer(first, inputs[0], training=training)
         yield f"gives another answer to the same images {mode} when it is called again, in {where}"
-    changed = changed_state(state, python_state(module))
+    changed = changed_state(state, python_state(module, files))
     if changed:
         yield f"changes {', '.join(changed[:3])} when it is called {mode}, which nothing stores; remove it"
     if not answers[1].equals(_answer(second, inputs[1], training=training)):
@@ -227,7 +257,7 @@ def _failing(network: ModuleNetwork) -> str | None:
     """Return the layer in which a call fails, None if it does not fail."""
     inputs = _inputs(network, 0)
     for training in (True, False):
-        with traced(network.active(training=training), _random_state) as trace:
+        with traced(network.active(training=training), random_state) as trace:
             try:
                 with user_code("", ""):
                     _called(network, inputs, training=training)
@@ -247,7 +277,7 @@ def _differing_layer(network: ModuleNetwork, inputs: _Inputs, *, training: bool)
 
 
 def _trace(network: ModuleNetwork, inputs: _Inputs, *, training: bool) -> Trace:
-    with traced(network.active(training=training), _random_state) as trace:
+    with traced(network.active(training=training), random_state) as trace:
         _called(network, inputs, training=training)
     return trace
 
@@ -258,21 +288,3 @@ def _same(one: Tensor, two: Tensor) -> bool:
 
 def _bits(tensor: Tensor) -> bytes:
     return bytes(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-
-
-def _random_state() -> tuple[bytes, str, int]:
-    """Return the states of the global generators of torch, numpy and Python."""
-    # NPY002: the user's code may use the old generator.
-    _, key, *more = np.random.get_state(legacy=True)  # noqa: NPY002
-    return _bits(torch.get_rng_state()), f"{hash(np.asarray(key).tobytes())} {more}", hash(random.getstate())
-
-
-@contextmanager
-def _kept_random_states() -> Iterator[None]:
-    states = np.random.get_state(), random.getstate()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        np.random.set_state(states[0])  # noqa: NPY002
-        random.setstate(states[1])

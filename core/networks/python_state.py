@@ -7,7 +7,8 @@ import hashlib
 import itertools
 import random
 import sys
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from contextlib import suppress
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -23,8 +24,11 @@ MAX_DEPTH = 6
 State = dict[str, Hashable]
 
 
-def python_state(module: nn.Module) -> State:
-    """Return the state by name, such as ``blocks.0.num_calls``; of a few kinds of objects, no copy is kept."""
+def python_state(module: nn.Module, files: Collection[str] = ()) -> State:
+    """Return the state by name, such as ``blocks.0.num_calls``; of a few kinds of objects, no copy is kept.
+
+    files: the user's, by the names of their modules.
+    """
     found: State = {}
     for name, part in module.named_modules():
         prefix = f"{name}." if name else ""
@@ -33,6 +37,8 @@ def python_state(module: nn.Module) -> State:
         found[f"the buffers of {name or 'the module'}"] = tuple(sorted(dict(part.named_buffers())))
     for kind in {type(part) for part in module.modules()}:
         found |= {name: _frozen(value) for name, value in _around(kind)}
+    for name in files:
+        found |= {place: _frozen(value) for place, value in _globals(name)}
     return found
 
 
@@ -54,9 +60,24 @@ def _around(kind: type) -> Iterator[tuple[str, Any]]:
                     yield f"{place}.{key}", value
 
 
+def _globals(name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the globals of a file, and the attributes of its classes and functions."""
+    values = vars(sys.modules[name]) if name in sys.modules else {}
+    for key, value in list(values.items()):
+        is_own = getattr(value, "__module__", None) == name
+        if isinstance(value, type) and is_own:
+            for part, one in list(vars(value).items()):
+                if not part.startswith("__"):
+                    yield f"{name}.{key}.{part}", one
+        elif not key.startswith("__"):
+            yield f"{name}.{key}", value
+
+
 def _frozen(value: Any, depth: int = 0) -> Hashable:
     """Return something that is equal as long as ``value`` is."""
     kind = type(value).__qualname__
+    if isinstance(value, FunctionType):
+        value = _kept_by(value)
     if depth > MAX_DEPTH or isinstance(value, (nn.Module, *CODE)):
         return kind
     if isinstance(value, PLAIN):
@@ -70,6 +91,15 @@ def _frozen(value: Any, depth: int = 0) -> Hashable:
     if isinstance(value, list | tuple | set | frozenset | Mapping):
         return kind, _frozen_items(value, depth)
     return kind, _frozen_object(value, depth)
+
+
+def _kept_by(function: FunctionType) -> list[Any]:
+    """Return what a function keeps from call to call: defaults, attributes, variables around it."""
+    around = []
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # not assigned yet
+            around.append(cell.cell_contents)
+    return [function.__defaults__, function.__kwdefaults__, vars(function), around]
 
 
 def _frozen_items(value: Any, depth: int) -> Hashable:

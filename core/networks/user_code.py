@@ -11,6 +11,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -98,14 +99,26 @@ def user_code(failed: str, expected: str) -> Iterator[None]:
 
     failed, expected: the beginning and the end of the message.
     """
+    folder, leave = Path.cwd(), os._exit  # Python has no other name for it
     try:
         with output_to_stderr():
+            os._exit = partial(_leave, leave, os.getpid())  # type: ignore[assignment]
             yield
-    except (KeyboardInterrupt, GeneratorExit, ConfigError):
+    except (KeyboardInterrupt, ConfigError):
         raise
     # It may also end the program, as argparse does.
     except BaseException as error:
         raise ConfigError(f"{failed} ({_words(error)}); {expected}") from error
+    finally:
+        os._exit = leave
+        os.chdir(folder)  # relative paths of the sweep mean what they did
+
+
+def _leave(leave: Callable[[int], None], process_id: int, status: int = 0) -> None:
+    """End a child process of the user's code; in ours, raise SystemExit instead."""
+    if os.getpid() != process_id:
+        leave(status)
+    raise SystemExit(status)
 
 
 @contextlib.contextmanager
@@ -132,7 +145,11 @@ def _flush() -> None:
 
 def _words(error: BaseException) -> str:
     """Return the class of an error, its first line, and where the user's code raised it."""
-    shown = first_line(error)
+    try:
+        shown = first_line(error)
+    # Its text is made by the user's code too.
+    except Exception:
+        shown = "an error without a readable text"
     more = "..." if len(shown) > MAX_SHOWN else ""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_shown(frame.filename)]
     where = f", {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""

@@ -19,6 +19,8 @@ Kind = Literal[
     "resnet50",
     "module",
 ]
+MAX_WIDTH = 65_536  # of a layer
+MAX_LAYERS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,11 @@ class NetworkSpec(Spec):
         require(ok, "network.import_path", path, expected)
         if self.kind in ("mlp", "bn_mlp"):
             require(bool(self.hidden), "network.hidden", self.hidden, f"a list of widths for {self.kind!r}")
-            require(all(w >= 1 for w in self.hidden or ()), "network.hidden", self.hidden, "widths >= 1")
+            wrong = next((width for width in self.hidden or () if not 1 <= width <= MAX_WIDTH), None)
+            require(wrong is None, "network.hidden", wrong, f"widths from 1 to {MAX_WIDTH:,}")
+            num_layers = len(self.hidden or ())
+            expected = f"widths of at most {MAX_LAYERS} layers"
+            require(num_layers <= MAX_LAYERS, "network.hidden", f"{num_layers:,} widths", expected)
         else:
             require(
                 self.hidden is None,
@@ -115,7 +121,8 @@ class NetworkSpec(Spec):
                 self.hidden,
                 f"no such key for {self.kind!r}: its widths are fixed; use kind: mlp or bn_mlp",
             )
-        require(1 <= self.outputs <= 65_536, "network.outputs", self.outputs, "a number from 1 to 65,536")
+        expected = f"a number from 1 to {MAX_WIDTH:,}"
+        require(1 <= self.outputs <= MAX_WIDTH, "network.outputs", self.outputs, expected)
 
     @property
     def traits(self) -> NetworkTraits:

@@ -29,6 +29,7 @@ from core.specs.inference import InferenceSpec
 from core.stream.allocation import Choice, choose, num_candidates
 from core.stream.schedule import num_decisions, plan_visits, segments
 from core.training.cohort import CohortState, Step, draw_scores, image_order, start_state
+from core.training.loop import check_scores
 from core.training.optimizers import Optimizer
 
 Array = NDArray[np.float32]
@@ -193,6 +194,7 @@ class StreamTrainer:
         loss = float(torch.stack(losses).mean())
         if not np.isfinite(loss):
             raise TrainingError(f"the loss of mask {mask} is not finite; lower training.optimizer.lr")
+        check_scores([mask], state.scores, "mask")
         return MaskState(
             scores=tuple(scores[0].cpu().numpy() for scores in state.scores),
             buffers=tuple(tuple(b[0].float().cpu().numpy() for b in layer) for layer in state.buffers),

@@ -32,7 +32,16 @@ from core.seeding import stream
 from core.specs.network import MaskSpec
 from core.specs.run import RunSpec
 from core.training.chunks import CohortResult, chunk_result, in_chunks
-from core.training.loop import Arrays, Checkpointer, Chunks, NoCheckpoints, fill_tensors, mean_loss, run_steps
+from core.training.loop import (
+    Arrays,
+    Checkpointer,
+    Chunks,
+    NoCheckpoints,
+    check_scores,
+    fill_tensors,
+    mean_loss,
+    run_steps,
+)
 from core.training.optimizers import Optimizer
 from core.training.precision import gpu_products
 from core.training.selection import THRESHOLD, kept_by_layer, mask_of, num_kept, score_gradient
@@ -101,8 +110,8 @@ def train_cohort(
     """Train the masks of ``tasks`` and return them.
 
     step: from ``core.training.engine.make_step``. earlier: for ``transfer``, with a single task. tasks_at_once: of
-    the run, for a step that takes a whole cohort; its shape, if it has one. Raises TrainingError if a loss is not
-    finite, DeviceMemoryError if not even one task fits into memory.
+    the run, for a step that takes a whole cohort; its shape, if it has one. Raises TrainingError if a loss or a
+    score is not finite, DeviceMemoryError if not even one task fits into memory.
     """
     fixed = fix_weights(problem.base, problem.spec.training.matmul)
 
@@ -139,9 +148,11 @@ def _train_together(  # noqa: PLR0917  # called in one place
         )
     kept = kept_by_layer(spec.mask, [weight.shape for weight in fixed.base])
     scores = [layer[:num_real] for layer in state.scores]
+    loss_K = mean_loss(tasks[:num_real], course)
+    check_scores(tasks[:num_real], scores)
     masks = [mask_of(layer, k) for layer, k in zip(scores, kept, strict=True)]
     more = {"score": scores} if spec.training.transfer == "scores" else {}
-    return chunk_result(masks, mean_loss(tasks[:num_real], course), course.seconds, **more)
+    return chunk_result(masks, loss_K, course.seconds, **more)
 
 
 def eager_step(optimizer: Optimizer, rule: MaskSpec = THRESHOLD) -> StepFunction:

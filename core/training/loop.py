@@ -158,6 +158,19 @@ def mean_loss(tasks: Sequence[int], course: Course) -> NDArray[np.float32]:
     return loss_K.astype(np.float32)
 
 
+def check_scores(tasks: Sequence[int], scores: Sequence[Tensor], noun: str = "task") -> None:
+    """Raise TrainingError if a score of a task (or ``noun``) is not finite. scores: [K, ...] per layer.
+
+    Scores that are no numbers keep no weight, and the loss of an empty mask is finite.
+    """
+    is_good_K = torch.stack([torch.isfinite(layer).flatten(1).all(dim=1) for layer in scores]).all(dim=0)
+    bad = [task for task, is_good in zip(tasks, is_good_K.tolist(), strict=True) if not is_good]
+    if bad:
+        raise TrainingError(
+            f"training diverged: scores of {noun} {', '.join(map(str, bad))} are not finite; lower training.optimizer.lr"
+        )
+
+
 def _begin(state: dict[str, list[Tensor]], chunks: Chunks) -> Course:
     stored, course = chunks.now, Course()
     if stored is None:

@@ -23,7 +23,7 @@ from core.networks.module import ModuleNetwork
 from core.specs.training import ScheduleSpec, TrainingSpec
 from core.training.chunks import CohortResult, chunk_result, in_chunks
 from core.training.cohort import draw_scores, image_order
-from core.training.loop import Arrays, Checkpointer, Chunks, NoCheckpoints, mean_loss, run_steps
+from core.training.loop import Arrays, Checkpointer, Chunks, NoCheckpoints, check_scores, mean_loss, run_steps
 from core.training.optimizers import Optimizer
 from core.training.precision import gpu_products
 from core.training.selection import kept_by_layer, mask_of, score_gradient
@@ -165,11 +165,11 @@ def _train_together(
 
     with gpu_products(training.matmul):
         course = run_steps(step, len(shares), state.tensors(), chunks)
+    loss_K = mean_loss(tasks, course)
+    check_scores(tasks, state.scores)
     masks = [mask_of(scores, k) for scores, k in zip(state.scores, kept, strict=True)]
     more = {"score": state.scores} if training.transfer == "scores" else {}
-    return chunk_result(
-        masks, mean_loss(tasks, course), course.seconds, statistics=[state.statistics], **more
-    )
+    return chunk_result(masks, loss_K, course.seconds, statistics=[state.statistics], **more)
 
 
 def _start(problem: Problem, tasks: Sequence[int], earlier: Earlier | None) -> ModuleState:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 SWEEP_SUFFIXES = (".yaml", ".yml", ".json")
 MAX_STORED = 10_000  # masks in a capacity study
+MAX_SHOWN = 80  # characters of a name in a message
 STOPPED = 130  # 128 + SIGINT, as in shells
 
 
@@ -55,7 +57,7 @@ def find_sweep(word: str, settings: Sequence[str], storage: str | None) -> "Swee
     word: a path, or the name of a run under ``storage``, by default ``runs``.
     """
     path = Path(word)
-    if path.is_file() or path.suffix in SWEEP_SUFFIXES:
+    if path.suffix in SWEEP_SUFFIXES or _is_file(path):
         from orchestrator.config.load import load_sweep
 
         if storage is not None:
@@ -74,6 +76,15 @@ def find_sweep(word: str, settings: Sequence[str], storage: str | None) -> "Swee
     except RunFolderError as error:
         raise RunFolderError(f"neither a sweep file nor a run folder: {error}") from error
     return stored_sweep(root, settings)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError as error:  # a name that is too long
+        raise ConfigError(
+            f"{str(path)[:MAX_SHOWN]}: {error.strerror}; name a sweep file or a run folder"
+        ) from error
 
 
 SweepOrRun = Annotated[
@@ -120,6 +131,13 @@ def consoles(*, quiet: bool, plain: bool, as_json: bool) -> tuple[Console, Conso
     colour: dict[str, Any] = {"no_color": True, "highlight": False} if plain else {}
     results = Console(quiet=quiet or as_json, **colour)
     return results, Console(stderr=True, **colour) if quiet or as_json else results
+
+
+def stdout_for(*, json_alone: bool) -> AbstractContextManager[None]:
+    """Return a context; with ``json_alone``, whatever is printed in it goes to stderr, by the user's network too."""
+    from core.networks.user_code import output_to_stderr
+
+    return output_to_stderr() if json_alone else nullcontext()
 
 
 def parse_counts(text: str) -> list[int]:

@@ -25,6 +25,7 @@ from orchestrator.cli.common import (
     data_folder,
     find_sweep,
     parse_counts,
+    stdout_for,
 )
 from orchestrator.cli.jobs import jobs
 from orchestrator.cli.reproduce import papers
@@ -154,9 +155,10 @@ def run(
         from orchestrator.search.settings import results_json
         from orchestrator.search.summary import print_search, track_search
 
-        results = run_search(config, data_folder(config.data_dir), display)
-        figures = print_search(console, config, results)
-        track_search(config, results, figures, display)
+        with stdout_for(json_alone=as_json):
+            results = run_search(config, data_folder(config.data_dir), display)
+            figures = print_search(console, config, results)
+            track_search(config, results, figures, display)
         if as_json:
             print(results_json(config))
         raise typer.Exit(1 if any(result.error for result in results) else 0)
@@ -165,7 +167,8 @@ def run(
         display.message(note)
     folder = data_folder(config.data_dir)
     show = partial(print_result, console)
-    result = run_sweep(config, folder, display, only_failed=only_failed, show=show)
+    with stdout_for(json_alone=as_json):
+        result = run_sweep(config, folder, display, only_failed=only_failed, show=show)
     print_overview(console, result)
     if as_json:
         print(result_json(result))
@@ -247,7 +250,8 @@ def evaluate(
     handle_stops()
     console, progress = consoles(quiet=quiet, plain=plain, as_json=as_json)
     display = make_display(progress, plain=plain, quiet=quiet)
-    result = evaluate_run(resolve_run(run, storage), settings or [], data_folder(None), display)
+    with stdout_for(json_alone=as_json):
+        result = evaluate_run(resolve_run(run, storage), settings or [], data_folder(None), display)
     print_evaluation(console, result)
     if as_json:
         print(result_json(result))
@@ -279,7 +283,8 @@ def infer(
     chosen = {"algorithm": algorithm, "objective": objective}
     words = {key: value for key, value in chosen.items() if value is not None}
     root = resolve_run(run, storage)
-    answers = answer_images(root, images, words, k=k, num_shards=shards, task=task)
+    with stdout_for(json_alone=as_json):
+        answers = answer_images(root, images, words, k=k, num_shards=shards, task=task)
     note = unsearched_tasks(root) if k is None and task is None else None
     if note is not None:
         print_plain(Console(stderr=True), note)

@@ -14,6 +14,7 @@ from orchestrator.evaluate import EvaluationResult
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.plan import number_ranges
 from orchestrator.report.estimate import Work, estimate_rows
+from orchestrator.report.findings import mask_warnings
 from orchestrator.report.tables import print_results
 from orchestrator.report.text import byte_words, duration, percent, print_plain, short, sweep_words
 from orchestrator.runs.commands import supsup_command
@@ -43,6 +44,8 @@ def print_result(console: Console, result: SweepResult) -> None:
     if result.infos:
         console.print(_task_table(result))
     print_results(console, result.results, result.gaps)
+    for words in mask_warnings(result.infos):
+        print_plain(console, f"warning: {words}")
     if result.failures:
         console.print(_failure_table(result.failures))
     elif not result.progress.is_complete:
@@ -123,7 +126,7 @@ def _estimate_rows(
 def verify_and_print(
     console: Console, root: Location, *, repair: bool, is_partial: bool = False, quick: bool = False
 ) -> bool:
-    """Verify a run and print its problems; with ``repair``, move bad files. Return whether all is well.
+    """Verify a run and print its problems; with ``repair``, move bad files. Return whether all is well now.
 
     is_partial: whether its search ended it early, so that the tasks left are none of its faults. quick: compare
     names, sizes and headers, without reading what has not changed.
@@ -167,7 +170,8 @@ def verify_and_print(
         print_plain(console, verification.advice)
     is_whole = verification.is_whole or is_partial
     is_good = not findings.problems and all(problem.kind == "old" for problem in derived)
-    return (repair and stage.has_masks) or (is_whole and is_good)
+    is_repaired = repair and stage.has_masks
+    return is_whole and (is_good or is_repaired)
 
 
 def _task_table(result: SweepResult) -> Table:

@@ -21,8 +21,11 @@ SURPRISING = re.compile(r"[-+]?(0[0-7_]+|[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?
 def read_yaml_text(path: Path) -> str:
     """Return the text of a sweep file, in UTF-8, or in UTF-16 with its mark. Raises ConfigError."""
     try:
+        _refuse_pipe(path)
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
+    except ConfigError:
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"sweep file {path}: {reason}; name a YAML sweep file") from error
@@ -35,6 +38,11 @@ def read_yaml_text(path: Path) -> str:
         is_text = b"\0" not in content
         reason = "not UTF-8; save it as UTF-8" if is_text else "not a text file; name a YAML sweep file"
         raise ConfigError(f"sweep file {path}: {reason}") from error
+
+
+def _refuse_pipe(path: Path) -> None:
+    if path.is_fifo():
+        raise ConfigError(f"sweep file {path}: a pipe, which is not waited for; name a YAML sweep file")
 
 
 def surprising_number(node: yaml.Node | None) -> str | None:

@@ -1,13 +1,15 @@
 """Sentences that state a finding of a run; each depends on what was measured."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from orchestrator.execution.plan import number_ranges
 from orchestrator.report.data import ReportData
 from orchestrator.report.text import percent
 from orchestrator.runs.results import GIVEN, Metrics, Result, Results
+from storage.mask_info import MaskInfo
 
 STEADY_POINTS = 0.5  # percentage points; a smaller change is none
 ALIKE = 0.05  # relative difference of overlaps; a smaller one is none
@@ -69,6 +71,16 @@ def inference_warnings(results: Results) -> list[str]:
         if FOUND in one.metrics and is_near_chance(one.metrics[FOUND], num_candidates(one))
     }
     return [_warning(one) for one in worst.values()]
+
+
+def mask_warnings(infos: Sequence[MaskInfo]) -> list[str]:
+    """Return a warning, with what to try, if there are masks that keep no weight."""
+    tasks = [info.task for info in infos if info.density == 0]
+    if not tasks:
+        return []
+    masks, keep = ("the mask of task", "keeps") if len(tasks) == 1 else ("the masks of tasks", "keep")
+    words = f"{masks} {number_ranges(tasks)} {keep} no weight (density 0), so that every image gets the same answer"
+    return [f"training diverged: {words}. Try a smaller training.optimizer.lr, in a new run"]
 
 
 def num_candidates(result: Result) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from urllib.parse import quote
 
-from orchestrator.report.findings import inference_warnings
+from orchestrator.report.findings import inference_warnings, mask_warnings
 from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
 from orchestrator.report.tables import RESULT_HEADS, result_rows
 from orchestrator.report.text import percent
@@ -58,7 +58,10 @@ def report_page(
     """
     parts = [
         html_table(RESULT_HEADS, rows) if (rows := result_rows(results)) else "",
-        *(f'<p class="warning">{escape(words)}.</p>' for words in inference_warnings(results)),
+        *(
+            f'<p class="warning">{escape(words)}.</p>'
+            for words in (*inference_warnings(results), *mask_warnings(infos))
+        ),
         f"<main>{''.join(map(html_figure, figures))}</main>",
         _bytes(sizes, is_of_paper=is_of_paper),
         _tasks(infos),

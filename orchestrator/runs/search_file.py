@@ -3,20 +3,64 @@
 Folders are named relative to the storage that holds them and the search, so both can move together.
 """
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from core.errors import RunFolderError, plural
-from orchestrator.config.search import Settings, values_words
+from core.errors import DamagedFileError, RunFolderError, first_line, plural
+from orchestrator.config.search import Settings, Value, values_words
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import Run
+from storage.json_file import read_json
 from storage.locations import Location, listed, to_location
 
 SEARCH_FILE = "search.json"
+MAX_NAME_BYTES = 255  # of a file system
 MAX_SHOWN = 6  # points in a message
+ENDED_EARLY = {"num_tasks", "mean_accuracy"}  # the metrics of a point that ended early
 
 State = Literal["done", "stopped", "failed", "left"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRow:
+    """A point as ``search.json`` has it. digest: of all that affects the result. rules: by which it ended early.
+
+    Earlier versions wrote absolute folders; the name counts.
+    """
+
+    settings: Settings
+    folder: str
+    digest: str = ""
+    state: State
+    metrics: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+    rules: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a row that no search has."""
+        if (
+            self.name in ("", ".", "..")
+            or not self.name.isprintable()
+            or len(self.name.encode()) > MAX_NAME_BYTES
+        ):
+            raise ValueError(f"found folder {self.folder[:80]!r}, expected the name of a run folder")
+        if self.state == "stopped" and not self.metrics.keys() >= ENDED_EARLY:
+            raise ValueError("found a point that ended early without its metrics")
+
+    @property
+    def name(self) -> str:
+        """The name of the run folder."""
+        return self.folder.rpartition("/")[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchRecord:
+    """The content of ``search.json``. sweep: without its storage; None if an earlier version wrote the file."""
+
+    sweep: dict[str, Any] | None = None
+    space: dict[str, list[Value]] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
+    points: list[SearchRow]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +87,29 @@ def search_folder(config: SweepConfig) -> Location:
 def search_of(run: Run) -> str | None:
     """Return the name of the search that a run belongs to, according to ``search.json``, or None."""
     folder = run.layout.root.parent / search_folder(run.config).name
-    return folder.name if run.name in read_search_file(folder).get("runs", []) else None
+    return folder.name if run.name in known_search(folder).runs else None
 
 
-def read_search_file(folder: Location) -> dict[str, Any]:
-    """Return the content of ``search.json``, empty if it is missing or unreadable."""
+def read_search_file(folder: Location) -> SearchRecord:
+    """Return the content of ``search.json``. Raises RunFolderError."""
+    path = folder / SEARCH_FILE
     try:
-        content = json.loads((folder / SEARCH_FILE).read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        record = read_json(path, SearchRecord)
+    except (OSError, DamagedFileError) as error:
+        is_named = isinstance(error, DamagedFileError)
+        found = str(error) if is_named else f"{path} cannot be read ({first_line(error)})"
+        raise RunFolderError(f"{found}; running the search's sweep file writes it again") from error
+    if not record.points:
+        raise RunFolderError(f"{path} has no points; running the search's sweep file writes it again")
+    return record
+
+
+def known_search(folder: Location) -> SearchRecord:
+    """Return the content of ``search.json``, without anything if it is missing or unreadable."""
+    try:
+        return read_search_file(folder)
+    except RunFolderError:
+        return SearchRecord(points=[])
 
 
 def is_search(folder: Location) -> bool:
@@ -66,24 +123,9 @@ def find_searches(storage: str | Location) -> list[Location]:
 
 
 def read_points(folder: Location) -> tuple[Point, ...]:
-    """Return the points of a search. Raises RunFolderError.
-
-    Earlier versions wrote absolute folders; the name counts, beside the folder of the search.
-    """
-    try:
-        return tuple(
-            Point(
-                values=row["settings"],
-                root=folder.parent / str(row["folder"]).rpartition("/")[2],
-                state=row["state"],
-            )
-            for row in read_search_file(folder)["points"]
-        )
-    except (KeyError, TypeError) as error:
-        path = folder / SEARCH_FILE
-        raise RunFolderError(
-            f"{path} cannot be read; running the search's sweep file writes it again"
-        ) from error
+    """Return the points of a search, whose folders lie beside its own. Raises RunFolderError."""
+    rows = read_search_file(folder).points
+    return tuple(Point(values=row.settings, root=folder.parent / row.name, state=row.state) for row in rows)
 
 
 def one_point_words(folder: Location) -> str:

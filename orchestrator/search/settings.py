@@ -4,8 +4,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 from core.errors import ConfigError
 from orchestrator.config.load import config_values, set_keys
@@ -13,7 +12,14 @@ from orchestrator.config.search import DRAWN, SearchConfig, Settings, Value, val
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run, locate_run
-from orchestrator.runs.search_file import SEARCH_FILE, State, read_search_file, search_folder
+from orchestrator.runs.search_file import (
+    SEARCH_FILE,
+    SearchRecord,
+    SearchRow,
+    State,
+    known_search,
+    search_folder,
+)
 from orchestrator.status import complete_results
 from storage.files import commit_text
 from storage.layout import RunLayout
@@ -103,12 +109,12 @@ def settled(config: SweepConfig, settings: Sequence[Setting]) -> dict[int, Setti
     rules, rows = stop_rules(search_config(config)), read_rows(config)
     found = {}
     for index, setting in enumerate(settings):
-        results, row = complete_results(setting.run), rows.get(setting.digest, {})
+        results, row = complete_results(setting.run), rows.get(setting.digest)
         if results is not None:
             metrics = metrics_at_last_k(setting.run, results)
             found[index] = SettingResult(setting=setting, state="done", metrics=metrics)
-        elif row.get("state") == "stopped" and row.get("rules") == rules:
-            found[index] = SettingResult(setting=setting, state="stopped", metrics=row["metrics"])
+        elif row is not None and row.state == "stopped" and row.rules == rules:
+            found[index] = SettingResult(setting=setting, state="stopped", metrics=row.metrics)
     return found
 
 
@@ -123,9 +129,9 @@ def stop_rules(search: SearchConfig) -> str:
     return f"{search.scheduler}-{search.grace_tasks}-{search.reduction_factor}"
 
 
-def read_rows(config: SweepConfig) -> dict[str, dict[str, Any]]:
+def read_rows(config: SweepConfig) -> dict[str, SearchRow]:
     """Return the rows in ``search.json``, by digest of the setting."""
-    return {row["digest"]: row for row in read_search_file(search_folder(config)).get("points", [])}
+    return {row.digest: row for row in known_search(search_folder(config)).points}
 
 
 def write_results(
@@ -136,38 +142,39 @@ def write_results(
     rows = [_row(setting, found.get(index), stop_rules(search)) for index, setting in enumerate(settings)]
     values = config_values(config)
     del values["storage"]  # it is where the search is, also after a move
-    content = {
-        "sweep": values,
-        "space": {key: list(values) for key, values in search.space.items()},
-        "runs": sorted({setting.layout.root.name for setting in settings}),
-        "points": rows,
-    }
+    record = SearchRecord(
+        sweep=values,
+        space={key: list(values) for key, values in search.space.items()},
+        runs=sorted({setting.layout.root.name for setting in settings}),
+        points=rows,
+    )
     # Not sorted: the order of the space is that of the points and of the columns.
-    commit_text(search_folder(config) / SEARCH_FILE, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(asdict(record), indent=2, allow_nan=False)
+    commit_text(search_folder(config) / SEARCH_FILE, text + "\n")
 
 
-def _row(setting: Setting, result: SettingResult | None, rules: str) -> dict[str, Any]:
-    return {
-        "settings": setting.values,
-        "folder": setting.layout.root.name,
-        "digest": setting.digest,
-        "state": result.state if result else "left",
-        "metrics": result.metrics if result else {},
-        "error": result.error if result else None,
-        "rules": rules,
-    }
+def _row(setting: Setting, result: SettingResult | None, rules: str) -> SearchRow:
+    return SearchRow(
+        settings=setting.values,
+        folder=setting.layout.root.name,
+        digest=setting.digest,
+        state=result.state if result else "left",
+        metrics=result.metrics if result else {},
+        error=result.error if result else None,
+        rules=rules,
+    )
 
 
 def results_json(config: SweepConfig) -> str:
     """Return ``search.json``, indented."""
-    return json.dumps(read_search_file(search_folder(config)), indent=2)
+    return json.dumps(asdict(known_search(search_folder(config))), indent=2)
 
 
 def changes(config: SweepConfig) -> str | None:
     """Describe the changes of the space since the last search; None if there are none."""
-    old = read_search_file(search_folder(config)).get("space")
+    old = known_search(search_folder(config)).space
     new = {key: list(values) for key, values in search_config(config).space.items()}
-    if old is None or old == new:
+    if not old or old == new:
         return None
     words = []
     for key in {**old, **new}:

@@ -11,7 +11,14 @@ from orchestrator.config.search import DRAWN, SearchConfig
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.nearest import changed_keys
 from orchestrator.runs.run import Run, open_run, require_stored_code
-from orchestrator.runs.search_file import SEARCH_FILE, Point, read_points, read_search_file, search_folder
+from orchestrator.runs.search_file import (
+    SEARCH_FILE,
+    Point,
+    SearchRecord,
+    read_points,
+    read_search_file,
+    search_folder,
+)
 from orchestrator.search.settings import Setting, SettingResult, read_rows, search_config, settled
 from storage.layout import RunLayout
 from storage.locations import Location, location_uri
@@ -37,7 +44,12 @@ class StoredSearch:
 
     def num_tasks(self, point: Point) -> int:
         """Return the number of tasks of a point."""
-        return int(point.values.get("benchmark.num_tasks", self.config.benchmark.num_tasks))
+        num = point.values.get("benchmark.num_tasks", self.config.benchmark.num_tasks)
+        if type(num) is not int:
+            raise RunFolderError(
+                f"{self.folder / SEARCH_FILE}: found benchmark.num_tasks {num!r}, expected a number"
+            )
+        return num
 
     def run_of(self, point: Point) -> Run | None:
         """Return the run of a point, with the point's own sweep; None if it has not begun.
@@ -52,22 +64,41 @@ class StoredSearch:
 
 def read_search(folder: Location) -> StoredSearch:
     """Return the search in a folder. Raises RunFolderError if it is unreadable or was renamed."""
-    content, points = read_search_file(folder), read_points(folder)
-    config = _stored_sweep(folder, content) if "sweep" in content else _old_sweep(folder, content, points)
+    record, points = read_search_file(folder), read_points(folder)
+    has_sweep = record.sweep is not None
+    config = (
+        _stored_sweep(folder, record.sweep)
+        if record.sweep is not None
+        else _old_sweep(folder, record, points)
+    )
+    _check_points(folder, config, points)
     if search_folder(config).name != folder.name:
         raise RunFolderError(f"{folder}: was renamed; its search calls it {search_folder(config).name}")
-    return StoredSearch(folder=folder, config=config, points=points, has_sweep="sweep" in content)
+    return StoredSearch(folder=folder, config=config, points=points, has_sweep=has_sweep)
 
 
-def _stored_sweep(folder: Location, content: dict[str, Any]) -> SweepConfig:
+def _check_points(folder: Location, config: SweepConfig, points: Sequence[Point]) -> None:
+    """Raise RunFolderError unless each point has a value for each key of the search's space."""
+    space = config.search
+    keys = {dimension.key for dimension in space.dimensions} if space is not None else set()
+    for point in points:
+        if not keys or point.values.keys() != keys:
+            expected = ", ".join(sorted(keys)) or "a search"
+            raise RunFolderError(
+                f"{folder / SEARCH_FILE}: found a point of {', '.join(point.values) or 'no keys'}, but its sweep "
+                f"varies {expected}; running the search's sweep file writes it again"
+            )
+
+
+def _stored_sweep(folder: Location, sweep: dict[str, Any]) -> SweepConfig:
     storage = {"uri": location_uri(folder.parent)}
     try:
-        return build_sweep({**content["sweep"], "storage": storage}, str(folder / SEARCH_FILE))
+        return build_sweep({**sweep, "storage": storage}, str(folder / SEARCH_FILE))
     except ConfigError as error:
         raise RunFolderError(f"{error} (was this search made by another version of supsup?)") from error
 
 
-def _old_sweep(folder: Location, content: dict[str, Any], points: Sequence[Point]) -> SweepConfig:
+def _old_sweep(folder: Location, record: SearchRecord, points: Sequence[Point]) -> SweepConfig:
     """Return the sweep of a search that does not hold it: that of a run, with the space."""
     root = next((point.root for point in points if RunLayout(point.root).run_file.is_file()), None)
     if root is None:
@@ -75,10 +106,9 @@ def _old_sweep(folder: Location, content: dict[str, Any], points: Sequence[Point
             f"{folder / SEARCH_FILE}: none of its runs is in {folder.parent}; move them there as well"
         )
     values = config_values(open_run(root)[0].config)
-    space: dict[str, Any] = content.get("space", {})
-    is_drawn = any(key.rpartition(".")[2] in DRAWN for key in space)
-    values["search"] = {"space": space, "num_samples": len(points) if is_drawn else None}
-    return _stored_sweep(folder, {"sweep": values})
+    is_drawn = any(key.rpartition(".")[2] in DRAWN for key in record.space)
+    values["search"] = {"space": record.space, "num_samples": len(points) if is_drawn else None}
+    return _stored_sweep(folder, values)
 
 
 def search_results(search: StoredSearch) -> list[SettingResult]:
@@ -88,12 +118,12 @@ def search_results(search: StoredSearch) -> list[SettingResult]:
     found, rows = settled(search.config, settings), read_rows(search.config)
     results = []
     for index, setting in enumerate(settings):
-        row = rows.get(setting.digest, {})
+        row = rows.get(setting.digest)
         if index in found:
             results.append(found[index])
-        elif row.get("state") == "failed":
+        elif row is not None and row.state == "failed":
             results.append(
-                SettingResult(setting=setting, state="failed", metrics=row["metrics"], error=row["error"])
+                SettingResult(setting=setting, state="failed", metrics=row.metrics, error=row.error)
             )
     return results
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -69,6 +70,16 @@ REFUSED = {
     "parses arguments": (
         "import argparse; argparse.ArgumentParser().parse_args(['x'])\n" + ALONE,
         "SystemExit",
+    ),
+    "ends its process": ("import os; os._exit(0)\n" + ALONE, "SystemExit: 0: it ended the program"),
+    "raises what has no text": (
+        "class Mute(Exception):\n    def __str__(self): return None\nraise Mute\n" + ALONE,
+        "Mute: an error without a readable text, own_net.py, line 3",
+    ),
+    "raises no exception": ("raise GeneratorExit\n" + ALONE, "GeneratorExit"),
+    "draws at import": (
+        "import numpy; SCALE = numpy.random.default_rng().random()\n" + of_class(between="f = f * SCALE"),
+        "in another process; expected nothing that differs there: random numbers or times when its file is imported",
     ),
     "32 no statistics": (
         ALONE.replace("nn.ReLU()", "nn.BatchNorm1d(16, track_running_stats=False)"),
@@ -167,14 +178,25 @@ def test_a_change_of_the_input_reaches_no_other_task(place):
 
 @pytest.mark.parametrize("words", ["print('made'); ", "import os; os.system('echo made'); "])
 def test_what_user_code_prints_is_not_in_the_json(place, capfd, words):
-    net = words + "\n" + of_class("print('built')", between="print('called')")
+    net = (
+        words
+        + "\n"
+        + of_class("print('built')", between="print('called'); __import__('os').write(1, b'written')")
+    )
     assert supsup("run", write(place, net), "--json") == 0
     shown = capfd.readouterr()
     assert json.loads(shown.out)["num_trained"] == 2
-    for said in ("made", "built", "called"):
+    for said in ("made", "built", "called", "written"):
         assert said in shown.err
     assert supsup("infer", root_of(place), image(place), "--objective", "H", "--json") == 0
     assert len(json.loads(capfd.readouterr().out)) == 1
+
+
+def test_relative_paths_stay_those_of_the_user_whatever_the_code_changes(place):
+    sweep = write(place, "import os; os.chdir('/')\n" + ALONE)
+    assert supsup("run", sweep, "storage.uri=here") == 0
+    assert [path.name for path in (place / "here").glob("tiny-*")]
+    assert Path.cwd() == place
 
 
 EDITS = [("own_net.py", NET.replace("16", "24")), ("blocks.py", BLOCKS.replace("ReLU", "Tanh"))]

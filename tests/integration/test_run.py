@@ -152,7 +152,8 @@ def test_verify_names_what_is_bad_and_repair_and_run_bring_it_back(run, sweep, c
     for name, kind in bad.items():
         assert any(line.startswith(kind) and name in line for line in lines), name
     assert "task 3: missing" in lines
-    assert supsup("verify", run.layout.root, "--repair") == 0
+    assert supsup("verify", run.layout.root, "--repair") == 1  # the tasks of the files that it moved
+    assert "task 3: missing" in capsys.readouterr().out
     assert supsup("run", sweep) == 0
     assert digests(run) == before
     assert supsup("verify", run.layout.root) == 0
@@ -230,6 +231,19 @@ def test_a_failed_task_is_reported_and_the_rest_is_kept(sweep, monkeypatch, caps
     assert supsup("run", sweep) == 0
     assert not run.layout.failures.exists()
     assert len(digests(run)) == 4
+
+
+@pytest.mark.parametrize(
+    "more",
+    [(), ("mask.rule=top_k", "mask.density=0.3"), ("network={kind: bn_mlp, hidden: [8], outputs: 8}",)],
+)
+def test_training_that_diverges_fails_and_stores_no_mask(sweep, capsys, more):
+    """Scores that are no numbers make an empty mask, whose loss is finite."""
+    assert (
+        supsup("run", sweep, "training.optimizer={kind: sgd, lr: 1.0e+30}", "evaluation.at=null", *more) == 1
+    )
+    assert "training diverged: scores of task" in " ".join(capsys.readouterr().out.split())
+    assert not list(sweep.parent.glob("runs/*/masks/*"))
 
 
 def test_only_failed_trains_what_failed_and_leaves_other_gaps_alone(sweep, monkeypatch, capsys):

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.errors import InferenceError
 from orchestrator.cli.main import app, call
+from orchestrator.images import read_images
 from tests.conftest import sweep_text
 from tests.orchestrator.wrong_inputs import WRONG_FILES, WRONG_SETTINGS
 
@@ -52,6 +54,9 @@ def test_files(capsys, folder, content, words):
 WRONG_COMMANDS = [
     (["run"], ["SWEEP.yaml"]),
     (["run", "nowhere.yaml"], ["nowhere.yaml", "No such file"]),
+    (["run", "a" * 5000], ["File name too long"]),
+    (["plan", f"{'a' * 5000}.yaml"], ["File name too long"]),
+    (["status", "a" * 5000], ["File name too long"]),
     (["run", "."], ["neither a sweep file nor a run folder"]),
     (["plan", "nowhere.yaml"], ["nowhere.yaml"]),
     (["ru", "good.yaml"], ["ru"]),
@@ -87,6 +92,15 @@ WRONG_COMMANDS = [
 @pytest.mark.parametrize(("arguments", "words"), WRONG_COMMANDS)
 def test_commands(capsys, folder, arguments, words):
     refused(capsys, folder, *arguments, words=words)
+
+
+def test_a_pipe_is_not_waited_for(capsys, folder):
+    os.mkfifo(folder / "pipe.yaml")
+    refused(capsys, folder, "plan", "pipe.yaml", words=["pipe.yaml: a pipe"])
+    for name in ("pipe.png", "pipe.npy"):
+        os.mkfifo(folder / name)
+        with pytest.raises(InferenceError, match=rf"{name} is a pipe"):
+            read_images(folder / name, (6, 6), 255.0)
 
 
 def test_an_address_where_no_ray_answers(folder):

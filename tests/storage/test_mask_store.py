@@ -152,6 +152,10 @@ def _write_often(store: MaskStore) -> None:
         store.write_cohort([task_mask(t) for t in range(3)], PROVENANCE)
 
 
+def changed(**values):
+    return lambda rows: [row | values for row in rows]
+
+
 def resealed(path, *, change=lambda rows: rows, provenance=None, **options):
     """Write a mask file again, with a good seal, as somebody with the same tools could."""
     file = pq.ParquetFile(path)
@@ -174,6 +178,15 @@ def resealed(path, *, change=lambda rows: rows, provenance=None, **options):
             {"change": lambda rows: [row | {"norm_stats": b"abc"} for row in rows]},
             "norm_stats are no float32",
         ),
+        ({"change": lambda rows: [row | {"norm_stats": bytes(8)} for row in rows]}, "8 bytes, expected 0"),
+        ({"change": changed(test_accuracy=7.5)}, "its test_accuracy is 7.5, expected a number from 0 to 1"),
+        ({"change": changed(test_accuracy=float("nan"))}, "its test_accuracy is nan"),
+        ({"change": changed(density=-0.1)}, "its density is -0.1"),
+        ({"change": changed(density=0.9)}, r"its density is 0.9, but the mask keeps 0\.4"),
+        ({"change": changed(train_loss=float("inf"))}, "its train_loss is inf, expected a number from 0"),
+        ({"change": changed(train_seconds=-1.0)}, "its train_seconds is -1"),
+        ({"provenance": '{"finished_s": NaN}'}, "does not say when it was made"),
+        ({"provenance": '{"finished_s": 1' + "0" * 400 + "}"}, "does not say when it was made"),
     ],
 )
 def test_a_sealed_file_with_odd_metadata_or_rows_is_damaged(store, changes, words):

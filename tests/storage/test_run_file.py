@@ -67,6 +67,10 @@ def test_anything_else_is_refused_in_words(tmp_path, content, words):
         ("layers", [{"name": "w", "shape": [10**9, 10**9]}], "layers"),
         ("layers", [{"name": "w", "shape": [True]}], "layers"),
         ("layers", [{"name": "w", "shape": ["3"]}], "layers"),
+        ("network", {}, "a network with a digest"),
+        ("network", {"digest": 5}, "a network with a digest"),
+        ("network", {"digest": "d", "norms": 5}, "norms with a name"),
+        ("network", {"digest": "d", "norms": [["bn", -1]]}, "norms with a name"),
         ("evil", 1, "evil"),
     ],
 )

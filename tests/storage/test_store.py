@@ -36,6 +36,13 @@ def test_an_unknown_option_elsewhere_is_bad_input_too():
         to_location("s3://bucket/runs?profile=me").exists()
 
 
+@pytest.mark.parametrize("options", ["region=%ff", "region=eu&scheme=ftp", "region=eu&smart_defaults=%ff"])
+def test_a_wrong_value_of_an_option_is_bad_input_and_said_once(options):
+    with pytest.raises(StoreError) as raised:
+        to_location(f"s3://bucket/runs?{options}").exists()
+    assert str(raised.value).count("see storage.uri") == 1
+
+
 @pytest.mark.parametrize(
     "uri",
     [

@@ -79,6 +79,11 @@ def test_what_name_and_size_show_is_refused_before_anything_runs(folder):
     os.mkfifo(path)
     with pytest.raises(DataError, match=r"zz\.jpg is no plain file"):
         find(folder)
+    path.unlink()
+    path = folder / "made" / "train" / "middle"
+    path.symlink_to("/nowhere/middle")
+    with pytest.raises(DataError, match=r"middle is a link to /nowhere/middle, which cannot be reached"):
+        find(folder)
 
 
 def test_other_numbers_of_classes_are_named(folder):

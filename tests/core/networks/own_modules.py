@@ -302,6 +302,55 @@ class DrawnByPython(Base):
         return super().hidden(x) + self.shift
 
 
+class ByHash(Base):
+    scale = 1 + hash("supermask") % 1009 / 1009
+
+    def hidden(self, x):
+        return super().hidden(x) * self.scale
+
+
+class OrderOfSet(CalledTwice):
+    def __init__(self, outputs, image_shape):
+        super().__init__(outputs, image_shape)
+        del self.b
+        for name in {"b", *(f"unit_{number}" for number in range(9))}:
+            self.add_module(name, nn.Linear(16, 16))
+
+    def hidden(self, x):
+        found = Base.hidden(self, x)
+        return sum(layer(found) for name, layer in self.named_children() if name not in ("a", "o"))
+
+
+def remember(found, seen=[]):  # noqa: B006  # as it happens
+    seen.append(1)
+    return found * (1.0 if len(seen) < 1000 else 0.5)
+
+
+class RemembersInAFunction(Base):
+    def hidden(self, x):
+        return remember(super().hidden(x))
+
+
+class Counts:
+    number = 0
+
+
+class CountsInAClass(Base):
+    def hidden(self, x):
+        Counts.number += 1
+        return super().hidden(x) * (1.0 if Counts.number < 1000 else 0.5)
+
+
+def doubles(outputs, image_shape):
+    torch.set_default_dtype(torch.float64)
+    return Base(outputs, image_shape)
+
+
+def more_threads(outputs, image_shape):
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    return Base(outputs, image_shape)
+
+
 def no_module(outputs, image_shape):
     return lambda x: x
 

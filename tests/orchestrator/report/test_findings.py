@@ -15,12 +15,14 @@ from orchestrator.report.findings import (
     bytes_finding,
     inference_warnings,
     is_near_chance,
+    mask_warnings,
     overlap_finding,
     scenario_finding,
 )
 from orchestrator.report.mask_sizes import MaskSizes, Size, is_split_imagenet
 from orchestrator.report.tables import print_results, print_sizes
 from orchestrator.runs.results import Result, Results, write_report
+from storage.mask_info import MaskInfo
 from tests.conftest import sweep_text
 
 SWEEPS = Path(__file__).parents[3] / "sweeps"
@@ -155,3 +157,17 @@ def test_the_papers_bytes_are_shown_only_for_its_experiment(run, data, tmp_path)
     }
     path.write_text(sweep_text(tmp_path, **other))
     assert not is_split_imagenet(load_sweep(path))
+
+
+def info(task, density):
+    return MaskInfo(
+        task=task, digest="d", density=density, test_accuracy=0.1, train_loss=2.3, train_seconds=1.0, num_bytes=8,
+        encoding="bits", num_norm_bytes=0, file="f", worker="w", started_s=1.0, finished_s=2.0,
+    )  # fmt: skip
+
+
+def test_masks_that_keep_nothing_are_said():
+    assert mask_warnings([info(0, 0.5), info(1, 0.01)]) == []
+    (words,) = mask_warnings([info(0, 0.0), info(1, 0.5), info(2, 0.0)])
+    assert words.startswith("training diverged: the masks of tasks 0, 2 keep no weight")
+    assert "training.optimizer.lr" in words

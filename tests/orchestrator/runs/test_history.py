@@ -10,7 +10,7 @@ from orchestrator.runs.lock import lock_holder
 from orchestrator.runs.record import ensure_record
 from orchestrator.runs.results import read_results
 from orchestrator.runs.run import locate_run
-from orchestrator.runs.search_file import read_search_file
+from orchestrator.runs.search_file import known_search
 from orchestrator.tracking.samples import read_samples
 from tests.orchestrator.fakes import resources_of
 
@@ -46,7 +46,7 @@ def test_any_wrong_json_is_met_calmly(run, content):
     assert read_samples(layout) == []
     assert lock_holder(layout) == "another process"
     assert not list(read_results(run))
-    assert isinstance(read_search_file(layout.root), dict)
+    assert known_search(layout.root).points == []
     with pytest.raises(DamagedFileError, match=r"failures\.json cannot be read .*; remove it") as raised:
         read_failures(run)
     assert isinstance(raised.value, RunFolderError)  # exit code 2

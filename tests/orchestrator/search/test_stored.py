@@ -90,8 +90,9 @@ def test_verify_checks_every_point(searched, capsys):
     shown = capsys.readouterr().out
     assert f"{first.name} (steps 20, seed 2)" in shown
     assert shown.count("2 of 4 masks are good") == 1
-    assert supsup("verify", searched, "--repair") == 0
+    assert supsup("verify", searched, "--repair") == 1
     assert supsup("run", searched) == 0
+    assert supsup("verify", searched, "--repair") == 0
 
 
 def test_report_draws_the_figures_and_the_page_again(searched, capsys):
@@ -176,3 +177,44 @@ def test_the_plan_of_a_search_estimates_what_is_left(searched, capsys, monkeypat
     assert re.search(r"time to train: .* s to .* s on 1 worker", shown)
     assert re.search(r"measured on 16 tasks of tiny-\w+ and 3 more", shown)
     assert re.search(r"masks .* \(16 tasks, ", shown)
+
+
+def in_points(**changes):
+    return lambda content: [point.update(changes) for point in content["points"]]
+
+
+WRONG = {
+    "settings": in_points(settings=[1]),
+    "other keys": in_points(settings={"evil.key": 1}),
+    "tasks": in_points(settings={"training.steps": 20, "seed": {"a": 1}}),
+    "above": in_points(folder=".."),
+    "no folder": in_points(folder=""),
+    "a long folder": in_points(folder="a" * 300),
+    "state": in_points(state="evil"),
+    "stopped": in_points(state="stopped", metrics={}),
+    "metrics": in_points(state="failed", metrics="x", error=5),
+    "numbers for points": lambda content: content.update(points=[1, 2]),
+    "no points": lambda content: content.update(points=[]),
+    "runs": lambda content: content.update(runs=5),
+    "sweep": lambda content: content.update(sweep=5),
+    "a sweep of one run": lambda content: content["sweep"].pop("search"),
+    "space": lambda content: content.update(sweep=None, space=5),
+}
+
+
+def test_whatever_is_wrong_with_the_index_is_bad_input(searched, capsys):
+    good, run = content(searched), searched.parent / content(searched)["points"][0]["folder"]
+    for case, change in WRONG.items():
+        wrong = json.loads(json.dumps(good))
+        change(wrong)
+        (searched / "search.json").write_text(json.dumps(wrong))
+        for command in ("status", "verify", "plan", "report", "run"):
+            assert supsup(command, searched) == 2, (case, command)
+            shown = capsys.readouterr().err
+            assert "search.json" in shown, (case, command)
+            assert "bug in supsup" not in shown
+        assert supsup("status", run) == 0, case
+        assert supsup("status", "--storage", searched.parent) == 0, case
+        capsys.readouterr()
+    assert supsup("run", "tiny.yaml", *GRID) == 0
+    assert content(searched) == good
