@@ -17,7 +17,7 @@ SHAPES = ((64, 3, 3, 3), (200, 500), (5, 200))
 IDENTITY = StoreIdentity(
     fingerprint="e" * 64,
     layers=tuple((f"layer{i}.weight", shape) for i, shape in enumerate(SHAPES)),
-    network={"kind": "conv4", "seed": 1, "outputs": 5, "digest": "d" * 64},
+    network={"kind": "conv4", "seed": 1, "outputs": 5, "digest": "d" * 64, "norms": [["norm", 1]]},
 )
 NUM_WEIGHTS = sum(int(np.prod(shape)) for shape in SHAPES)
 
@@ -26,7 +26,7 @@ def mask(task, density):
     draw = np.random.default_rng(task)
     bits = pack([draw.random(shape) < density for shape in SHAPES]).tobytes()
     return TaskMask(
-        task=task, bits=bits, test_accuracy=0.5, train_loss=0.25, train_seconds=1.0, norm_stats=b"1234"
+        task=task, bits=bits, test_accuracy=0.5, train_loss=0.25, train_seconds=1.0, norm_stats=b"12345678"
     )
 
 
