@@ -21,6 +21,7 @@
       stream/state.json, mask-00003-000120.npz     checkpoint of the stream, until it ends
       hopfield/storkey-00005.parquet         HopSupSup: Psi and the sums of the stored masks
       report/summary.json, tasks.parquet, config.yaml, confusion-one_shot-G-1-10.parquet
+      report/report.json                     what the figures and the page were drawn from
       quarantine/                            files that `verify --repair` moved out of the way
 
 A temporary file is named .<target>.<host>.<process id>.<random>.tmp, beside its target.
