@@ -4,11 +4,14 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import FunctionCache
 
+_FunctionCache: Any = FunctionCache  # numba has no types
 TEMPORARY = f"supsup-numba-{os.getuid()}"
 
 
@@ -20,16 +23,44 @@ def compiler(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """
 
     def compiled(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(**options, cache=True)(function)
-        except RuntimeError:  # no place to keep it
-            folder = _private_folder(Path(tempfile.gettempdir()) / TEMPORARY)
-        if folder is None:
-            return numba.njit(**options)(function)
-        numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]  # numba sets them at import
-        return numba.njit(**options, cache=True)(function)
+        made = numba.njit(**options)(function)
+        cache = _cache(function)
+        if cache is not None:
+            made._cache = cache  # noqa: SLF001  # as enable_caching, which takes no cache of others
+        return made
 
     return compiled
+
+
+class _Cache(_FunctionCache):  # type: ignore[misc]
+    """Keeps what can be kept: a full disk or a file that was cut off costs a compilation and nothing else."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        with suppress(Exception):  # whatever unpickling raises
+            return super().load_overload(sig, target_context)
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError:
+            pass  # no space left
+        except Exception:  # the index cannot be read: begin a new one
+            with suppress(OSError):
+                self.flush()
+                super().save_overload(sig, data)
+
+
+def _cache(function: Callable[..., Any]) -> Any:
+    """Return a place for what is compiled, None if there is none."""
+    try:
+        return _Cache(function)
+    except RuntimeError:  # no place to keep it
+        folder = _private_folder(Path(tempfile.gettempdir()) / TEMPORARY)
+    if folder is None:
+        return None
+    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]  # numba sets them at import
+    return _Cache(function)
 
 
 def _private_folder(path: Path) -> Path | None:

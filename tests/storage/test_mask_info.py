@@ -30,6 +30,15 @@ def mask(task, density):
     )
 
 
+def test_bits_and_statistics_are_read_without_each_other(tmp_path):
+    store = MaskStore(RunLayout(tmp_path), IDENTITY)
+    wanted = mask(0, 0.5)
+    store.write_cohort([wanted], PROVENANCE)
+    (bits,) = store.iterate_bits([0])
+    assert bits.tobytes() == wanted.bits
+    assert store.statistics([0]).tobytes() == wanted.norm_stats
+
+
 @pytest.mark.parametrize(
     "density", [0.0, 1 / 256, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 0.19, 0.21, 1 / 2, 0.79, 0.9, 0.99, 1.0]
 )
