@@ -11,6 +11,7 @@ from core.errors import ConfigError
 from orchestrator.config.load import load_sweep
 from orchestrator.config.sweep import RECIPES, fingerprint
 from orchestrator.config.yaml_text import surprising_number
+from orchestrator.runs.run import locate_run
 from tests.conftest import sweep_text
 from tests.orchestrator.wrong_inputs import WRONG_FILES, WRONG_SETTINGS
 
@@ -154,6 +155,14 @@ def test_a_wrong_setting_is_named(sweep, setting, words):
         load_sweep(sweep, setting.split(" "))
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_network_that_this_machine_cannot_hold_is_refused_before_it_is_drawn(sweep):
+    widths = ",".join(["65536"] * 900)
+    with pytest.raises(
+        ConfigError, match=r"network: found 3,8\S+ weights, which take .* GB while they are drawn"
+    ):
+        locate_run(load_sweep(sweep, [f"network.hidden=[{widths}]"]))
 
 
 @pytest.mark.parametrize(("content", "words"), WRONG_FILES)
