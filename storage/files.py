@@ -47,8 +47,10 @@ def commit(target: Location, write: Callable[[Path], None]) -> None:
         write(temporary)
         _sync(temporary)
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):  # a full disk
+            raise OSError(error.errno, error.strerror or str(error), str(target)) from error
         raise
     _sync(target.parent)
 
