@@ -47,8 +47,11 @@ def commit(target: Location, write: Callable[[Path], None]) -> None:
         write(temporary)
         _sync(temporary)
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        # A full disk has a number; errors of our own have none, and keep their type.
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror or str(error), str(target)) from error
         raise
     _sync(target.parent)
 

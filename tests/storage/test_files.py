@@ -27,6 +27,16 @@ def test_a_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+@pytest.mark.parametrize("is_named", [False, True])
+def test_a_full_disk_is_reported_with_the_file_not_its_temporary(tmp_path, is_named):
+    def write(path):
+        raise OSError(28, "disk full", *[str(path)] * is_named)
+
+    with pytest.raises(OSError, match="disk full") as raised:
+        commit(tmp_path / "file.txt", write)
+    assert raised.value.filename == str(tmp_path / "file.txt")
+
+
 def test_order_is_write_sync_rename_sync_folder(tmp_path, monkeypatch):
     """The order is what makes it safe, so it is watched."""
     events = []
