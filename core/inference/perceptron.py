@@ -61,9 +61,10 @@ class PerceptronSearchModel:
 
     def block_logits(self, x_BD: Tensor, bank: Bank, tasks: Tasks) -> Tensor:
         """Return the logits [tasks, B, O] under each of a few masks."""
+        weights = bank.weights(tasks)
         if len(tasks) == 1:
-            return self.logits(x_BD, bank.packed(tasks)[0], int(tasks[0])).unsqueeze(0)
-        return forward(x_BD.expand(len(tasks), -1, -1), bank.weights(tasks))[1]
+            return forward_plain(x_BD, [weight_1OI[0] for weight_1OI in weights])[1].unsqueeze(0)
+        return forward(x_BD.expand(len(tasks), -1, -1), weights)[1]
 
     def inputs(self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
         """Return normalised test images as the task sees them, float32 [N, D]."""

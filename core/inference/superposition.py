@@ -279,6 +279,8 @@ def _is_plain(weight: Tensor) -> bool:
 def stacked_weights(packed_KP: NDArray[np.uint8], base: Sequence[Tensor]) -> list[Tensor]:
     """Return base * mask of K masks, [K, O, I] per layer."""
     by_task = [mask_weights(packed_P, base) for packed_P in packed_KP]
+    if len(by_task) == 1:  # as always on a CPU, where a copy would cost half as much as the weights
+        return [weight.unsqueeze(0) for weight in by_task[0]]
     return [torch.stack(layer) for layer in zip(*by_task, strict=True)]
 
 
