@@ -152,6 +152,11 @@ class RunLayout:
         return self.report / "summary.json"
 
     @property
+    def report_record(self) -> Location:
+        """What the figures and the page were drawn from."""
+        return self.report / "report.json"
+
+    @property
     def tasks(self) -> Location:
         """One row per task: the mask files without their bits."""
         return self.report / "tasks.parquet"

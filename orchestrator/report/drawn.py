@@ -19,7 +19,6 @@ from storage.locations import Location, listed
 from storage.mask_facts import MaskFacts
 from storage.run_file import RunRecord
 
-NAME = "report.json"
 DRAWERS = ("supsup", "matplotlib")  # packages that decide how a report looks
 
 
@@ -74,7 +73,7 @@ def find_report(run: Run, made_from: str) -> Report | None:
     """Return the report that was drawn from this, None if there is none or a file of it changed."""
     folder = run.layout.report
     try:
-        content = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        content = json.loads(run.layout.report_record.read_text(encoding="utf-8"))
         if content["made_from"] != made_from or content["sha256"] != _digests(folder, content["sha256"]):
             return None
         files, sizes = tuple(folder / name for name in content["files"]), content["sizes"]
@@ -94,7 +93,7 @@ def note_report(run: Run, report: Report, made_from: str) -> None:
         "sha256": _digests(folder, [*names, *drawn, "tasks.csv"]),
         "sizes": None if report.sizes is None else asdict(report.sizes),
     }
-    commit_json(folder / NAME, content)
+    commit_json(run.layout.report_record, content)
 
 
 def _mask_sizes(encodings: list[dict[str, Any]], **rest: Any) -> MaskSizes:

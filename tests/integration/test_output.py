@@ -82,7 +82,7 @@ def test_the_version_is_told_without_a_command(capfd):
 
 
 def test_a_report_says_whether_it_was_drawn_now(run, capfd):
-    (run.layout.report / "report.json").unlink(missing_ok=True)
+    run.layout.report_record.unlink(missing_ok=True)
     assert supsup("report", run.layout.root) == 0
     assert "drew " in capfd.readouterr().out
     assert supsup("report", run.layout.root) == 0

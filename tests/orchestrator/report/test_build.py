@@ -50,7 +50,7 @@ def test_the_page_opens_from_disk_and_fetches_nothing(run):
 def test_drawn_again_it_is_the_same_bytes(run):
     kinds = (".png", ".svg", ".html", ".csv")
     before = {p: p.read_bytes() for p in run.layout.report.iterdir() if p.suffix in kinds}
-    (run.layout.report / "report.json").unlink()
+    run.layout.report_record.unlink()
     assert len(make_report(run.layout.root).files) == len(FIGURES) + 1
     assert {path: path.read_bytes() for path in before} == before
 
