@@ -1,6 +1,7 @@
 """Reads and writes image files, PNG and .npy, in the units of a data set."""
 
 import math
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +68,18 @@ def _read_npy(path: Path, scale: float) -> NDArray[np.float64]:
 def _npy_array(path: Path) -> Any:
     """Return what a .npy file holds, mapped: its header can announce more than there is. Raises InferenceError."""
     try:
-        num_bytes = path.stat().st_size
-        if num_bytes <= MAX_NPY_BYTES and not path.is_fifo():
+        found = path.stat()
+        is_pipe = stat.S_ISFIFO(found.st_mode)
+        if found.st_size <= MAX_NPY_BYTES and not is_pipe:
             with np.errstate(over="ignore"):  # of the sizes that it announces
                 return np.load(path, mmap_mode="r", allow_pickle=False)
     # A damaged header raises almost anything.
     except Exception as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise InferenceError(f"{path} cannot be read as .npy: {reason}") from error
-    if path.is_fifo():
+    if is_pipe:
         raise InferenceError(f"{path} is a pipe, expected a .npy file")
-    raise InferenceError(f"{path} has {num_bytes:,} bytes, expected at most {MAX_NPY_BYTES:,}; split it")
+    raise InferenceError(f"{path} has {found.st_size:,} bytes, expected at most {MAX_NPY_BYTES:,}; split it")
 
 
 def _read_png(path: Path, image_shape: tuple[int, ...], scale: float) -> NDArray[np.float64]:

@@ -5,8 +5,8 @@ A block of masks is one matrix: multiplying B images with all of it takes one ma
 layer, which suits a GPU. Before that, all masks are compared roughly (``rough_sums``): the bits are exact in
 bfloat16, and a value is the sum of two bfloat16 numbers but for a known rest.
 
-Letters: L images whose gradients are summed, K tasks, B images, P bytes of a packed mask, N bits of it, T tiles, V values of a tile,
-O and I a layer's outputs and inputs.
+Letters: L images whose gradients are summed, K tasks, B images, P bytes of a packed mask, N bits of it,
+T tiles, V values of a tile, O and I a layer's outputs and inputs.
 """
 
 from collections.abc import Iterator, Sequence

@@ -15,7 +15,10 @@ SHORT = "/tmp"  # noqa: S108  # a folder in it is private
 
 
 def make_ray_folder() -> Path:
-    """Make a private folder for one Ray and its ``OPEN`` one, in RAY_TMPDIR or the temporary folder, or in /tmp if their paths are too long."""
+    """Make a private folder for one Ray, with its ``OPEN`` one.
+
+    It lies in RAY_TMPDIR or the temporary folder, or in /tmp if their paths are too long. Raises ConfigError.
+    """
     named, reason = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir(), "its path is too long"
     for parent in (Path(named).absolute(), Path(SHORT)):
         if len(os.fsencode(parent)) + len("/supsup-12345678/r") > MAX_BYTES:
