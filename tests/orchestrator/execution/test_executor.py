@@ -19,10 +19,10 @@ def make_inline(make_worker, shared):
     return InlineExecutor(make_worker, shared)
 
 
-def make_ray(make_worker, shared):
+def make_ray(make_worker, shared, **changes):
     from orchestrator.cluster.executor import RayExecutor
 
-    return RayExecutor(make_worker, shared, **OPTIONS)
+    return RayExecutor(make_worker, shared, **(OPTIONS | changes))
 
 
 def make_driven(local, make_worker, shared):
@@ -157,16 +157,7 @@ class Hanging:
 
 @pytest.mark.ray
 def test_a_worker_that_hangs_is_ended_after_the_limit_and_replaced(local_ray, tmp_path):
-    from orchestrator.cluster.executor import RayExecutor
-
-    executor = RayExecutor(
-        *(Hanging, tmp_path),
-        num_workers=1,
-        gpus_per_worker=0,
-        threads_per_worker=1,
-        address=None,
-        job_limit_s=1.0,
-    )
+    executor = make_ray(Hanging, tmp_path, num_workers=1, job_limit_s=1.0)
     job = Job(first=0, last=0)
     lost = collect_until_done(executor, job)
     assert type(lost.error) is LostWorkerError
@@ -188,16 +179,7 @@ class Importer:
 
 @pytest.mark.ray
 def test_workers_import_ahead_and_do_not_mind_what_is_not_there(local_ray, tmp_path):
-    from orchestrator.cluster.executor import RayExecutor
-
-    executor = RayExecutor(
-        *(Importer, tmp_path),
-        num_workers=1,
-        gpus_per_worker=0,
-        threads_per_worker=1,
-        address=None,
-        imports=("no.such.module", "colorsys"),
-    )
+    executor = make_ray(Importer, tmp_path, num_workers=1, imports=("no.such.module", "colorsys"))
     assert collect_until_done(executor, Job(first=0, last=0)).error is None
     assert (tmp_path / "imported").read_text() == "colorsys"
     executor.close()
