@@ -1,6 +1,7 @@
 """The process that drives a local Ray for a command; the other half of ``orchestrator.cluster.local_ray``."""
 
 import os
+import pickle
 import select
 import signal
 import threading
@@ -66,9 +67,9 @@ def serve(descriptor: int) -> None:
     calls, driver = Connection(descriptor), _Driver()
     threading.Thread(target=_end_with_command, args=(descriptor,), daemon=True).start()
     while True:
-        number, method, arguments = calls.recv()
+        number, call = calls.recv()
         try:
-            answer = _call(driver, method, arguments)
+            answer = _call(driver, *pickle.loads(call))  # noqa: S301  # from the command
         except Exception as error:  # whatever it is, the command raises it
             answer = error
         calls.send((number, answer))

@@ -6,6 +6,7 @@ calls, one at a time, and lives on when it ends.
 """
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -87,7 +88,7 @@ class LocalRay:
         self._is_idle = False
         self._num_sent += 1
         try:
-            self._calls.send((self._num_sent, method, arguments))
+            self._calls.send((self._num_sent, pickle.dumps((method, arguments))))
         except OSError as error:
             raise _DriverEndedError from error
 

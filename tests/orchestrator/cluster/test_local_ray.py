@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -17,7 +18,15 @@ from tests.orchestrator.fakes import Misbehaving
 OPTIONS = {"num_workers": 1, "gpus_per_worker": 0, "threads_per_worker": 1, "address": None}
 
 
-TEMPORARY = Path("/tmp")  # noqa: S108  # where Ray's folder goes if others have too long a path
+TEMPORARY = Path("/tmp")  # noqa: S108  # Ray's folder must have a short path
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Give a folder of this test alone, where Ray's folder goes if others have too long a path."""
+    with tempfile.TemporaryDirectory(dir=TEMPORARY) as folder:
+        monkeypatch.setattr(ray_folder, "SHORT", folder)
+        yield Path(folder)
 
 
 def processes_of_ray():
@@ -27,14 +36,13 @@ def processes_of_ray():
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_local_ray_is_private_and_its_end_is_told(tmp_path, monkeypatch):
+def test_a_local_ray_is_private_and_its_end_is_told(tmp_path, monkeypatch, short):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 30)))  # longer than a socket's address can be
-    before = set(TEMPORARY.glob("supsup-*"))
     with LocalRay(num_cpus=1, num_threads=1) as local:
         executor = LocalExecutor(local, Misbehaving, tmp_path, owns=False, **OPTIONS)
         while not executor.num_slots:
             executor.collect(1.0)
-        (folder,) = set(TEMPORARY.glob("supsup-*")) - before
+        (folder,) = short.glob("supsup-*")
         assert folder.stat().st_mode & 0o777 == 0o700
         assert any(folder.glob("*/session_*/logs"))
         listening = [
