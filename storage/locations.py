@@ -22,6 +22,7 @@ from typing import Any
 
 import pyarrow.fs as pa_fs
 
+from core.errors import ConfigError
 from storage.store import OPTIONS, answered, connect
 
 SCHEMES = tuple(OPTIONS)
@@ -175,13 +176,25 @@ Location = Path | ObjectPath
 
 
 def to_location(uri: str | Location) -> Location:
-    """Return the location of a ``storage.uri``: an absolute path, or one in an object store."""
+    """Return the location of a ``storage.uri``: an absolute path, or one in an object store.
+
+    Raises ConfigError for a path that is not UTF-8, which neither Arrow nor Ray nor SQLite can open.
+    """
     if isinstance(uri, ObjectPath):
         return uri
     if isinstance(uri, Path) or "://" not in uri:
-        return Path(uri).expanduser().absolute()
+        return utf8_path(Path(uri).expanduser().absolute(), "rename the folder, or set storage.uri")
     base, _, query = uri.partition("?")
     return ObjectPath(base.rstrip("/"), query)
+
+
+def utf8_path(path: Path, advice: str) -> Path:
+    """Return a path whose names are UTF-8. Raises ConfigError, with what to do, if one is not."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{path}: its name is not UTF-8; {advice}") from error
+    return path
 
 
 def is_location(uri: str) -> bool:

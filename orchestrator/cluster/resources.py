@@ -24,7 +24,7 @@ from orchestrator.execution.progress import Display
 from orchestrator.runs.arithmetic import arithmetic
 from orchestrator.runs.record import package_version
 from orchestrator.runs.sizing import Device, Node, Resources, workers_on, workers_per_gpu
-from storage.locations import Location, to_location
+from storage.locations import Location, to_location, utf8_path
 
 PACKAGES = ("torch", "numpy", "numba", "pyarrow")  # that affect the bits of masks, or read files
 
@@ -35,6 +35,8 @@ def find_resources(executor: ExecutorConfig, *, connect: bool) -> Resources:
     connect: query the Ray cluster at ``executor.address``, and ask a process like a worker's about its device;
     otherwise look at this machine alone, without opening a GPU. Raises ConfigError.
     """
+    if executor.kind == "ray":
+        utf8_path(Path.cwd(), "Ray cannot start in this folder, so change to another one, or rename it")
     nodes = _cluster(executor) if connect and executor.address is not None else None
     gpus = local_gpus() if nodes is None else []
     num_gpus = len(gpus) if nodes is None else sum(node.num_gpus for node in nodes)

@@ -201,6 +201,8 @@ def _value_node(item: str) -> yaml.Node | None:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return "not UTF-8"
     return "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from core.errors import ConfigError
+from storage.locations import utf8_path
 
 
 def chosen_store(name: str, asked: str | None, configured: str | None) -> str:
@@ -17,10 +18,11 @@ def chosen_store(name: str, asked: str | None, configured: str | None) -> str:
 
 
 def absolute_uri(uri: str) -> str:
-    """Return the URI with an absolute path, if it is a SQLite URI."""
+    """Return the URI with an absolute path, if it is a SQLite URI. Raises ConfigError."""
     if not uri.startswith("sqlite:///"):
         return uri
-    return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).expanduser().absolute()}"
+    path = Path(uri.removeprefix("sqlite:///")).expanduser().absolute()
+    return f"sqlite:///{utf8_path(path, 'rename the folder, or set tracking.uri')}"
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -154,3 +154,24 @@ def test_the_installed_command_ends_the_same_way(folder):
     assert "Traceback" not in done.stderr
     debug = subprocess.run([SUPSUP, "--debug", *command[1:]], capture_output=True, text=True, check=False)
     assert "Traceback" in debug.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("storage.uri={}/runs", ["storage.uri", "not UTF-8"]),
+        ("tracking.uri=sqlite:///{}/mlflow.db", ["tracking.uri", "not UTF-8"]),
+        (None, ["change to another", "not UTF-8"]),  # Ray starts in the current folder
+    ],
+)
+def test_a_folder_whose_name_is_not_utf8_is_refused_before_anything_is_written(
+    folder, capsys, monkeypatch, setting, words
+):
+    latin = folder / os.fsdecode("café".encode("latin-1"))
+    latin.mkdir()
+    if setting is None:
+        monkeypatch.chdir(latin)
+        settings = ["executor.kind=ray", "tracking.uri=null"]
+    else:
+        settings = [setting.format(latin)]
+    refused(capsys, folder, "run", folder / "good.yaml", *settings, words=words)
