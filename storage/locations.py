@@ -201,7 +201,8 @@ def is_location(uri: str) -> bool:
     """Return whether ``uri`` is a path, or an object store's URI without credentials in it."""
     if "://" not in uri:
         return bool(uri.strip())
-    return re.fullmatch(rf"({'|'.join(SCHEMES)})://[^/@?\s]+(/[^?@\s]*)?(\?\S*)?", uri) is not None
+    found = re.fullmatch(rf"(?:{'|'.join(SCHEMES)})://[^/@?\s]+((?:/[^?@\s]*)?)(?:\?\S*)?", uri)
+    return found is not None and not {".", ".."} & set(found[1].split("/"))  # a store knows no folder above
 
 
 def location_uri(location: Location) -> str:

@@ -46,7 +46,8 @@ def test_names_are_those_of_paths():
 def test_a_place_is_a_path_or_a_bucket_without_credentials():
     assert all(is_location(uri) for uri in ("runs", "/a/b", "~/x", "s3://b", "s3://b/a/c", "gs://b/c?x=1"))
     assert not any(
-        is_location(uri) for uri in ("", " ", "s3://", "s3:///x", "s3://key:word@b/c", "ftp://a/b")
+        is_location(uri)
+        for uri in ("", " ", "s3://", "s3:///x", "s3://key:word@b/c", "ftp://a/b", "s3://b/../c", "s3://b/..")
     )
     assert to_location("runs") == Path("runs").absolute()
 
