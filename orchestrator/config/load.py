@@ -203,6 +203,8 @@ def _value_node(item: str) -> yaml.Node | None:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeEncodeError):
         return "not UTF-8"
+    if "node expansion" in str(error):
+        return "with its aliases (*name) written out it has more than 10,000 values"
     return "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
 
 

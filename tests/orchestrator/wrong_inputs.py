@@ -1,5 +1,7 @@
 """Wrong inputs, and the words that their refusal must hold."""
 
+from itertools import pairwise
+
 NO_IDENTITY = "training.task_identity=none evaluation.scenarios=[NNs] evaluation.at=null"
 WRONG_SETTINGS = [
     # unknown keys
@@ -164,6 +166,11 @@ WRONG_FILES = [
     (bytes(range(1, 256)) + b"\0", ["not a text file"]),
     ("x: " + "[" * 5000 + "]" * 5000 + "\n", ["nested too deeply"]),
     ("x: " + "{a: " * 200 + "1" + "}" * 200 + "\n", ["nested too deeply"]),
+    (
+        "x: &x [1,1,1,1,1,1,1,1,1,1]\n"
+        + "".join(f"{b}: &{b} [{','.join(10 * [f'*{a}'])}]\n" for a, b in pairwise("xyzuvw")),
+        ["aliases", "more than 10,000 values"],
+    ),
     ("x: [" + "1," * 600_000 + "1]\n", ["more than 1,048,576 bytes"]),
     ("name: x\n", ["benchmark: missing", "network: missing"]),
     ("1: x\n", ["unknown key"]),
