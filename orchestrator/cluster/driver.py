@@ -1,7 +1,6 @@
 """The process that drives a local Ray for a command; the other half of ``orchestrator.cluster.local_ray``."""
 
 import os
-import pickle
 import select
 import signal
 import threading
@@ -67,9 +66,9 @@ def serve(descriptor: int) -> None:
     calls, driver = Connection(descriptor), _Driver()
     threading.Thread(target=_end_with_command, args=(descriptor,), daemon=True).start()
     while True:
-        number, call = calls.recv()
+        number = calls.recv()
         try:
-            answer = _call(driver, *pickle.loads(call))  # noqa: S301  # from the command
+            answer = _call(driver, *calls.recv())
         except Exception as error:  # whatever it is, the command raises it
             answer = error
         calls.send((number, answer))

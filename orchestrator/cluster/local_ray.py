@@ -6,7 +6,6 @@ calls, one at a time, and lives on when it ends.
 """
 
 import json
-import pickle
 import shutil
 import subprocess
 import sys
@@ -88,7 +87,8 @@ class LocalRay:
         self._is_idle = False
         self._num_sent += 1
         try:
-            self._calls.send((self._num_sent, pickle.dumps((method, arguments))))
+            self._calls.send(self._num_sent)
+            self._calls.send((method, arguments))  # by itself: what cannot be read there has a number
         except OSError as error:
             raise _DriverEndedError from error
 
