@@ -15,6 +15,7 @@ from storage.files import commit_bytes, commit_json, temporaries
 from storage.layout import RunLayout
 from storage.locations import (
     ObjectPath,
+    entries,
     is_location,
     listed,
     local_copy,
@@ -65,6 +66,9 @@ def test_an_object_is_written_read_listed_moved_and_removed(root):
     assert (root / "a").is_dir()
     assert file.read_text() == '{\n  "x": 1\n}\n'
     assert [path.name for path in listed(root / "a")] == ["one.json", "two.bin"]
+    assert [(one.name, one.num_bytes) for one in entries(root / "a")] == [("one.json", 13), ("two.bin", 3)]
+    assert "run.json" in {one.name for one in entries(root)}
+    assert entries(root / "none") == []
     assert listed(root, "*/*.bin") == [root / "a" / "two.bin"]
     assert listed(root.parent, f"{root.name}/run.json") == [root / "run.json"]
     with local_copy(file) as local:

@@ -1,6 +1,7 @@
 """Masks of any density in the store: exact, and within 1.25 times their entropy."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -28,6 +29,35 @@ def mask(task, density):
     return TaskMask(
         task=task, bits=bits, test_accuracy=0.5, train_loss=0.25, train_seconds=1.0, norm_stats=b"12345678"
     )
+
+
+@pytest.mark.parametrize("statistics", [b"1234", b"123456781234", b"1234567", None])
+def test_statistics_of_another_number_are_damaged(tmp_path, statistics):
+    store = MaskStore(RunLayout(tmp_path), IDENTITY)
+    store.write_cohort([replace(mask(0, 0.5), norm_stats=statistics)], PROVENANCE)
+    with pytest.raises(DamagedFileError, match="norm_stats"):
+        [*store.iterate([0])]
+
+
+@pytest.mark.parametrize("made", [{"finished_s": 9.5}, {"finished_s": 9.5, "started_s": 8.5}])
+def test_work_that_does_not_say_when_it_began_took_the_time_of_its_training(tmp_path, made):
+    store = MaskStore(RunLayout(tmp_path), IDENTITY)
+    masks = [replace(mask(task, 0.5), train_seconds=2.0) for task in range(2)]
+    store.write_cohort(masks, PROVENANCE | made)
+    table = store.facts().table
+    started_s = made.get("started_s", 5.5)
+    assert table["started_s"].to_pylist() == [started_s] * 2
+    assert table["finished_s"].to_pylist() == [9.5] * 2
+    assert table["num_norm_bytes"].to_pylist() == [table["num_norm_bytes"][0].as_py()] * 2
+    assert table["num_bytes"].null_count == 0
+
+
+def test_the_task_of_a_wrong_measurement_is_named(tmp_path):
+    store = MaskStore(RunLayout(tmp_path), IDENTITY)
+    masks = [mask(0, 0.5), *(replace(mask(task, 0.5), test_accuracy=task + 0.5) for task in (1, 2))]
+    path = store.write_cohort(masks, PROVENANCE)
+    words = f"{path}: task 1: its test_accuracy is 1.5, expected a number from 0 to 1"
+    assert [str(error) for error in store.facts().problems.values()] == [words]
 
 
 def test_bits_and_statistics_are_read_without_each_other(tmp_path):

@@ -1,7 +1,7 @@
 """run.json is written whole and refused when it is not ours."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -22,11 +22,20 @@ RECORD = RunRecord(
 )
 
 
-def test_what_is_written_is_read(tmp_path):
+@pytest.mark.parametrize(
+    "record",
+    [
+        RECORD,
+        replace(RECORD, layers=[{"name": "w", "shape": [1, 1]}]),
+        replace(RECORD, layers=[{"name": "w", "shape": [2**20, 2**20]}], num_tasks=1, cohort_size=1),
+        replace(RECORD, network=RECORD.network | {"norms": [["bn", 1], ["bn2", 2**40]]}),
+    ],
+)
+def test_what_is_written_is_read(tmp_path, record):
     layout = RunLayout(tmp_path / "run")
-    write_run(layout, RECORD)
-    assert read_run(layout) == RECORD
-    assert RECORD.identity().shapes == ((3, 2),)
+    write_run(layout, record)
+    assert read_run(layout) == record
+    assert record.identity().layers[0][1] == tuple(record.layers[0]["shape"])
 
 
 @pytest.mark.parametrize(
@@ -71,6 +80,10 @@ def test_anything_else_is_refused_in_words(tmp_path, content, words):
         ("network", {"digest": 5}, "a network with a digest"),
         ("network", {"digest": "d", "norms": 5}, "norms with a name"),
         ("network", {"digest": "d", "norms": [["bn", -1]]}, "norms with a name"),
+        ("network", {"digest": "d", "norms": [["bn", 0]]}, "norms with a name"),
+        ("network", {"digest": "d", "norms": [["bn", 2**40 + 1]]}, "norms with a name"),
+        ("layers", [{"name": "w", "shape": [3, 0]}], "layers"),
+        ("layers", [{"name": "w", "shape": [2**40 + 1]}], "layers"),
         ("evil", 1, "evil"),
     ],
 )

@@ -9,6 +9,7 @@ from storage.tables import (
     EVALUATION_SCHEMA,
     INFERENCE_SCHEMA,
     UNGAPPED_SCHEMA,
+    given_table,
     read_evaluation,
     task_accuracies,
     task_shares,
@@ -72,6 +73,18 @@ def test_a_table_edited_with_its_metadata_kept_is_damaged(tmp_path):
     pq.write_table(table.set_column(5, table.schema.field(5), pa.array([128, 72, 128], pa.int32())), path)
     with pytest.raises(DamagedFileError, match="its bytes do not match its checksum"):
         read_evaluation(path, "a", MASKS)
+
+
+def test_a_table_with_the_task_given_has_a_row_per_batch():
+    table = given_table(2, {0: [100, 50], 1: [120, 30], 2: [9]}, {0: 200, 1: 150, 2: 128})
+    assert table.drop_columns(["inferred_task"]).to_pydict() == {
+        "task": [0, 0, 1, 1],
+        "batch": [0, 1, 0, 1],
+        "first_image": [0, 128, 0, 128],
+        "num_images": [128, 72, 128, 22],
+        "num_correct": [100, 50, 120, 30],
+    }
+    assert task_accuracies(table) == {0: 150 / 200, 1: 1.0}
 
 
 def test_shares_are_weighted_by_images():

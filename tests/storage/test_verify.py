@@ -1,8 +1,16 @@
 """verify names what is bad; quarantine moves it and deletes nothing."""
 
+import hashlib
 import shutil
 
+import pytest
+
+from storage.layout import TableKey
+from storage.summary import write_summary
+from storage.tables import given_table, write_evaluation
 from storage.verify import quarantine, verify_masks
+from storage.verify_derived import DerivedFiles
+from tests.storage.conftest import IDENTITY
 
 
 def test_a_clean_store(store):
@@ -35,6 +43,60 @@ def test_a_good_file_under_another_tasks_name_is_damaged(store):
     findings = verify_masks(store)
     assert [p.path for p in findings.problems] == [moved]
     assert "but its name says 7 to 9" in findings.problems[0].message
+
+
+@pytest.mark.parametrize("other", ["0" * 64, "f" * 64])
+def test_files_made_from_other_masks_are_stale(store, other):
+    facts, masks = store.facts(), "8" * 64
+    files, layout = DerivedFiles(store, facts, lambda _: masks), store.layout
+    table = given_table(2, {0: [1], 1: [2]}, {0: 3, 1: 3})
+    paths = layout.evaluation(TableKey("GG", 2)), layout.evaluation_part(TableKey("one_shot-G-1", 2), 0, 1)
+    for path in paths:
+        write_evaluation(path, table, {"fingerprint": IDENTITY.fingerprint, "masks": masks})
+    write_summary(layout.summary, {"GG": {"2": {"accuracy": 0.5}}}, {"2": masks})
+    assert files.problems() == files.stale() == []
+    for path in paths:
+        write_evaluation(path, table, {"fingerprint": IDENTITY.fingerprint, "masks": other})
+    write_summary(layout.summary, {"GG": {"2": {"accuracy": 0.5}}}, {"2": other})
+    assert {(p.kind, p.path) for p in files.problems()} == {("stale", p) for p in (*paths, layout.summary)}
+    assert {(p.kind, p.path) for p in files.stale()} == {("stale", p) for p in (paths[0], layout.summary)}
+
+
+def test_a_table_of_another_name_or_run_is_damaged(store):
+    layout, masks = store.layout, "8" * 64
+    files = DerivedFiles(store, store.facts(), lambda _: masks)
+    table = given_table(1, {0: [1]}, {0: 3})
+    names = "notes.parquet", "GG-1.txt"
+    for name in names:
+        path = layout.evaluations / name
+        write_evaluation(path, table, {"fingerprint": IDENTITY.fingerprint, "masks": masks})
+    assert {(p.kind, p.path.name) for p in files.problems()} == {("damaged", name) for name in names}
+    foreign = layout.evaluation(TableKey("GG", 1))
+    write_evaluation(foreign, table, {"fingerprint": "e" * 64, "masks": masks})
+    assert foreign in {p.path for p in files.stale() if p.kind == "damaged"}
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "\xff"])
+def test_records_that_are_no_json_and_checkpoints_of_other_bytes_are_damaged(store, text):
+    layout = store.layout
+    files = DerivedFiles(store, store.facts(), lambda _: None)
+    records = [layout.failures, layout.sessions, layout.system]
+    for path in records:
+        path.write_text(text, encoding="latin-1")
+    bad = layout.saves / "cohort-00000-00001-0123456789abcdef.npz"
+    good = layout.transfer / f"scores-00001-{hashlib.sha256(b'x').hexdigest()[:16]}.npz"
+    for path in (bad, good):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    assert {(p.kind, p.path) for p in files.problems()} == {("damaged", path) for path in (*records, bad)}
+
+
+def test_a_memory_that_cannot_be_read_is_damaged(store):
+    path = store.layout.memory("storkey", 3)
+    path.parent.mkdir()
+    path.write_bytes(b"no Parquet")
+    assert [(p.kind, p.path) for p in verify_masks(store).problems] == [("damaged", path)]
+    assert verify_masks(store, quick=True).problems == ()
 
 
 def test_quarantine_keeps_every_bad_file_even_of_the_same_name(store):
