@@ -16,7 +16,7 @@ from storage.checkpoints import DIGEST_LETTERS
 from storage.decisions import read_decisions
 from storage.files import KEY, read_header, read_sealed
 from storage.layout import TableKey, temporary_writer
-from storage.locations import Location, listed
+from storage.locations import Location, listed, plain_file
 from storage.mask_facts import MaskFacts
 from storage.mask_store import MaskStore
 from storage.stream_state import read_mask_state, read_position
@@ -130,12 +130,12 @@ def _problems(path: Location, check: Callable[[Location], object]) -> Iterator[P
 
 
 def _checkpoint(path: Location) -> None:
-    if not path.stem.endswith(hashlib.sha256(path.read_bytes()).hexdigest()[:DIGEST_LETTERS]):
+    if not path.stem.endswith(hashlib.sha256(plain_file(path).read_bytes()).hexdigest()[:DIGEST_LETTERS]):
         raise DamagedFileError(f"{path}: its bytes do not match the digest in its name")
 
 
 def _json(path: Location) -> None:
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        json.loads(plain_file(path).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is not JSON ({error})") from error

@@ -90,9 +90,9 @@ def words_of(command: str, root: Path, image: Path) -> list[str]:
 
 
 def answer(command: str, root: Path, image: Path) -> Any:
-    """Return what a command measures or infers, None if it refuses."""
+    """Return what a command measures or infers, None if it refuses or fails."""
     ended = told(*words_of(command, root, image))
-    if ended.code == 2:
+    if not ended.out:
         return None
     found = json.loads(ended.out)
     return found if command != "evaluate" else (ended.code, found["measured"], found["not_evaluated"])
