@@ -35,6 +35,9 @@ def load_sweep(path: Path, overrides: typing.Sequence[str] = ()) -> SweepConfig:
 def _merged(source: str, *parts: Any) -> Any:
     """Return the plain values of ``parts``, the last of which win. source: named in errors. Raises ConfigError."""
     with _resolving(source):
+        missing = sorted(key for part in parts for key in OmegaConf.missing_keys(part))
+        if missing:  # which a merge would pass over
+            raise ConfigError(f"{source}: {missing[0]}: found ???, expected a value")
         return OmegaConf.to_container(OmegaConf.merge(*parts), resolve=True)
 
 
@@ -46,8 +49,15 @@ def _resolving(source: str) -> Iterator[None]:
             yield
     except (OmegaConfBaseException, RecursionError) as error:
         refused = _cause(error, ConfigError)
-        reason = refused or _reason(error).partition(" full_key:")[0]
-        raise ConfigError(f"{source}: {reason}") from error
+        raise ConfigError(f"{source}: {refused or _unresolved(error)}") from error
+
+
+def _unresolved(error: Exception) -> str:
+    """Return, as text, which key has an interpolation that means nothing, and why."""
+    reason = _reason(error).partition(" full_key:")[0]
+    reason = re.sub(r"^\w+ raised while resolving interpolation: ", "its interpolation fails: ", reason)
+    key = getattr(error, "full_key", None)
+    return f"{key}: {reason}" if key else reason
 
 
 def _cause(error: BaseException, kind: type[Exception]) -> BaseException | None:

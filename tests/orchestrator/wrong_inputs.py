@@ -147,7 +147,13 @@ WRONG_SETTINGS = [
     ("seed", ["'seed'", "key=value"]),
     ("--seed=1", ["'--seed=1'", "key=value"]),
     ("=3", ["'=3'", "key=value"]),
-    ("seed=${nowhere}", ["nowhere"]),
+    ("seed=${nowhere}", ["seed: ", "nowhere"]),
+    ('evaluation.at=[2,"${.lr}"]', ["evaluation.at[1]: its interpolation fails: Index 'lr'"]),
+    ("name=${oc.decode:'['}", ["name: its interpolation fails"]),
+    # what OmegaConf takes for no value at all
+    ("seed=???", ["seed: found ???", "expected a value"]),
+    ("benchmark=???", ["benchmark: found ???"]),
+    ("evaluation.at=[2,'???']", ["evaluation.at[1]: found ???"]),
     ("evaluation.at=[1,", ["evaluation.at=[1,"]),
 ]
 
