@@ -21,7 +21,7 @@ from storage.mask_facts import MaskFacts
 from storage.mask_store import MaskStore
 from storage.stream_state import read_mask_state, read_position
 from storage.summary import read_summary
-from storage.tables import check_masks, read_derived, read_evaluation
+from storage.tables import check_masks, check_name, read_derived, read_evaluation
 from storage.verify import Problem
 
 
@@ -63,6 +63,7 @@ class DerivedFiles:
         key, metadata = TableKey.parse(path.stem), read_header(path)
         if key is None or metadata.get("supsup.fingerprint") != self.store.identity.fingerprint:
             raise DamagedFileError(f"{path} is no evaluation table of this run")
+        check_name(path, metadata)
         check_masks(path, metadata, self.masks(key.k))
 
     def _facts(self, path: Location) -> None:

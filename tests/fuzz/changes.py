@@ -91,8 +91,9 @@ class Copy(Change):
     name: str
 
     def change(self, target: Path, root: Path) -> None:
-        if not (target.parent / self.name).is_dir():
-            shutil.copy(target, target.parent / self.name)
+        copy = target.parent / self.name
+        if not copy.is_dir() and self.name != target.name:
+            copy.write_bytes(target.read_bytes())
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ NAMES = (
     "state.json",
     "a\nb.json",
     "\udcff.parquet",
-    "[red]x[/red]",
+    "[red]x",
     "n" * 250,
     ".run.json.host.1.00000000.tmp",
 )

@@ -171,6 +171,10 @@ WRONG_FILES = [
     ("x: " + "[" * 5000 + "]" * 5000 + "\n", ["nested too deeply"]),
     ("x: " + "{a: " * 200 + "1" + "}" * 200 + "\n", ["nested too deeply"]),
     ("x: [" + "1," * 600_000 + "1]\n", ["more than 1,048,576 bytes"]),
+    (
+        "a0: x\n" + "".join(f"a{n + 1}: ${{a{n}}}${{a{n}}}\n" for n in range(40)),
+        ["found 80 interpolations besides those of oc.env", "at most 20"],
+    ),
     ("name: x\n", ["benchmark: missing", "network: missing"]),
     ("1: x\n", ["unknown key"]),
     (
