@@ -3,15 +3,17 @@ VENV   := .venv
 PYTHON := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 JOBS   := 2
+SECONDS := 10
 
-.PHONY: help install demo test test-most test-all browser check bench clean
+.PHONY: help install demo test test-most test-all fuzz browser check bench clean
 
 help:
 	@echo "make install   make $(VENV) with the supsup command, exact versions"
 	@echo "make demo      ten tasks on scikit-learn's digits: local Ray, MLflow, Parquet in runs/"
 	@echo "make test      the quick tests; SUPSUP_DATA=<folder with mnist/> adds those on real data"
 	@echo "make test-most crashes, clusters, the documents' commands and a browser too, in a quarter of an hour"
-	@echo "make test-all  everything but the soak tests"
+	@echo "make test-all  everything but the soak and fuzz tests"
+	@echo "make fuzz      inputs that are generated or damaged; SECONDS=60 for each property"
 	@echo "make browser   what the tests in a browser need"
 	@echo "make check     formatting, lint, types"
 	@echo "make bench     speed as ratios to this machine's limits"
@@ -30,13 +32,17 @@ demo: $(READY)
 PYTEST := $(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 test: $(READY)
-	$(PYTEST) -m "not slow and not soak"
+	$(PYTEST) -m "not slow and not soak and not fuzz"
 
 test-most: $(READY)
-	$(PYTEST) -m "not long and not soak"
+	$(PYTEST) -m "not long and not soak and not fuzz"
 
 test-all: $(READY)
 	$(PYTEST)
+
+# In one process: each property takes its time anyway, and says how many examples that was enough for.
+fuzz: $(READY)
+	SUPSUP_FUZZ_S=$(SECONDS) $(PYTHON) -m pytest -m fuzz -s tests/fuzz
 
 # What the tests in a browser need; without it they skip and say so.
 browser: $(READY)

@@ -40,7 +40,8 @@ def flat_images(images: Any, image_shape: tuple[int, ...], name: str) -> NDArray
 
     name: of the images, in errors. Raises InferenceError on another size, NaN or infinity.
     """
-    array, num_dims = np.asarray(images, dtype=np.float32), len(image_shape)
+    with np.errstate(over="ignore"):  # infinite pixels are refused
+        array, num_dims = np.asarray(images, dtype=np.float32), len(image_shape)
     is_flat = array.ndim in (1, 2) and array.shape[-1] == math.prod(image_shape)
     is_image = array.ndim in (num_dims, num_dims + 1) and array.shape[-num_dims:] == image_shape
     if array.size == 0 or not (is_flat or is_image):
@@ -62,7 +63,8 @@ def _read_npy(path: Path, scale: float) -> NDArray[np.float64]:
     array = _npy_array(path)
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
         raise InferenceError(f"{path}: expected one array of numbers")
-    return np.asarray(array, dtype=np.float64) * (scale if array.dtype.kind == "f" else 1.0)
+    with np.errstate(over="ignore"):  # infinite pixels are refused
+        return np.asarray(array, dtype=np.float64) * (scale if array.dtype.kind == "f" else 1.0)
 
 
 def _npy_array(path: Path) -> Any:

@@ -20,6 +20,7 @@ from core.errors import DamagedFileError, RunFolderError, first_line
 from core.masks.bits import bits_digest, joint_digest, packed_num_bytes
 from core.masks.packed_sums import TILE_BYTES, num_tiles, to_tiles
 from storage.files import allocate, commit
+from storage.locations import plain_file
 from storage.mask_facts import MaskFacts
 from storage.mask_files import MaskFiles
 from storage.mask_store import MaskStore
@@ -68,7 +69,7 @@ def map_bank(path: Path, num_bytes: int) -> NDArray[np.uint8]:
     Raises DamagedFileError, also where its bytes do not match its digest, which is checked once per process.
     """
     try:
-        tiles = np.load(path, mmap_mode="r")
+        tiles = np.load(plain_file(path), mmap_mode="r")
         status = path.stat()
         is_good = _matches_footer(path, status.st_ino, status.st_mtime_ns, status.st_size)
     except (OSError, ValueError, EOFError) as error:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from core.errors import DamagedFileError, ForeignFileError, RunFolderError, first_line, plural
 from storage.files import commit_bytes
 from storage.layout import RunLayout
-from storage.locations import Location, listed
+from storage.locations import Location, listed, plain_file
 
 Arrays = Mapping[str, NDArray[Any]]
 HEADER = "header"
@@ -72,9 +72,11 @@ class Checkpoint:
 def saved_steps(path: Location) -> tuple[int, int]:
     """Return how many steps a job's checkpoint has, and of how many; 0 and 0 if it cannot be read."""
     try:
-        with np.load(path if isinstance(path, Path) else io.BytesIO(path.read_bytes())) as stored:
-            done, total = stored[STEPS].tolist()
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        source = plain_file(path).open("rb") if isinstance(path, Path) else io.BytesIO(path.read_bytes())
+        with source as file, np.load(file) as stored:
+            done, total = map(int, stored[STEPS])
+    # A damaged file raises almost anything.
+    except Exception:
         return 0, 0
     return done, total
 
@@ -161,7 +163,7 @@ def unpack_arrays(content: bytes) -> dict[str, NDArray[Any]]:
 def _read(path: Location, header: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Return the arrays of a file. Raises DamagedFileError, or ForeignFileError if its header differs."""
     try:
-        content = path.read_bytes()
+        content = plain_file(path).read_bytes()
         if not path.stem.endswith(hashlib.sha256(content).hexdigest()[:DIGEST_LETTERS]):
             raise DamagedFileError(f"{path}: its bytes do not match the digest in its name")
         arrays = unpack_arrays(content)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from core.errors import DamagedFileError, first_line
 from storage.layout import temporary_path, temporary_writer
-from storage.locations import Location, ObjectPath
+from storage.locations import Location, ObjectPath, plain_file
 
 KEY = "supsup.checksum"
 PLACEHOLDER = "sha256 of this file with these 64 characters where its hex stands".ljust(64, ".")[:64]
@@ -91,7 +91,7 @@ def commit_json(target: Location, value: Any) -> None:
 
 def parquet_source(path: Location) -> Any:
     """Return a source from which pyarrow reads a Parquet file; an object is fetched whole, once."""
-    return pa.BufferReader(path.read_bytes()) if isinstance(path, ObjectPath) else path
+    return pa.BufferReader(path.read_bytes()) if isinstance(path, ObjectPath) else plain_file(path)
 
 
 def temporaries(root: Location) -> list[Path]:
@@ -138,7 +138,7 @@ def read_sealed(path: Location) -> tuple[pa.Table, dict[str, str]]:
     and is verified by its page checksums alone.
     """
     try:
-        content = path.read_bytes()
+        content = plain_file(path).read_bytes()
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         table, metadata = file.read(), decoded(file.schema_arrow.metadata)
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -16,7 +16,7 @@ from core.hopfield.memory import HopfieldLayer, HopfieldMemory
 from core.specs.inference import HopfieldRule
 from storage.files import KEY, check_seal, commit_bytes, decoded, parquet_source, sealed_masks
 from storage.layout import RunLayout
-from storage.locations import Location, listed
+from storage.locations import Location, listed, plain_file
 
 MEMORY_FORMAT_VERSION = 1
 SCHEMA = pa.schema(
@@ -48,7 +48,7 @@ def write_memory(
 def read_memory(path: Location, fingerprint: str, names: Sequence[str]) -> HopfieldMemory:
     """Return a memory of the run, verified. Raises DamagedFileError or ForeignFileError."""
     try:
-        content = path.read_bytes()
+        content = plain_file(path).read_bytes()
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         table = file.read()
     except (pa.ArrowException, OSError) as error:

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any, TypeVar, cast
 
 from core.errors import DamagedFileError
-from storage.locations import Location
+from storage.locations import Location, plain_file
 
 T = TypeVar("T")
 
@@ -17,7 +17,7 @@ def read_json(path: Location, form: type[T]) -> T:
     """Return the content of a JSON file as ``form``. Raises DamagedFileError, or OSError if it cannot be read."""
     from pydantic import ValidationError
 
-    content = path.read_bytes()
+    content = plain_file(path).read_bytes()
     try:
         checked: T = _adapter(cast("Hashable", form)).validate_json(content, strict=True)
     except ValidationError as error:

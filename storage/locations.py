@@ -9,16 +9,18 @@ store shows it once the upload is complete, or not at all, and readers see the o
 then. No temporaries need cleaning up: an interrupted upload never becomes an object.
 """
 
+import errno
 import fnmatch
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow.fs as pa_fs
 
@@ -173,6 +175,7 @@ class ObjectPath:
 
 
 Location = Path | ObjectPath
+L = TypeVar("L", bound=Location)
 
 
 def to_location(uri: str | Location) -> Location:
@@ -248,6 +251,18 @@ def _entry(found: "os.DirEntry[str]") -> Entry | None:
     except OSError:  # gone since, or a link that leads nowhere
         return None
     return Entry(found.name, status.st_size, status.st_mtime_ns)
+
+
+def plain_file(path: L) -> L:
+    """Return a path whose content can be read at once.
+
+    Raises OSError for a pipe or a device, which a reader would wait for, or never see the end of.
+    """
+    if isinstance(path, Path):
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "is a pipe or a device, expected a file", str(path))
+    return path
 
 
 def remove_tree(path: Location) -> None:

@@ -21,7 +21,7 @@ from core.masks.bits import bits_digest, check_padding, num_ones, rare_bit, to_g
 from storage.facts_index import keep_index, read_index
 from storage.files import KEY, check_seal, commit_bytes, decoded, parquet_source, sealed_masks
 from storage.layout import RunLayout, cohort_range
-from storage.locations import Entry, Location, entries
+from storage.locations import Entry, Location, entries, plain_file
 from storage.mask_facts import KnownFiles, MaskFacts, facts_table, gather, provenance
 from storage.mask_files import MaskFiles
 from storage.mask_rows import RowChecks
@@ -280,7 +280,7 @@ class MaskStore:
 
     def verified_file_facts(self, path: Location) -> pa.Table:
         """Verify a whole file, which is read once, and return its facts, as ``file_facts``."""
-        content = _guard(path, lambda p: p.read_bytes())
+        content = _guard(path, lambda p: plain_file(p).read_bytes())
         file = self._opened(path, pa.BufferReader(content))
         table = _guard(path, lambda _: file.read(use_threads=False))
         try:

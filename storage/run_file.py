@@ -11,7 +11,7 @@ from core.specs.training import Engine
 from storage.files import commit_json
 from storage.json_file import STRICT, read_json
 from storage.layout import RunLayout
-from storage.locations import Location
+from storage.locations import Location, plain_file
 from storage.mask_store import FORMAT_VERSION, StoreIdentity
 
 MAX_WEIGHTS = 2**40  # of a layer
@@ -81,7 +81,7 @@ def read_run(layout: RunLayout) -> RunRecord:
 def _check_version(path: Location) -> None:
     """Raise RunFolderError for a record of another version, whose other keys may differ; leave the rest."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(plain_file(path).read_bytes())
     except (ValueError, RecursionError):
         return
     version = content.get("format_version") if isinstance(content, dict) else FORMAT_VERSION

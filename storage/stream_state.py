@@ -17,7 +17,7 @@ from storage.checkpoints import Arrays, pack_arrays, remove_files, unpack_arrays
 from storage.files import commit_bytes, commit_json
 from storage.json_file import read_json
 from storage.layout import RunLayout
-from storage.locations import listed, remove_tree
+from storage.locations import listed, plain_file, remove_tree
 
 MASK_STATES = "mask-*.npz"
 
@@ -57,7 +57,7 @@ def read_mask_state(layout: RunLayout, file: StateFile) -> dict[str, NDArray[Any
     """Return the arrays of one state file. Raises DamagedFileError."""
     path = layout.stream / file.name
     try:
-        content = path.read_bytes()
+        content = plain_file(path).read_bytes()
     except OSError as error:
         raise DamagedFileError(f"{path} cannot be read: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != file.sha256:

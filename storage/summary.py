@@ -11,7 +11,7 @@ from typing import Any
 
 from core.errors import DamagedFileError, first_line
 from storage.files import commit_json
-from storage.locations import Location
+from storage.locations import Location, plain_file
 
 MADE_FROM = "made_from"
 
@@ -28,7 +28,7 @@ def read_summary(path: Location) -> tuple[dict[str, Any], dict[str, str]]:
     Without ``made_from``, as older versions wrote it, no digest is known.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(plain_file(path).read_bytes())
         made_from = content.pop(MADE_FROM, None)
         masks = {} if made_from is None else dict(made_from["masks"])
         is_good = made_from is None or made_from["sha256"] == _digest(content, masks)

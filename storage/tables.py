@@ -53,6 +53,8 @@ _SCHEMAS = {
     "energy": RECOVERY_STEP_SCHEMA,
 }
 _ALL_SCHEMAS = (EVALUATION_SCHEMA, *_SCHEMAS.values())
+NAMED_BY = ("scenario", "algorithm", "objective", "images")  # keys of the metadata that begin a table's name
+STEPS_NAME = "recovery-"
 Counts = Mapping[int, Sequence[int]]  # task -> correct images of each of its test batches
 
 
@@ -98,8 +100,29 @@ def read_evaluation(path: Location, fingerprint: str, masks: str | None) -> pa.T
     table, metadata = read_sealed(path)
     if metadata.get("supsup.fingerprint") != fingerprint or table.schema not in _ALL_SCHEMAS:
         raise DamagedFileError(f"{path} is not an evaluation table of run {fingerprint[:8]}")
+    if path.parent.parent.name != "parts":
+        check_name(path, metadata)
+        if path.name.startswith(STEPS_NAME) != (table.schema == RECOVERY_STEP_SCHEMA):
+            raise DamagedFileError(f"{path} has the columns of a table of another name; rename or remove it")
     check_masks(path, metadata, masks)
     return table
+
+
+def check_name(path: Location, metadata: Mapping[str, str]) -> None:
+    """Raise DamagedFileError if a table with this metadata belongs under another name; early versions gave none."""
+    if "supsup.scenario" not in metadata:
+        return
+    words = [metadata.get(f"supsup.{word}", "") for word in NAMED_BY]
+    label, k = "-".join(filter(None, words)), metadata.get("supsup.k", "")
+    batches = metadata.get("supsup.batches", "all")
+    ending = f"-{k}" if batches == "all" else f"-{k}-b{batches}"
+    found = (
+        path.stem.replace(STEPS_NAME, f"{words[0]}-", 1) if path.name.startswith(STEPS_NAME) else path.stem
+    )
+    if not (found.startswith(f"{label}-") and found.endswith(ending)):
+        raise DamagedFileError(
+            f"{path} is the table {label}{ending} by what it says itself; rename or remove it"
+        )
 
 
 def task_accuracies(table: pa.Table) -> dict[int, float]:

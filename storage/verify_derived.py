@@ -16,12 +16,12 @@ from storage.checkpoints import DIGEST_LETTERS
 from storage.decisions import read_decisions
 from storage.files import KEY, read_header, read_sealed
 from storage.layout import TableKey, temporary_writer
-from storage.locations import Location, listed
+from storage.locations import Location, listed, plain_file
 from storage.mask_facts import MaskFacts
 from storage.mask_store import MaskStore
 from storage.stream_state import read_mask_state, read_position
 from storage.summary import read_summary
-from storage.tables import check_masks, read_derived, read_evaluation
+from storage.tables import check_masks, check_name, read_derived, read_evaluation
 from storage.verify import Problem
 
 
@@ -63,6 +63,7 @@ class DerivedFiles:
         key, metadata = TableKey.parse(path.stem), read_header(path)
         if key is None or metadata.get("supsup.fingerprint") != self.store.identity.fingerprint:
             raise DamagedFileError(f"{path} is no evaluation table of this run")
+        check_name(path, metadata)
         check_masks(path, metadata, self.masks(key.k))
 
     def _facts(self, path: Location) -> None:
@@ -130,12 +131,12 @@ def _problems(path: Location, check: Callable[[Location], object]) -> Iterator[P
 
 
 def _checkpoint(path: Location) -> None:
-    if not path.stem.endswith(hashlib.sha256(path.read_bytes()).hexdigest()[:DIGEST_LETTERS]):
+    if not path.stem.endswith(hashlib.sha256(plain_file(path).read_bytes()).hexdigest()[:DIGEST_LETTERS]):
         raise DamagedFileError(f"{path}: its bytes do not match the digest in its name")
 
 
 def _json(path: Location) -> None:
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        json.loads(plain_file(path).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedFileError(f"{path} is not JSON ({error})") from error

@@ -8,7 +8,7 @@ from core.errors import RunFolderError
 from orchestrator.report.text import print_plain
 from orchestrator.status import resolve_run
 from storage.layout import RunLayout
-from storage.locations import Location, listed
+from storage.locations import Location, listed, plain_file
 
 _NAME = re.compile(r"[a-z]+-(\d+)-(\d+)\.log")
 
@@ -26,7 +26,7 @@ def print_task_logs(console: Console, root: Location, task: int | None) -> None:
     layout = RunLayout(root)
     found = [path for path in listed(layout.logs) if task is None or _is_about(path.name, task)]
     for path in found:
-        print_plain(console, path.read_text().rstrip())
+        print_plain(console, plain_file(path).read_bytes().decode(errors="replace").rstrip())
     if not found:
         whom = "no task ever" if task is None else f"task {task} never"
         print_plain(console, f"{whom} failed in {root}")

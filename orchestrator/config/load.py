@@ -23,6 +23,8 @@ from orchestrator.config.sweep import SweepConfig
 from orchestrator.config.yaml_text import read_yaml_text, surprising_number
 
 YAML_ERRORS = (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError)
+INTERPOLATION = re.compile(r"\$\{(?!\s*oc\.env\s*:)")
+MAX_INTERPOLATIONS = 20  # refer to one another in at most 3 ** 7 ways
 CONTROL = re.compile(r"\\(u00[01]|[bfnrt]|u007f|ud[89a-f])")  # as JSON writes them
 
 
@@ -34,8 +36,22 @@ def load_sweep(path: Path, overrides: typing.Sequence[str] = ()) -> SweepConfig:
 
 def _merged(source: str, *parts: Any) -> Any:
     """Return the plain values of ``parts``, the last of which win. source: named in errors. Raises ConfigError."""
+    _check_interpolations(source, *parts)
     with _resolving(source):
+        missing = sorted(key for part in parts for key in OmegaConf.missing_keys(part))
+        if missing:  # which a merge would pass over
+            raise ConfigError(f"{source}: {missing[0]}: found ???, expected a value")
         return OmegaConf.to_container(OmegaConf.merge(*parts), resolve=True)
+
+
+def _check_interpolations(source: str, *parts: Any) -> None:
+    """Raise ConfigError for more interpolations than a sweep needs: each may refer to others, and be read again."""
+    plain = (OmegaConf.to_container(part) if OmegaConf.is_config(part) else part for part in parts)
+    num = sum(len(INTERPOLATION.findall(str(one))) for one in plain)
+    if num > MAX_INTERPOLATIONS:
+        raise ConfigError(
+            f"{source}: found {num} interpolations besides those of oc.env, expected at most {MAX_INTERPOLATIONS}"
+        )
 
 
 @contextlib.contextmanager
@@ -46,8 +62,15 @@ def _resolving(source: str) -> Iterator[None]:
             yield
     except (OmegaConfBaseException, RecursionError) as error:
         refused = _cause(error, ConfigError)
-        reason = refused or _reason(error).partition(" full_key:")[0]
-        raise ConfigError(f"{source}: {reason}") from error
+        raise ConfigError(f"{source}: {refused or _unresolved(error)}") from error
+
+
+def _unresolved(error: Exception) -> str:
+    """Return, as text, which key has an interpolation that means nothing, and why."""
+    reason = _reason(error).partition(" full_key:")[0]
+    reason = re.sub(r"^\w+ raised while resolving interpolation: ", "its interpolation fails: ", reason)
+    key = getattr(error, "full_key", None)
+    return f"{key}: {reason}" if key else reason
 
 
 def _cause(error: BaseException, kind: type[Exception]) -> BaseException | None:
@@ -148,6 +171,7 @@ def _read_yaml(path: Path) -> Any:
     _check_numbers(path)
     if "cluster_name" not in content:
         return content
+    _check_interpolations(str(path), content)
     with _resolving(str(path)):
         sweep = OmegaConf.select(content, "metadata.sweep")
     if not OmegaConf.is_dict(sweep):

@@ -15,7 +15,7 @@ from orchestrator.runs.history import read_sessions
 from orchestrator.runs.run import Run
 from storage.files import commit_json
 from storage.layout import temporary_writer
-from storage.locations import Location, listed
+from storage.locations import Location, listed, plain_file
 from storage.mask_facts import MaskFacts
 from storage.run_file import RunRecord
 
@@ -53,7 +53,7 @@ def _sources(run: Run, record: RunRecord, facts: MaskFacts) -> Iterator[tuple[st
     begun_s = [one.started_s for one in read_sessions(run.layout) if one.started_s <= last_s]
     yield "sessions", json.dumps(begun_s).encode()
     for path in _files(run):
-        yield path.name, path.read_bytes()
+        yield path.name, plain_file(path).read_bytes()
 
 
 def _code() -> bytes:
@@ -73,7 +73,7 @@ def find_report(run: Run, made_from: str) -> Report | None:
     """Return the report that was drawn from this, None if there is none or a file of it changed."""
     folder = run.layout.report
     try:
-        content = json.loads(run.layout.report_record.read_text(encoding="utf-8"))
+        content = json.loads(plain_file(run.layout.report_record).read_bytes())
         if content["made_from"] != made_from or content["sha256"] != _digests(folder, content["sha256"]):
             return None
         files, sizes = tuple(folder / name for name in content["files"]), content["sizes"]
@@ -101,4 +101,4 @@ def _mask_sizes(encodings: list[dict[str, Any]], **rest: Any) -> MaskSizes:
 
 
 def _digests(folder: Location, names: Iterable[str]) -> dict[str, str]:
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    return {name: hashlib.sha256(plain_file(folder / name).read_bytes()).hexdigest() for name in names}

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from core.errors import RunFolderError, RunLockedError, first_line
 from storage.layout import RunLayout, host_name
-from storage.locations import ObjectPath
+from storage.locations import ObjectPath, plain_file
 
 RENEW_S = 5.0
 LEASE_S = 20.0  # without renewal, a lease expires; several times RENEW_S
@@ -38,7 +38,7 @@ def locked(layout: RunLayout) -> Iterator[None]:
 def lock_holder(layout: RunLayout) -> str:
     """Return, as text, the process that holds the lock."""
     try:
-        holder = json.loads(layout.lock.read_text())
+        holder = json.loads(plain_file(layout.lock).read_bytes())
         return f"process {holder['process_id']} on {holder['host']}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "another process"

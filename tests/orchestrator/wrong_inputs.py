@@ -149,7 +149,13 @@ WRONG_SETTINGS = [
     ("seed", ["'seed'", "key=value"]),
     ("--seed=1", ["'--seed=1'", "key=value"]),
     ("=3", ["'=3'", "key=value"]),
-    ("seed=${nowhere}", ["nowhere"]),
+    ("seed=${nowhere}", ["seed: ", "nowhere"]),
+    ('evaluation.at=[2,"${.lr}"]', ["evaluation.at[1]: its interpolation fails: Index 'lr'"]),
+    ("name=${oc.decode:'['}", ["name: its interpolation fails"]),
+    # what OmegaConf takes for no value at all
+    ("seed=???", ["seed: found ???", "expected a value"]),
+    ("benchmark=???", ["benchmark: found ???"]),
+    ("evaluation.at=[2,'???']", ["evaluation.at[1]: found ???"]),
     ("evaluation.at=[1,", ["evaluation.at=[1,"]),
 ]
 
@@ -172,6 +178,10 @@ WRONG_FILES = [
         ["aliases", "more than 10,000 values"],
     ),
     ("x: [" + "1," * 600_000 + "1]\n", ["more than 1,048,576 bytes"]),
+    (
+        "a0: x\n" + "".join(f"a{n + 1}: ${{a{n}}}${{a{n}}}\n" for n in range(40)),
+        ["found 80 interpolations besides those of oc.env", "at most 20"],
+    ),
     ("name: x\n", ["benchmark: missing", "network: missing"]),
     ("1: x\n", ["unknown key"]),
     (

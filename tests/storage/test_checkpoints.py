@@ -1,6 +1,7 @@
 """Checkpoints: bytes and names never change, old files are read, damaged and foreign ones are passed over."""
 
 import hashlib
+import io
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from storage.checkpoints import (
     num_learned,
     read_baseline,
     read_score_sum,
+    saved_steps,
     write_baseline,
     write_score_sum,
 )
@@ -39,6 +41,16 @@ FINGERPRINT = "f" * 64
 HEADER = {"fingerprint": FINGERPRINT, "network": "d" * 64, "engine": "eager"}
 ARRAYS = {"part": np.array(1), "now/scores0": np.arange(6, dtype=np.float32).reshape(2, 3)}
 SUMS = [np.arange(4.0).reshape(2, 2), np.ones(3)]
+
+
+def npy(array):
+    np.save(sink := io.BytesIO(), array)
+    return sink.getvalue()
+
+
+def npz(**arrays):
+    np.savez(sink := io.BytesIO(), **arrays)
+    return sink.getvalue()
 
 
 @pytest.fixture
@@ -164,3 +176,10 @@ def test_a_sum_of_scores_stays_until_the_one_after_the_next(layout):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DamagedFileError, match="digest in its name"):
         read_score_sum(layout, 3, FINGERPRINT)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4", npy(np.zeros(3)), npz(steps=np.array(5))])
+def test_steps_of_a_damaged_checkpoint_are_none(tmp_path, content):
+    path = tmp_path / "cohort-00000-00003-0123456789abcdef.npz"
+    path.write_bytes(content)
+    assert saved_steps(path) == (0, 0)

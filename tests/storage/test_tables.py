@@ -37,6 +37,24 @@ def test_accuracy_is_over_images_and_not_over_batches(tmp_path):
     assert task_accuracies(table) == {0: 150 / 200, 1: 0.5}
 
 
+@pytest.mark.parametrize(
+    ("name", "is_right"),
+    [("GG-2", True), ("GG-3", False), ("GNs-2", False), ("GG-2-b5", False), ("recovery-GG-2", False)],
+)
+def test_a_table_under_the_name_of_another_is_damaged(tmp_path, name, is_right):
+    path = tmp_path / f"{name}.parquet"
+    named = {"scenario": "GG", "algorithm": "", "objective": "", "images": "", "batches": "all", "k": "2"}
+    write_evaluation(path, TABLE, {"fingerprint": "a", "masks": MASKS, **named})
+    if is_right:
+        assert len(read_evaluation(path, "a", MASKS)) == 3
+        return
+    with pytest.raises(
+        DamagedFileError,
+        match=r"is the table GG-2 by what it says itself|the columns of a table of another name",
+    ):
+        read_evaluation(path, "a", MASKS)
+
+
 def test_a_foreign_or_damaged_table_is_refused(tmp_path):
     path = tmp_path / "GG-2.parquet"
     write_evaluation(path, TABLE, {"fingerprint": "a", "masks": MASKS})
