@@ -47,7 +47,7 @@ class StageResult:
 
 @dataclass
 class RunSession:
-    """Runs one stage after another in a run folder, on the same workers. local: a Ray that starts meanwhile."""
+    """Runs one stage after another in a run folder, on the same workers. local: a Ray that starts, or is joined, meanwhile."""
 
     context: RunContext
     resources: Resources

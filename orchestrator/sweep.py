@@ -106,7 +106,7 @@ def run_sweep(
 
 
 def _ray_ahead(run: Run, resources: Resources) -> AbstractContextManager[LocalRay | None]:
-    """Start a local Ray if there is something to train, while the rest of the start-up goes on."""
+    """Start Ray, or join it, if there is something to train, while the rest of the start-up goes on."""
     is_complete = training_stage(run.config).progress(run).is_complete
     return nullcontext() if is_complete else start_ahead(run.config, resources)
 

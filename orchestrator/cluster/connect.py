@@ -53,6 +53,7 @@ __all__ = [
     "free_resources",
     "is_canceled",
     "job_submission",
+    "leave_ray",
     "live_nodes",
     "own_error",
     "ray",
@@ -62,11 +63,22 @@ __all__ = [
 ]
 
 
+_asked: set[str] = set()  # the address that ``cluster_nodes`` has connected to
+
+
 def cluster_nodes(address: str) -> list[Node]:
-    """Connect to the Ray cluster at ``address`` and return its live nodes."""
+    """Connect to the Ray cluster at ``address``, until ``leave_ray``, and return its live nodes."""
     if not ray.is_initialized():
         start_ray(address, num_cpus=0)
+        _asked.add(address)
     return live_nodes()
+
+
+def leave_ray() -> None:
+    """Leave the cluster that ``cluster_nodes`` has connected to; one that somebody else joined stays."""
+    if _asked:
+        _asked.clear()
+        ray.shutdown()
 
 
 def live_nodes() -> list[Node]:

@@ -1,4 +1,4 @@
-"""The process that drives a local Ray for a command; the other half of ``orchestrator.cluster.local_ray``."""
+"""The process that drives Ray for a command; the other half of ``orchestrator.cluster.local_ray``."""
 
 import os
 import select
@@ -20,17 +20,18 @@ class _Driver:
         self._executor: Any = None
         self._steps: list[tuple[Job, StepsDone]] = []
 
-    def start(self, num_cpus: int, num_threads: int, folder: Path) -> None:
-        """Start Ray."""
+    def start(self, address: str | None, num_cpus: int, num_threads: int, folder: Path) -> None:
+        """Start Ray, or join the one at ``address``."""
         from orchestrator.cluster.connect import start_ray  # takes a second to import
 
-        start_ray(None, num_cpus=num_cpus, num_threads=num_threads, folder=folder)
+        start_ray(address, num_cpus=num_cpus, num_threads=num_threads, folder=folder)
 
     def open(self, make_worker: Any, shared: Any, options: dict[str, Any]) -> Any:
         """Make the workers."""
         from orchestrator.cluster.executor import RayExecutor
 
-        self._executor = RayExecutor(make_worker, shared, has_variables=True, **options)
+        is_local = options["address"] is None
+        self._executor = RayExecutor(make_worker, shared, has_variables=is_local, **options)
         self._executor.on_steps = lambda *report: self._steps.append(report)
         return self._answer(None)
 
@@ -48,7 +49,7 @@ class _Driver:
         return self._answer(None)
 
     def end(self) -> None:
-        """End Ray and this process."""
+        """End Ray, or leave it, and end this process."""
         from orchestrator.cluster.connect import ray
 
         ray.shutdown()

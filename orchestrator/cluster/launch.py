@@ -22,17 +22,22 @@ WORKER_IMPORTS = ("orchestrator.worker.worker", "core.training.fused")  # with t
 
 
 def start_ahead(config: SweepConfig, resources: Resources) -> AbstractContextManager[LocalRay | None]:
-    """Start the Ray that the sweep's executor will want, if it is one of this machine alone and there is none yet."""
-    return _start_local_ray(config, resources) if _wants_local_ray(config) else nullcontext()
+    """Start or join the Ray that the sweep's executor will want, unless this process is on one already."""
+    return _start_ray(config, resources) if _wants_driver(config) else nullcontext()
 
 
-def _wants_local_ray(config: SweepConfig) -> bool:
-    return config.executor.kind == "ray" and config.executor.address is None and not ray_is_there()
+def _wants_driver(config: SweepConfig) -> bool:
+    """Return whether a process of its own should drive Ray; one that answered our questions is left before."""
+    if config.executor.kind == "ray" and config.executor.address is not None and ray_is_there():
+        from orchestrator.cluster.connect import leave_ray
+
+        leave_ray()
+    return config.executor.kind == "ray" and not ray_is_there()
 
 
-def _start_local_ray(config: SweepConfig, resources: Resources) -> LocalRay:
-    threads = config.executor.threads_per_worker
-    return LocalRay(num_cpus=resources.num_workers * threads, num_threads=threads)
+def _start_ray(config: SweepConfig, resources: Resources) -> LocalRay:
+    threads, address = config.executor.threads_per_worker, config.executor.address
+    return LocalRay(num_cpus=resources.num_workers * threads, num_threads=threads, address=address)
 
 
 def make_executor(
@@ -93,8 +98,8 @@ def _make_ray_executor(
         "job_limit_s": None if executor.job_limit_min is None else 60 * executor.job_limit_min,
         "imports": WORKER_IMPORTS,
     }
-    if local is None and _wants_local_ray(config):
-        local = _start_local_ray(config, resources)
+    if local is None and _wants_driver(config):
+        local = _start_ray(config, resources)
     if local is not None:
         return LocalExecutor(local, make_worker, dataset, owns=owns, **options)
     from orchestrator.cluster.executor import RayExecutor  # imports ray: only when there is work

@@ -1,8 +1,8 @@
-"""A Ray of this machine for one command, and the executor on it.
+"""A Ray for one command, of this machine or a cluster that it joins, and the executor on it.
 
-Ray ends the process that drives it, without a word, once its raylet is gone. So the driver is a process of its own
-(``orchestrator.cluster.driver``), which starts while the command loads and checks other things. The command sends it
-calls, one at a time, and lives on when it ends.
+Ray ends the process that drives it, without a word, once its raylet or the cluster's head is gone. So the driver is a
+process of its own (``orchestrator.cluster.driver``), which starts while the command loads and checks other things. The
+command sends it calls, one at a time, and lives on when it ends.
 """
 
 import json
@@ -30,6 +30,10 @@ LOST = (
     "lost the Ray of this machine: one of its processes has ended, as when memory is short; finished work is kept; "
     "run the same command again to resume"
 )
+LOST_CLUSTER = (
+    "lost the Ray cluster at {}: its head, or this machine's part of it, is gone; finished work is kept; "
+    "run the same command again to resume"
+)
 
 
 class _DriverEndedError(Exception):
@@ -37,10 +41,13 @@ class _DriverEndedError(Exception):
 
 
 class LocalRay:
-    """A Ray that starts in a process of its own, which ends with this one."""
+    """A Ray that starts in, or is joined by, a process of its own, which ends with this one.
 
-    def __init__(self, *, num_cpus: int, num_threads: int) -> None:
-        self._folder = make_ray_folder()
+    address: of the cluster to join; None starts one with ``num_cpus``. num_threads: of a worker's libraries.
+    """
+
+    def __init__(self, *, num_cpus: int, num_threads: int, address: str | None = None) -> None:
+        self._address, self._folder = address, make_ray_folder()
         self._calls, theirs = Pipe()
         words = [sys.executable, "-c", DRIVER, json.dumps(sys.path), str(theirs.fileno()), sys.argv[0]]
         # In a group of its own, so that Ctrl-C reaches this process alone.
@@ -55,7 +62,7 @@ class LocalRay:
         theirs.close()
         self._num_sent, self._is_idle, self._has_started = 0, True, False
         with suppress(_DriverEndedError):  # whoever waits is told
-            self._send("start", num_cpus, num_threads, self._folder)
+            self._send("start", address, num_cpus, num_threads, self._folder)
 
     def wait(self) -> None:
         """Return once Ray can be used. Raises WorkerError if it did not start."""
@@ -64,9 +71,12 @@ class LocalRay:
         try:
             self._receive()
         except _DriverEndedError as error:
-            raise WorkerError(
-                "Ray did not start on this machine (its driver has ended); run the same command again"
-            ) from error
+            what = (
+                "Ray did not start on this machine"
+                if self._address is None
+                else f"Ray at {self._address} was not joined"
+            )
+            raise WorkerError(f"{what} (its driver has ended); run the same command again") from error
         self._has_started = True
 
     def call(self, method: str, *arguments: Any) -> Any:
@@ -76,7 +86,9 @@ class LocalRay:
             self._send(method, *arguments)
             return self._receive()
         except _DriverEndedError as error:
-            raise SupSupError(LOST) from error
+            raise SupSupError(
+                LOST if self._address is None else LOST_CLUSTER.format(self._address)
+            ) from error
 
     @property
     def is_idle(self) -> bool:
@@ -106,7 +118,7 @@ class LocalRay:
         return answer
 
     def close(self) -> None:
-        """End Ray; may be called twice. One that is busy or still starting is ended at once."""
+        """End Ray, or leave it; may be called twice. One that is busy or still starting is ended at once."""
         with suppress(_DriverEndedError, subprocess.TimeoutExpired):
             if self._process.poll() is None and self.is_idle:
                 self._send("end")
@@ -126,7 +138,7 @@ class LocalRay:
 
 
 class LocalExecutor:
-    """Implements the contract of ``orchestrator.execution.executor`` by calls to the driver of a local Ray.
+    """Implements the contract of ``orchestrator.execution.executor`` by calls to the driver of a Ray.
 
     owns: whether to end Ray with it. options: of ``RayExecutor``.
     """

@@ -36,8 +36,8 @@ METRIC_TAG = "supsup.search_metric"  # of a search: what ranks its points
 
 def connect(uri: str) -> Any:
     """Return a client of the store at ``uri`` (absolute); create a SQLite file if it is missing."""
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("mlflow", "alembic"):  # what they log as errors, with stack traces, they raise too
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     database = sqlite_path(uri)
     if database is None:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)

@@ -1,8 +1,9 @@
-"""A run that gets a second machine late, loses a worker of it, then the machine, and gets it back."""
+"""A run that gets a second machine late, loses a worker of it, then the machine, and gets it back; or loses its own Ray."""
 
 import pytest
 
 from orchestrator.config.load import load_sweep
+from orchestrator.runs.history import read_sessions
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from tests.cluster.conftest import join
@@ -60,3 +61,27 @@ def test_tasks_survive_a_late_node_a_killed_worker_and_a_killed_node(two_hosts, 
     expected = locate_run(inline).store.info_table()["digest"].to_pylist()
     found = store.info_table()["digest"].to_pylist()
     assert (len(found), found[: len(expected)]) == (28, expected)
+
+
+@pytest.mark.parametrize("process", ["raylet/raylet", "gcs_server"])
+def test_the_end_of_the_joined_ray_is_told_and_ends_the_session(two_hosts, tmp_path, process):
+    alpha, _ = two_hosts
+    path = tmp_path / "one.yaml"
+    training = TRAINING.replace("15000", "500000")
+    path.write_text(
+        sweep_text(
+            tmp_path / "runs",
+            executor="{kind: ray, address: '10.77.0.1:6379'}",
+            training=training,
+            evaluation="{at: [4]}",
+        )
+    )
+    layout = locate_run(load_sweep(path)).layout
+    run = alpha.start("supsup", "run", path, "--plain")
+    until(lambda: "tasks, step" in run.stdout.readline() or run.poll() is not None, 120, "steps")
+    for number in alpha.pids(process):
+        alpha.must("kill", "-9", str(number))
+    shown, _ = run.communicate(timeout=200)
+    assert run.returncode == 1, shown
+    assert shown.splitlines()[-1].startswith("lost the Ray cluster at 10.77.0.1:6379")
+    assert [one.status for one in read_sessions(layout)] == ["FAILED"]

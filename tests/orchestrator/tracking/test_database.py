@@ -14,6 +14,18 @@ from orchestrator.tracking.client import connect
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own deprecations
 
+# An error of the database itself, as of a full disk.
+REFUSED = """
+import sqlite3, sys
+from orchestrator.tracking.client import connect
+client = connect(f"sqlite:///{sys.argv[1]}")
+with sqlite3.connect(sys.argv[1]) as store:
+    store.execute("drop table runs")
+try:
+    client.create_run("0")
+except Exception as error:
+    sys.exit("no such table" not in str(error))
+"""
 MAKE = "import sys; from orchestrator.tracking.client import connect; connect(sys.argv[1])"
 
 
@@ -92,6 +104,12 @@ def test_a_store_with_runs_of_another_version_is_not_called_half(tmp_path):
     path = path.rename(tmp_path / "other.db")  # MLflow keeps what it has opened
     with pytest.raises(SupSupError, match=r"this version of MLflow cannot open.*out-of-date"):
         connect(uri(path))
+
+
+def test_an_error_of_the_store_is_raised_and_not_logged_with_a_stack_trace(tmp_path):
+    words = [sys.executable, "-W", "ignore", "-c", REFUSED, str(tmp_path / "mlflow.db")]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
 
 
 def test_an_empty_file_becomes_a_store(tmp_path):
