@@ -12,7 +12,11 @@ heavy: each name is imported when it is first used.
 
 from typing import TYPE_CHECKING
 
-from core.public import lazy_names
+from supsup.first import claim_names
+
+claim_names()
+
+from core.public import lazy_names  # noqa: E402  # ours
 
 __all__ = [
     "AccuracyMatrix",
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
     from core.batches.problem import Problem
     from core.data.task_images import task_images
     from core.errors import InputError, SupSupError
-    from core.training.masks import TrainedMasks, train_masks
+    from core.train import TrainedMasks, train_masks
     from orchestrator.config.sweep import SweepConfig
     from orchestrator.images import read_images
     from orchestrator.predict import Answer, Classification

@@ -10,7 +10,7 @@ from core.data.datasets import load_dataset
 from core.inference.superposition import MaskBank
 from core.masks.packed_sums import to_tiles
 from core.specs.inference import InferenceSpec, Objective
-from core.training.masks import TrainedMasks
+from core.train import TrainedMasks
 from orchestrator.cli.common import data_folder
 from orchestrator.predict import Answer, spec_predictor
 from supsup.sweeps import load_sweep
