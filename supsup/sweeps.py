@@ -5,11 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError
-from orchestrator.cli.common import SWEEP_SUFFIXES
+from orchestrator.cli.common import find_sweep
 from orchestrator.config import load
 from orchestrator.config.sweep import SweepConfig
-from orchestrator.runs.resume import stored_sweep
-from orchestrator.status import resolve_run
 
 GIVEN = "the sweep given"
 
@@ -17,7 +15,7 @@ GIVEN = "the sweep given"
 def load_sweep(sweep: "str | Path | Mapping[str, Any] | SweepConfig", **settings: Any) -> SweepConfig:
     """Return a checked sweep.
 
-    sweep: the path of a sweep file, the name or folder of a run, the values of a sweep file as a mapping, or a
+    sweep: the path of a sweep file, the name or folder of a run, the name of a sweep that comes with supsup, the values of a sweep file as a mapping, or a
     sweep. settings: new values by key: ``seed=1``, ``num_tasks=5`` (the last part of a key that is the only one
     of its name), or ``**{"training.steps": 200}``. Raises ConfigError or RunFolderError.
     """
@@ -33,10 +31,7 @@ def _loaded(sweep: "str | Path | Mapping[str, Any] | SweepConfig") -> SweepConfi
         return sweep
     if isinstance(sweep, Mapping):
         return load.build_sweep(dict(sweep), GIVEN)
-    path = Path(sweep)
-    if path.suffix in SWEEP_SUFFIXES or path.is_file():
-        return load.load_sweep(path)
-    return stored_sweep(resolve_run(str(sweep), "runs"), [])
+    return find_sweep(str(sweep), [], None)
 
 
 def _key(name: str, known: Mapping[str, Any]) -> str:
