@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from core.errors import DamagedFileError, RunFolderError
+from core.metrics import ContinualMetrics, continual_metrics
 from orchestrator.runs.made_from import table_sources
 from orchestrator.runs.results import GIVEN, read_results
 from orchestrator.runs.run import Run
@@ -27,6 +28,11 @@ class AccuracyMatrix:
     method: str
     ks: tuple[int, ...]
     values: NDArray[np.float64]
+
+    @cached_property
+    def metrics(self) -> ContinualMetrics:
+        """Average accuracy, backward transfer, forgetting and learning accuracy."""
+        return continual_metrics(self.values, self.ks)
 
     @cached_property
     def table(self) -> pa.Table:

@@ -49,7 +49,7 @@ FORBIDDEN = {
 # Rooms and files of a package by floor: each imports from floors above it only, and from itself.
 FLOORS = {
     "core": (
-        "errors machine printing seeding public rooms",
+        "errors machine metrics printing seeding public rooms",
         "specs",
         "data masks networks",
         "batches",

@@ -69,6 +69,9 @@ def test_the_accuracy_matrix(run):
     assert np.isnan(given.values[0, 2:]).all()
     assert given.table.column_names == ["k", "task", "accuracy"]
     assert len(given.table) == 6
+    assert given.metrics.backward_transfer == given.metrics.forgetting == 0.0  # measured on stored masks
+    assert given.metrics.num_compared == 2
+    assert given.metrics.average_accuracy == pytest.approx(np.mean(by_task))
     inferred = run.accuracy_matrix("GNu")
     k_4 = [row["accuracy"] for row in run.accuracy.to_pylist() if (row["scenario"], row["k"]) == ("GNu", 4)]
     assert [np.mean(inferred.values[1])] == pytest.approx(k_4)
