@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from core.data.benchmarks import TaskView, input_gather, task_view
-from core.data.datasets import Dataset, load_dataset, normalisation
-from core.data.image_folder import decode_test
+from core.data.benchmarks import input_gather
+from core.data.datasets import load_dataset, normalisation
+from core.data.task_images import task_images
 from core.errors import RunFolderError
 from core.masks.bits import unpack
 from core.networks.base import draw_weights
@@ -58,35 +57,15 @@ def export_test_images(
 
     ``task-<i>-test-<j>-class-<label>.png``, the input of ``supsup infer``.
     """
-    spec = run.config.benchmark
+    spec, num_written = run.config.benchmark, 0
     dataset = load_dataset(spec, data_folder)
-    labels = dataset.train_labels if spec.test_on == "validation" else dataset.test_labels
-    num_written = 0
     for task in tasks:
-        view = task_view(spec, dataset, task, seed=run.config.seed)
-        for number, row in enumerate(view.test_rows[:num_images]):
-            label = _label(view, labels[row])
+        images, labels = task_images(spec, dataset, task, seed=run.config.seed, num=num_images)
+        for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
             name = f"task-{task}-test-{number}-class-{label}.png"
-            image = _seen(view, dataset, is_validation=spec.test_on == "validation", row=int(row))
             commit(folder / name, partial(write_png, image=image, scale=dataset.scale))
             num_written += 1
     return num_written
-
-
-def _label(view: TaskView, label: int) -> int:
-    """Return the task's own number of a class."""
-    return int(label) if view.classes is None else int(np.flatnonzero(view.classes == label)[0])
-
-
-def _seen(view: TaskView, dataset: Dataset, *, is_validation: bool, row: int) -> NDArray[np.uint8]:
-    """Return an image as the task sees it, before normalisation, uint8 of ``image_shape``."""
-    files = dataset.train_files if is_validation else dataset.test_files
-    if files:
-        return decode_test(files[row], dataset.image_shape[-1])
-    images = dataset.train_images if is_validation else dataset.test_images
-    with_blank = np.append(images[row].reshape(-1), np.uint8(0))
-    seen: NDArray[np.uint8] = with_blank[view.input_gather].reshape(dataset.image_shape)
-    return seen
 
 
 def _save_network(run: Run, path: Path) -> None:

@@ -27,6 +27,7 @@ from core.masks.bits import packed_num_bytes
 from core.networks.base import draw_weights
 from core.networks.probe import check_inference
 from core.specs.inference import InferenceSpec
+from core.specs.run import RunSpec
 from orchestrator.config.load import change_settings
 from orchestrator.images import flat_images
 from orchestrator.runs.commands import supsup_command
@@ -199,16 +200,29 @@ def sharded_predictor(
 
 def predictor(run: Run, bank: Bank, k: int | None, inference: Mapping[str, str]) -> Predictor:
     """Return the predictor of a run over a bank of its masks."""
-    spec, dataset = _inference(run, inference), run.config.benchmark.dataset
-    check_inference(run.config.network, run.config.benchmark.channels_first, spec)
-    shape, num_tasks = run.config.benchmark.image_shape, bank.num_tasks if k is None else k
-    scale, mean, std = normalisation(dataset)
-    gain, offset = pixel_scale(scale, mean, std, shape)
+    spec, num_tasks = _inference(run, inference), bank.num_tasks if k is None else k
     statistics = first_statistics(run.store, min(num_tasks, bank.num_tasks))
-    model = family_of(run.config.network).search_model(run.config.run_spec(), bank.base, statistics)
-    classes = run.config.benchmark.real_classes
-    search = search_first(spec, bank, num_tasks, num_classes=classes, model=model)
-    return Predictor(search=search, image_shape=shape, scale=scale, gain=gain, offset=offset)
+    return spec_predictor(run.config.run_spec(), bank, num_tasks, spec, statistics)
+
+
+def spec_predictor(
+    spec: RunSpec,
+    bank: Bank,
+    num_tasks: int,
+    inference: InferenceSpec,
+    statistics: NDArray[np.float32] | None = None,
+) -> Predictor:
+    """Return the predictor over the first tasks of a bank. statistics: of its masks, float32 [K, S], if any.
+
+    Raises ConfigError or InferenceError.
+    """
+    benchmark = spec.benchmark
+    check_inference(spec.network, benchmark.channels_first, inference)
+    scale, mean, std = normalisation(benchmark.dataset)
+    gain, offset = pixel_scale(scale, mean, std, benchmark.image_shape)
+    model = family_of(spec.network).search_model(spec, bank.base, statistics)
+    search = search_first(inference, bank, num_tasks, num_classes=benchmark.real_classes, model=model)
+    return Predictor(search=search, image_shape=benchmark.image_shape, scale=scale, gain=gain, offset=offset)
 
 
 def base_tensors(run: Run) -> tuple[torch.Tensor, ...]:

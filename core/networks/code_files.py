@@ -16,9 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from core.errors import ConfigError
+from core.rooms import PROJECT, ROOMS
 
-PROJECT = Path(__file__).resolve().parents[2]
-ROOMS = ("core", "storage", "orchestrator")
 PYTHON = {
     place
     for key in ("stdlib", "platstdlib")
@@ -70,6 +69,11 @@ def code_file(import_path: str) -> Path:
             f"network.import_path: {import_path} cannot be imported: {place} is {what}; expected "
             "package.file:name, in the current folder or installed"
         )
+    if any(found.file.is_relative_to(PROJECT / room) for room in ROOMS):
+        raise ConfigError(
+            f"network.import_path: {import_path} cannot be imported: {place} is a module of supsup, {found.file}; give "
+            "your file another name"
+        )
     return found.file
 
 
@@ -118,6 +122,11 @@ def _find(name: str) -> _Found | None:
     """Return where an import would find a module; unlike ``importlib.util.find_spec``, runs no parent."""
     *_, last = names = list(_with_parents(name))
     inside: Sequence[str] = [str(Path.cwd()), *sys.path]
+    if names[0] in ROOMS:  # ours, whatever comes first on the path; see ``core.rooms``
+        inside = [str(PROJECT / names[0]), str(Path.cwd() / names[0])]
+        if not names[1:]:
+            return _Found(PROJECT / names[0] / "__init__.py", tuple(inside))
+        names = names[1:]
     for one in names:
         found = _find_in(one, inside)
         if found is None or (one != last and not found.inside):

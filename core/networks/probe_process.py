@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from core.networks.architectures import ImageShape
+from core.rooms import python
 from core.specs.network import NetworkSpec
 
 HASH_SEED = "PYTHONHASHSEED"
@@ -37,7 +38,7 @@ def probe_elsewhere(spec: NetworkSpec, image_shape: ImageShape) -> Elsewhere:
         "path": sys.path,
         "num_threads": torch.get_num_threads(),
     }
-    command, text = [sys.executable, "-c", CODE], json.dumps(question)
+    command, text = python(CODE), json.dumps(question)
     done = subprocess.run(
         command,
         input=text,

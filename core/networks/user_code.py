@@ -18,6 +18,7 @@ from typing import Any
 
 from core.errors import ConfigError, first_line
 from core.networks.code_files import code_digest, code_file, code_files, file_digest, is_of_the_user
+from core.rooms import namesakes, share_names
 
 ALLOW_CODE = "SUPSUP_ALLOW_CODE"  # the permission to import the user's own network
 ANY_CODE = "1"
@@ -52,6 +53,7 @@ def find_code_in(folder: str) -> None:
     """Let modules in ``folder`` be imported."""
     if folder not in sys.path:
         sys.path.insert(0, folder)
+    share_names(Path(folder))
 
 
 def require_allowed(import_path: str | None) -> None:
@@ -93,6 +95,13 @@ def find_maker(import_path: str) -> Maker:
     return found
 
 
+def _namesake_words(error: BaseException) -> str:
+    found = namesakes(Path.cwd())
+    if not found or not isinstance(error, ImportError | AttributeError):
+        return ""
+    return f"; {found[0]} has the name of a package of supsup, which is imported in its place: rename it"
+
+
 @contextlib.contextmanager
 def user_code(failed: str, expected: str) -> Iterator[None]:
     """Run the user's code: what it prints goes to stderr, and whatever it raises becomes a ConfigError.
@@ -108,7 +117,7 @@ def user_code(failed: str, expected: str) -> Iterator[None]:
         raise
     # It may also end the program, as argparse does.
     except BaseException as error:
-        raise ConfigError(f"{failed} ({_words(error)}); {expected}") from error
+        raise ConfigError(f"{failed} ({_words(error)}); {expected}{_namesake_words(error)}") from error
     finally:
         os._exit = leave
         os.chdir(folder)  # relative paths of the sweep mean what they did

@@ -54,12 +54,13 @@ def complete_setting(context: typer.Context, incomplete: str) -> list[str]:
 def find_sweep(word: str, settings: Sequence[str], storage: str | None) -> "SweepConfig":
     """Return the sweep of a file, or the one stored in the folder of a run or a search. Raises InputError.
 
-    word: a path, or the name of a run under ``storage``, by default ``runs``.
+    word: a path, the name of a run under ``storage``, by default ``runs``, or of a sweep that comes with supsup.
     """
+    from orchestrator.config.load import load_sweep
+    from orchestrator.config.shipped import shipped_sweep
+
     path = Path(word)
     if path.suffix in SWEEP_SUFFIXES or _is_file(path):
-        from orchestrator.config.load import load_sweep
-
         if storage is not None:
             raise ConfigError(f"--storage: found a sweep file with it, expected storage.uri={storage}")
         return load_sweep(path, settings)
@@ -74,6 +75,9 @@ def find_sweep(word: str, settings: Sequence[str], storage: str | None) -> "Swee
     try:
         root = resolve_run(word, storage or "runs")
     except RunFolderError as error:
+        shipped = shipped_sweep(word)
+        if shipped is not None and storage is None:
+            return load_sweep(shipped, settings)
         raise RunFolderError(f"neither a sweep file nor a run folder: {error}") from error
     return stored_sweep(root, settings)
 

@@ -12,11 +12,12 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError, WorkerError, first_line
+from core.rooms import PROJECT
 from orchestrator.cluster.auth import (
     ensure_token,
     is_about_token,
@@ -271,7 +272,9 @@ def _init(**options: Any) -> None:
     _hide_raylet_logs()
     in_main_thread = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    # Workers look for modules in this process's folder first, where the user may have packages of our names.
+    with chdir(PROJECT):
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     if in_main_thread:
         signal.signal(signal.SIGTERM, handler)
 

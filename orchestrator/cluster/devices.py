@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from core.errors import first_line
+from core.rooms import python
 from core.training.choose_engine import has_cpp, has_triton
 from orchestrator.runs.sizing import Device
 from storage.layout import host_name
@@ -133,7 +134,7 @@ def ask_process() -> Device:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
     try:
         done = subprocess.run(  # noqa: S603  # our own words
-            [sys.executable, "-c", ASK],
+            python(ASK),
             capture_output=True,
             text=True,
             timeout=ANSWER_LIMIT_S,

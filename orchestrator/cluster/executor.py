@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any
 from uuid import uuid4
 
-from core.errors import LostWorkerError, SupSupError, first_line
+from core.errors import LostWorkerError, SupSupError, WorkerError, first_line
 from orchestrator.cluster.connect import (
     free_resources,
     is_canceled,
@@ -32,6 +32,7 @@ from storage.layout import host_name
 
 GROW_EVERY_S = 5.0
 READ_STEPS_S = 1.0
+MAX_EQUAL_ERRORS = 3  # of workers that cannot start, one after another
 PROBE_AGAIN_S = 1.0  # after a restarting actor did not answer
 
 
@@ -129,7 +130,7 @@ class RayExecutor:
         self._to_probe: list[tuple[float, _Slot]] = []  # when, and which
         self._nodes: dict[str, str] = {}
         self._num_made, self._grown_s = 0, time.monotonic()
-        self._start_error = ""  # of the last actor that could not start
+        self._start_errors: list[str] = []  # of actors that could not start, since the last one that could
         for _ in range(num_workers):
             self._probe(self._new_slot())
 
@@ -142,7 +143,9 @@ class RayExecutor:
         """Return a sentence with what an actor requires and what the cluster has."""
         asks = " and ".join(f"{number:g} {kind}" for kind, number in self._needs.items() if number)
         num_waiting = len(self._starting) + len(self._to_probe)
-        trouble = f"; the last one that could not start: {self._start_error}" if self._start_error else ""
+        trouble = (
+            f"; the last one that could not start: {self._start_errors[-1]}" if self._start_errors else ""
+        )
         who = "1 worker requires" if num_waiting == 1 else f"{num_waiting} workers require"
         each = "" if num_waiting == 1 else " each"
         return f"{who} {asks}{each}; {free_resources()}{trouble}"
@@ -220,11 +223,20 @@ class RayExecutor:
         except ray.exceptions.ActorUnavailableError:
             self._to_probe.append((time.monotonic() + PROBE_AGAIN_S, slot))
         except ray.exceptions.RayError as error:
-            self._start_error = _reason(error)
+            self._start_errors.append(_reason(error))
+            self._check_start(error)
             self._to_probe.append((time.monotonic() + PROBE_AGAIN_S, self._new_slot()))
         else:
+            self._start_errors.clear()
             # First in line, so that sequential jobs stay with the worker that holds their state.
             self._idle = {slot.name: slot, **self._idle}
+
+    def _check_start(self, error: Exception) -> None:
+        """Raise WorkerError if no actor can start, each for the same reason, which lies in what it runs."""
+        last = self._start_errors[-MAX_EQUAL_ERRORS:]
+        is_same = len(last) == MAX_EQUAL_ERRORS and len(set(last)) == 1
+        if is_same and isinstance(error, ray.exceptions.ActorDiedError) and not self.num_slots:
+            raise WorkerError(f"no worker can start; {len(last)} ended with: {last[0]}")
 
     def _update_actors(self) -> None:
         """Probe actors that were not ready, kill those over the job limit, and grow onto new nodes."""
@@ -296,7 +308,10 @@ def result_or_error(reference: Any, worker: str) -> Any:
 
 def _reason(error: Exception) -> str:
     """Return the cause from Ray's long message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    if "creation task" in plain:
+        return lines[-1][:300]  # the error of the worker itself
     why = [line for line in lines if line.startswith(("The actor", "Worker", "The node", "Task was killed"))]
     text = (why or [first_line(error)])[-1]
     # The actor's id and Ray's standard reminder do not help anyone.

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from core.errors import SupSupError, WorkerError
+from core.rooms import python
 from orchestrator.cluster.ray_folder import make_ray_folder
 from orchestrator.execution.executor import WorkerFactory, ignore_steps
 from orchestrator.execution.jobs import Attempt, Job, ReportSteps
@@ -49,7 +50,7 @@ class LocalRay:
     def __init__(self, *, num_cpus: int, num_threads: int, address: str | None = None) -> None:
         self._address, self._folder = address, make_ray_folder()
         self._calls, theirs = Pipe()
-        words = [sys.executable, "-c", DRIVER, json.dumps(sys.path), str(theirs.fileno()), sys.argv[0]]
+        words = python(DRIVER, json.dumps(sys.path), str(theirs.fileno()), sys.argv[0])
         # In a group of its own, so that Ctrl-C reaches this process alone.
         self._process = subprocess.Popen(  # noqa: S603  # our own words
             words,

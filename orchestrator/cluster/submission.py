@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 
 import orchestrator
 from core.errors import ConfigError
+from core.rooms import ROOMS
 from orchestrator.config.load import config_values, read_cluster_file, read_sweep_file, set_keys
 from orchestrator.config.store_uri import absolute_uri
 from orchestrator.config.sweep import SweepConfig
@@ -28,7 +29,6 @@ from storage.locations import to_location
 MAX_BYTES = 100 * 2**20  # Ray's dashboard refuses larger uploads, despite its documentation
 SWEEP_FILE, LOCK_FILE = "sweep.json", "lock.json"
 DATA_HINT = "SUPSUP_DATA_OF_CLIENT"
-ROOMS = ("core", "storage", "orchestrator")
 COMMANDS = ("head_start_ray_commands", "worker_start_ray_commands")
 
 

@@ -114,7 +114,10 @@ def set_keys(config: SweepConfig, settings: typing.Mapping[str, Any], source: st
     """Return ``config`` with new values by dotted key. source: named in errors. Raises ConfigError."""
     values = OmegaConf.create(config_values(config))
     for key, value in settings.items():
-        OmegaConf.update(values, key, value)
+        try:
+            OmegaConf.update(values, key, value)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{source}: {key}: found {value!r}, expected a plain YAML value") from error
     return build_sweep(OmegaConf.to_container(values), source)
 
 

@@ -14,9 +14,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from core.errors import ConfigError
 from core.specs.base import Spec
 from orchestrator.config.load import read_sweep_file
+from orchestrator.config.shipped import SHIPPED
 
-SWEEPS = Path("sweeps")  # in the working folder, else in the source tree
-SOURCE = Path(__file__).resolve().parents[2]
+SWEEPS = Path("sweeps")  # in the working folder
 FREE_SECTIONS = ("executor", "storage", "tracking", "data_dir")  # do not affect results
 FREE_KEYS = ("benchmark.num_tasks", "evaluation.batches", "training.cohort_size")
 
@@ -125,11 +125,8 @@ def load_targets(names: Sequence[str]) -> list[Target]:
 
 
 def sweeps_folder() -> Path:
-    """Return the folder of sweep files, in the working folder or the source tree. Raises ConfigError."""
-    for folder in (SWEEPS, SOURCE / SWEEPS):
-        if (folder / "targets").is_dir():
-            return folder
-    raise ConfigError(f"{SWEEPS / 'targets'}: no such folder here; run this in a checkout of supsup")
+    """Return the folder of sweep files: in the working folder, else those that come with the package."""
+    return SWEEPS if (SWEEPS / "targets").is_dir() else SHIPPED
 
 
 def check_settings(settings: Sequence[str]) -> None:

@@ -48,7 +48,11 @@ def _torch_build() -> str:
         return kept.read_text()
     try:
         done = subprocess.run(  # noqa: S603  # our own words
-            [sys.executable, "-c", ASK], capture_output=True, text=True, timeout=ANSWER_LIMIT_S, check=True
+            [sys.executable, "-P", "-c", ASK],
+            capture_output=True,
+            text=True,
+            timeout=ANSWER_LIMIT_S,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -20,6 +20,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 
 from core.data.datasets import normalisation
 from core.errors import ConfigError, RunFolderError
+from core.rooms import ROOMS
 from orchestrator.config.store_uri import chosen_store
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
@@ -30,7 +31,6 @@ from storage.layout import RunLayout
 from storage.locations import Location
 
 CODE = Path(__file__).parents[2]
-ROOMS = ("core", "storage", "orchestrator")
 # All that serving a model imports, as a test checks.
 REQUIREMENTS = (
     "filelock", "numba", "numpy", "omegaconf", "pillow", "psutil", "pyarrow", "pydantic", "pyyaml", "rich", "torch"

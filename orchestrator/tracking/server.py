@@ -36,7 +36,7 @@ def start_server(uri: str, port: int | None) -> tuple["subprocess.Popen[bytes]",
     if database is not None and not database.exists():
         raise ConfigError(f"no MLflow store at {database}; run a sweep first, or name a store with --uri")
     chosen = port if port is not None else _free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--backend-store-uri", store]
     command += ["--host", "127.0.0.1", "--port", str(chosen), "--workers", "1"]
     if database is not None:
         command += ["--default-artifact-root", (database.parent / "mlflow-artifacts").as_uri()]

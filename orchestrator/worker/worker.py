@@ -3,7 +3,9 @@
 A plain class, independent of executors; needs torch, but neither Ray nor MLflow.
 """
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -40,13 +42,20 @@ class Worker:
         return replace(result, network_digest=result.network_digest or self._context.digest())
 
 
+def _enter(folder: str) -> None:
+    """Import the user's network from her folder, which her code may read files of."""
+    if Path(folder).is_dir():  # not on every node
+        os.chdir(folder)
+    find_code_in(folder)
+
+
 def _allow_code(setup: WorkerSetup) -> None:
     """Allow the user's own network here too. Raises ForeignWorkerError if it is another one than the run's."""
     path, recorded = setup.spec.network.import_path, setup.identity.network.get("code")
     if path is None:
         return
     if setup.code_folder is not None:
-        find_code_in(setup.code_folder)
+        _enter(setup.code_folder)
     if recorded is not None and not is_code(path, recorded):
         raise ForeignWorkerError(
             f"{path} on {host_name()} is not the code that the run was made with: digest {code_digest(path)[:16]}..., "

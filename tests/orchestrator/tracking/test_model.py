@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from core.errors import ConfigError, InferenceError, RunFolderError
+from core.rooms import ROOMS
 from orchestrator.config.load import load_sweep
 from orchestrator.predict import load_predictor
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
-from orchestrator.tracking.model import CODE, REQUIREMENTS, ROOMS, export_model, serve_command
+from orchestrator.tracking.model import CODE, REQUIREMENTS, export_model, serve_command
 from orchestrator.tracking.server import _free_port, stop_server
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder

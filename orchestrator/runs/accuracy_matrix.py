@@ -1,0 +1,76 @@
+"""The accuracy matrix R[k, j]: accuracy on task j once the first k tasks are learned."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from core.errors import DamagedFileError, RunFolderError
+from core.metrics import ContinualMetrics, continual_metrics
+from orchestrator.runs.made_from import table_sources
+from orchestrator.runs.results import GIVEN, read_results
+from orchestrator.runs.run import Run
+from storage.tables import read_evaluation, task_accuracies
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyMatrix:
+    """The accuracies of one scenario and method of inference.
+
+    ks: the numbers of tasks learned, ascending. values: float64 [len(ks), max(ks)], fractions; NaN for tasks that
+    are not learned yet.
+    """
+
+    scenario: str
+    method: str
+    ks: tuple[int, ...]
+    values: NDArray[np.float64]
+
+    @cached_property
+    def metrics(self) -> ContinualMetrics:
+        """Average accuracy, backward transfer, forgetting and learning accuracy."""
+        return continual_metrics(self.values, self.ks)
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """A row per measured entry: k, task, accuracy."""
+        row, task = np.nonzero(~np.isnan(self.values))
+        columns: dict[str, Any] = {
+            "k": np.array(self.ks, dtype=np.int32)[row],
+            "task": task.astype(np.int32),
+            "accuracy": self.values[row, task],
+        }
+        return pa.table(columns)
+
+
+def accuracy_matrix(run: Run, scenario: str) -> AccuracyMatrix:
+    """Return the matrix at each k that was evaluated, by the run's own method. Raises RunFolderError if there is none."""
+    facts = run.store.facts()
+    found = [one for one in read_results(run, facts).own(run) if one.scenario == scenario]
+    if not found:
+        known = sorted({one.scenario for one in read_results(run, facts)})
+        raise RunFolderError(
+            f"{run.name}: scenario {scenario!r} is not evaluated, found {', '.join(known) or 'none'}"
+        )
+    sources = table_sources(run, facts)
+    by_k = {}
+    for one in sorted(found, key=lambda result: result.k):
+        try:
+            table = read_evaluation(run.layout.evaluation(one.table), run.fingerprint, sources.masks(one.k))
+        except FileNotFoundError as error:
+            raise DamagedFileError(
+                f"{run.layout.evaluation(one.table)} is gone; `supsup evaluate` makes it again"
+            ) from error
+        by_k[one.k] = task_accuracies(table)
+    return _matrix(scenario, found[0].method if scenario != GIVEN else "", by_k)
+
+
+def _matrix(scenario: str, method: str, by_k: dict[int, dict[int, float]]) -> AccuracyMatrix:
+    ks = tuple(by_k)
+    values = np.full((len(ks), max(max(of_k) + 1 for of_k in by_k.values())), np.nan)
+    for row, of_k in enumerate(by_k.values()):
+        values[row, [*of_k]] = [*of_k.values()]
+    return AccuracyMatrix(scenario=scenario, method=method, ks=ks, values=values)
