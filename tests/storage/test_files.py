@@ -1,8 +1,14 @@
 """Files are there whole or not at all."""
 
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from storage.files import commit, commit_json, commit_text, remove_temporaries, temporaries
+from core.errors import DamagedFileError
+from storage.files import commit, commit_json, commit_text, read_sealed, remove_temporaries, temporaries
+from tests.storage.pages import spoil_page_checksum
 
 
 def test_commit_replaces_whole_files(tmp_path):
@@ -38,21 +44,27 @@ def test_a_full_disk_is_reported_with_the_file_not_its_temporary(tmp_path, is_na
 
 
 def test_order_is_write_sync_rename_sync_folder(tmp_path, monkeypatch):
-    """The order is what makes it safe, so it is watched."""
-    events = []
-    monkeypatch.setattr("storage.files._sync", lambda path: events.append(("sync", path.name, path.is_dir())))
-    target = tmp_path / "file.txt"
+    """The order is what makes it safe, so the calls to the system are watched."""
+    events, target = [], tmp_path / "file.txt"
 
-    def write(path):
-        events.append(("write", target.exists()))
-        path.write_text("x")
+    def fsync(descriptor):
+        events.append((Path(f"/proc/self/fd/{descriptor}").readlink(), target.exists()))
 
-    commit(target, write)
-    kinds = [event[0] for event in events]
-    assert kinds == ["write", "sync", "sync"]
-    assert events[1][1].startswith(".file.txt.")  # the temporary, before the rename
-    assert events[2] == ("sync", tmp_path.name, True)
+    monkeypatch.setattr("os.fsync", fsync)
+    commit_text(target, "x")
+    (temporary, before), (folder, after) = events
+    assert temporary.name.startswith(".file.txt.")
+    assert (before, folder, after) == (False, tmp_path, True)
     assert target.read_text() == "x"
+
+
+def test_a_file_without_a_seal_is_verified_by_its_pages(tmp_path):
+    path, table = tmp_path / "old.parquet", pa.table({"task": [1, 2, 3]})
+    pq.write_table(table, path, write_page_checksum=True)
+    assert read_sealed(path)[0] == table
+    spoil_page_checksum(path, "task")
+    with pytest.raises(DamagedFileError, match="cannot be read"):
+        read_sealed(path)
 
 
 def test_json_has_no_nan(tmp_path):

@@ -16,6 +16,7 @@ from storage.layout import RunLayout
 from storage.mask_store import SCHEMA, MaskStore
 from storage.verify import verify_masks
 from tests.storage.conftest import IDENTITY, PROVENANCE, SHAPES, task_mask
+from tests.storage.pages import spoil_page_checksum
 
 
 def test_columns_and_metadata_are_those_of_the_contract(store):
@@ -119,6 +120,25 @@ def test_a_flipped_bit_anywhere_is_found(store):
         path.write_bytes(bytes(damaged))
         with pytest.raises((DamagedFileError, ForeignFileError), match=path.name):
             store.check(path)
+
+
+def test_reading_a_mask_checks_its_pages(store):
+    spoil_page_checksum(store.files()[0], "train_seconds", row_group=1)
+    assert [mask.task for mask in store.iterate([0, 2])] == [0, 2]
+    with pytest.raises(DamagedFileError, match="cannot be read"):
+        store.read(1)
+
+
+def test_reading_a_mask_checks_its_digest_in_a_file_sealed_anew(store):
+    path = store.files()[0]
+    rows, metadata = pq.read_table(path).to_pylist(), decoded(pq.read_schema(path).metadata)
+    rows[1]["bits"] = bytes([rows[1]["bits"][0] ^ 1]) + rows[1]["bits"][1:]
+    del metadata[KEY]
+    path.write_bytes(sealed_parquet(pa.Table.from_pylist(rows, SCHEMA), metadata, row_group_size=1))
+    assert store.read(0).task == 0
+    with pytest.raises(DamagedFileError, match="task 1: the mask does not match its digest"):
+        store.read(1)
+    assert [problem.path for problem in verify_masks(store).problems] == [path]
 
 
 def test_a_truncated_file_is_damaged_at_every_length(store):

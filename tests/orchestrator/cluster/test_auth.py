@@ -28,7 +28,7 @@ def mode(path):
 def test_the_token_is_made_once_and_for_its_owner_alone(home):
     path = auth.ensure_token()
     assert path == home / ".ray" / "auth_token"
-    assert mode(path) == 0o600
+    assert (mode(path), mode(path.parent)) == (0o600, 0o700)
     token = path.read_text()
     assert len(token) == 64
     assert auth.ensure_token().read_text() == token
