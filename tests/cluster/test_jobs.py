@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 
+from core.errors import plural
 from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
@@ -68,7 +69,7 @@ def test_a_job_is_followed_stopped_and_resumed(head, tmp_path):
 
     again = head.run("supsup", "submit", path, "--follow")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert f"trained {14 - num_done} tasks" in again.stdout
+    assert f"trained {plural(14 - num_done, 'task')}" in again.stdout
     expected = inline_digests(path, tmp_path, "benchmark.num_tasks=6", "evaluation.at=[6]")
     assert digests(load_sweep(path))[:6] == expected
 
