@@ -1,9 +1,9 @@
 """The packages of this project, which keep their names beside folders of the user's that have the same.
 
-A folder with a ``core/`` or a ``storage.py`` of the user's may come first on Python's path: it does for scripts, for
+A folder of the user's with packages or modules of these names may come first on Python's path: it does for scripts, for
 notebooks, and on workers. So every process that this project starts imports its own packages before anything else
-(``python``), and ``import supsup`` does. The user's ``core.models`` can still be imported, as long as we have no
-module of that name (``share_names``).
+(``python``), and the package supsup does. Modules within such a package of the user's can still be imported, as long as
+we have none of that name (``share_names``).
 """
 
 import sys

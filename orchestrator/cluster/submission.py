@@ -36,7 +36,9 @@ def stage(folder: Path, config: SweepConfig, inputs: Iterable[Path] = ()) -> Non
     """Fill ``folder`` with what is uploaded. Raises ConfigError on missing or too large inputs."""
     root = Path(orchestrator.__file__).resolve().parent.parent
     for room in ROOMS:
-        shutil.copytree(root / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        shutil.copytree(
+            root / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", "sweeps")
+        )
     # Not sorted: the order of the search space decides the order of its runs.
     commit_text(folder / SWEEP_FILE, json.dumps(config_values(with_settled_paths(config))))
     commit_json(folder / LOCK_FILE, versions())

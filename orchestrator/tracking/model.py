@@ -151,7 +151,9 @@ def _copy_run(run: Run, folder: Path) -> None:
 def _copy_code(folder: Path) -> list[str]:
     """Copy our sources and return their folders."""
     for room in ROOMS:
-        shutil.copytree(CODE / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "py.typed"))
+        shutil.copytree(
+            CODE / room, folder / room, ignore=shutil.ignore_patterns("__pycache__", "py.typed", "sweeps")
+        )
     return [str(folder / room) for room in ROOMS]
 
 
