@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from core.errors import DamagedFileError, RunFolderError
 from core.metrics import ContinualMetrics, continual_metrics
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.made_from import table_sources
 from orchestrator.runs.results import GIVEN, read_results
 from orchestrator.runs.run import Run
@@ -60,10 +61,9 @@ def accuracy_matrix(run: Run, scenario: str) -> AccuracyMatrix:
     for one in sorted(found, key=lambda result: result.k):
         try:
             table = read_evaluation(run.layout.evaluation(one.table), run.fingerprint, sources.masks(one.k))
-        except FileNotFoundError as error:
-            raise DamagedFileError(
-                f"{run.layout.evaluation(one.table)} is gone; `supsup evaluate` makes it again"
-            ) from error
+        except DamagedFileError as error:
+            again = supsup_command("evaluate", run.layout.root, config=run.config)
+            raise DamagedFileError(f"{error}; `{again}` makes it again") from error
         by_k[one.k] = task_accuracies(table)
     return _matrix(scenario, found[0].method if scenario != GIVEN else "", by_k)
 

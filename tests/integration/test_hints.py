@@ -132,6 +132,7 @@ def verb(command: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.long) if kind in LONG else kind for kind in RUNS]
 )

@@ -53,6 +53,7 @@ def test_the_command_line(folder, sweep):
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.long
 def test_ray_and_an_own_network_in_a_package_of_our_name(folder):
     done = python(folder, "-m", "supsup", "run", "own.yaml", "executor.kind=ray", "executor.workers=1")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -113,3 +113,13 @@ def test_a_search(tmp_path):
         {**values, "search": {"space": {"training.optimizer.lr": [0.01, 0.02]}}}, quiet=True
     )
     assert [row["state"] for row in found.to_pylist()] == ["done"] * 2
+
+
+def test_a_table_that_is_gone_is_named_with_the_command_that_makes_it_again(run):
+    path = run.folder / "evaluations" / "GG-2.parquet"
+    moved = path.rename(path.with_suffix(".away"))
+    with pytest.raises(
+        supsup.InputError, match=r"GG-2.parquet cannot be read: .*; `supsup evaluate .*` makes it again"
+    ):
+        run.accuracy_matrix()
+    moved.rename(path)
