@@ -7,7 +7,9 @@ first measurement of task i, which the names of the results do not hide: ``num_c
 Letters: K rows, T tasks.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,8 +49,8 @@ def continual_metrics(
             f"found rows {ks} of a matrix {r_KT.shape}, expected ascending k and a column per task"
         )
     end_T, learned_KT = r_KT[-1], np.where(np.arange(len(r_KT[0])) < np.array(ks)[:, None], r_KT, np.nan)
-    first_T = np.array([_first(column_K) for column_K in learned_KT.T])
-    earlier_T = np.array([_best(column_K) for column_K in learned_KT[:-1].T])
+    first_T = np.array([_of_measured(_first, column_K) for column_K in learned_KT.T])
+    earlier_T = np.array([_of_measured(np.max, column_K) for column_K in learned_KT[:-1].T])
     first_T_before = np.where(np.isnan(earlier_T), np.nan, first_T)
     return ContinualMetrics(
         average_accuracy=_mean(end_T),
@@ -66,16 +68,14 @@ def _ahead(r_KT: NDArray[np.float64], ks: tuple[int, ...]) -> NDArray[np.float64
     return np.array([rows[task][task] if task in rows else np.nan for task in range(r_KT.shape[1])])
 
 
-def _first(column_K: NDArray[np.float64]) -> float:
-    known = column_K[~np.isnan(column_K)]
-    return float(known[0]) if len(known) else float("nan")
-
-
-def _best(column_K: NDArray[np.float64]) -> float:
-    known = column_K[~np.isnan(column_K)]
-    return float(known.max()) if len(known) else float("nan")
-
-
-def _mean(values: NDArray[np.float64]) -> float:
+def _of_measured(pick: Callable[[NDArray[np.float64]], float], values: NDArray[np.float64]) -> float:
+    """Return what ``pick`` makes of the values that were measured, NaN if there are none."""
     known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
+    return float(pick(known)) if len(known) else float("nan")
+
+
+def _first(values: NDArray[np.float64]) -> float:
+    return float(values[0])
+
+
+_mean = partial(_of_measured, np.mean)

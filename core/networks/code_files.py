@@ -69,7 +69,7 @@ def code_file(import_path: str) -> Path:
             f"network.import_path: {import_path} cannot be imported: {place} is {what}; expected "
             "package.file:name, in the current folder or installed"
         )
-    if any(found.file.is_relative_to(PROJECT / room) for room in ROOMS):
+    if _is_ours(found.file):
         raise ConfigError(
             f"network.import_path: {import_path} cannot be imported: {place} is a module of supsup, {found.file}; give "
             "your file another name"
@@ -98,8 +98,11 @@ def code_files(import_path: str) -> dict[str, Path]:
 
 def is_of_the_user(file: Path) -> bool:
     """Return whether a file is neither of Python, nor installed, nor of this project."""
-    is_ours = any(file.resolve().is_relative_to(PROJECT / room) for room in ROOMS)
-    return not (is_ours or INSTALLED & set(file.parts) or is_of_python(file))
+    return not (_is_ours(file) or INSTALLED & set(file.parts) or is_of_python(file))
+
+
+def _is_ours(file: Path) -> bool:
+    return any(file.resolve().is_relative_to(PROJECT / room) for room in ROOMS)
 
 
 def is_of_python(file: Path) -> bool:

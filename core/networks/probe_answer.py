@@ -3,14 +3,12 @@
 import json
 import os
 import sys
-from pathlib import Path
 
 import torch
 
 from core.errors import ConfigError
 from core.networks.probe import network_digest
 from core.networks.user_code import user_code
-from core.rooms import share_names
 from core.specs.network import NetworkSpec
 
 
@@ -18,7 +16,6 @@ def answer() -> None:
     """Print what the network of the question on stdin is here, and end."""
     question = json.loads(sys.stdin.read())
     sys.path[:] = question["path"]
-    share_names(Path.cwd())
     torch.set_num_threads(question["num_threads"])
     spec = NetworkSpec(kind="module", import_path=question["import_path"], outputs=question["outputs"])
     try:

@@ -50,9 +50,10 @@ class AccuracyMatrix:
 def accuracy_matrix(run: Run, scenario: str) -> AccuracyMatrix:
     """Return the matrix at each k that was evaluated, by the run's own method. Raises RunFolderError if there is none."""
     facts = run.store.facts()
-    found = [one for one in read_results(run, facts).own(run) if one.scenario == scenario]
+    results = read_results(run, facts)
+    found = [one for one in results.own(run) if one.scenario == scenario]
     if not found:
-        known = sorted({one.scenario for one in read_results(run, facts)})
+        known = sorted({one.scenario for one in results})
         raise RunFolderError(
             f"{run.name}: scenario {scenario!r} is not evaluated, found {', '.join(known) or 'none'}"
         )
