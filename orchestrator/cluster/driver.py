@@ -1,9 +1,12 @@
 """The process that drives Ray for a command; the other half of ``orchestrator.cluster.local_ray``."""
 
 import os
+import pickle
 import select
 import signal
 import threading
+from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,12 @@ from orchestrator.execution.jobs import Job, StepsDone
 
 
 class _Driver:
-    """Does the calls of a command."""
+    """Does the calls of a command. report: sends something to the command before the answer."""
 
     def __init__(self) -> None:
+        self.report: Callable[[Any], None] = _ignore
         self._executor: Any = None
+        self._held: Any = None
         self._steps: list[tuple[Job, StepsDone]] = []
 
     def start(self, address: str | None, num_cpus: int, num_threads: int, folder: Path) -> None:
@@ -37,11 +42,21 @@ class _Driver:
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call the executor. Raises SupSupError if one of Ray's processes has ended."""
-        from orchestrator.cluster.connect import ended_processes
-
-        if ended_processes():
-            raise SupSupError(LOST)
+        _require_ray()
         return self._answer(getattr(self._executor, method)(*arguments))
+
+    def hold(self, make: Callable[..., Any], *arguments: Any) -> None:
+        """Make an object that ``ask`` is to call."""
+        self._held = make(*arguments)
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """Call the object. Raises SupSupError if one of Ray's processes has ended."""
+        _require_ray()
+        return getattr(self._held, method)(*arguments)
+
+    def do(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Call ``work`` with what sends reports to the command, and the arguments."""
+        return work(self.report, *arguments)
 
     def submit(self, job: Job, avoid: str | None) -> Any:
         """Send a job to a worker."""
@@ -68,11 +83,23 @@ def serve(descriptor: int) -> None:
     threading.Thread(target=_end_with_command, args=(descriptor,), daemon=True).start()
     while True:
         number = calls.recv()
+        driver.report = partial(_send, calls, number, is_answer=False)
         try:
-            answer = _call(driver, *calls.recv())
+            answer = _call(driver, *pickle.loads(calls.recv_bytes()))  # noqa: S301  # from the command
         except Exception as error:  # whatever it is, the command raises it
             answer = error
-        calls.send((number, answer))
+        _send(calls, number, answer, is_answer=True)
+
+
+def _send(calls: Connection, number: int, content: Any, *, is_answer: bool) -> None:
+    calls.send_bytes(pickle.dumps((number, is_answer, content)))
+
+
+def _require_ray() -> None:
+    from orchestrator.cluster.connect import ended_processes
+
+    if ended_processes():
+        raise SupSupError(LOST)
 
 
 def _call(driver: _Driver, method: str, arguments: tuple[Any, ...]) -> Any:

@@ -6,9 +6,11 @@ command sends it calls, one at a time, and lives on when it ends.
 """
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import Pipe
 from types import TracebackType
@@ -29,11 +31,11 @@ DRIVER = (
 CLOSE_S = 15.0  # to end Ray
 LOST = (
     "lost the Ray of this machine: one of its processes has ended, as when memory is short; finished work is kept; "
-    "run the same command again to resume"
+    "run the same command again"
 )
 LOST_CLUSTER = (
     "lost the Ray cluster at {}: its head, or this machine's part of it, is gone; finished work is kept; "
-    "run the same command again to resume"
+    "run the same command again"
 )
 
 
@@ -80,12 +82,15 @@ class LocalRay:
             raise WorkerError(f"{what} (its driver has ended); run the same command again") from error
         self._has_started = True
 
-    def call(self, method: str, *arguments: Any) -> Any:
-        """Return the driver's answer, or raise its error. Raises SupSupError if Ray is lost."""
+    def call(self, method: str, *arguments: Any, on_report: Callable[[Any], None] | None = None) -> Any:
+        """Return the driver's answer, or raise its error. Raises SupSupError if Ray is lost.
+
+        on_report: called with what the driver reports before it answers.
+        """
         self.wait()
         try:
             self._send(method, *arguments)
-            return self._receive()
+            return self._receive(on_report)
         except _DriverEndedError as error:
             raise SupSupError(
                 LOST if self._address is None else LOST_CLUSTER.format(self._address)
@@ -101,16 +106,19 @@ class LocalRay:
         self._num_sent += 1
         try:
             self._calls.send(self._num_sent)
-            self._calls.send((method, arguments))  # by itself: what cannot be read there has a number
+            # By itself: what cannot be read there has a number. Not ``send``, which shares tensors, file by file.
+            self._calls.send_bytes(pickle.dumps((method, arguments)))
         except OSError as error:
             raise _DriverEndedError from error
 
-    def _receive(self) -> Any:
+    def _receive(self, on_report: Callable[[Any], None] | None = None) -> Any:
         """Return the answer to the last call; those before it were given up."""
-        number, answer = 0, None
+        number, is_answer, answer = 0, False, None
         try:
-            while number != self._num_sent:
-                number, answer = self._calls.recv()
+            while not (is_answer and number == self._num_sent):
+                number, is_answer, answer = pickle.loads(self._calls.recv_bytes())  # noqa: S301  # our own process
+                if on_report is not None and not is_answer and number == self._num_sent:
+                    on_report(answer)
         except (EOFError, OSError) as error:
             raise _DriverEndedError from error
         self._is_idle = True

@@ -4,11 +4,15 @@ The settings are computed from the sweep file each time, and those with a comple
 read: the same command resumes a search, and a new value adds only its own settings.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from core.data.datasets import load_dataset
 from core.errors import ConfigError, plural
+from orchestrator.cluster.launch import start_ahead
 from orchestrator.cluster.resources import check_nodes, find_resources
+from orchestrator.config.search import SearchConfig
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.ctrl_c import stop_taken
 from orchestrator.execution.progress import Display
@@ -97,6 +101,10 @@ class _Results:
                 metrics = {"num_tasks": float(outcome[0]), "mean_accuracy": outcome[1]}
                 self._record(index, "stopped", metrics, None)
 
+    def report(self, end: tuple[Trial, TrialOutcome]) -> None:
+        """Record a trial's outcome, as it comes from the process that runs Tune."""
+        self.trial_ended(*end)
+
     def write(self) -> None:
         """Commit the results so far."""
         write_results(self._config, self._settings, self.found)
@@ -115,22 +123,34 @@ def _run(config: SweepConfig, trials: list[Trial], data_folder: Path | None, res
         for trial in trials:
             results.trial_ended(trial, run_trial(trial, data_folder, lambda *_: None))
         return
-    from orchestrator.search.tune import run_trials  # imports ray
-
     resources = find_resources(config.executor, connect=True)
     if config.executor.address is not None:
         check_nodes(config.storage.uri, results.display)
-    run_trials(
-        trials,
-        search_config(config),
-        data_folder,
-        results.trial_ended,
-        num_workers=min(resources.num_workers, len(trials)),
-        gpus_per_worker=resources.gpus_per_worker,
-        threads_per_worker=config.executor.threads_per_worker,
-        retries=config.executor.retries,
-        address=config.executor.address,
-    )
+    options = {
+        "num_workers": min(resources.num_workers, len(trials)),
+        "gpus_per_worker": resources.gpus_per_worker,
+        "threads_per_worker": config.executor.threads_per_worker,
+        "retries": config.executor.retries,
+    }
+    work = (trials, search_config(config), data_folder, options)
+    with start_ahead(config, resources) as local:
+        if local is None:
+            _run_on_ray(results.report, *work)
+        else:
+            local.call("do", _run_on_ray, *work, on_report=results.report)
+
+
+def _run_on_ray(
+    report: Callable[[tuple[Trial, TrialOutcome]], None],
+    trials: list[Trial],
+    search: SearchConfig,
+    data_folder: Path | None,
+    options: dict[str, Any],
+) -> None:
+    """Run the trials where Ray is. report: called with each that has ended, and its outcome."""
+    from orchestrator.search.tune import run_trials  # imports ray: only in the process that drives it
+
+    run_trials(trials, search, data_folder, lambda *end: report(end), **options)
 
 
 def _words(result: SettingResult) -> str:

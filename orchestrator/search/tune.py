@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cluster.connect import ray, start_ray
 from orchestrator.config.search import SearchConfig
 from orchestrator.search.trials import SettingEnd, Trial, TrialOutcome, run_trial
 
@@ -42,12 +41,8 @@ def run_trials(
     gpus_per_worker: float,
     threads_per_worker: int,
     retries: int,
-    address: str | None,
 ) -> None:
-    """Run all trials, ``num_workers`` at a time; a trial whose process dies is restarted."""
-    owns_ray = not ray.is_initialized()
-    if owns_ray:
-        start_ray(address, num_cpus=num_workers * threads_per_worker)
+    """Run all trials, ``num_workers`` at a time; a trial whose process dies is restarted. Ray must be there."""
     bundle = {"CPU": threads_per_worker, "GPU": gpus_per_worker}
     trainable = tune.with_parameters(
         _train, trials=list(trials), data_folder=data_folder, work_folder=str(Path.cwd())
@@ -72,11 +67,7 @@ def run_trials(
                 callbacks=[_Ends(trials, on_end)],
             ),
         )
-        try:
-            tuner.fit()
-        finally:
-            if owns_ray:
-                ray.shutdown()
+        tuner.fit()
 
 
 def _train(

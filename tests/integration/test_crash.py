@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -103,7 +105,7 @@ def test_the_end_of_a_process_of_ray_is_told_and_recorded(tmp_path, name):
     shown, _ = process.communicate(timeout=120)
     assert process.returncode == 1, shown
     assert "lost the Ray of this machine" in shown
-    assert "run the same command again to resume" in shown
+    assert "run the same command again" in shown
     assert "Traceback" not in shown
     run = locate_run(config)
     assert read_sessions(run.layout)[-1].status == "FAILED"
@@ -112,6 +114,61 @@ def test_the_end_of_a_process_of_ray_is_told_and_recorded(tmp_path, name):
     shown, _ = process.communicate()
     assert process.returncode == 0, shown
     assert digests(config) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_a_search_lives_through_the_end_of_its_ray(tmp_path):
+    path = write_sweep(tmp_path, tmp_path / "lost", "{kind: ray, workers: 2}")
+    space = "search.space.seed=[0,1,2,3]"
+    process = start_supsup("run", path, space, "--plain")
+    shown = kill_raylet(process, lambda: any((tmp_path / "lost").glob("*/masks/*.parquet")))
+    assert process.returncode == 1, shown
+    assert "lost the Ray of this machine" in shown
+    assert "Traceback" not in shown
+    process = start_supsup("run", path, space)
+    shown, _ = process.communicate()
+    assert process.returncode == 0, shown
+    assert digests(load_sweep(path)) == inline_digests()
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_the_end_of_ray_while_it_holds_the_masks_is_told(tmp_path):
+    path = write_sweep(tmp_path, tmp_path / "runs", "{kind: inline}")
+    run_sweep(load_sweep(path), None, Recorder())
+    root = locate_run(load_sweep(path)).layout.root
+    images = tmp_path / "images.npy"
+    np.save(images, np.zeros((20_000, 6, 6), np.uint8))
+    process = start_supsup("infer", root, images, "--shards", "2")
+    shown = kill_raylet(process, lambda: any(held(process)))
+    assert process.returncode == 1, shown
+    assert "lost the Ray of this machine" in shown or "lost a shard of the masks" in shown
+    assert "run the same command again" in shown
+    assert len(shown.strip().splitlines()) == 1
+
+
+def kill_raylet(process: subprocess.Popen[str], is_time: Callable[[], bool]) -> str:
+    """Kill the raylet of a command once it is time, and return what it has printed at its end."""
+    children = psutil.Process(process.pid)
+    until_s = time.monotonic() + 120
+    while not is_time():
+        assert process.poll() is None
+        assert time.monotonic() < until_s
+        time.sleep(0.1)
+    (found,) = [one for one in children.children(recursive=True) if one.name() == "raylet"]
+    found.kill()
+    return process.communicate(timeout=120)[0]
+
+
+def held(process: subprocess.Popen[str]) -> list[str]:
+    """Return the actors of a command's Ray that hold masks."""
+    names = [one.name() for one in psutil.Process(process.pid).children(recursive=True)]
+    return [name for name in names if name.startswith("ray::_ShardActor")]
 
 
 def check_mlflow(database: sqlite3.Connection) -> None:
@@ -158,7 +215,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path, number, executor):
     shown, _ = process.communicate(timeout=60)
     assert process.returncode == 130, shown
     assert "tasks are finished and kept" in shown
-    assert "run the same command again to resume" in shown
+    assert "run the same command again" in shown
     assert "Traceback" not in shown
     assert temporaries(locate_run(load_sweep(path)).layout.root) == []
     assert len(digests(load_sweep(path))) >= 2
