@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.files import commit_bytes, commit_json, temporaries
+import storage.locations
+from core.errors import ConfigError
+from storage.files import commit, commit_bytes, commit_json, temporaries
 from storage.layout import RunLayout
 from storage.locations import (
     ObjectPath,
@@ -53,6 +55,31 @@ def test_a_place_is_a_path_or_a_bucket_without_credentials():
     assert to_location("runs") == Path("runs").absolute()
 
 
+def test_a_path_that_is_not_utf8_is_refused_with_what_to_do():
+    with pytest.raises(ConfigError, match=r"its name is not UTF-8; rename the folder, or set storage\.uri"):
+        to_location("runs/\udcff")
+
+
+def test_only_patterns_with_folders_list_what_is_below_them(monkeypatch):
+    """A run has thousands of masks, which a listing of what is above them need not ask for."""
+    asked = []
+
+    class Store:
+        def get_file_info(self, selector):
+            asked.append(selector.recursive)
+            return []
+
+    monkeypatch.setattr(storage.locations, "connect", lambda *_: Store())
+    for pattern in ("*.json", "*/run.json"):
+        assert listed(to_location("s3://bucket/runs"), pattern) == []
+    assert asked == [False, True]
+
+
+def test_a_file_that_a_library_writes_becomes_an_object(root):
+    commit(root / "a" / "b.bin", lambda path: path.write_bytes(path.name.encode()))
+    assert (root / "a" / "b.bin").read_bytes() == b"b.bin"
+
+
 def test_an_object_is_written_read_listed_moved_and_removed(root):
     file = root / "a" / "one.json"
     assert not file.exists()
@@ -88,7 +115,6 @@ def test_a_failed_write_leaves_the_old_object(root, monkeypatch):
     """Closing a stream after a failed write would make an object of the half that is there."""
     file = root / "x"
     file.write_bytes(b"old")
-    import storage.locations
 
     class Failing:
         def __init__(self, stream):

@@ -172,6 +172,21 @@ def _write_often(store: MaskStore) -> None:
         store.write_cohort([task_mask(t) for t in range(3)], PROVENANCE)
 
 
+def test_a_file_with_another_column_is_refused(store):
+    path = store.files()[0]
+    metadata = {key: value for key, value in decoded(pq.read_schema(path).metadata).items() if key != KEY}
+    table = pq.read_table(path).append_column("note", [["a", "b", "c"]])
+    path.write_bytes(sealed_parquet(table.replace_schema_metadata(None), metadata, row_group_size=1))
+    with pytest.raises(ForeignFileError, match="does not have the columns of a mask file"):
+        store.read(0)
+    assert [(problem.kind, problem.path) for problem in verify_masks(store).problems] == [("foreign", path)]
+
+
+def test_a_row_of_a_task_that_cannot_be_is_in_no_table(store):
+    resealed(store.layout.cohort(3, 4), change=lambda rows: [rows[0], rows[1] | {"task": -7}])
+    assert [info.task for info in store.facts().infos()] == [0, 1, 2, 3]
+
+
 def changed(**values):
     return lambda rows: [row | values for row in rows]
 

@@ -1,6 +1,8 @@
 """Object stores that refuse or are silent: named, within the limit, and bad input."""
 
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -64,3 +66,13 @@ def test_a_silent_store_is_given_up_at_the_limit(monkeypatch, silent, uri):
 def test_a_store_that_refuses_is_named_with_what_it_said():
     with pytest.raises(StoreError, match=r"s3://bucket/runs cannot be used.*connect"):
         to_location("s3://bucket/runs?region=us-east-1&scheme=http&endpoint_override=127.0.0.1:9").exists()
+
+
+def test_a_silent_store_does_not_keep_the_process_from_ending():
+    code = (
+        "import storage.store as s, time; s.LIMIT_S = 0.1; s.answered('s3://bucket', lambda: time.sleep(60))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=30
+    )
+    assert "s3://bucket did not answer" in done.stderr

@@ -7,10 +7,10 @@ import pytest
 
 from storage.layout import TableKey
 from storage.summary import write_summary
-from storage.tables import given_table, write_evaluation
+from storage.tables import given_table, write_evaluation, write_table
 from storage.verify import quarantine, verify_masks
 from storage.verify_derived import DerivedFiles
-from tests.storage.conftest import IDENTITY
+from tests.storage.conftest import IDENTITY, PROVENANCE, task_mask
 
 
 def test_a_clean_store(store):
@@ -62,6 +62,30 @@ def test_files_made_from_other_masks_are_stale(store, other):
     assert {(p.kind, p.path) for p in files.stale()} == {("stale", p) for p in (paths[0], layout.summary)}
 
 
+def test_report_tables_of_other_masks_are_stale(store):
+    facts, layout = store.facts(), store.layout
+    files = DerivedFiles(store, facts, facts.digests.joint)
+    confusion = layout.confusion(TableKey("one_shot-G-1", 2))
+
+    def write(masks_of_tasks, masks_of_confusion):
+        write_table(layout.tasks, facts.info_table(), {"masks": masks_of_tasks})
+        write_table(confusion, facts.info_table(), {"masks": masks_of_confusion})
+
+    write(facts.digests.joint(5), facts.digests.joint(2))
+    assert files.problems() == []
+    write("0" * 64, "0" * 64)
+    assert {(p.kind, p.path) for p in files.problems()} == {("stale", layout.tasks), ("stale", confusion)}
+
+
+def test_a_table_without_a_readable_header_is_damaged(store):
+    path = store.layout.evaluation(TableKey("GG", 1))
+    path.parent.mkdir()
+    path.write_bytes(b"no Parquet")
+    (problem,) = DerivedFiles(store, store.facts(), lambda _: None).stale()
+    assert (problem.kind, problem.path) == ("damaged", path)
+    assert problem.message.startswith(f"{path} cannot be read")
+
+
 def test_a_table_of_another_name_or_run_is_damaged(store):
     layout, masks = store.layout, "8" * 64
     files = DerivedFiles(store, store.facts(), lambda _: masks)
@@ -110,7 +134,10 @@ def test_quarantine_keeps_every_bad_file_even_of_the_same_name(store):
 
 
 def test_masks_of_two_engines_are_a_mixed_run(store):
-    from tests.storage.conftest import PROVENANCE, task_mask
-
     store.write_cohort([task_mask(5)], {**PROVENANCE, "engine": "compiled"})
     assert len(verify_masks(store).provenances) == 2
+
+
+def test_a_file_that_says_less_of_its_engine_makes_no_mixed_run(store):
+    store.write_cohort([task_mask(5)], {**PROVENANCE, "instructions": "AVX2"})
+    assert verify_masks(store).provenances == (("eager", "cpu", "2.13.0", "AVX2"),)

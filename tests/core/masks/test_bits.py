@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import DamagedFileError
@@ -18,6 +18,7 @@ def test_bytes_of_a_literal_mask():
     assert pack([first, second]).tobytes() == bytes([0b00011001, 0b00000001, 0b00000010])
 
 
+@settings(deadline=None)
 @given(shapes=SHAPES, seed=st.integers(0, 2**32 - 1))
 def test_unpack_undoes_pack(shapes, seed):
     draw = np.random.default_rng(seed)

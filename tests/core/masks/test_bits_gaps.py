@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.masks.bits import from_gaps, rare_bit, to_gaps
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.floats(0, 1), st.integers(0, 2**32), st.sampled_from([0, 1]))
 def test_gaps_lead_back_to_the_same_bits(num_bytes, share, seed, bit):
     bits = np.random.default_rng(seed).random(8 * num_bytes) < share

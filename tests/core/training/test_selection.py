@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import ConfigError
@@ -13,6 +13,7 @@ from core.specs.network import MaskSpec
 from core.training.selection import kept_by_layer, layer_density, mask_of, num_kept, score_gradient
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32), st.sampled_from([1, 3, 1000]))
 def test_top_k_keeps_what_a_full_sort_keeps_ties_by_index(num, kept, seed, levels):
     kept = min(kept, num)

@@ -6,7 +6,7 @@ import pytest
 
 from core.errors import ForeignWorkerError, LostWorkerError, TrainingError
 from orchestrator.execution.controller import POLL_S, WAITING_NOTICE_S, run_jobs
-from orchestrator.execution.jobs import Job
+from orchestrator.execution.jobs import Job, StepsDone
 from orchestrator.execution.retry_policy import RetryPolicy
 from tests.orchestrator.fakes import Clock, Recorder, ScriptedExecutor
 
@@ -130,3 +130,19 @@ def test_an_interrupt_passes_through():
 
     with pytest.raises(KeyboardInterrupt):
         drive({}, [Job(first=0, last=0)], executor=Interrupting())
+
+
+def test_the_watcher_is_told_of_steps_and_of_workers():
+    class Reporting(ScriptedExecutor):
+        def collect(self, timeout_s):
+            for job in self._out:
+                self.on_steps(job, StepsDone(1, 4))
+            return super().collect(timeout_s)
+
+    class Counting(Recorder):
+        def workers(self, num_busy, num_ready):
+            self.events.append(("workers", num_busy, num_ready))
+
+    watcher = Counting()
+    run_jobs([Job(first=5, last=5)], Reporting(), RetryPolicy(max_retries=0), watcher, network_digest="d")
+    assert watcher.events == [("workers", 1, 2), ("steps", 5, 1, 4), ("done", 5, 5)]

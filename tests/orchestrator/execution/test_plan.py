@@ -1,10 +1,10 @@
 """The plan is a pure function of what is wanted and what is there."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.execution.jobs import Job
-from orchestrator.execution.plan import plan_jobs
+from orchestrator.execution.plan import join_plans, number_ranges, plan_jobs
 from orchestrator.runs.sizing import auto_cohort_size
 
 
@@ -19,6 +19,7 @@ def test_literal_plans():
     assert ranges(plan_jobs(20, 8, range(10))) == [(10, 15), (16, 19)]  # 10 tasks grown to 20
 
 
+@settings(deadline=None)
 @given(num_tasks=st.integers(1, 60), size=st.integers(1, 70), done=st.sets(st.integers(0, 80)))
 def test_every_missing_task_is_planned_exactly_once_within_a_block(num_tasks, size, done):
     plan = plan_jobs(num_tasks, size, done)
@@ -28,6 +29,7 @@ def test_every_missing_task_is_planned_exactly_once_within_a_block(num_tasks, si
     assert all(job.first // size == job.last // size for job in plan.jobs)
 
 
+@settings(deadline=None)
 @given(num_tasks=st.integers(1, 60), more=st.integers(0, 40), size=st.integers(1, 20))
 def test_growing_keeps_what_is_done(num_tasks, more, size):
     grown = plan_jobs(num_tasks + more, size, range(num_tasks))
@@ -50,3 +52,15 @@ def test_auto_cohorts_of_a_worker_are_of_equal_size_so_that_workers_end_together
 def test_jobs_name_themselves():
     assert str(Job(first=3, last=3)) == "train task 3"
     assert str(Job(first=0, last=7, kind="evaluate")) == "evaluate tasks 0-7"
+
+
+def test_plans_are_joined_in_order():
+    joined = join_plans([plan_jobs(4, 2, {0}), plan_jobs(2, 2, ())])
+    assert ranges(joined) == [(1, 1), (2, 3), (0, 1)]
+    assert (joined.num_done, joined.num_total, joined.num_left) == (1, 6, 5)
+
+
+def test_numbers_are_told_as_ranges_and_at_most_twenty_of_them():
+    assert number_ranges([7, 2, 0, 1, 3]) == "0-3, 7"
+    assert number_ranges(range(0, 40, 2)).endswith(", 38")
+    assert number_ranges(range(0, 44, 2)).endswith(", 38 and 2 more")
