@@ -13,6 +13,7 @@ from typing import Any
 
 from core.errors import SupSupError
 from orchestrator.cluster.local_ray import LOST
+from orchestrator.cluster.process_session import end_session
 from orchestrator.execution.jobs import Job, StepsDone
 
 
@@ -116,4 +117,5 @@ def _end_with_command(descriptor: int) -> None:
     poll = select.poll()
     poll.register(descriptor, select.POLLHUP)
     poll.poll()
+    end_session(os.getpid())
     os._exit(1)

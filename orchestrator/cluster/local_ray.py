@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from core.errors import SupSupError, WorkerError
 from core.rooms import python
+from orchestrator.cluster.process_session import end_session
 from orchestrator.cluster.ray_folder import make_ray_folder
 from orchestrator.execution.executor import WorkerFactory, ignore_steps
 from orchestrator.execution.jobs import Attempt, Job, ReportSteps
@@ -53,17 +54,17 @@ class LocalRay:
         self._address, self._folder = address, make_ray_folder()
         self._calls, theirs = Pipe()
         words = python(DRIVER, json.dumps(sys.path), str(theirs.fileno()), sys.argv[0])
-        # In a group of its own, so that Ctrl-C reaches this process alone.
+        # In a session of its own, so that Ctrl-C reaches this process alone, and whatever Ray leaves can be found.
         self._process = subprocess.Popen(  # noqa: S603  # our own words
             words,
             pass_fds=[theirs.fileno()],
-            process_group=0,
+            start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         theirs.close()
-        self._num_sent, self._is_idle, self._has_started = 0, True, False
+        self._num_sent, self._is_idle, self._has_started, self._is_closed = 0, True, False, False
         with suppress(_DriverEndedError):  # whoever waits is told
             self._send("start", address, num_cpus, num_threads, self._folder)
 
@@ -128,14 +129,18 @@ class LocalRay:
 
     def close(self) -> None:
         """End Ray, or leave it; may be called twice. One that is busy or still starting is ended at once."""
+        if self._is_closed:
+            return
         with suppress(_DriverEndedError, subprocess.TimeoutExpired):
             if self._process.poll() is None and self.is_idle:
                 self._send("end")
                 self._process.wait(CLOSE_S)
         self._calls.close()
         self._process.kill()
+        end_session(self._process.pid)
         self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._is_closed = True
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -10,9 +12,11 @@ import psutil
 import pytest
 
 from core.errors import ConfigError, SupSupError
-from orchestrator.cluster import ray_folder
+from orchestrator.cluster import local_ray, ray_folder
 from orchestrator.cluster.local_ray import LocalExecutor, LocalRay
+from orchestrator.cluster.process_session import end_session
 from orchestrator.cluster.ray_folder import MAX_BYTES, OPEN, make_ray_folder
+from tests.conftest import marked_processes
 from tests.orchestrator.fakes import Misbehaving
 
 OPTIONS = {"num_workers": 1, "gpus_per_worker": 0, "threads_per_worker": 1, "address": None}
@@ -75,6 +79,56 @@ def test_a_driver_that_ends_while_it_starts_is_told():
         with pytest.raises(SupSupError, match="Ray did not start on this machine"):
             local.wait()
     local.close()  # may be called twice
+
+
+# Like an agent or a worker that has just begun, and cannot see yet that the rest of Ray is gone.
+LATE = "import subprocess; subprocess.Popen(['sleep', '60.25'], process_group=0); "
+COMMAND = f"""
+from orchestrator.cluster import local_ray
+local_ray.DRIVER = {LATE!r} + local_ray.DRIVER
+ray = local_ray.LocalRay(num_cpus=1, num_threads=1)
+input()
+"""
+
+
+@pytest.mark.ray
+def test_a_ray_that_is_ended_while_it_starts_leaves_no_process(monkeypatch):
+    monkeypatch.setattr(local_ray, "DRIVER", LATE + local_ray.DRIVER)
+    with LocalRay(num_cpus=1, num_threads=1):
+        wait_for_late(is_there=True)
+    assert not late_processes()
+
+
+@pytest.mark.ray
+def test_a_command_that_is_killed_leaves_no_process_of_ray():
+    with subprocess.Popen([sys.executable, "-c", COMMAND], stdin=subprocess.PIPE) as command:
+        wait_for_late(is_there=True)
+        command.kill()
+    wait_for_late(is_there=False)
+
+
+def wait_for_late(*, is_there):
+    until_s = time.monotonic() + 20
+    while bool(late_processes()) != is_there:
+        assert time.monotonic() < until_s
+        time.sleep(0.02)
+
+
+def late_processes():
+    return [one for one, words in marked_processes().items() if words == "sleep 60.25"]
+
+
+def test_a_session_ends_with_all_that_was_started_in_it():
+    more = "import subprocess, sys; subprocess.Popen(['sleep', '60'], process_group=0); print(1, flush=True); input()"
+    leader = subprocess.Popen(
+        [sys.executable, "-c", more], start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    leader.stdout.readline()
+    (sleeping,) = psutil.Process(leader.pid).children()
+    end_session(leader.pid)
+    assert not sleeping.is_running() or sleeping.status() == psutil.STATUS_ZOMBIE
+    assert leader.poll() is None  # it is not killed itself
+    leader.communicate(b"\n")
 
 
 def test_a_folder_of_ray_has_a_short_path(tmp_path, monkeypatch):
