@@ -17,6 +17,7 @@ from orchestrator.report.page import Shown, report_page
 from orchestrator.report.stream_figures import draw_recoveries, draw_stream
 from orchestrator.report.tables import metric_rows
 from orchestrator.report.text import what_words
+from orchestrator.runs.accuracy_matrix import write_matrices
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
 from orchestrator.runs.run import Run, open_run
@@ -32,6 +33,7 @@ def make_report(root: Location) -> Report:
     run, record = open_run(root)
     with locked(run.layout):
         facts = run.store.facts()
+        write_matrices(run, facts)  # runs of older versions have none
         report = draw_report(run, record, facts)
         run.store.keep_facts(facts)
     return report

@@ -16,16 +16,7 @@ from orchestrator.stages.gaps import Gap
 
 NUM_BEST = 5
 TOP_5 = f"top_{NUM_BEST}_task_inference_accuracy"
-METRIC_HEADS = (
-    "scenario",
-    "inference",
-    "k",
-    "ACC",
-    "BWT, points",
-    "forgetting",
-    "learning acc.",
-    "tasks compared",
-)
+METRIC_HEADS = ("scenario", "inference", "k", "ACC", "BWT", "forgetting", "learned", "tasks")
 RESULT_HEADS = ("scenario", "inference", "k", "accuracy", "task right")
 
 
@@ -77,7 +68,10 @@ def result_rows(results: Results) -> list[tuple[str, str, str, str, str]]:
 
 
 def metric_rows(matrices: Sequence[AccuracyMatrix]) -> list[tuple[str, ...]]:
-    """Return the rows below ``METRIC_HEADS``: the metrics of continual learning by scenario, after the last task."""
+    """Return the rows below ``METRIC_HEADS``: the metrics of continual learning by scenario, after the last task.
+
+    In points and percent: average accuracy, backward transfer, forgetting, accuracy when learned; tasks compared.
+    """
     return [
         (
             one.scenario,
