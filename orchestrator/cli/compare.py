@@ -43,6 +43,8 @@ def compare(
 
     if latex + as_csv + md > 1:
         raise ConfigError("compare: found several of --latex, --csv and --md, expected at most one")
+    if out is not None and out.parts[:1] == ("s3:",):
+        raise ConfigError(f"--out: found {out}, expected a folder of this machine")
     if out is not None and out.exists() and not out.is_dir():
         raise ConfigError(f"--out: {out} is a file, expected a folder")
     ks = parse_counts(k, "--k") if k else []

@@ -15,6 +15,7 @@ from orchestrator.runs.run import Run, open_run
 from orchestrator.runs.search_file import read_points
 from orchestrator.stages import training_stage
 from orchestrator.status import resolve_run, resolve_search
+from storage.layout import RunLayout
 from storage.locations import Location, plain_file
 
 METRICS = ("backward_transfer", "forgetting")
@@ -34,6 +35,8 @@ def find_folders(names: Sequence[str], storage: str | Location) -> list[Location
 
 def read_measured(root: Location) -> Measured | str:
     """Return what was measured on a run, or why it cannot be compared. Raises RunFolderError."""
+    if not RunLayout(root).run_file.is_file():
+        return "not begun"  # a point of a search
     run, _ = open_run(root)
     progress = training_stage(run.config).progress(run)
     if not progress.is_complete:

@@ -8,7 +8,9 @@ import subprocess
 import pytest
 
 import supsup as library
+from orchestrator.compare.read import read_measured
 from orchestrator.compare.texts import latex_text
+from orchestrator.status import find_runs
 from tests.conftest import supsup, sweep_text
 
 GIVEN = "{scenarios: [GG], at: [2, 4]}"
@@ -112,3 +114,21 @@ def test_the_table_compiles(storage, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "table.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_runs_in_an_object_store(tmp_path, s3_storage, capsys):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(sweep_text(s3_storage))
+    for seed in (0, 1):
+        assert supsup("run", path, f"seed={seed}", "--quiet") == 0
+    roots = find_runs(s3_storage)
+    assert supsup("compare", *roots, "--md") == 0
+    assert "| GG accuracy, k = 4 | supermasks |" in capsys.readouterr().out
+    assert supsup("compare", *(root.name for root in roots), "--storage", s3_storage, "--csv") == 0
+    assert supsup("compare", *roots, "--out", "s3://bucket/paper") == 2
+    assert "--out: found s3:/bucket/paper, expected a folder of this machine" in capsys.readouterr().err
+
+
+def test_a_point_of_a_search_that_has_not_begun_is_named(tmp_path):
+    found = read_measured(tmp_path)
+    assert found == "not begun"
