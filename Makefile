@@ -5,7 +5,7 @@ READY  := $(VENV)/.ready
 JOBS   := 2
 SECONDS := 10
 
-.PHONY: help install demo test test-most test-all fuzz browser check bench clean
+.PHONY: help install demo test test-most test-all fuzz browser latex check bench clean
 
 help:
 	@echo "make install   make $(VENV) with the supsup command, exact versions"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-all  everything but the soak and fuzz tests"
 	@echo "make fuzz      inputs that are generated or damaged; SECONDS=60 for each property"
 	@echo "make browser   what the tests in a browser need"
+	@echo "make latex     what the test of LaTeX tables needs, on Debian"
 	@echo "make check     formatting, lint, types"
 	@echo "make bench     speed as ratios to this machine's limits"
 
@@ -48,6 +49,11 @@ fuzz: $(READY)
 browser: $(READY)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,browser]'
 	command -v chromium || command -v chromium-browser || $(PYTHON) -m playwright install chromium
+
+# What the test that compiles a table of `supsup compare` needs; without it it skips and says so.
+latex:
+	command -v pdflatex || { sudo apt-get update && \
+	sudo apt-get install --yes --no-install-recommends texlive-latex-base texlive-latex-recommended; }
 
 check: $(READY)
 	$(PYTHON) -m ruff format --check .

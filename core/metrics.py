@@ -1,8 +1,9 @@
 """Metrics of continual learning from the accuracy matrix R[k, j]: accuracy on task j once the first k are learned.
 
 Rows are the numbers of tasks k at which was measured, ascending, and the last one is the end, T tasks. Entries that
-were not measured are NaN. With a row for every k these are the published definitions; with fewer rows, R[i, i] is the
-first measurement of task i, which the names of the results do not hide: ``num_compared`` tasks have one before the end.
+were not measured are NaN; those of tasks that are not learned yet count for forward transfer alone. With a row for
+every k these are the published definitions; with fewer rows, R[i, i] is the first measurement of task i, which the
+names of the results do not hide: ``num_compared`` tasks have one before the end.
 
 Letters: K rows, T tasks.
 """

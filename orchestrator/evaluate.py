@@ -13,6 +13,7 @@ from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.controller import Failure
 from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_warn
+from orchestrator.runs.accuracy_matrix import write_matrices
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import check_dataset, clean_temporaries
@@ -83,6 +84,7 @@ def evaluate_run(
             results, failures = evaluate(session)
             with display.doing("writing the report"):
                 write_report(run, results, facts)
+                write_matrices(run, facts)
                 draw_or_warn(run, record, display, facts)
                 run.store.keep_facts(facts)
             session.end(failures)

@@ -16,6 +16,7 @@ from orchestrator.evaluate import EvaluationResult, evaluate
 from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_warn
 from orchestrator.report.text import left_out_words
+from orchestrator.runs.accuracy_matrix import write_matrices
 from orchestrator.runs.history import write_failures
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import clean_temporaries, ensure_record
@@ -85,6 +86,7 @@ def run_sweep(
                 results, facts = trained.results.merged(evaluated), session.context.facts
                 with display.doing("writing the report"):
                     write_report(run, results, facts)
+                    write_matrices(run, facts)
                     run.store.keep_facts(facts)
                 result = SweepResult(
                     run=run,

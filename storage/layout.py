@@ -21,6 +21,7 @@
       stream/state.json, mask-00003-000120.npz     checkpoint of the stream, until it ends
       hopfield/storkey-00005.parquet         HopSupSup: Psi and the sums of the stored masks
       report/summary.json, tasks.parquet, config.yaml, confusion-one_shot-G-1-10.parquet
+      report/matrix-GG.parquet, matrix-GNu-one_shot-G-1.parquet     accuracy of each task at each k
       report/report.json                     what the figures and the page were drawn from
       quarantine/                            files that `verify --repair` moved out of the way
 
@@ -212,6 +213,11 @@ class RunLayout:
     def confusion(self, key: TableKey) -> Location:
         """Return the confusion table: how often each task was inferred as which."""
         return self.report / f"confusion-{key}.parquet"
+
+    def matrix(self, key: TableKey) -> Location:
+        """Return the accuracy matrix over all k of a table; its own k does not matter."""
+        batches = "" if key.num_batches is None else f"-b{key.num_batches}"
+        return self.report / f"matrix-{key.label}{batches}.parquet"
 
     def recovery(self, key: TableKey) -> Location:
         """Return the table of the steps of each recovery, next to its evaluation table."""

@@ -19,6 +19,7 @@ from storage.layout import TableKey, temporary_writer
 from storage.locations import Location, listed, plain_file
 from storage.mask_facts import MaskFacts
 from storage.mask_store import MaskStore
+from storage.matrix_file import check_matrix
 from storage.stream_state import read_mask_state, read_position
 from storage.summary import read_summary
 from storage.tables import check_masks, check_name, read_derived, read_evaluation
@@ -40,6 +41,7 @@ class DerivedFiles:
         parts = [path for folder in listed(layout.evaluations / "parts") for path in _files(folder)]
         checks += [(path, self._part) for path in parts]
         checks += [(path, self._confusion) for path in listed(layout.report, "confusion-*.parquet")]
+        checks += [(path, self._matrix) for path in listed(layout.report, "matrix-*.parquet")]
         checks += [(path, self._tasks) for path in (layout.tasks,) if path.exists()]
         checks += [(path, self._facts) for path in (layout.facts,) if path.exists()]
         checks += [(path, self._summary) for path in (layout.summary,) if path.exists()]
@@ -87,6 +89,9 @@ class DerivedFiles:
     def _confusion(self, path: Location) -> None:
         key = TableKey.parse(path.stem.removeprefix("confusion-"))
         read_derived(path, self.masks(0 if key is None else key.k))
+
+    def _matrix(self, path: Location) -> None:
+        check_matrix(path, self.store.layout, self.store.identity.fingerprint, self.masks)
 
     def _tasks(self, path: Location) -> None:
         digests = self.facts.digests

@@ -22,12 +22,14 @@ __all__ = [
     "AccuracyMatrix",
     "Answer",
     "Classification",
+    "Comparison",
     "InputError",
     "Problem",
     "Run",
     "SupSupError",
     "SweepConfig",
     "TrainedMasks",
+    "compare",
     "fill_bank",
     "load_sweep",
     "make_problem",
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from core.data.task_images import task_images
     from core.errors import InputError, SupSupError
     from core.train import TrainedMasks, train_masks
+    from orchestrator.compare.comparison import Comparison
     from orchestrator.config.sweep import SweepConfig
     from orchestrator.images import read_images
     from orchestrator.predict import Answer, Classification
@@ -52,6 +55,6 @@ if TYPE_CHECKING:
     from supsup.library import fill_bank, make_problem, one_shot
     from supsup.opened import Run
     from supsup.sweeps import load_sweep
-    from supsup.verbs import open, run, search  # noqa: A004
+    from supsup.verbs import compare, open, run, search  # noqa: A004
 else:
     __getattr__, __dir__ = lazy_names(__name__, __file__)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.errors import ConfigError
 from orchestrator.cli.common import find_sweep
 from orchestrator.config import load
 from orchestrator.config.sweep import SweepConfig
@@ -23,7 +22,9 @@ def load_sweep(sweep: "str | Path | Mapping[str, Any] | SweepConfig", **settings
     if not settings:
         return config
     known = load.dotted_keys(load.config_values(config))
-    return load.set_keys(config, {_key(name, known): value for name, value in settings.items()}, GIVEN)
+    return load.set_keys(
+        config, {load.full_key(name, known): value for name, value in settings.items()}, GIVEN
+    )
 
 
 def _loaded(sweep: "str | Path | Mapping[str, Any] | SweepConfig") -> SweepConfig:
@@ -32,16 +33,3 @@ def _loaded(sweep: "str | Path | Mapping[str, Any] | SweepConfig") -> SweepConfi
     if isinstance(sweep, Mapping):
         return load.build_sweep(dict(sweep), GIVEN)
     return find_sweep(str(sweep), [], None)
-
-
-def _key(name: str, known: Mapping[str, Any]) -> str:
-    """Return the dotted key that a setting's name means. Raises ConfigError if several end in it."""
-    if name in known or "." in name:
-        return name
-    found = [key for key in known if key.rpartition(".")[2] == name]
-    if len(found) > 1:
-        raise ConfigError(
-            f"{name}: found keys {', '.join(found)} of this name; write one in full, as in "
-            f'**{{"{found[0]}": ...}}'
-        )
-    return found[0] if found else name

@@ -1,6 +1,6 @@
 """What the command line does, as functions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from core.errors import ConfigError
 from orchestrator.cli.common import data_folder
+from orchestrator.compare.comparison import Comparison, compare_runs
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import open_run
 from orchestrator.search.search import run_search
@@ -54,3 +55,24 @@ def open(name: str | Location, storage: str | Location = "runs") -> Run:  # noqa
     name: a path, a URI of an object store, or the name of a run under ``storage``.
     """
     return Run(open_run(resolve_run(str(name), storage))[0])
+
+
+def compare(
+    runs: "Sequence[Run | str | Path]",
+    *,
+    by: str | Sequence[str] | None = None,
+    over: str = "seed",
+    scenario: str | Sequence[str] = (),
+    k: int | Sequence[int] = (),
+    storage: str | Location = "runs",
+) -> Comparison:
+    """Return finished runs compared: mean, spread over seeds, paired difference from the first group. Raises InputError.
+
+    runs: as for ``open``; also searches. by: keys that make groups, all that differ by default. over: the key to
+    average over. scenario, k: only these.
+    """
+    names = [str(run.folder) if isinstance(run, Run) else str(run) for run in runs]
+    keys = [by] if isinstance(by, str) else by
+    scenarios = [scenario] if isinstance(scenario, str) else scenario
+    ks = [k] if isinstance(k, int) else k
+    return compare_runs(names, by=keys, over=over, scenarios=scenarios, ks=ks, storage=storage)

@@ -144,13 +144,13 @@ def stdout_for(*, json_alone: bool) -> AbstractContextManager[None]:
     return output_to_stderr() if json_alone else nullcontext()
 
 
-def parse_counts(text: str) -> list[int]:
-    """Parse numbers of masks such as ``5,20,100``. Raises ConfigError."""
+def parse_counts(text: str, option: str = "--at") -> list[int]:
+    """Parse numbers of masks or tasks such as ``5,20,100``. Raises ConfigError."""
     parts = [part.strip() for part in text.split(",")]
     for part in parts:
         if not part.isdigit() or not 1 <= int(part) <= MAX_STORED:
             raise ConfigError(
-                f"--at: found {part!r}, expected numbers from 1 to {MAX_STORED:,}, such as 5,20"
+                f"{option}: found {part!r}, expected numbers from 1 to {MAX_STORED:,}, such as 5,20"
             )
     return [int(part) for part in parts]
 

@@ -27,6 +27,7 @@ from orchestrator.cli.common import (
     parse_counts,
     stdout_for,
 )
+from orchestrator.cli.compare import comparisons
 from orchestrator.cli.jobs import jobs
 from orchestrator.cli.reproduce import papers
 from orchestrator.cli.views import views
@@ -340,4 +341,5 @@ def entry_point() -> None:
 
 app.add_typer(jobs)
 app.add_typer(views)
+app.add_typer(comparisons)
 app.add_typer(papers)

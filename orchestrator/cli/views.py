@@ -20,7 +20,7 @@ views = typer.Typer()
 def report(run: RunName, storage: Storage = "runs") -> None:
     """Draw the figures and the page of a run or a search from its folder; trains and evaluates nothing."""
     from orchestrator.report.build import make_report
-    from orchestrator.report.tables import print_sizes
+    from orchestrator.report.tables import print_metrics, print_sizes
     from orchestrator.report.text import short
     from orchestrator.status import resolve_run, resolve_search
 
@@ -33,6 +33,7 @@ def report(run: RunName, storage: Storage = "runs") -> None:
     made = make_report(resolve_run(run, storage))
     *figures, page = made.files
     console = Console()
+    print_metrics(console, made.metrics)
     if made.sizes is not None:
         print_sizes(console, made.sizes, is_of_paper=made.is_of_paper)
     drawn = plural(len(figures), "figure")

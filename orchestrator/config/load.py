@@ -110,6 +110,19 @@ def dotted_keys(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def full_key(name: str, known: typing.Iterable[str]) -> str:
+    """Return the dotted key that a name means, its last part or all of it. Raises ConfigError if several end in it."""
+    keys = list(known)
+    if name in keys or "." in name:
+        return name
+    found = [key for key in keys if key.rpartition(".")[2] == name]
+    if len(found) > 1:
+        raise ConfigError(
+            f"{name}: found keys {', '.join(found)} of this name; write one in full, such as {found[0]}"
+        )
+    return found[0] if found else name
+
+
 def set_keys(config: SweepConfig, settings: typing.Mapping[str, Any], source: str) -> SweepConfig:
     """Return ``config`` with new values by dotted key. source: named in errors. Raises ConfigError."""
     values = OmegaConf.create(config_values(config))

@@ -15,7 +15,9 @@ from orchestrator.report.findings import FINDINGS
 from orchestrator.report.mask_sizes import is_split_imagenet
 from orchestrator.report.page import Shown, report_page
 from orchestrator.report.stream_figures import draw_recoveries, draw_stream
+from orchestrator.report.tables import metric_rows
 from orchestrator.report.text import what_words
+from orchestrator.runs.accuracy_matrix import write_matrices
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
 from orchestrator.runs.run import Run, open_run
@@ -31,6 +33,7 @@ def make_report(root: Location) -> Report:
     run, record = open_run(root)
     with locked(run.layout):
         facts = run.store.facts()
+        write_matrices(run, facts)  # runs of older versions have none
         report = draw_report(run, record, facts)
         run.store.keep_facts(facts)
     return report
@@ -60,6 +63,7 @@ def _draw(run: Run, record: RunRecord, facts: MaskFacts) -> Report:
             written.append(path)
     written += draw_stream(run, facts) + draw_recoveries(run, facts)
     is_of_paper = is_split_imagenet(run.config)
+    metrics = metric_rows(data.matrices)
     lead = what_words(run, record).replace("`", "")
     page = report_page(
         run.name,
@@ -68,12 +72,14 @@ def _draw(run: Run, record: RunRecord, facts: MaskFacts) -> Report:
         figures=shown,
         infos=data.infos,
         sizes=data.sizes,
+        metrics=metrics,
         is_of_paper=is_of_paper,
         config=sweep_yaml(run.config),
     )
     commit_text(folder / "tasks.csv", _csv(data.infos))
     commit_text(folder / "report.html", page)
-    return Report(files=(*written, folder / "report.html"), sizes=data.sizes, is_of_paper=is_of_paper)
+    files = (*written, folder / "report.html")
+    return Report(files=files, sizes=data.sizes, metrics=tuple(metrics), is_of_paper=is_of_paper)
 
 
 def draw_or_warn(run: Run, record: RunRecord, display: Display, facts: MaskFacts) -> None:

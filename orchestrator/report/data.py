@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from core.errors import DamagedFileError
 from orchestrator.report.mask_sizes import MaskSizes, mask_sizes
+from orchestrator.runs.accuracy_matrix import AccuracyMatrix, accuracy_matrices
 from orchestrator.runs.history import read_sessions
 from orchestrator.runs.made_from import TableSources, table_sources
 from orchestrator.runs.results import Metrics, Results, read_results, test_batches
@@ -83,7 +84,7 @@ class ReportData:
 
     by_k: scenario -> k -> metrics, with the run's own method. margins: by k. densities: float [tasks,
     layers]. overlap: Jaccard index of two masks, float [tasks, tasks], of ``compared``. chance_overlap:
-    its mean for independent masks of the same densities, layer by layer.
+    its mean for independent masks of the same densities, layer by layer. matrices: of each scenario with several k.
     """
 
     name: str
@@ -101,6 +102,7 @@ class ReportData:
     time_line: TimeLine
     num_weights: int
     sizes: MaskSizes | None
+    matrices: tuple[AccuracyMatrix, ...]
 
 
 def report_data(run: Run, facts: MaskFacts | None = None) -> ReportData:
@@ -128,6 +130,7 @@ def report_data(run: Run, facts: MaskFacts | None = None) -> ReportData:
         time_line=time_line(infos, [session.started_s for session in read_sessions(run.layout)]),
         num_weights=sum(int(np.prod(shape)) for shape in run.identity.shapes),
         sizes=mask_sizes(run, infos, compared, files),
+        matrices=tuple(accuracy_matrices(run, facts).values()),
     )
 
 

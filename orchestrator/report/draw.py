@@ -76,6 +76,13 @@ class Panel:
 
 def draw_panels(path: Location, panels: Sequence[Panel], *, title: str) -> None:
     """Draw panels side by side, as PNG and SVG."""
+    figure = panels_figure(panels)
+    figure.suptitle(title, fontsize=10)
+    save(figure, path)
+
+
+def panels_figure(panels: Sequence[Panel]) -> Any:
+    """Return a figure of panels side by side."""
     figure, axes = new_figure(len(panels))
     for axis, panel in zip(axes, panels, strict=True):
         for i, curve in enumerate(panel.curves):
@@ -88,8 +95,19 @@ def draw_panels(path: Location, panels: Sequence[Panel], *, title: str) -> None:
         if panel.names:
             _name_categories(axis, panel.names)
     _add_legends(axes)
-    figure.suptitle(title, fontsize=10)
-    save(figure, path)
+    return figure
+
+
+def save_print(figure: Any, path: Location, made_from: str) -> tuple[Location, Location]:
+    """Commit a figure for print as PDF at ``path`` and as SVG beside it, on white; return both. made_from: noted in them."""
+    pdf, svg = io.BytesIO(), io.BytesIO()
+    with _style():
+        figure.savefig(pdf, format="pdf", metadata={"Subject": made_from, "CreationDate": None})
+        figure.savefig(svg, format="svg", metadata={"Description": made_from, "Date": None, "Creator": None})
+    beside = path.with_name(f"{path.stem}.svg")
+    commit_bytes(path, pdf.getvalue())
+    commit_bytes(beside, svg.getvalue())
+    return path, beside
 
 
 def save(figure: Any, path: Location) -> str:

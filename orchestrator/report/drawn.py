@@ -24,7 +24,7 @@ DRAWERS = ("supsup", "matplotlib")  # packages that decide how a report looks
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """A report. files: the figures, then the page. sizes: bytes per task, None without masks.
+    """A report. files: the figures, then the page. sizes: bytes per task, None without masks. metrics: see ``metric_rows``.
 
     is_of_paper: whether the paper's table of bytes is about this run's benchmark and network. is_new: drawn
     just now; not part of what it is.
@@ -32,6 +32,7 @@ class Report:
 
     files: tuple[Location, ...]
     sizes: MaskSizes | None
+    metrics: tuple[tuple[str, ...], ...] = ()
     is_of_paper: bool
     is_new: bool = field(default=True, compare=False)
 
@@ -78,7 +79,8 @@ def find_report(run: Run, made_from: str) -> Report | None:
             return None
         files, sizes = tuple(folder / name for name in content["files"]), content["sizes"]
         sizes = None if sizes is None else _mask_sizes(**sizes)
-        return Report(files=files, sizes=sizes, is_of_paper=is_split_imagenet(run.config), is_new=False)
+        metrics, is_of_paper = tuple(map(tuple, content["metrics"])), is_split_imagenet(run.config)
+        return Report(files=files, sizes=sizes, metrics=metrics, is_of_paper=is_of_paper, is_new=False)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
@@ -91,6 +93,7 @@ def note_report(run: Run, report: Report, made_from: str) -> None:
         "made_from": made_from,
         "files": names,
         "sha256": _digests(folder, [*names, *drawn, "tasks.csv"]),
+        "metrics": report.metrics,
         "sizes": None if report.sizes is None else asdict(report.sizes),
     }
     commit_json(run.layout.report_record, content)

@@ -79,6 +79,28 @@ def draw_scenarios(data: ReportData) -> Any:
     return figure
 
 
+def draw_matrix(data: ReportData) -> Any:
+    """Draw the accuracy of each task once the first k are learned, a panel for each scenario."""
+    if not data.matrices:
+        return None
+    figure, axes = new_figure(len(data.matrices), SQUARE)
+    lowest = min(100 * float(np.nanmin(matrix.values)) for matrix in data.matrices)
+    for axis, matrix in zip(axes, data.matrices, strict=True):
+        axis.grid(visible=False)
+        end = len(matrix.ks) - 0.5
+        image = axis.imshow(
+            np.ma.masked_invalid(100 * matrix.values), cmap=SEQUENTIAL, aspect="auto", interpolation="nearest",
+            vmin=lowest, vmax=100, extent=(-0.5, matrix.ks[-1] - 0.5, end, -0.5),
+        )  # fmt: skip
+        rows = _spread(len(matrix.ks), 2 * MAX_TICKS)
+        axis.set_yticks(rows, [f"{matrix.ks[row]:,}" for row in rows])
+        whole_numbers(axis)
+        axis.set_title(matrix.scenario)
+        name_axes(axis, "task", "tasks learned, k")
+    figure.colorbar(image, ax=list(axes), label="accuracy, %", shrink=0.9)
+    return figure
+
+
 def draw_confusion(data: ReportData) -> Any:
     """Draw the confusion matrix of task inference; of many tasks, several share a cell."""
     if data.confusion is None:
@@ -252,6 +274,12 @@ FIGURES: tuple[tuple[str, str, str, Draw], ...] = (
         draw_scenarios,
     ),
     (
+        "matrix",
+        "Accuracy of each task as tasks are added",
+        "A row for each number of tasks learned, a column for each task; blank where a task is not learned yet.",
+        draw_matrix,
+    ),
+    (
         "confusion",
         "Which task was inferred",
         "Right answers are on the diagonal; the colour shows counts on a logarithmic scale.",
@@ -300,12 +328,15 @@ def _task_ticks(axis: Any, tasks: Sequence[int]) -> None:
         axis.set_xticks(range(len(tasks)), names)
         axis.set_yticks(range(len(tasks)), names)
         return
-    ticks: NDArray[np.int64] = np.unique(
-        np.linspace(0, len(tasks) - 1, min(len(tasks), MAX_TICKS)).round().astype(int)
-    )
+    ticks = _spread(len(tasks), MAX_TICKS)
     names = [str(tasks[tick]) for tick in ticks]
     axis.set_xticks(ticks, names)
     axis.set_yticks(ticks, names)
+
+
+def _spread(num: int, most: int) -> NDArray[np.int64]:
+    """Return at most ``most`` of the first ``num`` numbers, evenly spread."""
+    return np.unique(np.linspace(0, num - 1, min(num, most)).round().astype(int))
 
 
 def _time_unit(longest_s: float) -> tuple[float, str]:

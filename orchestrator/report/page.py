@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from orchestrator.report.findings import inference_warnings, mask_warnings
 from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
-from orchestrator.report.tables import RESULT_HEADS, result_rows
+from orchestrator.report.tables import METRIC_HEADS, RESULT_HEADS, result_rows
 from orchestrator.report.text import percent
 from orchestrator.runs.results import Results
 from storage.mask_info import MaskInfo
@@ -49,15 +49,17 @@ def report_page(
     figures: Sequence[Shown],
     infos: Sequence[MaskInfo],
     sizes: MaskSizes | None,
+    metrics: Sequence[Sequence[str]],
     is_of_paper: bool,
     config: str,
 ) -> str:
-    """Return the page. lead: text below the title. config: the sweep, as YAML.
+    """Return the page. metrics: see ``metric_rows``. lead: text below the title. config: the sweep, as YAML.
 
     is_of_paper: whether the paper's table of bytes is about this run.
     """
     parts = [
         html_table(RESULT_HEADS, rows) if (rows := result_rows(results)) else "",
+        _metrics(metrics),
         *(
             f'<p class="warning">{escape(words)}.</p>'
             for words in (*inference_warnings(results), *mask_warnings(infos))
@@ -93,6 +95,12 @@ def html_figure(shown: Shown) -> str:
     svg = shown.svg[shown.svg.index("<svg") :]
     label = f'role="img" aria-label="{escape(shown.heading)}"'
     return f"<figure><figcaption>{words}</figcaption>{svg.replace('<svg', f'<svg {label}', 1)}</figure>"
+
+
+def _metrics(rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    return f"<details open><summary>Metrics</summary>{html_table(METRIC_HEADS, rows)}</details>"
 
 
 def _bytes(sizes: MaskSizes | None, *, is_of_paper: bool) -> str:

@@ -10,11 +10,13 @@ from core.errors import plural
 from orchestrator.report.findings import inference_warnings, num_candidates
 from orchestrator.report.mask_sizes import HEADS, PAPER_CAVEAT, PAPER_HEADS, PAPER_ROWS, MaskSizes
 from orchestrator.report.text import percent, print_plain
+from orchestrator.runs.accuracy_matrix import AccuracyMatrix
 from orchestrator.runs.results import GIVEN, Metrics, Result, Results
 from orchestrator.stages.gaps import Gap
 
 NUM_BEST = 5
 TOP_5 = f"top_{NUM_BEST}_task_inference_accuracy"
+METRIC_HEADS = ("scenario", "inference", "k", "ACC", "BWT", "forgetting", "learned", "tasks")
 RESULT_HEADS = ("scenario", "inference", "k", "accuracy", "task right")
 
 
@@ -63,6 +65,34 @@ def result_rows(results: Results) -> list[tuple[str, str, str, str, str]]:
         label = one.method or "task given"
         rows.append((one.key, label, f"{one.k:,}", percent(one.metrics["accuracy"]), found))
     return rows
+
+
+def metric_rows(matrices: Sequence[AccuracyMatrix]) -> list[tuple[str, ...]]:
+    """Return the rows below ``METRIC_HEADS``: the metrics of continual learning by scenario, after the last task.
+
+    In points and percent: average accuracy, backward transfer, forgetting, accuracy when learned; tasks compared.
+    """
+    return [
+        (
+            one.scenario,
+            one.method or "task given",
+            f"{one.ks[-1]:,}",
+            percent(one.metrics.average_accuracy),
+            *(f"{100 * value:+.2f}" for value in (one.metrics.backward_transfer, one.metrics.forgetting)),
+            percent(one.metrics.learning_accuracy),
+            f"{one.metrics.num_compared:,}",
+        )
+        for one in matrices
+    ]
+
+
+def print_metrics(console: Console, rows: Sequence[Sequence[str]]) -> None:
+    """Print the table of ``metric_rows``, nothing without rows."""
+    if rows:
+        table = Table(*METRIC_HEADS, box=SIMPLE_HEAD, title="Metrics")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
 
 
 def print_sizes(console: Console, sizes: MaskSizes, *, is_of_paper: bool) -> None:

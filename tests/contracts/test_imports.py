@@ -30,6 +30,7 @@ HOMES = {
     "triton": ("core/training/triton_kernels.py", "core/training/triton_launch.py"),
     "PIL": ("core/data/decode.py", "core/data/image_folder.py", "orchestrator/images.py"),
     "matplotlib": ("orchestrator/report/", "orchestrator/reproduce/figures.py"),
+    "scipy": ("orchestrator/compare/statistics.py",),
     "typer": ("orchestrator/cli/",),
     "sklearn": ("core/data/datasets.py",),
     "pooch": ("core/data/cifar.py", "core/data/idx.py"),
@@ -70,7 +71,7 @@ FLOORS = {
         "session",
         "evaluate",
         "sweep",
-        "search reproduce",
+        "compare search reproduce",
         "cli",
     ),
 }

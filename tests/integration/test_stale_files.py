@@ -3,11 +3,14 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.config.load import load_sweep
+from orchestrator.runs.accuracy_matrix import accuracy_matrix
 from orchestrator.runs.run import locate_run
+from storage.matrix_file import read_matrix, write_matrix
 from tests.conftest import supsup, sweep_text
 
 BOTH = "{scenarios: [GG, GNu], at: [2, 4]}"
@@ -141,3 +144,24 @@ def test_every_other_file_is_read_too(tmp_path, what, capsys):
     path.write_bytes(b"half")
     assert supsup("verify", run.layout.root) == 1
     assert f"damaged: {path}" in capsys.readouterr().out
+
+
+def test_the_accuracy_matrix_says_what_its_tables_say_and_given_tasks_are_never_forgotten(tmp_path, capsys):
+    path, run = make_run(tmp_path)
+    assert {one.stem for one in run.layout.report.glob("matrix-*")} == {
+        "matrix-GG",
+        "matrix-GNu-one_shot-G-1",
+    }
+    assert accuracy_matrix(run, "GG").metrics.backward_transfer == 0.0
+    matrix = run.layout.report / "matrix-GG.parquet"
+    rows, metadata, (_, key) = read_matrix(matrix, run.fingerprint)
+    assert metadata["supsup.masks"] == run.store.facts().digests.joint(4)
+    changed = rows.set_column(2, rows.schema.field(2), pa.array([0.0] * len(rows)))
+    write_matrix(run.layout, key, changed, run.fingerprint, metadata["supsup.masks"])
+    assert supsup("verify", run.layout.root) == 1
+    assert "its row k = 2 is not what GG-2.parquet says" in capsys.readouterr().out
+    assert supsup("run", path) == 0
+    assert supsup("verify", run.layout.root) == 0
+    write_matrix(run.layout, key, rows, run.fingerprint, "f" * 64)
+    assert supsup("verify", run.layout.root) == 1
+    assert f"stale: {matrix} was made from masks ffffffff" in capsys.readouterr().out
