@@ -1,5 +1,6 @@
 """The specification of a benchmark: a data set, cut into a stream of tasks. No numpy, no torch."""
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ IMAGE_SHAPES: dict[str, tuple[int, ...]] = {
     "cifar100": (3, 32, 32),
 }
 COLOURED = ("cifar100", "image_folder")  # natural images: by default shuffled, local labels, augmented
+DATASETS = (*NUM_CLASSES, "image_folder")  # those with a name; others are paths of arrays
 DEFAULT_IMAGE_SIZE = 224
+MAX_SIDE = 4096
+MAX_CLASSES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +30,10 @@ class BenchmarkSpec(Spec):
 
     kind: each task permutes the pixels (``permuted``), rotates the images (``rotated``), or has its own
         classes (``split``).
-    dataset: ``digits`` comes with scikit-learn, and ``synthetic`` is generated; the others are looked for
-        in ``data_dir``, and otherwise downloaded.
+    dataset: ``digits`` comes with scikit-learn, and ``synthetic`` is generated; ``mnist``, ``fashion_mnist``
+        and ``cifar100`` are looked for in ``data_dir``, and otherwise downloaded; ``image_folder`` is a folder of
+        images; a path, such as ``my.npz`` or ``my_arrays/``, names your own arrays, looked for in ``data_dir``
+        and then in the current folder.
     num_tasks: number of tasks; not part of the run's identity.
     angle_step_deg: task t is rotated by t times this angle (``rotated``; default 10).
     permutation: ``named`` derives each permutation from (seed, task); ``original`` is the rule of the
@@ -44,7 +50,8 @@ class BenchmarkSpec(Spec):
         images, on the ``validation`` images (``split``).
     folder: folder of the data set ``image_folder``, with images in ``<data>/<folder>/train/<class>/...`` and
         ``.../val/...``.
-    num_classes: number of classes of an image_folder.
+    num_classes: number of classes of an image_folder; of your own arrays, found in them.
+    shape: height and width of your own arrays, or 3, height and width in colour; found in them.
     image_size: side of the images of an image_folder, in pixels (default 224).
     """
 
@@ -57,7 +64,7 @@ class BenchmarkSpec(Spec):
     }
 
     kind: Literal["permuted", "rotated", "split"]
-    dataset: Literal["digits", "mnist", "fashion_mnist", "synthetic", "cifar100", "image_folder"]
+    dataset: str
     num_tasks: int
     angle_step_deg: float | None = None
     classes_per_task: int | None = None
@@ -70,9 +77,11 @@ class BenchmarkSpec(Spec):
     folder: str | None = None
     num_classes: int | None = None
     image_size: int | None = None
+    shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        coloured = self.dataset in COLOURED
+        self._check_dataset()
+        coloured = self.is_coloured
         require(
             not coloured or self.kind == "split", "benchmark.kind", self.kind, f"'split' for {self.dataset}"
         )
@@ -97,20 +106,42 @@ class BenchmarkSpec(Spec):
         self._check_validation()
         self._check_num_tasks()
 
+    def _check_dataset(self) -> None:
+        found, names = self.dataset, ", ".join(map(repr, DATASETS[:-1]))
+        close = difflib.get_close_matches(found, DATASETS, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ", or a path such as my.npz or my_arrays/"
+        ok = self.is_own or found in DATASETS
+        require(ok, "benchmark.dataset", found, f"{names} or {DATASETS[-1]!r}{hint}")
+        shape = self.shape
+        require(shape is None or self.is_own, "benchmark.shape", shape, "null: for your own arrays only")
+        ok = shape is None or (
+            (len(shape) == 2 or (len(shape) == 3 and shape[0] == 3))
+            and all(1 <= side <= MAX_SIDE for side in shape[-2:])
+        )
+        require(
+            ok, "benchmark.shape", shape, f"[height, width] or [3, height, width] of 1 to {MAX_SIDE} pixels"
+        )
+
+    def _check_classes(self) -> None:
+        classes, where = self.num_classes, "arrays" if self.is_own else "folder"
+        ok = (classes is None and self.is_own) or (classes is not None and 2 <= classes <= MAX_CLASSES)
+        require(ok, "benchmark.num_classes", classes, f"the number of classes in the {where}")
+
     def _check_folder(self) -> None:
         if self.dataset != "image_folder":
-            for key in ("folder", "num_classes", "image_size"):
+            keys = ("folder", "image_size") if self.is_own else ("folder", "num_classes", "image_size")
+            for key in keys:
                 found = getattr(self, key)
                 require(found is None, f"benchmark.{key}", found, "null: for dataset image_folder only")
+            if self.is_own:
+                self._check_classes()
             return
-        folder, classes = self.folder, self.num_classes
-        require(bool(folder), "benchmark.folder", folder, "the name of a folder in the data folder")
-        ok = classes is not None and 2 <= classes <= 1_000_000
-        require(ok, "benchmark.num_classes", classes, "the number of classes in the folder")
+        require(bool(self.folder), "benchmark.folder", self.folder, "the name of a folder in the data folder")
+        self._check_classes()
         if self.image_size is None:
             object.__setattr__(self, "image_size", DEFAULT_IMAGE_SIZE)
         size = self.image_size or 0
-        require(8 <= size <= 4096, "benchmark.image_size", size, "pixels from 8 to 4096")
+        require(8 <= size <= MAX_SIDE, "benchmark.image_size", size, f"pixels from 8 to {MAX_SIDE}")
 
     def _check_validation(self) -> None:
         share = self.validation
@@ -119,7 +150,7 @@ class BenchmarkSpec(Spec):
         require(0 <= share < 1, "benchmark.validation", share, "a fraction from 0 to below 1")
         ok = self.test_on == "test" or share > 0
         require(ok, "benchmark.test_on", self.test_on, "'test', or a benchmark.validation above 0")
-        ok = not self.augment or self.dataset in COLOURED
+        ok = not self.augment or self.is_coloured
         require(ok, "benchmark.augment", self.augment, f"false for {self.dataset}")
 
     def _check_num_tasks(self) -> None:
@@ -130,7 +161,7 @@ class BenchmarkSpec(Spec):
             require(0 < step < 360, "benchmark.angle_step_deg", step, "degrees between 0 and 360")
             most = math.floor(360 / step)
             require(found <= most, key, found, f"at most {most}: tasks repeat after a full turn")
-        if self.classes_per_task is not None:
+        if self.classes_per_task is not None and self.is_settled:
             per_task, classes = self.classes_per_task, self.dataset_classes
             require(
                 1 <= per_task <= classes,
@@ -140,6 +171,21 @@ class BenchmarkSpec(Spec):
             )
             most = classes // per_task
             require(found <= most, key, found, f"at most {most}: {self.dataset} has {classes} classes")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the data set is the path of the user's own arrays."""
+        return self.dataset.endswith(".npz") or "/" in self.dataset
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether classes and shape are known; those of the user's own arrays are found in them."""
+        return not self.is_own or (self.num_classes is not None and self.shape is not None)
+
+    @property
+    def is_coloured(self) -> bool:
+        """Whether the images are natural ones, in colour."""
+        return self.dataset in COLOURED or len(self.shape or ()) == 3
 
     @property
     def dataset_classes(self) -> int:
@@ -159,6 +205,8 @@ class BenchmarkSpec(Spec):
         """Height and width, or channels, height and width."""
         if self.image_size is not None:
             return (3, self.image_size, self.image_size)
+        if self.shape is not None:
+            return self.shape
         return IMAGE_SHAPES[self.dataset]
 
     @property

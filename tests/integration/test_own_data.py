@@ -1,0 +1,103 @@
+"""The user's own arrays in whole runs: what is found in them, resumed, edited, and wrong."""
+
+import numpy as np
+import pytest
+
+from core.data.datasets import load_dataset
+from storage.layout import RunLayout
+from storage.run_file import read_run
+from tests.conftest import supsup, sweep_text
+
+BENCHMARK = "{kind: KIND, dataset: my.npz, num_tasks: 2}"
+
+
+def save(place, seed=0):
+    """Write the images of the synthetic data set, which are easy to learn, with noise of this seed."""
+    data = load_dataset("synthetic")
+    noise = np.random.default_rng(seed).integers(0, 3, (6, 6)).astype(np.uint8)
+    np.savez(
+        place / "my.npz",
+        x_train=data.train_images + noise,
+        y_train=data.train_labels,
+        x_test=data.test_images + noise,
+        y_test=data.test_labels,
+    )
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SUPSUP_DATA", raising=False)
+    save(tmp_path)
+    return tmp_path
+
+
+def sweep(place, kind="permuted", **lines):
+    path = place / "tiny.yaml"
+    lines = {"evaluation": "{scenarios: [GG], at: [1, 2]}", "executor": "{kind: inline}"} | lines
+    path.write_text(sweep_text(place / "runs", **({"benchmark": BENCHMARK.replace("KIND", kind)} | lines)))
+    return path
+
+
+def record_of(place):
+    (root,) = (place / "runs").glob("tiny-*")
+    return read_run(RunLayout(root))
+
+
+@pytest.mark.parametrize("kind", ["permuted", "rotated", "split"])
+def test_a_sweep_over_own_arrays_finds_their_classes_and_shape(place, kind):
+    assert supsup("run", sweep(place, kind), "--quiet") == 0
+    record = record_of(place)
+    assert record.config["benchmark"]["num_classes"] == 4
+    assert record.config["benchmark"]["shape"] == [6, 6]
+    assert record.provenance["dataset_digest"]
+
+
+def test_plan_counts_what_it_found(place, capsys):
+    assert supsup("plan", sweep(place)) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "my.npz: 4 classes, 512 training and 200 test images of 6 x 6" in shown
+
+
+def test_a_run_goes_on_with_the_same_data_and_refuses_edited_ones(place, capsys):
+    path = sweep(place)
+    assert supsup("run", path, "--quiet") == 0
+    save(place)
+    assert supsup("run", path, "benchmark.num_tasks=3", "--quiet") == 0
+    save(place, seed=1)
+    (root,) = (place / "runs").glob("tiny-*")
+    capsys.readouterr()
+    for verb, more in (("run", [path]), ("run", [root]), ("evaluate", [root])):
+        assert supsup(verb, *more) == 2
+        assert "was made with my.npz of digest" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_is_shown_without_its_data(place, capsys):
+    assert supsup("run", sweep(place), "--quiet") == 0
+    (place / "my.npz").unlink()
+    (root,) = (place / "runs").glob("tiny-*")
+    assert supsup("status", root) == 0
+    assert supsup("verify", root) == 0
+    assert supsup("run", root) == 2
+    assert "found no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ({"benchmark": "{kind: permuted, dataset: other.npz, num_tasks: 2}"}, "found no"),
+        (
+            {"benchmark": "{kind: permuted, dataset: my.npz, num_tasks: 2, num_classes: 5}"},
+            "expected 5",
+        ),
+        ({"network": "{kind: mlp, hidden: [8], outputs: 3}"}, "at least 4, the classes of my.npz"),
+        ({"benchmark": "{kind: split, dataset: my.npz, num_tasks: 3}"}, "at most 2: my.npz has 4 classes"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["run", "plan"])
+def test_what_does_not_fit_is_refused_before_anything_is_written(place, capsys, verb, lines, words):
+    assert supsup(verb, sweep(place, **lines)) == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert words in shown
+    assert "bug in supsup" not in shown
+    assert not (place / "runs").exists()
