@@ -19,9 +19,11 @@ from core.data.arrays import read_arrays
 from core.data.cifar import load_cifar100
 from core.data.idx import load_idx
 from core.data.image_folder import find_images
+from core.data.sequence import PartRows, part_rows, to_shape
 from core.errors import DataError
 from core.seeding import stream
-from core.specs.benchmark import NUM_CLASSES, BenchmarkSpec
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.named import NUM_CLASSES
 
 PerChannel = float | tuple[float, ...]
 # (scale, mean, std) of each data set: for MNIST, CIFAR-100 and folders of images as in the paper's
@@ -55,7 +57,7 @@ class Dataset:
     folder [0, 3, height, width], and train_files, test_files name one file per image; left_out says, for
     people, which of its files are not read.
     train_labels, test_labels: int64 [N].
-    A network sees (pixel / scale - mean) / std, with mean and std per channel if there are three.
+    parts: of a sequence. A network sees (pixel / scale - mean) / std, with mean and std per channel if there are three.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Dataset:
     test_files: tuple[str, ...] = ()
     files_digest: str | None = None
     left_out: tuple[str, ...] = ()
+    parts: tuple[PartRows, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -109,6 +112,8 @@ def load_dataset(benchmark: BenchmarkSpec | str, folder: Path | None = None) -> 
     Raises DataError if files are missing or damaged.
     """
     name = benchmark if isinstance(benchmark, str) else benchmark.dataset
+    if isinstance(benchmark, BenchmarkSpec) and benchmark.parts is not None:
+        return _sequence(benchmark, folder)
     if isinstance(benchmark, BenchmarkSpec) and benchmark.is_own:
         return _arrays(benchmark, folder)
     return READERS[name](benchmark, folder)
@@ -149,6 +154,22 @@ def _arrays(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
     )
 
 
+def _sequence(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
+    parts, shape = [load_dataset(part, folder) for part in benchmark.part_benchmarks], benchmark.image_shape
+    rows = part_rows([(len(p.train_labels), len(p.test_labels), p.num_classes) for p in parts])
+    pairs = list(zip(parts, rows, strict=True))
+    return Dataset(
+        name=benchmark.dataset,
+        num_classes=benchmark.dataset_classes,
+        train_images=np.concatenate([to_shape(part.train_images, shape, part.scale) for part in parts]),
+        train_labels=np.concatenate([part.train_labels + at.first_class for part, at in pairs]),
+        test_images=np.concatenate([to_shape(part.test_images, shape, part.scale) for part in parts]),
+        test_labels=np.concatenate([part.test_labels + at.first_class for part, at in pairs]),
+        parts=rows,
+        **_scales(normalisation(benchmark)),
+    )
+
+
 def _image_folder(benchmark: BenchmarkSpec | str, folder: Path | None) -> Dataset:
     assert isinstance(benchmark, BenchmarkSpec), "a folder has no data set's name"
     files = find_images(folder, benchmark.folder or "", benchmark.dataset_classes)
@@ -170,7 +191,7 @@ def _image_folder(benchmark: BenchmarkSpec | str, folder: Path | None) -> Datase
 
 def normalisation(benchmark: BenchmarkSpec) -> tuple[float, PerChannel, PerChannel]:
     """Return (scale, mean, std): a network sees (pixel / scale - mean) / std."""
-    if benchmark.is_own:
+    if benchmark.is_own or benchmark.parts is not None:
         return OWN_COLOUR if benchmark.is_coloured else OWN_GREY
     return NORMALISATION[benchmark.dataset]
 

@@ -293,6 +293,7 @@ def _walk(loc: tuple[int | str, ...], root: type[Any]) -> tuple[str, Any]:
     for part in loc:
         if isinstance(part, int):
             path[-1] += f"[{part}]"
+            hint = next(iter(typing.get_args(hint)), hint) if typing.get_origin(hint) is tuple else hint
         elif dataclasses.is_dataclass(hint) and part in (hints := typing.get_type_hints(hint)):
             hint = _without_none(hints[part])
             path.append(part)

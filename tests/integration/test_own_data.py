@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from core.data.datasets import load_dataset
+from orchestrator.runs.run import open_run
 from storage.layout import RunLayout
+from storage.locations import to_location
 from storage.run_file import read_run
 from tests.conftest import supsup, sweep_text
 
@@ -101,3 +103,51 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(place, capsys, 
     assert words in shown
     assert "bug in supsup" not in shown
     assert not (place / "runs").exists()
+
+
+SEQUENCE = (
+    "{kind: sequence, parts: [{kind: split, dataset: my.npz}, {kind: whole, dataset: digits},"
+    " {kind: rotated, dataset: my.npz, num_tasks: 1}]}"
+)
+IN_A_SEQUENCE = {
+    "benchmark": SEQUENCE,
+    "network": "{kind: conv4, outputs: 10}",
+    "mask": "{rule: top_k, density: 0.3}",
+    "training": "{steps: 4, batch_size: 8, optimizer: {kind: adam, lr: 1.0e-3}}",
+    "evaluation": "{scenarios: [GG]}",
+}
+
+
+def test_a_sequence_grows_to_the_masks_that_it_has_at_once(place):
+    def masks(storage, *steps):
+        for num_tasks in steps:
+            settings = [
+                f"storage.uri={place / storage}",
+                *([f"benchmark.num_tasks={num_tasks}"] * bool(num_tasks)),
+            ]
+            assert supsup("run", path, *settings, "--quiet") == 0
+        (root,) = (place / storage).glob("tiny-*")
+        run, record = open_run(to_location(str(root)))
+        assert record.num_tasks == 4
+        files = run.store.locate()
+        return [stored.bits for stored in run.store.iterate(range(4), files)]
+
+    path = sweep(place, **IN_A_SEQUENCE)
+    assert masks("at-once", 0) == masks("grown", 1, 3, 0)
+
+
+def test_an_edited_part_of_a_sequence_is_refused_and_plan_lists_its_tasks(place, capsys):
+    path = sweep(place, **IN_A_SEQUENCE)
+    assert supsup("plan", path) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "tasks 0 to 1: my.npz, split, 2 classes each, from 512 training and 200 test images" in shown
+    assert supsup("run", path, "--quiet") == 0
+    save(place, seed=1)
+    assert supsup("run", path) == 2
+    assert "was made with my.npz + digits + my.npz of digest" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_wrong_key_of_a_part_is_named(place, capsys):
+    wrong = SEQUENCE.replace("kind: whole", "kind: whole, clases: 2")
+    assert supsup("plan", sweep(place, **(IN_A_SEQUENCE | {"benchmark": wrong}))) == 2
+    assert "benchmark.parts[1].clases: unknown key" in " ".join(capsys.readouterr().err.split())
