@@ -1,14 +1,19 @@
 """The user's own arrays in whole runs: what is found in them, resumed, edited, and wrong."""
 
+import os
+import signal
+import time
+
 import numpy as np
 import pytest
 
 from core.data.datasets import load_dataset
+from core.networks.user_code import ALLOW_CODE
 from orchestrator.runs.run import open_run
 from storage.layout import RunLayout
 from storage.locations import to_location
 from storage.run_file import read_run
-from tests.conftest import supsup, sweep_text
+from tests.conftest import start_supsup, supsup, sweep_text
 
 BENCHMARK = "{kind: KIND, dataset: my.npz, num_tasks: 2}"
 
@@ -151,3 +156,49 @@ def test_a_wrong_key_of_a_part_is_named(place, capsys):
     wrong = SEQUENCE.replace("kind: whole", "kind: whole, clases: 2")
     assert supsup("plan", sweep(place, **(IN_A_SEQUENCE | {"benchmark": wrong}))) == 2
     assert "benchmark.parts[1].clases: unknown key" in " ".join(capsys.readouterr().err.split())
+
+
+NET = """
+from torch import nn
+
+def small(outputs, image_shape):
+    channels, height, width = image_shape
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * height * width, 16), nn.ReLU(), nn.Linear(16, outputs))
+"""
+RAY = "{kind: ray, workers: 1}"
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_sequence_over_own_arrays_and_an_own_network_survives_sigkill(place, monkeypatch):
+    """Killed in this process's child and on Ray, with the same masks as undisturbed."""
+    monkeypatch.setenv(ALLOW_CODE, "1")
+    (place / "own_seq_net.py").write_text(NET)
+    lines = IN_A_SEQUENCE | {
+        "network": '{kind: module, import_path: "own_seq_net:small", outputs: 10}',
+        "training": "{steps: 1500, batch_size: 32, optimizer: {kind: adam, lr: 1.0e-3}, cohort_size: 1}",
+    }
+    expected = undisturbed(sweep(place, **lines), place / "whole")
+    for name, executor in (("inline", "{kind: inline}"), ("ray", RAY)):
+        words = [sweep(place, executor=executor, **lines), f"storage.uri={place / name}", "--plain"]
+        killed = start_supsup("run", *words)
+        until_s = time.monotonic() + 100
+        while not list((place / name).glob("*/masks/*.parquet")) and time.monotonic() < until_s:
+            assert killed.poll() is None
+            time.sleep(0.02)
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        assert len(list((place / name).glob("*/masks/*.parquet"))) < 4
+        assert undisturbed(words[0], place / name) == expected
+
+
+def undisturbed(path, storage):
+    """Run a sweep in ``storage`` to its end; return the digests of its masks."""
+    process = start_supsup("run", path, f"storage.uri={storage}", "--plain")
+    shown, _ = process.communicate()
+    assert process.returncode == 0, shown
+    (root,) = storage.glob("tiny-*")
+    run, _ = open_run(to_location(str(root)))
+    return run.store.info_table()["digest"].to_pylist()
