@@ -72,7 +72,7 @@ def _save_network(run: Run, path: Path) -> None:
     spec = run.config.run_spec()
     weights = draw_weights([layer.shape for layer in run.layers], seed=spec.seed)
     names = [layer.name for layer in run.layers]
-    scale, mean, std = normalisation(spec.benchmark.dataset)
+    scale, mean, std = normalisation(spec.benchmark)
     metadata = {
         "fingerprint": run.fingerprint,
         "dataset": spec.benchmark.dataset,

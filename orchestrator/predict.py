@@ -218,7 +218,7 @@ def spec_predictor(
     """
     benchmark = spec.benchmark
     check_inference(spec.network, benchmark.channels_first, inference)
-    scale, mean, std = normalisation(benchmark.dataset)
+    scale, mean, std = normalisation(benchmark)
     gain, offset = pixel_scale(scale, mean, std, benchmark.image_shape)
     model = family_of(spec.network).search_model(spec, bank.base, statistics)
     search = search_first(inference, bank, num_tasks, num_classes=benchmark.real_classes, model=model)

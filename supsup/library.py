@@ -11,7 +11,7 @@ from core.inference.superposition import MaskBank
 from core.masks.packed_sums import to_tiles
 from core.specs.inference import InferenceSpec, Objective
 from core.train import TrainedMasks
-from orchestrator.cli.common import data_folder
+from orchestrator.config.own_data import data_folder
 from orchestrator.predict import Answer, spec_predictor
 from supsup.sweeps import load_sweep
 from supsup.verbs import Sweep

@@ -15,8 +15,8 @@ from core.data.task_images import task_images
 from core.errors import RunFolderError, plural
 from core.masks.bits import unpack
 from core.networks.masked import masked_module
-from orchestrator.cli.common import data_folder
 from orchestrator.config.load import config_values
+from orchestrator.config.own_data import data_folder
 from orchestrator.evaluate import evaluate_run
 from orchestrator.predict import Answer, Classification, Predictor, base_tensors, local_predictor
 from orchestrator.report.build import make_report

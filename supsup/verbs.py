@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from core.errors import ConfigError
-from orchestrator.cli.common import data_folder
 from orchestrator.compare.comparison import Comparison, compare_runs
+from orchestrator.config.own_data import data_folder
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import open_run
 from orchestrator.search.search import run_search

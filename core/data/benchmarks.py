@@ -5,7 +5,7 @@ data is ever made. Task inputs are ``image.flatten()[input_gather]``, normalised
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ class TaskView:
 
 def task_view(spec: BenchmarkSpec, dataset: Dataset, task: int, *, seed: int) -> TaskView:
     """Return the view of ``task``, which depends on (spec, seed, task) and never on num_tasks."""
+    if spec.parts is not None:
+        return _view_in_part(spec, dataset, task, seed)
     gather = input_gather(spec, dataset.image_shape, task, seed=seed)
     if spec.kind != "split":
         train_rows, test_rows = np.arange(len(dataset.train_labels)), np.arange(len(dataset.test_labels))
@@ -46,6 +48,25 @@ def task_view(spec: BenchmarkSpec, dataset: Dataset, task: int, *, seed: int) ->
         train_rows=train_rows,
         test_rows=held_out if spec.test_on == "validation" else test_rows,
         classes=classes if spec.labels == "local" else None,
+    )
+
+
+def _view_in_part(spec: BenchmarkSpec, dataset: Dataset, task: int, seed: int) -> TaskView:
+    number, task_there = spec.part_of(task)
+    part, rows = spec.part_benchmarks[number], dataset.parts[number]
+    of_part = replace(
+        dataset,
+        train_labels=dataset.train_labels[rows.train] - rows.first_class,
+        test_labels=dataset.test_labels[rows.test] - rows.first_class,
+        train_images=dataset.train_images[:0].reshape(0, *dataset.image_shape[-2:]),
+    )
+    view = task_view(part, of_part, task_there, seed=seed)
+    classes = np.arange(part.dataset_classes) if view.classes is None else view.classes
+    return TaskView(
+        input_gather=input_gather(spec, dataset.image_shape, task, seed=seed),
+        train_rows=view.train_rows + rows.train.start,
+        test_rows=view.test_rows + rows.test.start,
+        classes=classes + rows.first_class,
     )
 
 
@@ -71,6 +92,10 @@ def input_gather(
     spec: BenchmarkSpec, image_shape: tuple[int, ...], task: int, *, seed: int
 ) -> NDArray[np.int64]:
     """Return the pixel index of ``task``, int64 [D] with D = height * width, times 3 for colour."""
+    if spec.parts is not None:
+        number, task_there = spec.part_of(task)
+        plane = input_gather(spec.part_benchmarks[number], image_shape[-2:], task_there, seed=seed)
+        return _in_colour(plane, math.prod(image_shape[:-2]))
     num_pixels = math.prod(image_shape)
     if spec.kind == "rotated":
         assert spec.angle_step_deg is not None
@@ -82,6 +107,13 @@ def input_gather(
         legacy = np.random.RandomState((task + seed) % 2**32)
         return legacy.permutation(num_pixels).astype(np.int64)
     return stream(seed, "permutation", task).permutation(num_pixels)
+
+
+def _in_colour(gather_D: NDArray[np.int64], channels: int) -> NDArray[np.int64]:
+    """Return the pixel index of one plane for all channels: a pixel's colours stay together."""
+    num = len(gather_D)
+    planes = [np.where(gather_D < num, gather_D + c * num, channels * num) for c in range(channels)]
+    return np.concatenate(planes)
 
 
 def rotation_gather(image_shape: tuple[int, int], angle_deg: float) -> NDArray[np.int64]:

@@ -10,17 +10,20 @@ import math
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.data.arrays import read_arrays
 from core.data.cifar import load_cifar100
 from core.data.idx import load_idx
 from core.data.image_folder import find_images
+from core.data.sequence import PartRows, part_rows, to_shape
 from core.errors import DataError
 from core.seeding import stream
-from core.specs.benchmark import NUM_CLASSES, BenchmarkSpec
+from core.specs.benchmark import BenchmarkSpec
+from core.specs.named import NUM_CLASSES
 
 PerChannel = float | tuple[float, ...]
 # (scale, mean, std) of each data set: for MNIST, CIFAR-100 and folders of images as in the paper's
@@ -33,6 +36,17 @@ NORMALISATION: dict[str, tuple[float, PerChannel, PerChannel]] = {
     "cifar100": (255.0, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)),
     "image_folder": (255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
+# Of the user's own arrays, so that a run can be used without them.
+OWN_GREY: tuple[float, PerChannel, PerChannel] = (255.0, 0.5, 0.25)
+OWN_COLOUR = NORMALISATION["image_folder"]
+
+
+class Reader(Protocol):
+    """Reads a data set that has a name. Raises DataError."""
+
+    def __call__(self, benchmark: BenchmarkSpec | str, folder: Path | None, /) -> "Dataset":
+        """Return the data set. folder: where the user keeps data sets, if anywhere."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +57,7 @@ class Dataset:
     folder [0, 3, height, width], and train_files, test_files name one file per image; left_out says, for
     people, which of its files are not read.
     train_labels, test_labels: int64 [N].
-    A network sees (pixel / scale - mean) / std, with mean and std per channel if there are three.
+    parts: of a sequence. A network sees (pixel / scale - mean) / std, with mean and std per channel if there are three.
     """
 
     name: str
@@ -59,6 +73,7 @@ class Dataset:
     test_files: tuple[str, ...] = ()
     files_digest: str | None = None
     left_out: tuple[str, ...] = ()
+    parts: tuple[PartRows, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -97,17 +112,11 @@ def load_dataset(benchmark: BenchmarkSpec | str, folder: Path | None = None) -> 
     Raises DataError if files are missing or damaged.
     """
     name = benchmark if isinstance(benchmark, str) else benchmark.dataset
-    if name == "digits":
-        return _digits()
-    if name == "synthetic":
-        return _synthetic()
-    if name == "image_folder":
-        assert isinstance(benchmark, BenchmarkSpec), "a folder has no data set's name"
-        return _image_folder(benchmark, folder)
-    if name == "cifar100":
-        return _made(name, *load_cifar100(folder))
-    train_images, train_labels, test_images, test_labels = load_idx(name, folder)
-    return _made(name, (train_images, train_labels), (test_images, test_labels))
+    if isinstance(benchmark, BenchmarkSpec) and benchmark.parts is not None:
+        return _sequence(benchmark, folder)
+    if isinstance(benchmark, BenchmarkSpec) and benchmark.is_own:
+        return _arrays(benchmark, folder)
+    return READERS[name](benchmark, folder)
 
 
 def _made(name: str, train: tuple[Any, Any], test: tuple[Any, Any]) -> Dataset:
@@ -123,7 +132,46 @@ def _made(name: str, train: tuple[Any, Any], test: tuple[Any, Any]) -> Dataset:
     )
 
 
-def _image_folder(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
+def _arrays(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
+    found = read_arrays(benchmark.dataset, folder)
+    for key, expected, one in (
+        ("num_classes", benchmark.num_classes, found.num_classes),
+        ("shape", benchmark.shape, found.shape),
+    ):
+        if expected is not None and one != expected:
+            raise DataError(
+                f"{found.path}: found {one} for benchmark.{key}, expected {expected}; use the arrays that the sweep was "
+                "made for, or leave the key out"
+            )
+    return Dataset(
+        name=benchmark.dataset,
+        num_classes=found.num_classes,
+        train_images=found.train_images,
+        train_labels=found.train_labels,
+        test_images=found.test_images,
+        test_labels=found.test_labels,
+        **_scales(OWN_COLOUR if len(found.shape) == 3 else OWN_GREY),
+    )
+
+
+def _sequence(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
+    parts, shape = [load_dataset(part, folder) for part in benchmark.part_benchmarks], benchmark.image_shape
+    rows = part_rows([(len(p.train_labels), len(p.test_labels), p.num_classes) for p in parts])
+    pairs = list(zip(parts, rows, strict=True))
+    return Dataset(
+        name=benchmark.dataset,
+        num_classes=benchmark.dataset_classes,
+        train_images=np.concatenate([to_shape(part.train_images, shape, part.scale) for part in parts]),
+        train_labels=np.concatenate([part.train_labels + at.first_class for part, at in pairs]),
+        test_images=np.concatenate([to_shape(part.test_images, shape, part.scale) for part in parts]),
+        test_labels=np.concatenate([part.test_labels + at.first_class for part, at in pairs]),
+        parts=rows,
+        **_scales(normalisation(benchmark)),
+    )
+
+
+def _image_folder(benchmark: BenchmarkSpec | str, folder: Path | None) -> Dataset:
+    assert isinstance(benchmark, BenchmarkSpec), "a folder has no data set's name"
     files = find_images(folder, benchmark.folder or "", benchmark.dataset_classes)
     none = np.empty((0, *benchmark.image_shape), dtype=np.uint8)
     return Dataset(
@@ -141,13 +189,19 @@ def _image_folder(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
     )
 
 
-def normalisation(name: str) -> tuple[float, PerChannel, PerChannel]:
+def normalisation(benchmark: BenchmarkSpec) -> tuple[float, PerChannel, PerChannel]:
     """Return (scale, mean, std): a network sees (pixel / scale - mean) / std."""
-    return NORMALISATION[name]
+    if benchmark.is_own or benchmark.parts is not None:
+        return OWN_COLOUR if benchmark.is_coloured else OWN_GREY
+    return NORMALISATION[benchmark.dataset]
 
 
 def _normalised(name: str) -> dict[str, Any]:
-    return dict(zip(("scale", "mean", "std"), NORMALISATION[name], strict=True))
+    return _scales(NORMALISATION[name])
+
+
+def _scales(values: tuple[float, PerChannel, PerChannel]) -> dict[str, Any]:
+    return dict(zip(("scale", "mean", "std"), values, strict=True))
 
 
 def _digits() -> Dataset:
@@ -197,3 +251,19 @@ def _synthetic() -> Dataset:
         test_labels=labels[512:],
         **_normalised("synthetic"),
     )
+
+
+def _idx(benchmark: BenchmarkSpec | str, folder: Path | None) -> Dataset:
+    name = benchmark if isinstance(benchmark, str) else benchmark.dataset
+    train_images, train_labels, test_images, test_labels = load_idx(name, folder)
+    return _made(name, (train_images, train_labels), (test_images, test_labels))
+
+
+READERS: dict[str, Reader] = {
+    "digits": lambda _, __: _digits(),
+    "synthetic": lambda _, __: _synthetic(),
+    "mnist": _idx,
+    "fashion_mnist": _idx,
+    "cifar100": lambda _, folder: _made("cifar100", *load_cifar100(folder)),
+    "image_folder": _image_folder,
+}

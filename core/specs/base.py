@@ -29,6 +29,12 @@ def fill_by_kind(spec: Any, section: str, choices: Mapping[str, Mapping[str, Any
             )
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_plain(one) for one in value)
+    return value.canonical() if isinstance(value, Spec) else value
+
+
 class Spec:
     """A frozen dataclass read from a mapping with exactly its keys.
 
@@ -42,7 +48,7 @@ class Spec:
         """Return the keys in use, as plain values ready for JSON; LATER_KEYS at their value are left out."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]  # every subclass is a dataclass
         return {
-            key: value.canonical() if isinstance(value, Spec) else value
+            key: _plain(value)
             for key, value in values.items()
             if value is not None and value != self.LATER_KEYS.get(key)
         }

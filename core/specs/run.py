@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from core.specs.base import Spec, require
-from core.specs.benchmark import COLOURED, BenchmarkSpec
+from core.specs.benchmark import BenchmarkSpec
 from core.specs.network import TRAITS, MaskSpec, NetworkSpec
 from core.specs.training import TrainingSpec
 
@@ -51,11 +51,15 @@ class RunSpec(Spec):
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**63, "seed", self.seed, "a number from 0 to 2**63 - 1")
+        if self.benchmark.is_settled:
+            self._check_outputs()
+        self._check_network()
+        self._check_rule()
+
+    def _check_outputs(self) -> None:
         classes, found = self.benchmark.real_classes, self.network.outputs
         whose = "a task" if self.benchmark.labels == "local" else self.benchmark.dataset
         require(found >= classes, "network.outputs", found, f"at least {classes}, the classes of {whose}")
-        self._check_network()
-        self._check_rule()
 
     def _check_network(self) -> None:
         training, kind, traits = self.training, self.network.kind, self.network.traits
@@ -69,7 +73,7 @@ class RunSpec(Spec):
     def _check_rule(self) -> None:
         traits, training, kind = self.network.traits, self.training, self.network.kind
         whole = traits.whole_images or self.baseline is not None
-        if self.benchmark.dataset in COLOURED or self.benchmark.labels == "local":
+        if self.benchmark.is_coloured or self.benchmark.labels == "local":
             kinds = ", ".join(name for name, other in TRAITS.items() if other.whole_images)
             require(whole, "network.kind", kind, f"one of {kinds}, for natural images and local labels")
         ok = training.schedule is None or whole

@@ -40,8 +40,8 @@ def answer_images(
     _check_given(task, inference, k, num_shards)
     run, _ = open_run(root)
     require_run_code(run)
-    dataset = run.config.benchmark.dataset
-    shape, (scale, _, _) = run.config.benchmark.image_shape, normalisation(dataset)
+    benchmark = run.config.benchmark
+    shape, (scale, _, _) = benchmark.image_shape, normalisation(benchmark)
     images = [(str(path), read_images(path, shape, scale)) for path in paths]
     with ExitStack() as stack:
         if num_shards is None:

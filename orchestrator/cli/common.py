@@ -1,6 +1,5 @@
 """Arguments, parsers and error messages shared by the commands."""
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -169,12 +168,6 @@ def parse_tasks(text: str, num_tasks: int) -> list[int]:
             raise ConfigError(f"--tasks: found {part!r}, expected tasks from 0 to {num_tasks - 1}")
         chosen.update(numbers)
     return sorted(chosen)
-
-
-def data_folder(configured: str | None) -> Path | None:
-    """Return the folder of data sets, as configured or from SUPSUP_DATA; None if neither is set."""
-    chosen = configured if configured is not None else os.environ.get("SUPSUP_DATA")
-    return Path(chosen).expanduser() if chosen else None
 
 
 def call(command: Callable[..., Any], arguments: list[str] | None = None, *, debug: bool = False) -> int:

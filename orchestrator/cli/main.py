@@ -22,7 +22,6 @@ from orchestrator.cli.common import (
     SweepStorage,
     call,
     consoles,
-    data_folder,
     find_sweep,
     parse_counts,
     stdout_for,
@@ -31,6 +30,7 @@ from orchestrator.cli.compare import comparisons
 from orchestrator.cli.jobs import jobs
 from orchestrator.cli.reproduce import papers
 from orchestrator.cli.views import views
+from orchestrator.config.own_data import data_folder
 from orchestrator.execution.ctrl_c import handle_stops
 
 ANYWHERE = ("--allow-code", "--allow-env", "--debug")  # options of `supsup` that may also follow the command

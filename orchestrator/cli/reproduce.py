@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.common import Plain, Quiet, consoles, data_folder
+from orchestrator.cli.common import Plain, Quiet, consoles
+from orchestrator.config.own_data import data_folder
 from orchestrator.execution.ctrl_c import handle_stops
 
 if TYPE_CHECKING:

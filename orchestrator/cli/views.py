@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 
 from core.errors import ConfigError, plural
-from orchestrator.cli.common import RunName, Storage, complete_run, data_folder, parse_tasks
+from orchestrator.cli.common import RunName, Storage, complete_run, parse_tasks
+from orchestrator.config.own_data import data_folder
 from orchestrator.execution.ctrl_c import handle_stops
 
 if TYPE_CHECKING:

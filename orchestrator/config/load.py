@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from core.errors import ConfigError
 from orchestrator.config.environment import guarded_environment
+from orchestrator.config.own_data import found_in_data
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.config.yaml_text import read_yaml_text, surprising_number
 
@@ -141,6 +142,14 @@ def build_sweep(content: Any, source: str) -> SweepConfig:
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{source}: keys must be text, and values plain YAML ({_reason(error)})") from error
     _check_characters(content, source)
+    config = _validated(text, source)
+    if config.benchmark.is_settled:
+        return config
+    benchmark = {**content["benchmark"], **found_in_data(config)}
+    return _validated(json.dumps(_with_flat_space({**content, "benchmark": benchmark})), source)
+
+
+def _validated(text: str, source: str) -> SweepConfig:
     try:
         return _adapter().validate_json(text)
     except ValidationError as error:
@@ -297,6 +306,7 @@ def _walk(loc: tuple[int | str, ...], root: type[Any]) -> tuple[str, Any]:
     for part in loc:
         if isinstance(part, int):
             path[-1] += f"[{part}]"
+            hint = next(iter(typing.get_args(hint)), hint) if typing.get_origin(hint) is tuple else hint
         elif dataclasses.is_dataclass(hint) and part in (hints := typing.get_type_hints(hint)):
             hint = _without_none(hints[part])
             path.append(part)

@@ -81,8 +81,9 @@ def _sections(prefix: str, spec: type) -> Iterator[tuple[str, type]]:
 
 def _nested(hint: Any) -> type | None:
     """Return the class of a nested section, None for a plain key."""
-    found = [one for one in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(one)]
-    return typing.cast(type, found[0]) if found else None
+    if dataclasses.is_dataclass(hint):
+        return typing.cast(type, hint)
+    return next(filter(None, map(_nested, typing.get_args(hint))), None)
 
 
 def _values(hint: Any) -> str:
@@ -103,6 +104,8 @@ def _values(hint: Any) -> str:
 def _default(field: "dataclasses.Field[Any]") -> str:
     if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
         return "must be given"
+    if field.default == "":
+        return "none"
     value = None if field.default is dataclasses.MISSING else field.default
     return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 

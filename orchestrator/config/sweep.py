@@ -108,6 +108,8 @@ class SweepConfig(Spec):
         require(ok, "evaluation.at", at, f"null or [{num_tasks}]: a stream is evaluated at its end")
 
     def _check_objective(self) -> None:
+        if not self.benchmark.is_settled:
+            return
         classes, outputs = self.benchmark.real_classes, self.network.outputs
         inference = self.evaluation.inference
         if self.evaluation.inferred_scenarios and inference is not None and inference.objective == "G":

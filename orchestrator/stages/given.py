@@ -66,7 +66,7 @@ def _largest_k(run: Run) -> int:
 def _num_test_images(context: RunContext) -> dict[int, int]:
     """Return the number of test images by task."""
     run, dataset, tasks = context.run, context.dataset, range(_largest_k(context.run))
-    if run.config.benchmark.kind != "split":
+    if run.config.benchmark.kind not in ("split", "sequence"):
         return dict.fromkeys(tasks, len(dataset.test_labels))
     benchmark, seed = run.config.benchmark, run.config.seed
     return {t: len(task_view(benchmark, dataset, t, seed=seed).test_rows) for t in tasks}

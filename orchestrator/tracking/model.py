@@ -133,7 +133,7 @@ def _log(run: Run, name: str | None) -> tuple[str, str | None]:
             metadata={
                 "supsup.fingerprint": run.fingerprint,
                 "supsup.num_tasks": run.store.locate().num_leading,
-                "pixels": f"as the task sees them, 0 to {normalisation(run.config.benchmark.dataset)[0]:g}",
+                "pixels": f"as the task sees them, 0 to {normalisation(run.config.benchmark)[0]:g}",
             },
         )
     return str(logged.model_uri), None if name is None else str(logged.registered_model_version)
@@ -178,7 +178,7 @@ def _signature(shape: tuple[int, ...]) -> ModelSignature:
 
 def _example(run: Run, shape: tuple[int, ...]) -> Any:
     """Return one image, float32 [1, *shape]: a ramp from black to white."""
-    scale, _, _ = normalisation(run.config.benchmark.dataset)
+    scale, _, _ = normalisation(run.config.benchmark)
     ramp = np.linspace(0, scale, math.prod(shape), dtype=np.float32)
     return np.floor(ramp).reshape(1, *shape)
 
