@@ -318,6 +318,9 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="Look at names, sizes and headers alone; read no masks.")
     ] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Test every mask again, and compare with the stored accuracies.")
+    ] = False,
     storage: Storage = "runs",
 ) -> None:
     """Check every mask: digests, missing tasks, files of other runs. Exit code 1 if anything is wrong."""
@@ -325,11 +328,13 @@ def verify(
     from orchestrator.cli.searches import verify_search
     from orchestrator.status import resolve_run, resolve_search
 
+    if quick and deep:
+        raise ConfigError("--quick: found --deep too; expected one of them, since --deep reads every mask")
     searched = resolve_search(run, storage)
     if searched is not None:
-        clean = verify_search(Console(), searched, repair=repair, quick=quick)
+        clean = verify_search(Console(), searched, repair=repair, quick=quick, deep=deep)
     else:
-        clean = verify_and_print(Console(), resolve_run(run, storage), repair=repair, quick=quick)
+        clean = verify_and_print(Console(), resolve_run(run, storage), repair=repair, quick=quick, deep=deep)
     raise typer.Exit(0 if clean else 1)
 
 

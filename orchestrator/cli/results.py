@@ -9,6 +9,7 @@ from rich.table import Column, Table
 
 from core.errors import first_line, plural
 from orchestrator.cluster.resources import find_resources
+from orchestrator.config.own_data import data_folder
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import EvaluationResult
 from orchestrator.execution.controller import Failure
@@ -124,12 +125,18 @@ def _estimate_rows(
 
 
 def verify_and_print(
-    console: Console, root: Location, *, repair: bool, is_partial: bool = False, quick: bool = False
+    console: Console,
+    root: Location,
+    *,
+    repair: bool,
+    is_partial: bool = False,
+    quick: bool = False,
+    deep: bool = False,
 ) -> bool:
     """Verify a run and print its problems; with ``repair``, move bad files. Return whether all is well now.
 
     is_partial: whether its search ended it early, so that the tasks left are none of its faults. quick: compare
-    names, sizes and headers, without reading what has not changed.
+    names, sizes and headers, without reading what has not changed. deep: test the good masks again.
     """
     run, _ = open_run(root)
     stage = training_stage(run.config)
@@ -168,10 +175,29 @@ def verify_and_print(
         print_plain(console, "its search ended it early")
     elif verification.advice is not None:
         print_plain(console, verification.advice)
-    is_whole = verification.is_whole or is_partial
+    is_true = not deep or _print_remeasured(console, run, findings)
+    is_whole = (verification.is_whole or is_partial) and is_true
     is_good = not findings.problems and all(problem.kind == "old" for problem in derived)
     is_repaired = repair and stage.has_masks
     return is_whole and (is_good or is_repaired)
+
+
+def _print_remeasured(console: Console, run: Run, findings: Findings) -> bool:
+    """Test the masks of a run again; return whether all accuracies are as stored."""
+    from orchestrator.cli.display import make_display
+    from orchestrator.remeasure import remeasure  # imports torch
+
+    if not (training_stage(run.config).has_masks and run.config.training.is_given):
+        print_plain(console, "nothing is measured again: its tasks have no masks of their own")
+        return True
+    found = remeasure(run, findings.facts, data_folder(run.config.data_dir), make_display(console))
+    for line in found.problems:
+        print_plain(console, line)
+    if not found.problems:
+        print_plain(
+            console, f"{plural(found.num_tasks, 'task')} measured again: as their files and tables say"
+        )
+    return not found.problems
 
 
 def _task_table(result: SweepResult) -> Table:

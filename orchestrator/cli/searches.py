@@ -86,7 +86,9 @@ def print_searches(console: Console, storage: str) -> None:
         )
 
 
-def verify_search(console: Console, folder: Location, *, repair: bool, quick: bool = False) -> bool:
+def verify_search(
+    console: Console, folder: Location, *, repair: bool, quick: bool = False, deep: bool = False
+) -> bool:
     """Verify the run of each point, once if points share it; return whether all is well."""
     from orchestrator.cli.results import verify_and_print
 
@@ -98,7 +100,9 @@ def verify_search(console: Console, folder: Location, *, repair: bool, quick: bo
             continue
         print_plain(console, f"{point}:")
         is_partial = point.state == "stopped"
-        is_clean &= verify_and_print(console, point.root, repair=repair, is_partial=is_partial, quick=quick)
+        is_clean &= verify_and_print(
+            console, point.root, repair=repair, is_partial=is_partial, quick=quick, deep=deep
+        )
     return is_clean
 
 

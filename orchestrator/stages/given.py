@@ -8,13 +8,14 @@ import pyarrow as pa
 from core.data.benchmarks import task_view
 from core.errors import DamagedFileError
 from orchestrator.execution.plan import Plan, plan_jobs, with_files
+from orchestrator.runs.given_counts import stored_counts
 from orchestrator.runs.made_from import TableSources, table_sources
 from orchestrator.runs.results import GIVEN, Result, Results, test_batches
 from orchestrator.runs.run import Run
 from orchestrator.stages.base import RunContext, Stage
 from storage.arrow import numbers
 from storage.layout import TableKey
-from storage.locations import Location, listed
+from storage.locations import Location
 from storage.tables import (
     Counts,
     given_metadata,
@@ -72,20 +73,6 @@ def _num_test_images(context: RunContext) -> dict[int, int]:
     return {t: len(task_view(benchmark, dataset, t, seed=seed).test_rows) for t in tasks}
 
 
-def stored_counts(run: Run, sources: TableSources) -> dict[int, tuple[int, ...]]:
-    """Return the GG counts in good evaluation files made from the masks of now, by task."""
-    counts: dict[int, tuple[int, ...]] = {}
-    for path in listed(run.layout.evaluations, "GG-*.parquet"):
-        key = TableKey.parse(path.stem)
-        if key is None or key.num_batches != test_batches(run):
-            continue
-        try:
-            counts |= _counts_by_task(read_evaluation(path, run.fingerprint, sources.masks(key.k)))
-        except DamagedFileError:
-            continue  # recomputed from the masks
-    return counts
-
-
 def write_evaluations(
     run: Run, counts: Counts, num_test_images: Mapping[int, int], sources: TableSources
 ) -> dict[int, float]:
@@ -106,13 +93,6 @@ def write_evaluations(
             write_evaluation(path, table, given_metadata(k, run.fingerprint, batches, masks))
         accuracies[k] = float(np.mean(list(task_accuracies(table).values())))
     return accuracies
-
-
-def _counts_by_task(table: pa.Table) -> dict[int, tuple[int, ...]]:
-    tasks, counts = numbers(table["task"]), numbers(table["num_correct"])
-    starts = np.flatnonzero(np.diff(tasks, prepend=-1))
-    each = zip(tasks[starts].tolist(), np.split(counts, starts[1:]), strict=True)
-    return {task: tuple(of_task.tolist()) for task, of_task in each}
 
 
 def _is_current(path: Location, fingerprint: str, table: pa.Table, masks: str | None) -> bool:

@@ -71,7 +71,7 @@ FLOORS = {
         "session",
         "evaluate",
         "sweep",
-        "compare search reproduce",
+        "compare search reproduce remeasure",
         "cli",
     ),
 }

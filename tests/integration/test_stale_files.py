@@ -1,6 +1,7 @@
 """Every file made from masks is tied to them: with other masks it is made again, and ``verify`` says so."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +10,10 @@ import pytest
 
 from orchestrator.config.load import load_sweep
 from orchestrator.runs.accuracy_matrix import accuracy_matrix
+from orchestrator.runs.made_from import table_sources
 from orchestrator.runs.run import locate_run
 from storage.matrix_file import read_matrix, write_matrix
+from storage.tables import given_metadata, write_evaluation
 from tests.conftest import supsup, sweep_text
 
 BOTH = "{scenarios: [GG, GNu], at: [2, 4]}"
@@ -165,3 +168,37 @@ def test_the_accuracy_matrix_says_what_its_tables_say_and_given_tasks_are_never_
     write_matrix(run.layout, key, rows, run.fingerprint, "f" * 64)
     assert supsup("verify", run.layout.root) == 1
     assert f"stale: {matrix} was made from masks ffffffff" in capsys.readouterr().out
+
+
+def test_a_deep_verification_measures_every_mask_again(tmp_path, capsys):
+    _, run = make_run(tmp_path / "run")
+    assert supsup("verify", run.layout.root, "--deep") == 0
+    assert "4 tasks measured again" in capsys.readouterr().out
+    masks = list(run.store.iterate([2, 3]))
+    told = [replace(masks[0], test_accuracy=0.3), masks[1]]
+    run.store.write_cohort(told, {"engine": "eager", "device": "other", "torch": "x", "finished_s": 1.0})
+    before = sorted(run.layout.root.rglob("*"))
+    assert supsup("verify", run.layout.root) == 0, "the masks are as they were, so their tables are good"
+    capsys.readouterr()
+    assert supsup("verify", run.layout.root, "--deep") == 1
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if one.startswith("task ")]
+    assert line.startswith("task 2: measured ")
+    assert line.endswith("but its mask file says 30.00 %")
+    assert sorted(run.layout.root.rglob("*")) == before
+    assert supsup("verify", run.layout.root, "--deep", "--quick") == 2
+
+
+def test_a_deep_verification_compares_tables_too(tmp_path, capsys):
+    _, run = make_run(tmp_path / "run")
+    path = run.layout.evaluations / "GG-4.parquet"
+    table = pq.read_table(path)
+    column = table.schema.get_field_index("num_correct")
+    wrong = table.set_column(column, table.schema.field(column), pa.array([0] * len(table), pa.int32()))
+    metadata = given_metadata(4, run.fingerprint, run.config.evaluation.batches, joint_digest(run, 4))
+    write_evaluation(path, wrong.replace_schema_metadata(None), metadata)
+    assert supsup("verify", run.layout.root, "--deep") == 1
+    assert "but its GG table says 0.00 %" in capsys.readouterr().out
+
+
+def joint_digest(run, k):
+    return table_sources(run, run.store.facts()).masks(k)

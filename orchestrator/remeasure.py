@@ -1,0 +1,123 @@
+"""Measures stored masks once more, to compare with what their files and tables say: ``supsup verify --deep``."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from core.data.benchmarks import task_view
+from core.data.datasets import Dataset, load_dataset
+from core.data.test_rows import batch_sizes
+from orchestrator.cluster.launch import make_executor
+from orchestrator.cluster.resources import find_resources
+from orchestrator.execution.executor import Executor
+from orchestrator.execution.jobs import Job
+from orchestrator.execution.plan import plan_jobs, with_files
+from orchestrator.execution.progress import Display
+from orchestrator.runs.given_counts import stored_counts
+from orchestrator.runs.made_from import table_sources
+from orchestrator.runs.record import check_dataset
+from orchestrator.runs.run import Run
+from storage.mask_facts import MaskFacts
+from storage.run_file import read_run
+
+# On another processor sums are rounded in another way, which moves an image or two across a boundary.
+TOLERANCE = 0.002
+
+# The correct images of each test batch, by task.
+Counts = Mapping[int, Sequence[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remeasured:
+    """num_tasks: that were measured. problems: a line for each accuracy that differs."""
+
+    num_tasks: int
+    problems: tuple[str, ...]
+
+
+def remeasure(run: Run, facts: MaskFacts, data_folder: Path | None, display: Display) -> Remeasured:
+    """Test every good mask of a run in this process, with the task given; write nothing.
+
+    Raises DataError, RunFolderError and ConfigError.
+    """
+    config = run.config
+    with display.doing(f"reading {config.benchmark.dataset}"):
+        dataset = load_dataset(config.benchmark, data_folder)
+    check_dataset(run.layout, read_run(run.layout), dataset)
+    inline = replace(config.executor, kind="inline", workers=1, address=None)
+    whole = replace(config, executor=inline, evaluation=replace(config.evaluation, batches="all"))
+    measured = _measure(replace(run, config=whole), facts, dataset, display)
+    sizes = {task: _test_batch_sizes(run, dataset, task) for task in measured}
+    return Remeasured(
+        num_tasks=len(measured),
+        problems=(
+            *_against_files(measured, sizes, facts.table),
+            *_against_tables(measured, sizes, stored_counts(run, table_sources(run, facts))),
+        ),
+    )
+
+
+def _measure(run: Run, facts: MaskFacts, dataset: Dataset, display: Display) -> Counts:
+    record, tasks = read_run(run.layout), facts.files.keys()
+    missing = set(range(max(tasks, default=-1) + 1)) - set(tasks)
+    plan = with_files(
+        plan_jobs(max(tasks, default=-1) + 1, record.cohort_size, missing, kind="evaluate"), facts.files
+    )
+    executor = make_executor(run, record, dataset, find_resources(run.config.executor, connect=False))
+    display.start("testing masks", plan.num_left, 0, num_jobs=len(plan.jobs))
+    try:
+        counts: dict[int, Sequence[int]] = {}
+        for job in plan.jobs:
+            counts |= _counts_of(executor, job, display)
+        return counts
+    finally:
+        display.stop()
+        executor.close()
+
+
+def _counts_of(executor: Executor, job: Job, display: Display) -> dict[int, Sequence[int]]:
+    executor.submit(job)
+    (attempt,) = executor.collect(0.0)
+    if attempt.error is not None:
+        raise attempt.error
+    assert attempt.result is not None, "an attempt has a result or an error"
+    display.on_result(job, attempt.result)
+    return dict(attempt.result.correct)
+
+
+def _test_batch_sizes(run: Run, dataset: Dataset, task: int) -> list[int]:
+    view = task_view(run.config.benchmark, dataset, task, seed=run.config.seed)
+    return [int(size) for size in batch_sizes(len(view.test_rows))]
+
+
+def _against_files(measured: Counts, sizes: Counts, table: pa.Table) -> list[str]:
+    stored = dict(zip(table["task"].to_pylist(), table["test_accuracy"].to_pylist(), strict=True))
+    return [
+        _words(task, sum(counts), sum(sizes[task]), stored[task], "its mask file")
+        for task, counts in measured.items()
+        if _differs(sum(counts), stored[task] * sum(sizes[task]), sum(sizes[task]))
+    ]
+
+
+def _against_tables(measured: Counts, sizes: Counts, stored: Counts) -> list[str]:
+    """Compare the counts of the test batches that the tables have."""
+    found = []
+    for task in sorted(measured.keys() & stored.keys()):
+        num = len(stored[task])
+        images, now, then = sum(sizes[task][:num]), sum(measured[task][:num]), sum(stored[task])
+        if _differs(now, then, images):
+            found.append(_words(task, now, images, then / images, "its GG table"))
+    return found
+
+
+def _differs(now: int, then: float, num_images: int) -> bool:
+    return abs(now - then) > max(1.5, TOLERANCE * num_images)
+
+
+def _words(task: int, num_correct: int, num_images: int, told: float, source: str) -> str:
+    return (
+        f"task {task}: measured {100 * num_correct / num_images:.2f} % on {num_images:,} test images, "
+        f"but {source} says {100 * told:.2f} %"
+    )
