@@ -33,6 +33,14 @@ def test_a_second_controller_is_told_who_holds_the_run(tmp_path):
         ("elsewhere", "1", 0.0, False),
         (None, 1, 0.0, False),
     ],
+    ids=(
+        "ours",
+        "ended",
+        "elsewhere",
+        "old",
+        "no number",
+        "no host",
+    ),  # the same in each process of the tests
 )
 def test_a_lease_is_held_while_its_holder_lives_and_renews_it(monkeypatch, host, process_id, age_s, is_held):
     holder = {"host": host, "process_id": process_id, "renewed_s": time.time() - age_s}
