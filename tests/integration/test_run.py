@@ -48,6 +48,7 @@ def test_the_run_folder_holds_what_the_contract_says(run):
         "evaluations/GG-4.parquet",
         "report/summary.json",
         "report/tasks.parquet",
+        "report/matrix-GG.parquet",
         "report/config.yaml",
     }
     assert run.layout.root.name == f"tiny-{run.fingerprint[:8]}"
