@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from core.data.benchmarks import task_view
 from core.data.datasets import Dataset, load_dataset
 from core.data.test_rows import batch_sizes
 from orchestrator.cluster.launch import make_executor
@@ -15,12 +14,12 @@ from orchestrator.execution.executor import Executor
 from orchestrator.execution.jobs import Job
 from orchestrator.execution.plan import plan_jobs, with_files
 from orchestrator.execution.progress import Display
-from orchestrator.runs.given_counts import stored_counts
+from orchestrator.runs.given_counts import num_test_images, stored_counts
 from orchestrator.runs.made_from import table_sources
 from orchestrator.runs.record import check_dataset
 from orchestrator.runs.run import Run
 from storage.mask_facts import MaskFacts
-from storage.run_file import read_run
+from storage.run_file import RunRecord, read_run
 
 # On another processor sums are rounded in another way, which moves an image or two across a boundary.
 TOLERANCE = 0.002
@@ -42,14 +41,15 @@ def remeasure(run: Run, facts: MaskFacts, data_folder: Path | None, display: Dis
 
     Raises DataError, RunFolderError and ConfigError.
     """
-    config = run.config
+    config, record = run.config, read_run(run.layout)
     with display.doing(f"reading {config.benchmark.dataset}"):
         dataset = load_dataset(config.benchmark, data_folder)
-    check_dataset(run.layout, read_run(run.layout), dataset)
+    check_dataset(run.layout, record, dataset)
     inline = replace(config.executor, kind="inline", workers=1, address=None)
     whole = replace(config, executor=inline, evaluation=replace(config.evaluation, batches="all"))
-    measured = _measure(replace(run, config=whole), facts, dataset, display)
-    sizes = {task: _test_batch_sizes(run, dataset, task) for task in measured}
+    measured = _measure(replace(run, config=whole), record, facts, dataset, display)
+    num_images = num_test_images(run, dataset, measured)
+    sizes = {task: batch_sizes(num).tolist() for task, num in num_images.items()}
     return Remeasured(
         num_tasks=len(measured),
         problems=(
@@ -59,12 +59,10 @@ def remeasure(run: Run, facts: MaskFacts, data_folder: Path | None, display: Dis
     )
 
 
-def _measure(run: Run, facts: MaskFacts, dataset: Dataset, display: Display) -> Counts:
-    record, tasks = read_run(run.layout), facts.files.keys()
-    missing = set(range(max(tasks, default=-1) + 1)) - set(tasks)
-    plan = with_files(
-        plan_jobs(max(tasks, default=-1) + 1, record.cohort_size, missing, kind="evaluate"), facts.files
-    )
+def _measure(run: Run, record: RunRecord, facts: MaskFacts, dataset: Dataset, display: Display) -> Counts:
+    num_tasks = max(facts.files.keys(), default=-1) + 1
+    missing = set(range(num_tasks)) - facts.files.keys()
+    plan = with_files(plan_jobs(num_tasks, record.cohort_size, missing, kind="evaluate"), facts.files)
     executor = make_executor(run, record, dataset, find_resources(run.config.executor, connect=False))
     display.start("testing masks", plan.num_left, 0, num_jobs=len(plan.jobs))
     try:
@@ -85,11 +83,6 @@ def _counts_of(executor: Executor, job: Job, display: Display) -> dict[int, Sequ
     assert attempt.result is not None, "an attempt has a result or an error"
     display.on_result(job, attempt.result)
     return dict(attempt.result.correct)
-
-
-def _test_batch_sizes(run: Run, dataset: Dataset, task: int) -> list[int]:
-    view = task_view(run.config.benchmark, dataset, task, seed=run.config.seed)
-    return [int(size) for size in batch_sizes(len(view.test_rows))]
 
 
 def _against_files(measured: Counts, sizes: Counts, table: pa.Table) -> list[str]:

@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import ClassVar, Literal
 
 from core.errors import ConfigError
@@ -137,7 +138,7 @@ class BenchmarkSpec(Spec):
         require(longest <= size <= MAX_SIDE, "benchmark.image_size", size, expected)
         object.__setattr__(self, "image_size", size)
 
-    @property
+    @cached_property
     def part_benchmarks(self) -> tuple["BenchmarkSpec", ...]:
         """The parts of a sequence as benchmarks of their own."""
         return tuple(_named(number, part) for number, part in enumerate(self.parts or ()))

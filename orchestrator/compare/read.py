@@ -92,15 +92,20 @@ def chosen(run: Measured, scenarios: Sequence[str], ks: Sequence[int]) -> Measur
     values = {
         cell: value
         for cell, value in run.values.items()
-        if (not scenarios or cell.scenario.partition("-")[0] in scenarios or cell.scenario in scenarios)
-        and (not ks or cell.k in ks)
+        if (not scenarios or any(_is_named(cell, name) for name in scenarios)) and (not ks or cell.k in ks)
     }
     return replace(run, values=values)
 
 
 def check_scenarios(runs: Sequence[Measured], scenarios: Sequence[str]) -> None:
     """Raise ConfigError for a scenario that no run was measured in."""
-    known = sorted({cell.scenario for run in runs for cell in run.values})
+    cells = {cell for run in runs for cell in run.values}
     for name in scenarios:
-        if not any(name in (one, one.partition("-")[0]) for one in known):
+        if not any(_is_named(cell, name) for cell in cells):
+            known = sorted({cell.scenario for cell in cells})
             raise ConfigError(f"--scenario: found {name!r}, expected one of {', '.join(known) or 'none'}")
+
+
+def _is_named(cell: Cell, name: str) -> bool:
+    """Return whether a name means a cell's scenario, with or without its number of test batches."""
+    return name in (cell.scenario, cell.scenario.partition("-")[0])

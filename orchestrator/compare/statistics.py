@@ -35,9 +35,10 @@ def summary(values: Sequence[float]) -> Summary:
 
 def paired_difference(values: Mapping[Any, float], base: Mapping[Any, float]) -> Difference | None:
     """Return ``values`` minus ``base`` over the keys that both have, such as seeds; None if there are none."""
-    found = summary([values[key] - base[key] for key in values if key in base] or [math.nan])
-    if math.isnan(found.mean):
+    differences = [values[key] - base[key] for key in values if key in base]
+    if not differences:
         return None
+    found = summary(differences)
     if found.std is None:
         return Difference(mean=found.mean, low=None, high=None, n=1)
     half = student_t(found.n - 1) * found.std / math.sqrt(found.n)

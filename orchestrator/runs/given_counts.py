@@ -1,8 +1,12 @@
 """The correct images of each task, as tested with the task given, in the stored tables."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pyarrow as pa
 
+from core.data.benchmarks import task_view
+from core.data.datasets import Dataset
 from core.errors import DamagedFileError
 from orchestrator.runs.made_from import TableSources
 from orchestrator.runs.results import test_batches
@@ -11,6 +15,14 @@ from storage.arrow import numbers
 from storage.layout import TableKey
 from storage.locations import listed
 from storage.tables import read_evaluation
+
+
+def num_test_images(run: Run, dataset: Dataset, tasks: Iterable[int]) -> dict[int, int]:
+    """Return the number of test images by task."""
+    benchmark, seed = run.config.benchmark, run.config.seed
+    if benchmark.kind not in ("split", "sequence"):
+        return dict.fromkeys(tasks, len(dataset.test_labels))
+    return {task: len(task_view(benchmark, dataset, task, seed=seed).test_rows) for task in tasks}
 
 
 def stored_counts(run: Run, sources: TableSources) -> dict[int, tuple[int, ...]]:

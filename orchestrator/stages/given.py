@@ -5,10 +5,9 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import pyarrow as pa
 
-from core.data.benchmarks import task_view
 from core.errors import DamagedFileError
 from orchestrator.execution.plan import Plan, plan_jobs, with_files
-from orchestrator.runs.given_counts import stored_counts
+from orchestrator.runs.given_counts import num_test_images, stored_counts
 from orchestrator.runs.made_from import TableSources, table_sources
 from orchestrator.runs.results import GIVEN, Result, Results, test_batches
 from orchestrator.runs.run import Run
@@ -53,7 +52,8 @@ class Given(Stage):
         """Write the table of each k whose tasks are all tested; return the accuracies."""
         run = context.run
         sources = table_sources(run, context.facts)
-        accuracies = write_evaluations(run, context.counts, _num_test_images(context), sources)
+        sizes = num_test_images(run, context.dataset, range(_largest_k(run)))
+        accuracies = write_evaluations(run, context.counts, sizes, sources)
         return Results(
             Result(scenario=GIVEN, num_batches=test_batches(run), k=k, metrics={"accuracy": accuracy})
             for k, accuracy in accuracies.items()
@@ -62,15 +62,6 @@ class Given(Stage):
 
 def _largest_k(run: Run) -> int:
     return max(run.config.evaluation.ks(run.config.benchmark.num_tasks))
-
-
-def _num_test_images(context: RunContext) -> dict[int, int]:
-    """Return the number of test images by task."""
-    run, dataset, tasks = context.run, context.dataset, range(_largest_k(context.run))
-    if run.config.benchmark.kind not in ("split", "sequence"):
-        return dict.fromkeys(tasks, len(dataset.test_labels))
-    benchmark, seed = run.config.benchmark, run.config.seed
-    return {t: len(task_view(benchmark, dataset, t, seed=seed).test_rows) for t in tasks}
 
 
 def write_evaluations(

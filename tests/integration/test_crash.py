@@ -100,9 +100,7 @@ def test_the_end_of_a_process_of_ray_is_told_and_recorded(tmp_path, name):
     config = load_sweep(path)
     process = start_supsup("run", path, "--plain")
     wait_for_masks(config, process, more=1)
-    (found,) = [one for one in psutil.Process(process.pid).children(recursive=True) if one.name() == name]
-    found.kill()
-    shown, _ = process.communicate(timeout=120)
+    shown = killed_by(process, name)
     assert process.returncode == 1, shown
     assert "lost the Ray of this machine" in shown
     assert "run the same command again" in shown
@@ -154,13 +152,17 @@ def test_the_end_of_ray_while_it_holds_the_masks_is_told(tmp_path):
 
 def kill_raylet(process: subprocess.Popen[str], is_time: Callable[[], bool]) -> str:
     """Kill the raylet of a command once it is time, and return what it has printed at its end."""
-    children = psutil.Process(process.pid)
     until_s = time.monotonic() + 120
     while not is_time():
         assert process.poll() is None
         assert time.monotonic() < until_s
         time.sleep(0.1)
-    (found,) = [one for one in children.children(recursive=True) if one.name() == "raylet"]
+    return killed_by(process, "raylet")
+
+
+def killed_by(process: subprocess.Popen[str], name: str) -> str:
+    """Kill the child of a command that has this name, and return what the command has printed at its end."""
+    (found,) = [one for one in psutil.Process(process.pid).children(recursive=True) if one.name() == name]
     found.kill()
     return process.communicate(timeout=120)[0]
 
