@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.data.datasets import load_dataset
 from core.errors import RunFolderError
 from orchestrator.cluster.resources import find_resources
 from orchestrator.config.load import change_settings
@@ -15,8 +14,9 @@ from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_warn
 from orchestrator.runs.accuracy_matrix import write_matrices
 from orchestrator.runs.commands import supsup_command
+from orchestrator.runs.dataset import run_dataset
 from orchestrator.runs.lock import locked
-from orchestrator.runs.record import check_dataset, clean_temporaries
+from orchestrator.runs.record import clean_temporaries
 from orchestrator.runs.results import Results, write_report
 from orchestrator.runs.run import Run, open_run, require_inferable, require_run_code
 from orchestrator.session import RunSession, open_session
@@ -73,8 +73,7 @@ def evaluate_run(
         again = supsup_command("run", root, config=config)
         raise RunFolderError(f"{root} has no mask of task 0; `{again}` trains it")
     with display.doing(f"reading {config.benchmark.dataset}"):
-        dataset = load_dataset(config.benchmark, data_location(config, data_folder))
-    check_dataset(run.layout, record, dataset)
+        dataset = run_dataset(run, record, data_location(config, data_folder))
     resources = find_resources(config.executor, connect=True)
     with locked(run.layout):
         clean_temporaries(run.layout)

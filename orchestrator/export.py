@@ -16,17 +16,19 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from core.data.benchmarks import input_gather
-from core.data.datasets import load_dataset, normalisation
+from core.data.datasets import normalisation
 from core.data.task_images import task_images
 from core.errors import RunFolderError
 from core.masks.bits import unpack
 from core.networks.base import draw_weights
 from core.networks.module import statistics_slices
 from orchestrator.images import write_png
+from orchestrator.runs.dataset import run_dataset
 from orchestrator.runs.run import Run
 from orchestrator.stages import training_stage
 from storage.files import commit
 from storage.mask_store import TaskMask
+from storage.run_file import read_run
 
 
 def export_run(run: Run, folder: Path, tasks: Iterable[int]) -> int:
@@ -58,7 +60,7 @@ def export_test_images(
     ``task-<i>-test-<j>-class-<label>.png``, the input of ``supsup infer``.
     """
     spec, num_written = run.config.benchmark, 0
-    dataset = load_dataset(spec, data_folder)
+    dataset = run_dataset(run, read_run(run.layout), data_folder)
     for task in tasks:
         images, labels = task_images(spec, dataset, task, seed=run.config.seed, num=num_images)
         for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from core.data.datasets import Dataset, load_dataset
+from core.data.datasets import Dataset
 from core.data.test_rows import batch_sizes
 from orchestrator.cluster.launch import make_executor
 from orchestrator.cluster.resources import find_resources
@@ -14,9 +14,9 @@ from orchestrator.execution.executor import Executor
 from orchestrator.execution.jobs import Job
 from orchestrator.execution.plan import plan_jobs, with_files
 from orchestrator.execution.progress import Display
+from orchestrator.runs.dataset import run_dataset
 from orchestrator.runs.given_counts import num_test_images, stored_counts
 from orchestrator.runs.made_from import table_sources
-from orchestrator.runs.record import check_dataset
 from orchestrator.runs.run import Run
 from storage.mask_facts import MaskFacts
 from storage.run_file import RunRecord, read_run
@@ -43,8 +43,7 @@ def remeasure(run: Run, facts: MaskFacts, data_folder: Path | None, display: Dis
     """
     config, record = run.config, read_run(run.layout)
     with display.doing(f"reading {config.benchmark.dataset}"):
-        dataset = load_dataset(config.benchmark, data_folder)
-    check_dataset(run.layout, record, dataset)
+        dataset = run_dataset(run, record, data_folder)
     inline = replace(config.executor, kind="inline", workers=1, address=None)
     whole = replace(config, executor=inline, evaluation=replace(config.evaluation, batches="all"))
     measured = _measure(replace(run, config=whole), record, facts, dataset, display)

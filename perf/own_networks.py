@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from core.errors import ConfigError
-from core.networks.user_code import ALLOW_CODE
+from core.own_code.permission import ALLOW_CODE
 from orchestrator import load_sweep, run_sweep
 from orchestrator.execution.progress import Display
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from torch import nn
 
-from core.data.datasets import Dataset, load_dataset
+from core.data.datasets import Dataset
 from core.data.task_images import task_images
 from core.errors import RunFolderError, plural
 from core.masks.bits import unpack
@@ -20,6 +20,7 @@ from orchestrator.config.own_data import data_folder
 from orchestrator.evaluate import evaluate_run
 from orchestrator.predict import Answer, Classification, Predictor, base_tensors, local_predictor
 from orchestrator.report.build import make_report
+from orchestrator.runs import dataset as datasets
 from orchestrator.runs import run as runs
 from orchestrator.runs.accuracy_matrix import AccuracyMatrix, accuracy_matrix
 from orchestrator.runs.history import read_failures
@@ -27,6 +28,7 @@ from orchestrator.runs.results import read_results
 from orchestrator.status import RunStatus, run_status
 from storage.locations import Location
 from storage.mask_store import TaskMask
+from storage.run_file import read_run
 from supsup.page import run_page
 from supsup.progress import make_progress
 
@@ -148,8 +150,8 @@ class Run:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        config = self._run.config
-        return load_dataset(config.benchmark, data_folder(config.data_dir))
+        folder = data_folder(self._run.config.data_dir)
+        return datasets.run_dataset(self._run, read_run(self._run.layout), folder)
 
     def __repr__(self) -> str:
         """Return how far it is, in a line."""

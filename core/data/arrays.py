@@ -6,7 +6,7 @@ Images are uint8, or floats from 0 to 1, which become round(255 * value).
 
 import contextlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +16,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from core.errors import DataError, first_line
-from core.specs.benchmark import MAX_CLASSES, MAX_SIDE
+from core.specs.benchmark_checks import MAX_CLASSES, MAX_SIDE
 
 MAX_BYTES = 2**34  # of all arrays of a data set
 NAMES = {
@@ -30,9 +30,9 @@ LAYOUTS = "[N, height, width] or [N, height, width, 3]"
 
 @dataclass(frozen=True, kw_only=True)
 class OwnArrays:
-    """Images uint8 [N, height, width] or [N, 3, height, width], labels int64 [N], and the file or folder."""
+    """Images uint8 [N, height, width] or [N, 3, height, width], labels int64 [N], and where they are from."""
 
-    path: Path
+    source: str
     train_images: NDArray[np.uint8]
     train_labels: NDArray[np.int64]
     test_images: NDArray[np.uint8]
@@ -62,12 +62,17 @@ def read_arrays(name: str, folder: Path | None) -> OwnArrays:
     except Exception as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise DataError(f"{path} cannot be read ({reason}); save it again with numpy.savez") from error
+    return checked_arrays(str(path), found)
+
+
+def checked_arrays(source: str, found: Mapping[str, NDArray[Any]]) -> OwnArrays:
+    """Return arrays, by the keys of ``NAMES``, as a network needs them. source: for messages. Raises DataError."""
     arrays = OwnArrays(
-        path=path,
-        train_images=_images(path, "train_images", found["train_images"]),
-        train_labels=_labels(path, "train_labels", found["train_labels"]),
-        test_images=_images(path, "test_images", found["test_images"]),
-        test_labels=_labels(path, "test_labels", found["test_labels"]),
+        source=source,
+        train_images=_images(source, "train_images", found["train_images"]),
+        train_labels=_labels(source, "train_labels", found["train_labels"]),
+        test_images=_images(source, "test_images", found["test_images"]),
+        test_labels=_labels(source, "test_labels", found["test_labels"]),
     )
     _check(arrays)
     return arrays
@@ -144,9 +149,9 @@ def _array(path: Path, key: str, files: dict[str, _File]) -> NDArray[Any]:
     return array
 
 
-def _images(path: Path, key: str, array: NDArray[Any]) -> NDArray[np.uint8]:
+def _images(source: str, key: str, array: NDArray[Any]) -> NDArray[np.uint8]:
     """Return images with channels first."""
-    where = f"{path}: {' or '.join(NAMES[key])}"
+    where = f"{source}: {' or '.join(NAMES[key])}"
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     is_good = array.ndim == 3 or (array.ndim == 4 and array.shape[3] == 3)
@@ -154,11 +159,12 @@ def _images(path: Path, key: str, array: NDArray[Any]) -> NDArray[np.uint8]:
         raise DataError(
             f"{where}: found shape {list(array.shape)}, expected {LAYOUTS}, with sides of 1 to {MAX_SIDE}"
         )
-    pixels = _bytes(where, array)
+    pixels = to_bytes(where, array)
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2) if pixels.ndim == 4 else pixels)
 
 
-def _bytes(where: str, array: NDArray[Any]) -> NDArray[np.uint8]:
+def to_bytes(where: str, array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return pixels as uint8, floats from 0 to 1 as round(255 * value). where: for messages. Raises DataError."""
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind != "f":
@@ -170,8 +176,8 @@ def _bytes(where: str, array: NDArray[Any]) -> NDArray[np.uint8]:
     return pixels
 
 
-def _labels(path: Path, key: str, array: NDArray[Any]) -> NDArray[np.int64]:
-    where = f"{path}: {' or '.join(NAMES[key])}"
+def _labels(source: str, key: str, array: NDArray[Any]) -> NDArray[np.int64]:
+    where = f"{source}: {' or '.join(NAMES[key])}"
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "iu":
@@ -187,22 +193,22 @@ def _labels(path: Path, key: str, array: NDArray[Any]) -> NDArray[np.int64]:
 
 def _check(arrays: OwnArrays) -> None:
     """Raise DataError unless both parts fit each other, and each class has images in both."""
-    path, (train, test) = arrays.path, (arrays.train_images, arrays.test_images)
+    source, (train, test) = arrays.source, (arrays.train_images, arrays.test_images)
     if train.shape[1:] != test.shape[1:]:
         raise DataError(
-            f"{path}: found images {list(train.shape[1:])} to train on and {list(test.shape[1:])} to test on, expected one shape"
+            f"{source}: found images {list(train.shape[1:])} to train on and {list(test.shape[1:])} to test on, expected one shape"
         )
     parts = (("train", train, arrays.train_labels), ("test", test, arrays.test_labels))
     for part, images, labels in parts:
         if len(images) != len(labels):
-            raise DataError(f"{path}: found {len(images):,} {part} images and {len(labels):,} labels")
+            raise DataError(f"{source}: found {len(images):,} {part} images and {len(labels):,} labels")
     num_classes = int(max(labels.max() for _, _, labels in parts)) + 1
     if num_classes < 2:
-        raise DataError(f"{path}: found one class, expected at least 2")
+        raise DataError(f"{source}: found one class, expected at least 2")
     for part, _, labels in parts:
         absent = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
         if len(absent):
             raise DataError(
-                f"{path}: found no {part} image of class {absent[0]}, expected images of each class from 0 to "
+                f"{source}: found no {part} image of class {absent[0]}, expected images of each class from 0 to "
                 f"{num_classes - 1}; number the classes without gaps"
             )

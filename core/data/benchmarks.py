@@ -35,6 +35,8 @@ def task_view(spec: BenchmarkSpec, dataset: Dataset, task: int, *, seed: int) ->
     """Return the view of ``task``, which depends on (spec, seed, task) and never on num_tasks."""
     if spec.parts is not None:
         return _view_in_part(spec, dataset, task, seed)
+    if spec.kind == "module":
+        return _view_of_module(dataset, task)
     gather = input_gather(spec, dataset.image_shape, task, seed=seed)
     if spec.kind != "split":
         train_rows, test_rows = np.arange(len(dataset.train_labels)), np.arange(len(dataset.test_labels))
@@ -70,10 +72,22 @@ def _view_in_part(spec: BenchmarkSpec, dataset: Dataset, task: int, seed: int) -
     )
 
 
+def _view_of_module(dataset: Dataset, task: int) -> TaskView:
+    rows = dataset.parts[task]
+    after = dataset.parts[task + 1].first_class if task + 1 < len(dataset.parts) else dataset.num_classes
+    return TaskView(
+        input_gather=np.arange(dataset.num_inputs),
+        train_rows=np.arange(rows.train.start, rows.train.stop),
+        test_rows=np.arange(rows.test.start, rows.test.stop),
+        classes=np.arange(rows.first_class, after),
+    )
+
+
 def task_classes(spec: BenchmarkSpec, task: int, *, seed: int) -> NDArray[np.int64]:
     """Return the data set's classes that make up a ``split`` task, int64 [classes_per_task]."""
     assert spec.classes_per_task is not None, "split fills it"
-    order = np.arange(spec.dataset_classes)
+    listed = isinstance(spec.class_order, tuple)
+    order = np.array(spec.class_order) if listed else np.arange(spec.dataset_classes)
     if spec.class_order == "shuffled":
         order = stream(seed, "classes").permutation(order)
     return order[task * spec.classes_per_task : (task + 1) * spec.classes_per_task]
@@ -96,13 +110,15 @@ def input_gather(
         number, task_there = spec.part_of(task)
         plane = input_gather(spec.part_benchmarks[number], image_shape[-2:], task_there, seed=seed)
         return _in_colour(plane, math.prod(image_shape[:-2]))
+    if spec.kind in ("split", "module"):
+        return np.arange(math.prod(image_shape))
+    if len(image_shape) > 2:
+        return _in_colour(input_gather(spec, image_shape[-2:], task, seed=seed), image_shape[0])
     num_pixels = math.prod(image_shape)
     if spec.kind == "rotated":
         assert spec.angle_step_deg is not None
         height, width = image_shape
         return rotation_gather((height, width), task * spec.angle_step_deg)
-    if spec.kind == "split":
-        return np.arange(num_pixels)
     if spec.permutation == "original":
         legacy = np.random.RandomState((task + seed) % 2**32)
         return legacy.permutation(num_pixels).astype(np.int64)

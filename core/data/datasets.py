@@ -1,27 +1,28 @@
 """Data sets, kept as the uint8 arrays their publishers released.
 
-digits comes with scikit-learn; MNIST and Fashion-MNIST are IDX files (``core.data.idx``), CIFAR-100 is a
-binary archive (``core.data.cifar``); synthetic is generated from a fixed random stream, for tests. A folder
+digits and synthetic are in ``core.data.small``; MNIST and Fashion-MNIST are IDX files (``core.data.idx``), CIFAR-100 is a
+binary archive (``core.data.cifar``). A folder
 of images is a list of files, decoded on demand (``core.data.image_folder``).
 """
 
 import hashlib
 import math
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.data.arrays import read_arrays
+from core.data import small
+from core.data.arrays import MAX_BYTES, NAMES, OwnArrays, read_arrays
 from core.data.cifar import load_cifar100
 from core.data.idx import load_idx
-from core.data.image_folder import find_images
+from core.data.image_folder import decode_all, find_images
+from core.data.own_sets import made_dataset, made_tasks
 from core.data.sequence import PartRows, part_rows, to_shape
 from core.errors import DataError
-from core.seeding import stream
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.named import NUM_CLASSES
 
@@ -57,7 +58,7 @@ class Dataset:
     folder [0, 3, height, width], and train_files, test_files name one file per image; left_out says, for
     people, which of its files are not read.
     train_labels, test_labels: int64 [N].
-    parts: of a sequence. A network sees (pixel / scale - mean) / std, with mean and std per channel if there are three.
+    parts, part_digests: of a sequence, or of the tasks of a module. A network sees (pixel / scale - mean) / std, with mean and std per channel if there are three.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Dataset:
     files_digest: str | None = None
     left_out: tuple[str, ...] = ()
     parts: tuple[PartRows, ...] = ()
+    part_digests: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -114,8 +116,10 @@ def load_dataset(benchmark: BenchmarkSpec | str, folder: Path | None = None) -> 
     name = benchmark if isinstance(benchmark, str) else benchmark.dataset
     if isinstance(benchmark, BenchmarkSpec) and benchmark.parts is not None:
         return _sequence(benchmark, folder)
+    if isinstance(benchmark, BenchmarkSpec) and benchmark.kind == "module":
+        return _module(benchmark, folder)
     if isinstance(benchmark, BenchmarkSpec) and benchmark.is_own:
-        return _arrays(benchmark, folder)
+        return _own(benchmark, folder)
     return READERS[name](benchmark, folder)
 
 
@@ -132,17 +136,11 @@ def _made(name: str, train: tuple[Any, Any], test: tuple[Any, Any]) -> Dataset:
     )
 
 
-def _arrays(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
-    found = read_arrays(benchmark.dataset, folder)
-    for key, expected, one in (
-        ("num_classes", benchmark.num_classes, found.num_classes),
-        ("shape", benchmark.shape, found.shape),
-    ):
-        if expected is not None and one != expected:
-            raise DataError(
-                f"{found.path}: found {one} for benchmark.{key}, expected {expected}; use the arrays that the sweep was "
-                "made for, or leave the key out"
-            )
+def _own(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
+    """Return the user's own arrays, or what her function makes."""
+    code = next(iter(benchmark.own_code), None)
+    found = read_arrays(benchmark.dataset, folder) if code is None else made_dataset(code, folder)
+    _check_settled(found.source, benchmark, num_classes=found.num_classes, shape=found.shape)
     return Dataset(
         name=benchmark.dataset,
         num_classes=found.num_classes,
@@ -154,27 +152,81 @@ def _arrays(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
     )
 
 
+def _check_settled(source: str, benchmark: BenchmarkSpec, **found: Any) -> None:
+    """Raise DataError if data are not what the sweep was made for."""
+    for key, value in found.items():
+        expected = getattr(benchmark, key)
+        if expected is not None and value != expected:
+            raise DataError(
+                f"{source}: found {value} for benchmark.{key}, expected {expected}; use the data that the sweep was "
+                "made for, or leave the key out"
+            )
+
+
+def _module(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
+    """Return the tasks that the user's function makes, one after the other."""
+    (code,) = benchmark.own_code
+    tasks = made_tasks(code, folder)
+    most = max(task.num_classes for task in tasks)
+    _check_settled(str(code), benchmark, num_classes=most, shape=tasks[0].shape)
+    if benchmark.num_tasks > len(tasks):
+        raise DataError(
+            f"{code}: found {len(tasks)} tasks, expected {benchmark.num_tasks}, which benchmark.num_tasks says"
+        )
+    scales = OWN_COLOUR if len(tasks[0].shape) == 3 else OWN_GREY
+    return _joined(benchmark.dataset, [_of_task(task, scales) for task in tasks], tasks[0].shape, scales)
+
+
+def _of_task(task: OwnArrays, scales: tuple[float, PerChannel, PerChannel]) -> Dataset:
+    arrays = {key: getattr(task, key) for key in NAMES}
+    return Dataset(name=task.source, num_classes=task.num_classes, **arrays, **_scales(scales))
+
+
 def _sequence(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
-    parts, shape = [load_dataset(part, folder) for part in benchmark.part_benchmarks], benchmark.image_shape
+    parts = [_in_memory(load_dataset(part, folder)) for part in benchmark.part_benchmarks]
+    return _joined(benchmark.dataset, parts, benchmark.image_shape, normalisation(benchmark))
+
+
+def _joined(
+    name: str, parts: Sequence[Dataset], shape: tuple[int, ...], scales: tuple[float, PerChannel, PerChannel]
+) -> Dataset:
+    """Return several data sets as one."""
     rows = part_rows([(len(p.train_labels), len(p.test_labels), p.num_classes) for p in parts])
     pairs = list(zip(parts, rows, strict=True))
     return Dataset(
-        name=benchmark.dataset,
-        num_classes=benchmark.dataset_classes,
+        name=name,
+        num_classes=sum(part.num_classes for part in parts),
         train_images=np.concatenate([to_shape(part.train_images, shape, part.scale) for part in parts]),
         train_labels=np.concatenate([part.train_labels + at.first_class for part, at in pairs]),
         test_images=np.concatenate([to_shape(part.test_images, shape, part.scale) for part in parts]),
         test_labels=np.concatenate([part.test_labels + at.first_class for part, at in pairs]),
         parts=rows,
-        **_scales(normalisation(benchmark)),
+        part_digests=tuple(part.digest() for part in parts),
+        left_out=tuple(one for part in parts for one in part.left_out),
+        **_scales(scales),
     )
+
+
+def _in_memory(dataset: Dataset) -> Dataset:
+    """Return a data set with its images decoded, for tasks that move pixels."""
+    if not dataset.train_files:
+        return dataset
+    side, parts = dataset.image_shape[-1], (dataset.train_files, dataset.test_files)
+    num_bytes = sum(map(len, parts)) * dataset.num_inputs
+    if num_bytes > MAX_BYTES:
+        raise DataError(
+            f"{dataset.name}: its images take {num_bytes:,} bytes when decoded, expected at most {MAX_BYTES:,}; choose a "
+            "smaller benchmark.image_size"
+        )
+    train, test = (decode_all(files, side) for files in parts)
+    return replace(dataset, train_images=train, test_images=test, train_files=(), test_files=())
 
 
 def _image_folder(benchmark: BenchmarkSpec | str, folder: Path | None) -> Dataset:
     assert isinstance(benchmark, BenchmarkSpec), "a folder has no data set's name"
     files = find_images(folder, benchmark.folder or "", benchmark.dataset_classes)
     none = np.empty((0, *benchmark.image_shape), dtype=np.uint8)
-    return Dataset(
+    found = Dataset(
         name=benchmark.folder or "",
         num_classes=benchmark.dataset_classes,
         train_images=none,
@@ -187,6 +239,7 @@ def _image_folder(benchmark: BenchmarkSpec | str, folder: Path | None) -> Datase
         left_out=files.left_out,
         **_normalised("image_folder"),
     )
+    return found if benchmark.kind == "split" else _in_memory(found)
 
 
 def normalisation(benchmark: BenchmarkSpec) -> tuple[float, PerChannel, PerChannel]:
@@ -204,55 +257,6 @@ def _scales(values: tuple[float, PerChannel, PerChannel]) -> dict[str, Any]:
     return dict(zip(("scale", "mean", "std"), values, strict=True))
 
 
-def _digits() -> Dataset:
-    """Return 8 x 8 digits, values 0 to 16: the first 1,437 images to train on, the last 360 to test."""
-    rows = _digits_rows()
-    images, labels = rows[:, :64].reshape(-1, 8, 8).astype(np.uint8), rows[:, 64].astype(np.int64)
-    return Dataset(
-        name="digits",
-        num_classes=NUM_CLASSES["digits"],
-        train_images=images[:1437],
-        train_labels=labels[:1437],
-        test_images=images[1437:],
-        test_labels=labels[1437:],
-        **_normalised("digits"),
-    )
-
-
-def _digits_rows() -> NDArray[np.float64]:
-    """Return scikit-learn's digits as [1797, 65]: 64 pixels and the label. Its own import takes a second."""
-    package = find_spec("sklearn")
-    if package is None or package.origin is None:
-        raise DataError(
-            "the digits data set comes with scikit-learn, which is not installed here; "
-            "install it, or use benchmark.dataset: mnist"
-        )
-    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
-    if path.exists():
-        return np.loadtxt(path, delimiter=",")
-    from sklearn.datasets import load_digits  # another version, which keeps the file elsewhere
-
-    raw = load_digits()
-    return np.column_stack([raw.data, raw.target])
-
-
-def _synthetic() -> Dataset:
-    """Return four noisy prototypes of 6 x 6 pixels, easy to learn: 512 training and 200 test images."""
-    draw = stream(0, "synthetic")
-    prototypes = draw.integers(0, 192, size=(4, 6, 6))
-    labels = draw.integers(0, 4, size=712)
-    images = (prototypes[labels] + draw.integers(0, 64, size=(712, 6, 6))).astype(np.uint8)
-    return Dataset(
-        name="synthetic",
-        num_classes=NUM_CLASSES["synthetic"],
-        train_images=images[:512],
-        train_labels=labels[:512],
-        test_images=images[512:],
-        test_labels=labels[512:],
-        **_normalised("synthetic"),
-    )
-
-
 def _idx(benchmark: BenchmarkSpec | str, folder: Path | None) -> Dataset:
     name = benchmark if isinstance(benchmark, str) else benchmark.dataset
     train_images, train_labels, test_images, test_labels = load_idx(name, folder)
@@ -260,8 +264,8 @@ def _idx(benchmark: BenchmarkSpec | str, folder: Path | None) -> Dataset:
 
 
 READERS: dict[str, Reader] = {
-    "digits": lambda _, __: _digits(),
-    "synthetic": lambda _, __: _synthetic(),
+    "digits": lambda _, __: _made("digits", *small.digits()),
+    "synthetic": lambda _, __: _made("synthetic", *small.synthetic()),
     "mnist": _idx,
     "fashion_mnist": _idx,
     "cifar100": lambda _, folder: _made("cifar100", *load_cifar100(folder)),

@@ -63,3 +63,9 @@ def _bytes(path: str | PathLike[str], image: Any) -> Any:
     if image.mode in ("I", "F"):
         raise DataError(f"{path} has pixels of 32 bits, expected 8 or 16 bits; save it as such")
     return image
+
+
+def to_array(image: Any) -> Any:
+    """Return a Pillow image as uint8 [height, width], or [height, width, 3] unless it is grey. Raises DataError."""
+    grey = image.mode in ("1", "L", "LA", "I", "F") or image.mode in WIDE_MODES
+    return np.asarray(_bytes("an image", image).convert("L" if grey else "RGB"))

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from core.errors import ConfigError
 from core.networks.size import check_memory
-from core.networks.torch_settings import same_settings
-from core.networks.user_code import find_maker, user_code
+from core.own_code.guard import user_code
+from core.own_code.imports import find_code
+from core.own_code.torch_settings import same_settings
 from core.specs.network import NetworkSpec
+from core.specs.own_code import OwnCode
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 CONV4_CHANNELS = (64, 64, 128, 128)
@@ -38,7 +40,8 @@ def build_module(spec: NetworkSpec, image_shape: ImageShape) -> nn.Module:
     with torch.random.fork_rng(devices=[]):  # initialisation must not advance the global random state
         torch.manual_seed(0)
         if spec.kind == "module":
-            return _own(spec.import_path or "", spec.outputs, image_shape)
+            assert spec.own_code is not None, "the spec requires it"
+            return _own(spec.own_code, spec.outputs, image_shape)
         if spec.kind in makers:
             with torch.device("meta"):  # sizes alone
                 sizes = makers[spec.kind](spec.outputs, image_shape)
@@ -162,10 +165,10 @@ class ResNet50(nn.Module):
         return logits
 
 
-def _own(import_path: str, outputs: int, image_shape: ImageShape) -> nn.Module:
-    call = f"network.import_path: {import_path}(outputs={outputs}, image_shape={image_shape})"
-    with same_settings(import_path):
-        maker = find_maker(import_path)
+def _own(code: OwnCode, outputs: int, image_shape: ImageShape) -> nn.Module:
+    call = f"{code}(outputs={outputs}, image_shape={image_shape})"
+    with same_settings(code):
+        maker = find_code(code)
         torch.manual_seed(0)  # whether it was imported now or before
         with user_code(f"{call} failed", "expected a function or class of (outputs, image_shape)"):
             made = maker(outputs, image_shape)

@@ -13,8 +13,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from core.networks.code_files import code_digest
 from core.networks.size import check_memory
+from core.own_code.files import code_digest
 from core.seeding import stream
 from core.specs.network import NetworkSpec
 
@@ -103,7 +103,7 @@ def norm_layers(spec: NetworkSpec, inputs: Inputs) -> tuple[tuple[str, int], ...
 
 def _code(spec: NetworkSpec) -> str | None:
     """Return the digest of the user's own network, None for a built-in one."""
-    return None if spec.import_path is None else code_digest(spec.import_path)
+    return None if spec.own_code is None else code_digest(spec.own_code)
 
 
 @lru_cache(maxsize=4)

@@ -20,7 +20,7 @@ from torch.func import functional_call, vmap
 
 from core.errors import ConfigError
 from core.networks.architectures import ImageShape, build_module
-from core.networks.user_code import user_code
+from core.own_code.guard import user_code
 from core.specs.network import NetworkSpec
 
 MASKED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -136,9 +136,9 @@ def make_network(
     try:
         network = replace(read_module(module, image_shape, device), is_own=True)
     except ConfigError as error:
-        raise ConfigError(f"network.import_path: {spec.import_path}: {error}") from error
+        raise ConfigError(f"{spec.own_code}: {error}") from error
     network = replace(network, is_strided=_takes_strided(network, device))
-    with user_code(f"network.import_path: {spec.import_path} cannot be copied", "expected a plain module"):
+    with user_code(f"{spec.own_code} cannot be copied", "expected a plain module"):
         network.active(training=False)  # now: training may leave in the module what a test must not see
     return network
 

@@ -20,13 +20,13 @@ from torch.func import functional_call
 from core.errors import ConfigError
 from core.networks.architectures import ImageShape
 from core.networks.base import fan_in
-from core.networks.code_files import code_digest, code_files
 from core.networks.layer_trace import Trace, traced
 from core.networks.module import ModuleNetwork, make_network
 from core.networks.probe_process import probe_elsewhere
 from core.networks.python_state import changed_state, python_state
 from core.networks.random_state import kept_random_states, random_state
-from core.networks.user_code import user_code
+from core.own_code.files import code_digest, code_files
+from core.own_code.guard import user_code
 from core.specs.inference import InferenceSpec
 from core.specs.network import NetworkSpec
 
@@ -65,8 +65,8 @@ def check_network(spec: NetworkSpec, image_shape: ImageShape) -> None:
 
     Built-in networks are. Global random states are left as they were.
     """
-    if spec.import_path is not None:
-        _check(spec, image_shape, code_digest(spec.import_path))
+    if spec.own_code is not None:
+        _check(spec, image_shape, code_digest(spec.own_code))
 
 
 def check_inference(spec: NetworkSpec, image_shape: ImageShape, inference: InferenceSpec) -> None:
@@ -81,7 +81,7 @@ def check_inference(spec: NetworkSpec, image_shape: ImageShape, inference: Infer
         network = make_network(spec, image_shape)
         inputs = _inputs(network, 0)
         with user_code(
-            f"evaluation.inference: one image cannot decide in network.import_path {spec.import_path}",
+            f"evaluation.inference: one image cannot decide in {spec.own_code}",
             "expected evaluation.inference.norms=running, algorithm=exhaustive, or a larger number of images",
         ):
             _called(network, _Inputs(inputs.x[:1], inputs.weights), training=True)
@@ -89,7 +89,7 @@ def check_inference(spec: NetworkSpec, image_shape: ImageShape, inference: Infer
 
 @lru_cache(maxsize=16)
 def _check(spec: NetworkSpec, image_shape: ImageShape, digest: str) -> None:  # noqa: ARG001  # a key of the cache
-    name = f"network.import_path: {spec.import_path}"
+    name = str(spec.own_code)
     with kept_random_states():
         first, second = (make_network(spec, image_shape) for _ in range(2))
         expected = (
@@ -97,7 +97,7 @@ def _check(spec: NetworkSpec, image_shape: ImageShape, digest: str) -> None:  # 
         )
         try:
             with user_code(f"{name} cannot be called", expected):
-                files = code_files(spec.import_path or "")
+                files = {} if spec.own_code is None else code_files(spec.own_code)
                 problem = next(_problems(first, second, spec.outputs, files), None)
         except ConfigError as error:
             where = _failing(make_network(spec, image_shape))

@@ -8,7 +8,7 @@ import torch
 
 from core.errors import ConfigError
 from core.networks.probe import network_digest
-from core.networks.user_code import user_code
+from core.own_code.guard import user_code
 from core.specs.network import NetworkSpec
 
 

@@ -1,7 +1,5 @@
 """The specification of a benchmark: a data set, cut into a stream of tasks. No numpy, no torch."""
 
-import difflib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -9,12 +7,31 @@ from typing import ClassVar, Literal
 
 from core.errors import ConfigError
 from core.specs.base import MAX_TASKS, Spec, fill_by_kind, require
-from core.specs.named import COLOURED, DATASETS, IMAGE_SHAPES, NUM_CLASSES
+from core.specs.benchmark_checks import (
+    MAX_SIDE,
+    ORDERS,
+    check_class_order,
+    check_dataset,
+    check_images,
+    check_num_tasks,
+    check_validation,
+)
+from core.specs.named import COLOURED, IMAGE_SHAPES, NUM_CLASSES, code_of_dataset, is_own_dataset
+from core.specs.own_code import IMPORT_PATH, OwnCode
 from core.specs.part import PartSpec
 
 DEFAULT_IMAGE_SIZE = 224
-MAX_SIDE = 4096
-MAX_CLASSES = 1_000_000
+# Keys that say how tasks are made from one data set.
+OF_ONE_DATASET = (
+    "angle_step_deg",
+    "classes_per_task",
+    "permutation",
+    "class_order",
+    "augment",
+    "validation",
+    "test_on",
+    "folder",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,20 +39,23 @@ class BenchmarkSpec(Spec):
     """A stream of tasks made from one data set, or from several.
 
     kind: each task permutes the pixels (``permuted``), rotates the images (``rotated``), or has its own
-        classes (``split``); a ``sequence`` has the tasks of its first part, then those of the second, and so on.
+        classes (``split``); a ``sequence`` has the tasks of its first part, then those of the second, and so on;
+        the tasks of a ``module`` are made by your own function.
     dataset: ``digits`` comes with scikit-learn, and ``synthetic`` is generated; ``mnist``, ``fashion_mnist``
         and ``cifar100`` are looked for in ``data_dir``, and otherwise downloaded; ``image_folder`` is a folder of
         images; a path, such as ``my.npz`` or ``my_arrays/``, names your own arrays, looked for in ``data_dir``
-        and then in the current folder.
+        and then in the current folder; ``package.file:name`` is your own function that makes the data, and so may
+        be a name that an installed package registers as entry point ``supsup.datasets``.
     num_tasks: number of tasks; not part of the run's identity. 0: all of a ``sequence``.
     parts: data sets and their tasks, in order (``sequence``); labels are local in each task.
+    import_path: ``package.file:name`` of your own function that makes the tasks (``module``).
     angle_step_deg: task t is rotated by t times this angle (``rotated``; default 10).
     permutation: ``named`` derives each permutation from (seed, task); ``original`` is the rule of the
         original code, RandomState(seed + task), under which neighbouring seeds share nearly all tasks
         (``permuted``; default ``named``).
     classes_per_task: classes of each task (``split``; default 2; for cifar100 5, for an image_folder 10).
-    class_order: order of the classes, that of the ``file`` or ``shuffled`` by the seed (``split``; default
-        ``shuffled`` for natural images).
+    class_order: order of the classes, that of the ``file``, ``shuffled`` by the seed, your own list, or a path
+        ending in ``.txt`` or ``.json`` of a file that holds one (``split``; default ``shuffled`` for natural images).
     labels: ``global`` labels are those of the data set; ``local`` ones are 0 .. classes_per_task - 1 in
         each task (``split``; default ``local`` for natural images).
     augment: whether to crop and flip training images at random (``split``; default true for natural images).
@@ -44,8 +64,9 @@ class BenchmarkSpec(Spec):
         images, on the ``validation`` images (``split``).
     folder: folder of the data set ``image_folder``, with images in ``<data>/<folder>/train/<class>/...`` and
         ``.../val/...``.
-    num_classes: number of classes of an image_folder; of your own arrays, found in them.
-    shape: height and width of your own arrays, or 3, height and width in colour; found in them.
+    num_classes: number of classes of an image_folder; of your own data, found in them; the most in a task of a
+        ``module``.
+    shape: height and width of your own data, or 3, height and width in colour; found in them.
     image_size: side of the images of an image_folder, in pixels (default 224); of a ``sequence``, whose smaller
         images are centred on a blank square (default: the longest side of all).
     """
@@ -58,14 +79,15 @@ class BenchmarkSpec(Spec):
         "test_on": "test",
     }
 
-    kind: Literal["permuted", "rotated", "split", "sequence"]
+    kind: Literal["permuted", "rotated", "split", "sequence", "module"]
     dataset: str = ""
     num_tasks: int = 0
     parts: tuple[PartSpec, ...] | None = None
+    import_path: str | None = None
     angle_step_deg: float | None = None
     classes_per_task: int | None = None
     permutation: Literal["named", "original"] | None = None
-    class_order: Literal["file", "shuffled"] | None = None
+    class_order: str | tuple[int, ...] | None = None
     labels: Literal["global", "local"] | None = None
     augment: bool | None = None
     validation: float | None = None
@@ -80,11 +102,17 @@ class BenchmarkSpec(Spec):
             self._fill_sequence()
             return
         require(self.parts is None, "benchmark.parts", "keys", "null: for kind 'sequence' only")
-        self._check_dataset()
-        coloured = self.is_coloured
+        if self.kind == "module":
+            self._fill_module()
+            return
         require(
-            not coloured or self.kind == "split", "benchmark.kind", self.kind, f"'split' for {self.dataset}"
+            self.import_path is None,
+            "benchmark.import_path",
+            self.import_path,
+            "null: for kind 'module' only",
         )
+        check_dataset(self)
+        coloured = self.is_coloured
         per_task = {"cifar100": 5, "image_folder": 10}.get(self.dataset, 2)
         fill_by_kind(
             self,
@@ -102,27 +130,54 @@ class BenchmarkSpec(Spec):
                 },
             },
         )
-        self._check_folder()
-        self._check_validation()
-        self._check_num_tasks()
+        if self.dataset == "image_folder" and self.image_size is None:
+            object.__setattr__(self, "image_size", DEFAULT_IMAGE_SIZE)
+        check_images(self)
+        check_class_order(self)
+        check_validation(self)
+        check_num_tasks(self)
 
     def _fill_sequence(self) -> None:
         require(
             bool(self.parts), "benchmark.parts", self.parts, "a list of parts, each with a kind and a dataset"
         )
-        wrong = [part.dataset for part in self.parts or () if part.dataset == "image_folder"]
-        require(not wrong, "benchmark.parts", "image_folder", "another dataset: arrays in memory")
+        require(
+            self.import_path is None,
+            "benchmark.import_path",
+            self.import_path,
+            "null: for kind 'module' only",
+        )
         benchmarks = self.part_benchmarks
         name = " + ".join(one.dataset for one in benchmarks)
         require(self.dataset in ("", name), "benchmark.dataset", self.dataset, "none beside benchmark.parts")
         object.__setattr__(self, "dataset", name)
-        unset = ("angle_step_deg", "classes_per_task", "permutation", "class_order", "augment", "validation")
-        for key in (*unset, "test_on", "folder", "num_classes", "shape"):
-            require(getattr(self, key) is None, f"benchmark.{key}", getattr(self, key), "null for 'sequence'")
-        require(self.labels in (None, "local"), "benchmark.labels", self.labels, "'local' for 'sequence'")
-        object.__setattr__(self, "labels", "local")
+        self._fill_own_tasks(unset=(*OF_ONE_DATASET, "num_classes", "shape"))
         if self.is_settled:
             self._fill_tasks(benchmarks)
+
+    def _fill_module(self) -> None:
+        ok = IMPORT_PATH.fullmatch(self.import_path or "") is not None
+        require(
+            ok, "benchmark.import_path", self.import_path, "package.file:name of a function that makes tasks"
+        )
+        found = self.dataset
+        require(
+            found in ("", self.import_path), "benchmark.dataset", found, "none beside benchmark.import_path"
+        )
+        object.__setattr__(self, "dataset", self.import_path)
+        self._fill_own_tasks(unset=(*OF_ONE_DATASET, "image_size"))
+        check_images(self)
+        require(
+            0 <= self.num_tasks <= MAX_TASKS, "benchmark.num_tasks", self.num_tasks, f"at most {MAX_TASKS:,}"
+        )
+
+    def _fill_own_tasks(self, unset: tuple[str, ...]) -> None:
+        """Fill in the keys of tasks that have labels of their own; refuse those of a single data set."""
+        for key in unset:
+            found = getattr(self, key)
+            require(found is None, f"benchmark.{key}", found, f"null for {self.kind!r}")
+        require(self.labels in (None, "local"), "benchmark.labels", self.labels, f"'local' for {self.kind!r}")
+        object.__setattr__(self, "labels", "local")
 
     def _fill_tasks(self, benchmarks: tuple["BenchmarkSpec", ...]) -> None:
         """Fill in the number of tasks and the size of images, once all of the parts are known."""
@@ -151,85 +206,35 @@ class BenchmarkSpec(Spec):
             task -= part.num_tasks
         raise ValueError(f"task {task} is beyond the last part")
 
-    def _check_dataset(self) -> None:
-        if not self.dataset:
-            raise ConfigError("benchmark.dataset: missing; add it to the sweep file")
-        found, names = self.dataset, ", ".join(map(repr, DATASETS[:-1]))
-        close = difflib.get_close_matches(found, DATASETS, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ", or a path such as my.npz or my_arrays/"
-        ok = self.is_own or found in DATASETS
-        require(ok, "benchmark.dataset", found, f"{names} or {DATASETS[-1]!r}{hint}")
-        shape = self.shape
-        require(shape is None or self.is_own, "benchmark.shape", shape, "null: for your own arrays only")
-        ok = shape is None or (
-            (len(shape) == 2 or (len(shape) == 3 and shape[0] == 3))
-            and all(1 <= side <= MAX_SIDE for side in shape[-2:])
-        )
-        require(
-            ok, "benchmark.shape", shape, f"[height, width] or [3, height, width] of 1 to {MAX_SIDE} pixels"
-        )
-
-    def _check_classes(self) -> None:
-        classes, where = self.num_classes, "arrays" if self.is_own else "folder"
-        ok = (classes is None and self.is_own) or (classes is not None and 2 <= classes <= MAX_CLASSES)
-        require(ok, "benchmark.num_classes", classes, f"the number of classes in the {where}")
-
-    def _check_folder(self) -> None:
-        if self.dataset != "image_folder":
-            keys = ("folder", "image_size") if self.is_own else ("folder", "num_classes", "image_size")
-            for key in keys:
-                found = getattr(self, key)
-                require(found is None, f"benchmark.{key}", found, "null: for dataset image_folder only")
-            if self.is_own:
-                self._check_classes()
-            return
-        require(bool(self.folder), "benchmark.folder", self.folder, "the name of a folder in the data folder")
-        self._check_classes()
-        if self.image_size is None:
-            object.__setattr__(self, "image_size", DEFAULT_IMAGE_SIZE)
-        size = self.image_size or 0
-        require(8 <= size <= MAX_SIDE, "benchmark.image_size", size, f"pixels from 8 to {MAX_SIDE}")
-
-    def _check_validation(self) -> None:
-        share = self.validation
-        if share is None:
-            return
-        require(0 <= share < 1, "benchmark.validation", share, "a fraction from 0 to below 1")
-        ok = self.test_on == "test" or share > 0
-        require(ok, "benchmark.test_on", self.test_on, "'test', or a benchmark.validation above 0")
-        ok = not self.augment or self.is_coloured
-        require(ok, "benchmark.augment", self.augment, f"false for {self.dataset}")
-
-    def _check_num_tasks(self) -> None:
-        key, found = "benchmark.num_tasks", self.num_tasks
-        require(1 <= found <= MAX_TASKS, key, found, f"a number from 1 to {MAX_TASKS:,}")
-        if self.angle_step_deg is not None:
-            step = self.angle_step_deg
-            require(0 < step < 360, "benchmark.angle_step_deg", step, "degrees between 0 and 360")
-            most = math.floor(360 / step)
-            require(found <= most, key, found, f"at most {most}: tasks repeat after a full turn")
-        if self.classes_per_task is not None and self.is_settled:
-            per_task, classes = self.classes_per_task, self.dataset_classes
-            require(
-                1 <= per_task <= classes,
-                "benchmark.classes_per_task",
-                per_task,
-                f"a number from 1 to {classes}, the classes of {self.dataset}",
-            )
-            most = classes // per_task
-            require(found <= most, key, found, f"at most {most}: {self.dataset} has {classes} classes")
-
     @property
     def is_own(self) -> bool:
-        """Whether the data set is the path of the user's own arrays."""
-        return self.kind != "sequence" and (self.dataset.endswith(".npz") or "/" in self.dataset)
+        """Whether the data set is the user's own arrays, or made by her own code."""
+        return self.kind == "module" or (self.kind != "sequence" and is_own_dataset(self.dataset))
+
+    @property
+    def own_code(self) -> tuple[OwnCode, ...]:
+        """The user's own code that makes the data."""
+        if self.parts is not None:
+            pairs = enumerate(self.part_benchmarks)
+            return tuple(
+                replace(code, key=in_part(code.key, number))
+                for number, part in pairs
+                for code in part.own_code
+            )
+        if self.import_path is not None:
+            return (OwnCode("benchmark.import_path", self.import_path),)
+        path = code_of_dataset(self.dataset)
+        return () if path is None else (OwnCode("benchmark.dataset", path),)
 
     @property
     def is_settled(self) -> bool:
-        """Whether classes and shape are known; those of the user's own arrays are found in them."""
+        """Whether classes, their order, shape and tasks are known; those of the user's own data are found in them."""
         if self.parts is not None:
             return all(part.is_settled for part in self.part_benchmarks)
-        return not self.is_own or (self.num_classes is not None and self.shape is not None)
+        if isinstance(self.class_order, str) and self.class_order not in ORDERS:
+            return False
+        known = self.num_classes is not None and self.shape is not None
+        return not self.is_own or (known and (self.kind != "module" or self.num_tasks > 0))
 
     @property
     def is_coloured(self) -> bool:
@@ -246,10 +251,18 @@ class BenchmarkSpec(Spec):
         return self.num_classes if self.num_classes is not None else NUM_CLASSES[self.dataset]
 
     @property
+    def ordered_classes(self) -> int:
+        """Number of classes that tasks are made of: all of the data set, or those of a list."""
+        return len(self.class_order) if isinstance(self.class_order, tuple) else self.dataset_classes
+
+    @property
     def real_classes(self) -> int:
         """l, the number of real classes, which are the network's first outputs; of a sequence, the most of a task."""
         if self.parts is not None:
             return max(part.real_classes for part in self.part_benchmarks)
+        if self.kind == "module":
+            assert self.num_classes is not None, "found in the data"
+            return self.num_classes
         if self.labels == "local":
             assert self.classes_per_task is not None, "split fills it"
             return self.classes_per_task
@@ -273,11 +286,16 @@ class BenchmarkSpec(Spec):
         return (channels[0] if channels else 1, height, width)
 
 
+def in_part(text: str, number: int) -> str:
+    """Return a text about keys of a benchmark as one about a part of a sequence."""
+    return text.replace("benchmark.", f"benchmark.parts[{number}].")
+
+
 def _named(number: int, part: PartSpec) -> BenchmarkSpec:
     try:
         return _of_part(part)
     except ConfigError as error:
-        raise ConfigError(str(error).replace("benchmark.", f"benchmark.parts[{number}].")) from error
+        raise ConfigError(in_part(str(error), number)) from error
 
 
 def _of_part(part: PartSpec) -> BenchmarkSpec:
@@ -291,7 +309,7 @@ def _of_part(part: PartSpec) -> BenchmarkSpec:
         if part.num_tasks is not None or not one.is_settled:
             return one
         assert one.classes_per_task is not None, "split fills it"
-        return replace(one, num_tasks=one.dataset_classes // one.classes_per_task)
+        return replace(one, num_tasks=one.ordered_classes // one.classes_per_task)
     wrong = [key for key in ("classes_per_task", "class_order") if keys[key] is not None]
     require(not wrong, f"benchmark.{', '.join(wrong)}", "a value", "null for a 'whole' data set")
     require(part.num_tasks in (None, 1), "benchmark.num_tasks", part.num_tasks, "1 for a 'whole' data set")

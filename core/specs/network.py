@@ -1,11 +1,11 @@
 """Specifications of the base network and of the rule that turns scores into a mask. No numpy, no torch."""
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from core.specs.base import Spec, require
+from core.specs.own_code import IMPORT_PATH, OwnCode
 
 HIDDEN_WIDTHS = {"lenet_300_100": (300, 100), "fc_1024_1024": (1024, 1024), "bn_fc_2048": (2048, 2048)}
 Kind = Literal[
@@ -104,7 +104,7 @@ class NetworkSpec(Spec):
 
     def __post_init__(self) -> None:
         path, is_own = self.import_path, self.kind == "module"
-        ok = re.fullmatch(r"[\w.]+:\w+", path or "") is not None if is_own else path is None
+        ok = IMPORT_PATH.fullmatch(path or "") is not None if is_own else path is None
         expected = "package.file:name of a function or class" if is_own else "null: for kind 'module' only"
         require(ok, "network.import_path", path, expected)
         if self.kind in ("mlp", "bn_mlp"):
@@ -128,6 +128,11 @@ class NetworkSpec(Spec):
     def traits(self) -> NetworkTraits:
         """What its family allows."""
         return TRAITS[self.kind]
+
+    @property
+    def own_code(self) -> OwnCode | None:
+        """The user's own network, if it is one."""
+        return None if self.import_path is None else OwnCode("network.import_path", self.import_path)
 
     def widths(self, num_inputs: int) -> tuple[int, ...]:
         """Return every layer width, input first and outputs last."""

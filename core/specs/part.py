@@ -11,10 +11,11 @@ class PartSpec(Spec):
     """A part of a ``sequence``: tasks of one data set, the same as in a benchmark of their own with this seed.
 
     kind: ``permuted``, ``rotated`` and ``split`` as in a benchmark; ``whole``: the data set is one task.
-    dataset: a name, or the path of your own arrays; image folders are none.
+    dataset: as in a benchmark; an ``image_folder`` is decoded into memory.
     num_tasks: number of tasks (default: 1 for ``whole``, all for ``split``).
     angle_step_deg, permutation, classes_per_task, class_order: as in a benchmark.
-    num_classes, shape: of your own arrays, found in them.
+    folder, image_size: of an ``image_folder``. num_classes: of one, or of your own data, found in them.
+    shape: of your own data, found in them.
     """
 
     kind: Literal["permuted", "rotated", "split", "whole"]
@@ -23,6 +24,8 @@ class PartSpec(Spec):
     angle_step_deg: float | None = None
     permutation: Literal["named", "original"] | None = None
     classes_per_task: int | None = None
-    class_order: Literal["file", "shuffled"] | None = None
+    class_order: str | tuple[int, ...] | None = None
+    folder: str | None = None
     num_classes: int | None = None
+    image_size: int | None = None
     shape: tuple[int, ...] | None = None

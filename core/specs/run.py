@@ -11,6 +11,7 @@ from typing import Literal
 from core.specs.base import Spec, require
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.network import TRAITS, MaskSpec, NetworkSpec
+from core.specs.own_code import OwnCode
 from core.specs.training import TrainingSpec
 
 BaselineKind = Literal["batch_ensemble", "psp", "separate_heads", "upper_bound", "lower_bound"]
@@ -55,6 +56,12 @@ class RunSpec(Spec):
             self._check_outputs()
         self._check_network()
         self._check_rule()
+
+    @property
+    def own_code(self) -> tuple[OwnCode, ...]:
+        """The user's own code that the run needs."""
+        network = self.network.own_code
+        return (*self.benchmark.own_code, *(() if network is None else (network,)))
 
     def _check_outputs(self) -> None:
         classes, found = self.benchmark.real_classes, self.network.outputs

@@ -138,7 +138,7 @@ def consoles(*, quiet: bool, plain: bool, as_json: bool) -> tuple[Console, Conso
 
 def stdout_for(*, json_alone: bool) -> AbstractContextManager[None]:
     """Return a context; with ``json_alone``, whatever is printed in it goes to stderr, by the user's network too."""
-    from core.networks.user_code import output_to_stderr
+    from core.own_code.guard import output_to_stderr
 
     return output_to_stderr() if json_alone else nullcontext()
 

@@ -9,6 +9,8 @@ from orchestrator.config.own_data import data_folder
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.report.text import left_out_words
 
+MAX_SHOWN = 12  # tasks
+
 
 def data_note(config: SweepConfig) -> str | None:
     """Return what a run would find wrong with the user's own images, or what there is of them; None for other data."""
@@ -20,8 +22,9 @@ def data_note(config: SweepConfig) -> str | None:
         dataset = load_dataset(benchmark, data_folder(config.data_dir))
     except DataError as error:
         return f"a run would stop here: {error}"
-    if benchmark.parts is not None:
-        return "\n".join([_counted(dataset), *_part_lines(benchmark, dataset)])
+    if dataset.parts:
+        lines = _part_lines(benchmark, dataset) if benchmark.parts is not None else _task_lines(dataset)
+        return "\n".join([_counted(dataset), *lines])
     return _counted(dataset) if benchmark.is_own else left_out_words(dataset.left_out)
 
 
@@ -29,6 +32,18 @@ def _counted(dataset: Dataset) -> str:
     sides = " x ".join(map(str, dataset.image_shape))
     num_train, num_test = len(dataset.train_labels), len(dataset.test_labels)
     return f"{dataset.name}: {dataset.num_classes} classes, {num_train:,} training and {num_test:,} test images of {sides}"
+
+
+def _task_lines(dataset: Dataset) -> Iterator[str]:
+    """Yield the tasks of a module, of many only the first."""
+    ends = [*(rows.first_class for rows in dataset.parts[1:]), dataset.num_classes]
+    for task, (rows, end) in enumerate(zip(dataset.parts, ends, strict=True)):
+        if task == MAX_SHOWN:
+            yield f"  and {len(dataset.parts) - task:,} more tasks"
+            return
+        train, test = rows.train.stop - rows.train.start, rows.test.stop - rows.test.start
+        num_classes = end - rows.first_class
+        yield f"  task {task}: {num_classes} classes, {train:,} training and {test:,} test images"
 
 
 def _part_lines(benchmark: BenchmarkSpec, dataset: Dataset) -> Iterator[str]:

@@ -88,7 +88,7 @@ def main(
         typer.Option(
             "--allow-code",
             metavar="[=PATH]",
-            help="Import network.import_path, your own code; only from PATH, or of this digest, if given.",
+            help="Import your own code that the sweep names; only from PATH, or of this digest, if given.",
         ),
     ] = None,
     allow_env: Annotated[
@@ -111,7 +111,7 @@ def main(
 ) -> None:
     """Train, store and evaluate supermasks over one fixed random network."""
     if allow_code is not None:
-        from core.networks.user_code import allow_code as allow
+        from core.own_code.permission import allow_code as allow
 
         allow(allow_code)
     for names in allow_env or []:

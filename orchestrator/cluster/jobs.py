@@ -1,6 +1,7 @@
 """Jobs on a Ray cluster through its Jobs API: submit, follow, list, stop."""
 
 import logging
+import os
 import secrets
 import tempfile
 import time
@@ -11,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError, RunLockedError, SupSupError, first_line
-from core.networks.code_files import code_digest
-from core.networks.user_code import ALLOW_CODE, code_is_allowed
+from core.own_code.files import code_digest
+from core.own_code.permission import ALLOW_CODE, code_is_allowed
 from orchestrator.cluster.address import job_address, job_command
 from orchestrator.cluster.auth import is_about_token, token_error
 from orchestrator.cluster.connect import job_submission
@@ -67,9 +68,9 @@ def submit(
 
 
 def _code_hint(config: SweepConfig) -> dict[str, str]:
-    """Return the environment variable that allows a job the user's own network as it is here, if it is allowed."""
-    path = config.network.import_path
-    return {} if path is None or not code_is_allowed(path) else {ALLOW_CODE: code_digest(path)}
+    """Return the environment variable that allows a job the user's own code as it is here, if it is allowed."""
+    digests = [code_digest(code) for code in config.run_spec().own_code if code_is_allowed(code)]
+    return {ALLOW_CODE: os.pathsep.join(digests)} if digests else {}
 
 
 def follow(job_id: str, address: str, write: Callable[[str], None]) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from core.data.datasets import Dataset
-from core.networks.user_code import code_is_allowed
+from core.own_code.permission import code_is_allowed
 from orchestrator.cluster.local_ray import LocalExecutor, LocalRay
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.executor import Executor, InlineExecutor, WorkerFactory
@@ -47,7 +47,7 @@ def make_executor(
 
     local: a Ray that ``start_ahead`` has started.
     """
-    config, path = run.config.executor, run.config.network.import_path
+    config, code = run.config.executor, run.config.network.own_code
     setup = WorkerSetup(
         spec=run.config.run_spec(),
         layout=run.layout,
@@ -60,7 +60,7 @@ def make_executor(
         fitting=fitting(record),
         provenance=provenance(),
         save_every_s=60 * config.save_every_min,
-        allows_code=path is not None and code_is_allowed(path),
+        allows_code=code is not None and code_is_allowed(code),
         code_folder=str(Path.cwd()),
     )
     make_worker = partial(_make_worker, setup)

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from core.errors import ConfigError
-from core.networks.user_code import require_allowed
+from core.own_code.permission import require_allowed
 from orchestrator.cluster.address import job_address, job_command
 from orchestrator.cluster.submission import check_cluster_file
 from orchestrator.config.load import read_cluster_file
@@ -34,7 +34,8 @@ def submit_sweep(
     if cluster is not None:
         check_cluster_file(cluster, str(path))
     chosen = job_address(address or _named_address(cluster))
-    require_allowed(config.network.import_path)
+    for code in config.run_spec().own_code:
+        require_allowed(code)
     if config.executor.kind == "ray" and config.executor.address is not None:
         raise ConfigError(
             f"executor.address: found {config.executor.address!r}, expected null: a job runs on the cluster that "

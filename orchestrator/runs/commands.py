@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 def supsup_command(*words: object, config: "SweepConfig | None" = None) -> str:
     """Return ``supsup WORD...`` with each word quoted for the shell where it has to be.
 
-    config: of the run that it is about; a network of the user's own gets ``--allow-code``.
+    config: of the run that it is about; code of the user's own gets ``--allow-code``.
     """
-    is_own = config is not None and config.network.import_path is not None
+    is_own = config is not None and bool(config.run_spec().own_code)
     return shlex.join(["supsup", *(["--allow-code"] if is_own else []), *map(str, words)])

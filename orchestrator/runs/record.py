@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 
 from core.data.datasets import Dataset
-from core.errors import RunFolderError
 from orchestrator.config.load import config_values
 from orchestrator.runs.arithmetic import arithmetic
+from orchestrator.runs.dataset import check_dataset, data_provenance
 from orchestrator.runs.run import Run, check_record
 from orchestrator.runs.sizing import Resources, cohort_size, run_engine
 from storage.files import remove_temporaries
@@ -32,7 +32,7 @@ def ensure_record(run: Run, resources: Resources, dataset: Dataset) -> RunRecord
     """
     wanted = run.config.benchmark.num_tasks
     if not run.layout.run_file.exists():
-        record = _new_record(run, resources, dataset.digest())
+        record = _new_record(run, resources, dataset)
         write_run(run.layout, record)
         return record
     record = read_run(run.layout)
@@ -80,18 +80,7 @@ def _writer_is_alive(host: str, process_id: int, path: Path) -> bool:
         return False
 
 
-def check_dataset(layout: RunLayout, record: RunRecord, dataset: Dataset) -> None:
-    """Raise RunFolderError if a run was made on other data than ``dataset``."""
-    made_on = record.provenance.get("dataset_digest")  # absent from runs of older versions
-    found = dataset.digest() if made_on is not None else None
-    if found != made_on:
-        raise RunFolderError(
-            f"{layout.run_file}: was made with {dataset.name} of digest {str(made_on)[:16]}..., but the files here have "
-            f"{str(found)[:16]}...; use the same files, or another storage.uri"
-        )
-
-
-def _new_record(run: Run, resources: Resources, dataset_digest: str) -> RunRecord:
+def _new_record(run: Run, resources: Resources, dataset: Dataset) -> RunRecord:
     return RunRecord(
         config=config_values(run.config),
         fingerprint=run.fingerprint,
@@ -101,7 +90,9 @@ def _new_record(run: Run, resources: Resources, dataset_digest: str) -> RunRecor
         created_s=time.time(),
         layers=[{"name": name, "shape": list(shape)} for name, shape in run.identity.layers],
         network=run.identity.network,
-        provenance=provenance() | {"dataset_digest": dataset_digest, "planned_for": resources.planned_for()},
+        provenance=provenance()
+        | data_provenance(run.config, dataset)
+        | {"planned_for": resources.planned_for()},
     )
 
 

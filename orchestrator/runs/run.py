@@ -6,9 +6,10 @@ from typing import Any
 
 from core.errors import ConfigError, RunFolderError
 from core.networks.base import Layer, draw_weights, layers, mask_layers, network_digest, norm_layers
-from core.networks.code_files import code_digest, is_code
-from core.networks.user_code import ANY_CODE, permission, require_allowed
+from core.own_code.files import code_digest, is_code
+from core.own_code.permission import ANY_CODE, permission, require_allowed
 from core.printing import without_secret
+from core.specs.own_code import OwnCode
 from orchestrator.config.load import build_sweep
 from orchestrator.config.sweep import RECIPE, RECIPES, SweepConfig, fingerprint
 from storage.layout import RunLayout, run_folder_name
@@ -46,7 +47,7 @@ def locate_run(config: SweepConfig, recipe: int = RECIPE) -> Run:
     """
     spec = config.run_spec()
     inputs = spec.benchmark.channels_first
-    code = _own_code(config, fingerprint(spec, recipe))
+    code = _network_code(config, fingerprint(spec, recipe))
     weight_layers = layers(spec.network, inputs)
     weights = draw_weights([layer.shape for layer in weight_layers], seed=spec.seed)
     network: dict[str, Any] = {
@@ -58,7 +59,7 @@ def locate_run(config: SweepConfig, recipe: int = RECIPE) -> Run:
     norms = norm_layers(spec.network, inputs)
     if norms is not None:
         network["norms"] = [list(norm) for norm in norms]
-    if spec.network.import_path is not None:
+    if spec.network.own_code is not None:
         network["code"] = code
     identity = StoreIdentity(
         fingerprint=fingerprint(spec, recipe),
@@ -68,31 +69,27 @@ def locate_run(config: SweepConfig, recipe: int = RECIPE) -> Run:
     return _run(config, identity, weight_layers)
 
 
-def _own_code(config: SweepConfig, fingerprint: str) -> str | None:
+def _network_code(config: SweepConfig, fingerprint: str) -> str | None:
     """Return the digest that identifies the user's own network in a run, once it is known to be fit for it."""
-    path = config.network.import_path
-    if path is None:
+    code = config.network.own_code
+    if code is None:
         return None
     from core.networks.probe import check_network  # imports torch: only where there is a module
 
-    require_allowed(path)
+    require_allowed(code)
     layout = RunLayout(_root(config, fingerprint))
     recorded = read_run(layout).network.get("code") if layout.run_file.exists() else None
     if recorded is not None:
-        require_code(path, str(recorded), str(layout.run_file))
+        require_code(code, str(recorded), str(layout.run_file))
     check_network(config.network, config.run_spec().benchmark.channels_first)
     require_inferable(config)
-    return code_digest(path) if recorded is None else str(recorded)
+    return code_digest(code) if recorded is None else str(recorded)
 
 
 def require_inferable(config: SweepConfig) -> None:
     """Raise ConfigError if the user's own network cannot be searched as the sweep's evaluation says."""
     inference = config.evaluation.inference
-    if (
-        config.network.import_path is not None
-        and config.evaluation.inferred_scenarios
-        and inference is not None
-    ):
+    if config.network.own_code is not None and config.evaluation.inferred_scenarios and inference is not None:
         from core.networks.probe import check_inference  # imports torch: only where there is a module
 
         check_inference(config.network, config.run_spec().benchmark.channels_first, inference)
@@ -100,34 +97,33 @@ def require_inferable(config: SweepConfig) -> None:
 
 def require_run_code(run: Run) -> None:
     """Raise ConfigError or RunFolderError unless the run's network may be imported: nothing is."""
-    require_stored_code(run.config, [run.identity.network.get("code")], run.layout.run_file)
+    code = run.config.network.own_code
+    if code is not None:
+        require_stored_code(code, [run.identity.network.get("code")], run.layout.run_file)
 
 
-def require_stored_code(config: SweepConfig, recorded: Sequence[str | None], source: object) -> None:
-    """Do the same for a stored sweep. recorded: the digest that each of its runs has of the code, if any.
+def require_stored_code(code: OwnCode, recorded: Sequence[str | None], source: object) -> None:
+    """Do the same for code that a stored sweep names. recorded: the digest that each of its runs has of it, if any.
 
     The permission for any code covers only code that a run folder was made with.
     """
-    path = config.network.import_path
-    if path is None:
-        return
-    require_allowed(path)
+    require_allowed(code)
     known = [digest for digest in recorded if digest is not None]
     if not known and permission() == ANY_CODE:
         raise RunFolderError(
-            f"{source}: has no digest of its network's code, {path}; if it is yours, allow it by its path, as in "
+            f"{source}: has no digest of the code of {code}; if it is yours, allow it by its path, as in "
             "`supsup --allow-code=PATH ...`"
         )
     for digest in known:
-        require_code(path, str(digest), str(source))
+        require_code(code, str(digest), str(source))
 
 
-def require_code(import_path: str, recorded: str, source: str) -> None:
-    """Raise RunFolderError if the user's own network is not the one that a run was made with."""
-    if not is_code(import_path, recorded):
+def require_code(code: OwnCode, recorded: str, source: str) -> None:
+    """Raise RunFolderError if the user's own code is not what a run was made with."""
+    if not is_code(code, recorded):
         raise RunFolderError(
-            f"{source}: its network's code is {recorded[:16]}..., but {import_path} with the files that it imports is "
-            f"{code_digest(import_path)[:16]}...; it was edited, or is another one: restore it, or start a new run"
+            f"{source}: the code of {code.key} is {recorded[:16]}..., but {code.import_path} with the files that it imports "
+            f"is {code_digest(code)[:16]}...; it was edited, or is another one: restore it, or start a new run"
         )
 
 
@@ -154,7 +150,7 @@ def open_run(root: Location) -> tuple[Run, RunRecord]:
         raise RunFolderError(f"{error} (was this run made by another version of supsup?)") from error
     spec = config.run_spec()
     recipes = [recipe for recipe in RECIPES if fingerprint(spec, recipe) == record.fingerprint]
-    if spec.network.import_path is not None:
+    if spec.network.own_code is not None:
         shapes = tuple(Layer(name=name, shape=shape) for name, shape in record.identity().layers)
         identity = replace(record.identity(), fingerprint=fingerprint(spec, *recipes))
         located = _run(config, identity, shapes)

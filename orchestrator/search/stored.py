@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.errors import ConfigError, RunFolderError
+from core.specs.own_code import OwnCode
 from orchestrator.config.load import build_sweep, change_settings, config_values, set_keys
 from orchestrator.config.search import DRAWN, SearchConfig
 from orchestrator.config.sweep import SweepConfig
+from orchestrator.runs.dataset import recorded_code
 from orchestrator.runs.nearest import changed_keys
 from orchestrator.runs.run import Run, open_run, require_stored_code
 from orchestrator.runs.search_file import (
@@ -22,6 +24,7 @@ from orchestrator.runs.search_file import (
 from orchestrator.search.settings import Setting, SettingResult, read_rows, search_config, settled
 from storage.layout import RunLayout
 from storage.locations import Location, location_uri
+from storage.run_file import read_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +144,8 @@ def resumed_search(folder: Location, settings: Sequence[str]) -> SweepConfig:
             "file, which adds it"
         )
     old = stored.config
-    require_stored_code(old, _recorded_code(stored), folder / SEARCH_FILE)
+    for code in old.run_spec().own_code:
+        require_stored_code(code, _recorded_code(stored, code), folder / SEARCH_FILE)
     new = change_settings(old, settings, [field.name for field in dataclasses.fields(SweepConfig)])
     if new.search is None:
         raise ConfigError(
@@ -156,7 +160,7 @@ def resumed_search(folder: Location, settings: Sequence[str]) -> SweepConfig:
     return new
 
 
-def _recorded_code(stored: StoredSearch) -> list[str | None]:
-    """Return the digest that the run of each point has of the user's own network."""
+def _recorded_code(stored: StoredSearch, code: OwnCode) -> list[str | None]:
+    """Return the digest that the run of each point has of the user's own code."""
     runs = (stored.run_of(point) for point in stored.points)
-    return [run.identity.network.get("code") for run in runs if run is not None]
+    return [recorded_code(read_run(run.layout)).get(code.key) for run in runs if run is not None]

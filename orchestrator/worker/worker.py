@@ -11,8 +11,9 @@ import torch
 
 from core.data.datasets import Dataset
 from core.errors import ForeignWorkerError
-from core.networks.code_files import code_digest, is_code
-from core.networks.user_code import allow_code, code_is_allowed, find_code_in
+from core.own_code.files import code_digest, is_code
+from core.own_code.imports import find_code_in
+from core.own_code.permission import allow_more, code_is_allowed
 from orchestrator.execution.executor import ignore_steps, never_stopping
 from orchestrator.execution.jobs import IsStopping, Job, JobResult, ReportSteps, WorkerSetup
 from orchestrator.worker import make_handler
@@ -51,15 +52,15 @@ def _enter(folder: str) -> None:
 
 def _allow_code(setup: WorkerSetup) -> None:
     """Allow the user's own network here too. Raises ForeignWorkerError if it is another one than the run's."""
-    path, recorded = setup.spec.network.import_path, setup.identity.network.get("code")
-    if path is None:
+    code, recorded = setup.spec.network.own_code, setup.identity.network.get("code")
+    if code is None:
         return
     if setup.code_folder is not None:
         _enter(setup.code_folder)
-    if recorded is not None and not is_code(path, recorded):
+    if recorded is not None and not is_code(code, recorded):
         raise ForeignWorkerError(
-            f"{path} on {host_name()} is not the code that the run was made with: digest {code_digest(path)[:16]}..., "
+            f"{code.import_path} on {host_name()} is not the code that the run was made with: digest {code_digest(code)[:16]}..., "
             f"expected {recorded[:16]}...; put the same files there"
         )
-    if not code_is_allowed(path):
-        allow_code(code_digest(path))
+    if not code_is_allowed(code):
+        allow_more([code_digest(code)])

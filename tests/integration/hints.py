@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from core.networks.user_code import ALLOW_CODE
+from core.own_code.permission import ALLOW_CODE
 from tests.conftest import supsup
 
 PROGRAM = r"(?:supsup|mlflow) "  # those of Ray need a cluster: tests/cluster runs them

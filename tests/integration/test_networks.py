@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from core.networks.user_code import ALLOW_CODE
+from core.own_code.permission import ALLOW_CODE
 from orchestrator.config.load import load_sweep
 from orchestrator.predict import load_predictor
 from orchestrator.runs.history import read_failures

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core.data.datasets import load_dataset
-from core.networks.user_code import ALLOW_CODE
+from core.own_code.permission import ALLOW_CODE
 from orchestrator.runs.run import open_run
 from storage.layout import RunLayout
 from storage.locations import to_location

@@ -8,6 +8,7 @@ import pytest
 
 from core.data import arrays as own
 from core.data.arrays import read_arrays
+from core.data.benchmarks import input_gather
 from core.data.datasets import load_dataset, normalisation
 from core.errors import ConfigError, DataError
 from core.specs.benchmark import BenchmarkSpec
@@ -51,9 +52,9 @@ def test_a_relative_path_is_looked_for_in_the_data_folder_and_then_here(tmp_path
     here.mkdir()
     write(here)
     monkeypatch.chdir(here)
-    assert read_arrays("my.npz", data).path.parent.name == ""
+    assert read_arrays("my.npz", data).source == "my.npz"
     write(data)
-    assert read_arrays("my.npz", data).path.parent == data
+    assert read_arrays("my.npz", data).source == str(data / "my.npz")
 
 
 @pytest.mark.parametrize(
@@ -119,12 +120,21 @@ def test_coloured_arrays_are_natural_images():
     spec = BenchmarkSpec(kind="split", dataset="a/", num_tasks=2, num_classes=4, shape=(3, 8, 8))
     assert (spec.class_order, spec.labels, spec.augment) == ("shuffled", "local", True)
     assert len(normalisation(spec)[1]) == 3
-    with pytest.raises(ConfigError, match="'split' for a/"):
-        BenchmarkSpec(kind="permuted", dataset="a/", num_tasks=2, num_classes=4, shape=(3, 8, 8))
+
+
+def test_colours_of_a_pixel_stay_together_when_it_is_moved():
+    spec = BenchmarkSpec(kind="permuted", dataset="a/", num_tasks=2, num_classes=4, shape=(3, 8, 8))
+    grey = BenchmarkSpec(kind="permuted", dataset="a/", num_tasks=2, num_classes=4, shape=(8, 8))
+    plane = input_gather(grey, (8, 8), 1, seed=3)
+    assert input_gather(spec, (3, 8, 8), 1, seed=3).tolist() == [*plane, *(plane + 64), *(plane + 128)]
+    turned = BenchmarkSpec(kind="rotated", dataset="a/", num_tasks=2, num_classes=4, shape=(3, 8, 8))
+    blank = input_gather(turned, (3, 8, 8), 1, seed=3)
+    assert blank.max() == 192
+    assert (blank == 192).sum() % 3 == 0
 
 
 def test_a_name_that_is_none_is_answered_with_the_closest():
     with pytest.raises(ConfigError, match=r"found 'mnits', expected .* \(did you mean 'mnist'\?\)"):
         BenchmarkSpec(kind="permuted", dataset="mnits", num_tasks=2)
-    with pytest.raises(ConfigError, match=r"or a path such as my\.npz"):
+    with pytest.raises(ConfigError, match=r"a path such as my\.npz"):
         BenchmarkSpec(kind="permuted", dataset="svhn", num_tasks=2)

@@ -83,9 +83,8 @@ def test_a_smaller_image_is_centred_on_blank_and_grey_is_repeated():
     [
         ((), {}, r"benchmark\.parts: found \(\), expected a list of parts"),
         (({"kind": "split", "dataset": "mnits"},), {}, r"benchmark\.parts\[0\]\.dataset: found 'mnits'"),
-        (({"kind": "split", "dataset": "image_folder"},), {}, "another dataset: arrays in memory"),
+        (({"kind": "split", "dataset": "image_folder"},), {}, r"parts\[0\]\.folder: found None"),
         (({"kind": "permuted", "dataset": "digits"},), {}, r"parts\[0\]\.num_tasks: found 0"),
-        (({"kind": "permuted", "dataset": "cifar100", "num_tasks": 2},), {}, r"'split' for cifar100"),
         (({"kind": "whole", "dataset": "digits", "num_tasks": 2},), {}, "expected 1 for a 'whole'"),
         (({"kind": "whole", "dataset": "digits", "classes_per_task": 2},), {}, "null for a 'whole'"),
         (({"kind": "whole", "dataset": "digits"},), {"image_size": 6}, "found 6, expected pixels from 8"),

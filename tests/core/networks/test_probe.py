@@ -14,7 +14,7 @@ from core.data.datasets import load_dataset
 from core.errors import ConfigError
 from core.networks.module import make_network
 from core.networks.probe import check_network
-from core.networks.user_code import ALLOW_CODE
+from core.own_code.permission import ALLOW_CODE
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.network import MaskSpec, NetworkSpec
 from core.specs.run import RunSpec

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from core.networks.user_code import ALLOW_CODE
+from core.own_code.permission import ALLOW_CODE
 from orchestrator.cluster.address import ADDRESS, DEFAULT_ADDRESS, job_command
 from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run

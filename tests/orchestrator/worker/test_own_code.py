@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from core.errors import ForeignWorkerError
-from core.networks.user_code import ALLOW_CODE
+from core.own_code.permission import ALLOW_CODE
 from orchestrator.config.load import load_sweep
 from orchestrator.execution.jobs import WorkerSetup
 from orchestrator.runs.run import locate_run

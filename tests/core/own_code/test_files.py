@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError
-from core.networks.code_files import code_digest, code_file, code_files, is_code
-from core.networks.user_code import ALLOW_CODE, find_maker
+from core.own_code.files import code_digest, code_file, code_files, is_code
+from core.own_code.imports import find_code
+from core.own_code.permission import ALLOW_CODE
+from core.specs.own_code import OwnCode
 
 FILES = {
     "net.py": "import torch, blocks\nfrom pkg import one\nfrom pkg.deep.two import name as other\n",
@@ -30,6 +32,10 @@ FILES = {
 RUNS = "raise SystemExit('it ran')\n"
 
 
+def own(path):
+    return OwnCode("network.import_path", path)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -42,7 +48,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_every_file_that_an_import_may_reach_is_found_and_none_runs(folder):
-    found = code_files("net:Net")
+    found = code_files(own("net:Net"))
     names = {path.relative_to(folder).as_posix() for path in found.values()}
     assert names == FILES.keys() - {"unused.py", "pkg/unused.py"}
     assert found["pkg.deep"] == folder / "pkg/deep/__init__.py"
@@ -51,30 +57,30 @@ def test_every_file_that_an_import_may_reach_is_found_and_none_runs(folder):
 
 @pytest.mark.parametrize("name", [name for name in FILES if "unused" not in name])
 def test_an_edit_of_any_of_them_is_another_digest(folder, name):
-    before = code_digest("net:Net")
+    before = code_digest(own("net:Net"))
     (folder / name).write_text((folder / name).read_text() + "\n")
-    assert code_digest("net:Net") != before
-    assert not is_code("net:Net", before)
+    assert code_digest(own("net:Net")) != before
+    assert not is_code(own("net:Net"), before)
 
 
 def test_the_digest_does_not_depend_on_the_folder(folder, monkeypatch):
-    before = code_digest("net:Net")
+    before = code_digest(own("net:Net"))
     moved = folder.with_name("moved")
     folder.rename(moved)
     monkeypatch.chdir(moved)
-    assert code_digest("net:Net") == before
+    assert code_digest(own("net:Net")) == before
 
 
 def test_the_digest_of_a_single_file_is_that_of_the_file(folder):
-    assert code_digest("blocks:x") != code_digest("pkg.five:x")
+    assert code_digest(own("blocks:x")) != code_digest(own("pkg.five:x"))
     (folder / "alone.py").write_text("import torch\n")
-    assert code_digest("alone:x") == hashlib.sha256(b"import torch\n").hexdigest()
+    assert code_digest(own("alone:x")) == hashlib.sha256(b"import torch\n").hexdigest()
 
 
 def test_a_digest_of_one_file_was_recorded_by_earlier_versions(folder):
     for name in ("net.py", "pkg/one.py"):
-        assert is_code("net:Net", hashlib.sha256((folder / name).read_bytes()).hexdigest())
-    assert not is_code("net:Net", hashlib.sha256((folder / "unused.py").read_bytes()).hexdigest())
+        assert is_code(own("net:Net"), hashlib.sha256((folder / name).read_bytes()).hexdigest())
+    assert not is_code(own("net:Net"), hashlib.sha256((folder / "unused.py").read_bytes()).hexdigest())
 
 
 def test_of_an_installed_network_its_package_is_covered(folder, monkeypatch):
@@ -87,7 +93,7 @@ def test_of_an_installed_network_its_package_is_covered(folder, monkeypatch):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(text)
     monkeypatch.syspath_prepend(place)
-    assert code_files("nets:a").keys() == {"nets", "nets.a"}
+    assert code_files(own("nets:a")).keys() == {"nets", "nets.a"}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +101,7 @@ def test_of_an_installed_network_its_package_is_covered(folder, monkeypatch):
 )
 def test_what_is_no_file_of_the_users_is_refused(folder, path):
     with pytest.raises(ConfigError, match=r"network\.import_path.*expected"):
-        code_file(path)
+        code_file(own(path))
 
 
 def test_a_name_that_another_module_has_is_refused(folder, monkeypatch):
@@ -104,7 +110,7 @@ def test_a_name_that_another_module_has_is_refused(folder, monkeypatch):
     import yaml
 
     with pytest.raises(ConfigError, match="has the same name and was imported before"):
-        find_maker("yaml:Net")
+        find_code(own("yaml:Net"))
     assert sys.modules["yaml"] is yaml
 
 
@@ -112,6 +118,6 @@ def test_the_user_s_path_is_not_searched_before_it_is_allowed(folder, monkeypatc
     monkeypatch.delenv(ALLOW_CODE, raising=False)
     before = list(sys.path)
     with pytest.raises(ConfigError, match="--allow-code"):
-        find_maker("net:Net")
+        find_code(own("net:Net"))
     assert sys.path == before
     assert Path.cwd() == folder

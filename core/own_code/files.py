@@ -1,8 +1,8 @@
-"""The files of the user's own network, found without running any of them, and their digest.
+"""The files of the user's own code, found without running any of them, and their digest.
 
 They are its own file and every file that it imports from the user's folders, directly or not: all that
-is neither of this project, nor of Python's library, nor installed (``site-packages``). Of an installed
-network, its own package. No torch.
+is neither of this project, nor of Python's library, nor installed (``site-packages``). Of installed
+code, its own package. No torch.
 """
 
 import ast
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from core.errors import ConfigError
 from core.rooms import PROJECT, ROOMS
+from core.specs.own_code import OwnCode
 
 PYTHON = {
     place
@@ -35,12 +36,12 @@ class _Found:
     inside: tuple[str, ...]
 
 
-def code_digest(import_path: str) -> str:
-    """Return the sha256 (hex) of the user's network: of its file, or of the list of its files. No import.
+def code_digest(code: OwnCode) -> str:
+    """Return the sha256 (hex) of the user's code: of its file, or of the list of its files. No import.
 
     Raises ConfigError if it has no file.
     """
-    files = code_files(import_path)
+    files = code_files(code)
     digests = {name: file_digest(path) for name, path in files.items()}
     if len(digests) == 1:
         return next(iter(digests.values()))
@@ -48,39 +49,39 @@ def code_digest(import_path: str) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def is_code(import_path: str, recorded: str) -> bool:
-    """Return whether ``recorded`` is the digest of the user's network as it is now.
+def is_code(code: OwnCode, recorded: str) -> bool:
+    """Return whether ``recorded`` is the digest of the user's code as it is now.
 
     Earlier versions recorded the digest of a single file.
     """
-    if code_digest(import_path) == recorded:
+    if code_digest(code) == recorded:
         return True
-    return any(file_digest(path) == recorded for path in code_files(import_path).values())
+    return any(file_digest(path) == recorded for path in code_files(code).values())
 
 
-def code_file(import_path: str) -> Path:
-    """Return the source file of the user's network. Raises ConfigError if it has none of its own."""
+def code_file(code: OwnCode) -> Path:
+    """Return the source file of the user's code. Raises ConfigError if it has none of its own."""
     importlib.invalidate_caches()  # the file may be new
-    place = import_path.partition(":")[0]
+    place = code.module
     found = _find(place)
     if found is None or found.file is None or is_of_python(found.file):
         what = "no such file" if found is None else "a module of Python itself, or one without a file"
         raise ConfigError(
-            f"network.import_path: {import_path} cannot be imported: {place} is {what}; expected "
+            f"{code} cannot be imported: {place} is {what}; expected "
             "package.file:name, in the current folder or installed"
         )
     if _is_ours(found.file):
         raise ConfigError(
-            f"network.import_path: {import_path} cannot be imported: {place} is a module of supsup, {found.file}; give "
+            f"{code} cannot be imported: {place} is a module of supsup, {found.file}; give "
             "your file another name"
         )
     return found.file
 
 
-def code_files(import_path: str) -> dict[str, Path]:
-    """Return the files of the user's network by the name of their module. Raises ConfigError."""
-    first = code_file(import_path)
-    place = import_path.partition(":")[0]
+def code_files(code: OwnCode) -> dict[str, Path]:
+    """Return the files of the user's code by the name of their module. Raises ConfigError."""
+    first = code_file(code)
+    place = code.module
     files: dict[str, Path] = {}
     waiting = list(_with_parents(place))
     seen = set(waiting)
