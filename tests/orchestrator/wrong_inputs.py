@@ -120,7 +120,7 @@ WRONG_SETTINGS = [
     ("mask.density=0.5", ["mask.density", "top_k"]),
     ("mask.rule=top_k mask.density=1.5", ["mask.density", "1.5", "fraction kept"]),
     ("mask.rule=top_k mask.density=0.5 executor.engine=fused", ["executor.engine", "top_k"]),
-    ("benchmark.dataset=cifar100", ["benchmark.kind", "'split' for cifar100"]),
+    ("benchmark.dataset=cifar100 network.outputs=100", ["network.kind", "gem_resnet18"]),
     ("benchmark.dataset=cifar100 benchmark.kind=split network.outputs=9", ["network.kind", "gem_resnet18"]),
     ("benchmark.dataset=image_folder benchmark.kind=split", ["benchmark.folder", "the name of a folder"]),
     ("benchmark.num_classes=4", ["benchmark.num_classes", "image_folder"]),
