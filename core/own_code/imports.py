@@ -67,7 +67,8 @@ def _check_loaded(code: OwnCode, files: dict[str, Path], new: set[str]) -> None:
             )
     for name in sorted(new - files.keys()):
         unseen = getattr(sys.modules.get(name), "__file__", None)
-        if unseen is not None and is_of_the_user(Path(unseen)):
+        # Some modules of libraries, such as torch.classes, name a file that is none.
+        if unseen is not None and Path(unseen).is_file() and is_of_the_user(Path(unseen)):
             raise ConfigError(
                 f"{code} imports {unseen}, which its source does not name, so that an edit "
                 f"of it would go unseen; import it by its name: `import {name}`"

@@ -10,6 +10,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from core.errors import ConfigError
+from orchestrator.cli.check import checks
 from orchestrator.cli.common import (
     Address,
     AsJson,
@@ -347,4 +348,5 @@ def entry_point() -> None:
 app.add_typer(jobs)
 app.add_typer(views)
 app.add_typer(comparisons)
+app.add_typer(checks)
 app.add_typer(papers)

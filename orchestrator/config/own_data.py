@@ -28,25 +28,26 @@ def found_in_data(config: "SweepConfig") -> dict[str, Any]:
     """Return the keys of the benchmark, or of its parts, that are found in the user's data. Raises InputError."""
     folder, benchmark = data_folder(config.data_dir), config.benchmark
     if benchmark.parts is None:
-        return _found(benchmark, folder)
+        return found_keys(benchmark, folder)
     pairs = enumerate(zip(benchmark.parts, benchmark.part_benchmarks, strict=True))
     return {"parts": [_found_in_part(number, part, one, folder) for number, (part, one) in pairs]}
 
 
 def _found_in_part(number: int, part: PartSpec, one: BenchmarkSpec, folder: Path | None) -> dict[str, Any]:
     try:
-        return {**part.canonical(), **_found(one, folder)}
+        return {**part.canonical(), **found_keys(one, folder)}
     except (ConfigError, DataError) as error:
         raise type(error)(in_part(str(error), number)) from error
 
 
-def _found(benchmark: BenchmarkSpec, folder: Path | None) -> dict[str, Any]:
+def found_keys(benchmark: BenchmarkSpec, folder: Path | None) -> dict[str, Any]:
+    """Return the keys of a benchmark of one data set that are found in the user's data. Raises InputError."""
     from core.data.datasets import load_dataset
 
     order = benchmark.class_order
     if isinstance(order, str) and order not in ORDERS:
         classes = _read_order(order, folder)
-        return {"class_order": classes, **_found(replace(benchmark, class_order="file"), folder)}
+        return {"class_order": classes, **found_keys(replace(benchmark, class_order="file"), folder)}
     if benchmark.is_settled:
         return {}
     found = load_dataset(benchmark, folder)

@@ -73,7 +73,7 @@ FLOORS = {
         "session",
         "evaluate",
         "sweep",
-        "compare search reproduce remeasure",
+        "checks compare search reproduce remeasure",
         "cli",
     ),
 }

@@ -107,7 +107,8 @@ def test_nothing_runs_that_is_not_allowed(place, monkeypatch, capsys, verb, line
 
 
 @pytest.mark.parametrize(
-    "words", [["evaluate"], ["verify", "--deep"], ["run"], ["export", "--test-images", "1", "--out", "exported"]]
+    "words",
+    [["evaluate"], ["verify", "--deep"], ["run"], ["export", "--test-images", "1", "--out", "exported"]],
 )
 def test_the_permission_for_any_code_covers_only_what_the_run_was_made_with(place, capsys, words):
     assert supsup("run", sweep(place), "--quiet") == 0
