@@ -17,6 +17,7 @@ from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_warn
 from orchestrator.report.text import left_out_words
 from orchestrator.runs.accuracy_matrix import write_matrices
+from orchestrator.runs.dataset import require_method_code
 from orchestrator.runs.history import write_failures
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import clean_temporaries, ensure_record
@@ -61,6 +62,7 @@ def run_sweep(
     """
     start_s = time.monotonic()
     run = locate_run(config)
+    require_method_code(run)
     with display.doing(f"reading {config.benchmark.dataset}"):
         dataset = load_dataset(config.benchmark, data_folder)
     left_out = left_out_words(dataset.left_out)

@@ -7,7 +7,14 @@ from core.baselines.method import Method
 from core.baselines.psp import ParameterSuperposition
 from core.baselines.separate_heads import LowerBound, SeparateHeads, UpperBound
 from core.batches.problem import Problem
+from core.errors import ConfigError
+from core.own_code.guard import user_code
+from core.own_code.imports import find_code
+from core.own_code.torch_settings import same_settings
+from core.specs.own_code import OwnCode
 from core.specs.run import BaselineKind
+
+PROMISES = ("begin", "trained", "weights", "courses", "statistics", "lr")
 
 
 def make_method(kind: BaselineKind, problem: Problem) -> Method:
@@ -19,4 +26,22 @@ def make_method(kind: BaselineKind, problem: Problem) -> Method:
         "upper_bound": UpperBound,
         "lower_bound": LowerBound,
     }
+    baseline = problem.spec.baseline
+    if baseline is not None and baseline.own_code is not None:
+        return own_method(baseline.own_code, problem)
     return methods[kind](problem)
+
+
+def own_method(code: OwnCode, problem: Problem) -> Method:
+    """Return the method that the user's own code makes. Raises ConfigError."""
+    with same_settings(code):
+        make = find_code(code)
+        with user_code(f"{code} failed", "expected a function or class of (problem)"):
+            found: Method = make(problem)
+    absent = [name for name in PROMISES if not callable(getattr(found, name, None))]
+    if absent:
+        raise ConfigError(
+            f"{code} gave a {type(found).__name__} without {', '.join(absent)}, expected a core.baselines.method.Method; "
+            "core.baselines.method.Plain has defaults"
+        )
+    return found

@@ -17,7 +17,7 @@ from core.specs.benchmark_checks import (
     check_validation,
 )
 from core.specs.named import COLOURED, IMAGE_SHAPES, NUM_CLASSES, code_of_dataset, is_own_dataset
-from core.specs.own_code import IMPORT_PATH, OwnCode
+from core.specs.own_code import TASKS, OwnCode, code_path
 from core.specs.part import PartSpec
 
 DEFAULT_IMAGE_SIZE = 224
@@ -156,7 +156,7 @@ class BenchmarkSpec(Spec):
             self._fill_tasks(benchmarks)
 
     def _fill_module(self) -> None:
-        ok = IMPORT_PATH.fullmatch(self.import_path or "") is not None
+        ok = code_path(self.import_path or "", TASKS) is not None
         require(
             ok, "benchmark.import_path", self.import_path, "package.file:name of a function that makes tasks"
         )
@@ -221,8 +221,9 @@ class BenchmarkSpec(Spec):
                 for number, part in pairs
                 for code in part.own_code
             )
-        if self.import_path is not None:
-            return (OwnCode("benchmark.import_path", self.import_path),)
+        tasks = code_path(self.import_path, TASKS)
+        if tasks is not None:
+            return (OwnCode("benchmark.import_path", tasks),)
         path = code_of_dataset(self.dataset)
         return () if path is None else (OwnCode("benchmark.dataset", path),)
 

@@ -7,7 +7,8 @@ from typing import Any
 from core.errors import ConfigError
 from core.plugins import plugins
 from core.specs.base import MAX_TASKS, require
-from core.specs.named import DATASETS, GROUP
+from core.specs.named import DATASETS
+from core.specs.own_code import DATASETS as GROUP
 
 MAX_SIDE = 4096
 MAX_CLASSES = 1_000_000

@@ -1,7 +1,7 @@
 """Data sets that have a name: their classes and shapes; how others are named. No numpy, no torch."""
 
-from core.plugins import plugins
-from core.specs.own_code import IMPORT_PATH
+from core.specs.own_code import DATASETS as GROUP
+from core.specs.own_code import code_path
 
 NUM_CLASSES = {"digits": 10, "mnist": 10, "fashion_mnist": 10, "synthetic": 4, "cifar100": 100}
 # Height and width, or channels, height and width.
@@ -14,7 +14,6 @@ IMAGE_SHAPES: dict[str, tuple[int, ...]] = {
 }
 COLOURED = ("cifar100", "image_folder")  # natural images: by default shuffled, local labels, augmented
 DATASETS = (*NUM_CLASSES, "image_folder")  # those with a name; others are the user's own
-GROUP = "supsup.datasets"  # of entry points
 
 
 def is_own_dataset(name: str) -> bool:
@@ -29,6 +28,4 @@ def is_path(name: str) -> bool:
 
 def code_of_dataset(name: str) -> str | None:
     """Return the import path of the code that makes a data set, None if it is another kind."""
-    if IMPORT_PATH.fullmatch(name):
-        return name
-    return None if not name or name in DATASETS or is_path(name) else plugins(GROUP).get(name)
+    return None if not name or name in DATASETS or is_path(name) else code_path(name, GROUP)

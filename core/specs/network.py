@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.specs.base import Spec, require
-from core.specs.own_code import IMPORT_PATH, OwnCode
+from core.specs.own_code import NETWORKS, OwnCode, code_path
 
 HIDDEN_WIDTHS = {"lenet_300_100": (300, 100), "fc_1024_1024": (1024, 1024), "bn_fc_2048": (2048, 2048)}
 Kind = Literal[
@@ -93,7 +93,7 @@ class NetworkSpec(Spec):
         size comes from the data set.
     hidden: widths of the hidden layers of ``mlp`` and ``bn_mlp``.
     outputs: number of outputs s: the real classes plus the superfluous neurons.
-    import_path: ``package.file:name`` of the function or class that makes a ``module``, called with
+    import_path: ``package.file:name``, or an entry point ``supsup.networks``, of the function or class that makes a ``module``, called with
         (outputs, image_shape).
     """
 
@@ -104,7 +104,7 @@ class NetworkSpec(Spec):
 
     def __post_init__(self) -> None:
         path, is_own = self.import_path, self.kind == "module"
-        ok = IMPORT_PATH.fullmatch(path or "") is not None if is_own else path is None
+        ok = code_path(path or "", NETWORKS) is not None if is_own else path is None
         expected = "package.file:name of a function or class" if is_own else "null: for kind 'module' only"
         require(ok, "network.import_path", path, expected)
         if self.kind in ("mlp", "bn_mlp"):
@@ -132,7 +132,8 @@ class NetworkSpec(Spec):
     @property
     def own_code(self) -> OwnCode | None:
         """The user's own network, if it is one."""
-        return None if self.import_path is None else OwnCode("network.import_path", self.import_path)
+        path = code_path(self.import_path, NETWORKS)
+        return None if path is None else OwnCode("network.import_path", path)
 
     def widths(self, num_inputs: int) -> tuple[int, ...]:
         """Return every layer width, input first and outputs last."""

@@ -3,6 +3,11 @@
 import re
 from dataclasses import dataclass
 
+from core.plugins import plugins
+
+DATASETS, TASKS, NETWORKS, METHODS = (
+    f"supsup.{what}" for what in ("datasets", "tasks", "networks", "methods")
+)
 IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
@@ -20,3 +25,13 @@ class OwnCode:
 
     def __str__(self) -> str:
         return f"{self.key}: {self.import_path}"
+
+
+def code_path(name: str | None, group: str) -> str | None:
+    """Return the import path that a name in a sweep stands for, None if it is none.
+
+    group: of the entry points under which installed packages give such paths a short name.
+    """
+    if name is None or IMPORT_PATH.fullmatch(name):
+        return name
+    return plugins(group).get(name)

@@ -11,17 +11,19 @@ from typing import Literal
 from core.specs.base import Spec, require
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.network import TRAITS, MaskSpec, NetworkSpec
-from core.specs.own_code import OwnCode
+from core.specs.own_code import METHODS, OwnCode, code_path
 from core.specs.training import TrainingSpec
 
-BaselineKind = Literal["batch_ensemble", "psp", "separate_heads", "upper_bound", "lower_bound"]
+BaselineKind = Literal["batch_ensemble", "psp", "separate_heads", "upper_bound", "lower_bound", "module"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineSpec(Spec):
     """A method to compare supermasks with (``core.baselines``), trained instead of them.
 
-    kind: one of the methods that the paper compares with.
+    kind: one of the methods that the paper compares with, or a ``module`` of your own.
+    import_path: ``package.file:name``, or an entry point ``supsup.methods``, of a function or class that makes the method
+        (``module``).
     random_weights: whether the trunk stays random and is never trained (``batch_ensemble``, where the paper
         calls it Rand W, and ``separate_heads``).
     first_lr: learning rate of the trunk, which is trained with the first task. None: the rate of every task.
@@ -30,13 +32,24 @@ class BaselineSpec(Spec):
     kind: BaselineKind
     random_weights: bool = False
     first_lr: float | None = None
+    import_path: str | None = None
 
     def __post_init__(self) -> None:
+        path, is_own = self.import_path, self.kind == "module"
+        ok = code_path(path or "", METHODS) is not None if is_own else path is None
+        expected = "package.file:name of a function or class" if is_own else "null: for kind 'module' only"
+        require(ok, "baseline.import_path", path, expected)
         shared = self.kind in ("batch_ensemble", "separate_heads")
         ok = shared or not self.random_weights
         require(ok, "baseline.random_weights", self.random_weights, f"false for {self.kind!r}")
         ok = self.first_lr is None or (shared and math.isfinite(self.first_lr) and self.first_lr > 0)
         require(ok, "baseline.first_lr", self.first_lr, f"null for {self.kind!r}, or a number > 0")
+
+    @property
+    def own_code(self) -> OwnCode | None:
+        """The user's own method, if it is one."""
+        path = code_path(self.import_path, METHODS)
+        return None if path is None else OwnCode("baseline.import_path", path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +73,13 @@ class RunSpec(Spec):
     @property
     def own_code(self) -> tuple[OwnCode, ...]:
         """The user's own code that the run needs."""
-        network = self.network.own_code
-        return (*self.benchmark.own_code, *(() if network is None else (network,)))
+        return (*self.benchmark.own_code, *self.worker_code)
+
+    @property
+    def worker_code(self) -> tuple[OwnCode, ...]:
+        """The part of it that workers import; data are made before."""
+        method = None if self.baseline is None else self.baseline.own_code
+        return tuple(code for code in (self.network.own_code, method) if code is not None)
 
     def _check_outputs(self) -> None:
         classes, found = self.benchmark.real_classes, self.network.outputs

@@ -1,4 +1,4 @@
-"""Conformance of what users add: data sets, tasks, networks, trackers. One check a kind, each in its own file.
+"""Conformance of what users add: data sets, tasks, networks, methods, trackers. One check a kind, each in its own file.
 
 A check returns what it found, in lines for people, and raises SupSupError with the first promise that is broken.
 """
@@ -23,6 +23,7 @@ CHECKS = {
     "data": "orchestrator.checks.data:check_data",
     "tasks": "orchestrator.checks.data:check_tasks",
     "network": "orchestrator.checks.network:check_own_network",
+    "method": "orchestrator.checks.method:check_method",
 }
 
 

@@ -13,7 +13,9 @@ checks = typer.Typer()
 
 @checks.command()
 def check(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="What it is: data, tasks, network or tracker.")],
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="What it is: data, tasks, network, method or tracker.")
+    ],
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="As in a sweep: package.file:name, a path or a name.")
     ],
@@ -21,7 +23,7 @@ def check(
     shape: Annotated[str, typer.Option(metavar="C,H,W", help="Images of a network.")] = "3,32,32",
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of data sets.")] = None,
 ) -> None:
-    """Check your own data set, tasks, network or tracker before a run relies on it."""
+    """Check your own data set, tasks, network, method or tracker before a run relies on it."""
     from orchestrator.checks import CHECKS, CheckOptions, find_check
     from orchestrator.config.own_data import data_folder
     from orchestrator.report.text import print_plain

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from core.data.datasets import Dataset
+from core.own_code.files import code_digest
 from core.own_code.permission import code_is_allowed
 from orchestrator.cluster.local_ray import LocalExecutor, LocalRay
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.execution.executor import Executor, InlineExecutor, WorkerFactory
 from orchestrator.execution.jobs import WorkerSetup
+from orchestrator.runs.dataset import recorded_code
 from orchestrator.runs.record import fitting, provenance
 from orchestrator.runs.results import test_batches
 from orchestrator.runs.run import Run
@@ -47,7 +49,7 @@ def make_executor(
 
     local: a Ray that ``start_ahead`` has started.
     """
-    config, code = run.config.executor, run.config.network.own_code
+    config = run.config.executor
     setup = WorkerSetup(
         spec=run.config.run_spec(),
         layout=run.layout,
@@ -60,13 +62,20 @@ def make_executor(
         fitting=fitting(record),
         provenance=provenance(),
         save_every_s=60 * config.save_every_min,
-        allows_code=code is not None and code_is_allowed(code),
+        code_digests=_code_digests(run, record),
         code_folder=str(Path.cwd()),
     )
     make_worker = partial(_make_worker, setup)
     if config.kind == "inline":
         return InlineExecutor(make_worker, dataset)
     return _make_ray_executor(make_worker, dataset, run.config, resources, local)
+
+
+def _code_digests(run: Run, record: RunRecord) -> dict[str, str]:
+    """Return the digests of the user's own code that the run was made with, of what she allows."""
+    recorded = recorded_code(record)
+    codes = run.config.run_spec().worker_code
+    return {code.key: recorded.get(code.key) or code_digest(code) for code in codes if code_is_allowed(code)}
 
 
 def ray_is_there() -> bool:

@@ -73,6 +73,8 @@ def _method(run: Run) -> str:
     baseline = run.config.baseline
     if baseline is None:
         return "supermasks"
+    if baseline.import_path is not None:
+        return baseline.import_path.rpartition(":")[2]
     return baseline.kind.replace("_", " ") + (", random weights" if baseline.random_weights else "")
 
 

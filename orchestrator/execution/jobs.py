@@ -156,7 +156,8 @@ class WorkerSetup:
     test_batches: of each task to evaluate, None for all. cohort_size: tasks, or masks of a stream, per file.
     fitting: of devices whose memory ran out, by name, how many tasks fit.
     provenance: written into each file. save_every_s: seconds of training between checkpoints.
-    allows_code: whether to import the user's own network, from ``code_folder`` or an installed package.
+    code_digests: of the user's own code that workers may import, by its key in the sweep; from ``code_folder`` or an
+        installed package.
     """
 
     spec: RunSpec
@@ -170,7 +171,7 @@ class WorkerSetup:
     provenance: dict[str, Any]
     fitting: Mapping[str, int] = field(default_factory=dict)
     save_every_s: float = 15.0
-    allows_code: bool = False
+    code_digests: Mapping[str, str] = field(default_factory=dict)
     code_folder: str | None = None
 
 

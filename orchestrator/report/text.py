@@ -81,7 +81,7 @@ def _method_words(spec: SweepConfig) -> str:
     """Return what is learned for each task, as text."""
     if spec.baseline is not None:
         random = " on random weights" if spec.baseline.random_weights else ""
-        return f"the baseline {spec.baseline.kind}{random} instead of supermasks"
+        return f"the baseline {spec.baseline.import_path or spec.baseline.kind}{random} instead of supermasks"
     words = "a supermask for each task"
     if spec.mask.rule == "top_k":
         by_density = spec.mask.density is not None

@@ -10,7 +10,7 @@ from core.own_code.permission import ANY_CODE, permission, require_allowed
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.runs.run import Run, require_stored_code
 from storage.layout import RunLayout
-from storage.run_file import RunRecord
+from storage.run_file import RunRecord, read_run
 
 NETWORK = "network.import_path"
 
@@ -38,6 +38,16 @@ def require_data_code(run: Run, record: RunRecord) -> None:
             require_allowed(code)
 
 
+def require_method_code(run: Run) -> None:
+    """Raise ConfigError or RunFolderError unless the run's own baseline may be imported: nothing is."""
+    code = None if run.config.baseline is None else run.config.baseline.own_code
+    if code is None:
+        return
+    require_allowed(code)
+    if run.layout.run_file.exists():
+        require_stored_code(code, [recorded_code(read_run(run.layout)).get(code.key)], run.layout.run_file)
+
+
 def recorded_code(record: RunRecord) -> dict[str, str]:
     """Return the digest of each piece of the user's own code that a run was made with, by its key in the sweep."""
     found, network = record.provenance.get("code"), record.network.get("code")
@@ -47,8 +57,9 @@ def recorded_code(record: RunRecord) -> dict[str, str]:
 
 
 def data_provenance(config: SweepConfig, dataset: Dataset) -> dict[str, Any]:
-    """Return what a run's record says of its data: their digests, and those of the code that made them."""
-    codes = {code.key: code_digest(code) for code in config.benchmark.own_code}
+    """Return what a run's record says of its data, and of the user's own code beside the network: their digests."""
+    spec = config.run_spec()
+    codes = {code.key: code_digest(code) for code in spec.own_code if code != spec.network.own_code}
     parts = list(dataset.part_digests)
     return {
         "dataset_digest": dataset.digest(),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from core.errors import ConfigError, RunFolderError
 from orchestrator.config.load import change_settings, set_keys
 from orchestrator.config.sweep import SweepConfig
-from orchestrator.runs.dataset import require_data_code
+from orchestrator.runs.dataset import require_data_code, require_method_code
 from orchestrator.runs.nearest import changed_keys
 from orchestrator.runs.run import locate_run, open_run, require_run_code
 from storage.locations import Location, location_uri
@@ -20,6 +20,7 @@ def stored_sweep(root: Location, settings: Sequence[str]) -> SweepConfig:
     opened, record = open_run(root)
     require_run_code(opened)
     require_data_code(opened, record)
+    require_method_code(opened)
     here = set_keys(opened.config, {"storage.uri": location_uri(opened.layout.root.parent)}, str(root))
     config = change_settings(here, settings, [field.name for field in dataclasses.fields(SweepConfig)])
     changes = _changes(here, config)

@@ -29,7 +29,7 @@ class Worker:
         self.on_steps: ReportSteps = ignore_steps
         self.is_stopping: IsStopping = never_stopping
         self._handlers: dict[str, Handler] = {}
-        if setup.allows_code:
+        if setup.code_digests:
             _allow_code(setup)
 
     def run(self, job: Job) -> JobResult:
@@ -51,16 +51,17 @@ def _enter(folder: str) -> None:
 
 
 def _allow_code(setup: WorkerSetup) -> None:
-    """Allow the user's own network here too. Raises ForeignWorkerError if it is another one than the run's."""
-    code, recorded = setup.spec.network.own_code, setup.identity.network.get("code")
-    if code is None:
-        return
+    """Allow the user's own code here too. Raises ForeignWorkerError if it is other code than the run's."""
     if setup.code_folder is not None:
         _enter(setup.code_folder)
-    if recorded is not None and not is_code(code, recorded):
-        raise ForeignWorkerError(
-            f"{code.import_path} on {host_name()} is not the code that the run was made with: digest {code_digest(code)[:16]}..., "
-            f"expected {recorded[:16]}...; put the same files there"
-        )
-    if not code_is_allowed(code):
-        allow_more([code_digest(code)])
+    for code in setup.spec.worker_code:
+        recorded = setup.code_digests.get(code.key)
+        if recorded is None:
+            continue
+        if not is_code(code, recorded):
+            raise ForeignWorkerError(
+                f"{code.import_path} on {host_name()} is not the code that the run was made with: digest "
+                f"{code_digest(code)[:16]}..., expected {recorded[:16]}...; put the same files there"
+            )
+        if not code_is_allowed(code):
+            allow_more([code_digest(code)])

@@ -11,6 +11,7 @@ from PIL import Image
 from core import plugins
 from core.own_code.permission import ALLOW_CODE
 from orchestrator.runs.run import open_run
+from storage.checkpoints import read_baseline
 from storage.layout import RunLayout
 from storage.locations import to_location
 from storage.run_file import read_run
@@ -134,7 +135,7 @@ def test_code_allowed_by_its_path_may_be_edited_as_long_as_its_data_are_the_same
 
 def test_an_installed_package_adds_a_data_set_by_name(place, monkeypatch, capsys):
     monkeypatch.setattr(plugins, "plugins", lambda group: {"shop": "own_makers:make"})
-    monkeypatch.setattr("core.specs.named.plugins", plugins.plugins)
+    monkeypatch.setattr("core.specs.own_code.plugins", plugins.plugins)
     monkeypatch.setattr("core.specs.benchmark_checks.plugins", plugins.plugins)
     assert supsup("run", sweep(place, benchmark="{kind: split, dataset: shop, num_tasks: 2}"), "--quiet") == 0
     assert supsup("run", sweep(place, benchmark="{kind: split, dataset: shup, num_tasks: 2}")) == 2
@@ -195,6 +196,44 @@ def test_a_folder_of_images_can_be_permuted_rotated_or_a_part(place, kind):
     lines = WHOLE | {"benchmark": two if kind == "sequence" else one, "data_dir": str(place / "data")}
     assert supsup("run", sweep(place, **lines), "--quiet") == 0
     assert supsup("evaluate", run_of(place), "--quiet") == 0
+
+
+METHOD = """
+from core.baselines.psp import ParameterSuperposition
+
+class Mine(ParameterSuperposition):
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    "executor", ["{kind: inline}", pytest.param("{kind: ray, workers: 1}", marks=pytest.mark.ray)]
+)
+def test_a_method_of_ones_own_learns_what_the_same_one_built_in_does(place, capsys, executor):
+    (place / "own_method.py").write_text(METHOD)
+    found = {}
+    for kind in ("psp", 'module, import_path: "own_method:Mine"'):
+        storage = place / kind[:6]
+        lines = WHOLE | {
+            "benchmark": "{kind: permuted, dataset: synthetic, num_tasks: 2}",
+            "baseline": f"{{kind: {kind}}}",
+        }
+        del lines["mask"]
+        path = sweep(place, executor=executor, **lines)
+        assert supsup("run", path, f"storage.uri={storage}", "--quiet") == 0
+        run, _ = open_run(to_location(str(run_of(place, storage.name))))
+        found[kind] = read_baseline(run.layout, run.fingerprint)[1]
+    one, other = found.values()
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[key], other[key]) for key in one)
+    (place / "own_method.py").write_text(METHOD + "open('it-ran', 'w')")
+    for words in ([path, f"storage.uri={storage}"], [run.layout.root]):
+        capsys.readouterr()
+        assert supsup("run", *words) == 2
+        assert "the code of baseline.import_path is" in shown(capsys)
+    assert not (place / "it-ran").exists()
+    assert supsup("status", run.layout.root) == 0
+    assert supsup("verify", run.layout.root) == 0
 
 
 RAY = "{kind: ray, workers: 1}"

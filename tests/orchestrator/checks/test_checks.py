@@ -33,6 +33,28 @@ class Drops(torch.nn.Module):
 
     def forward(self, x):
         return torch.nn.functional.dropout(self.layer(x.flatten(1)[:, :4]), training=True)
+
+from core.baselines.method import Plain
+
+class Unseeded(Plain):
+    def begin(self, values, task):
+        for layer, weight in enumerate(self.new_weights(range(self.num_layers))):
+            values[f"w{layer}"] = torch.randn_like(weight)
+
+    def trained(self, task):
+        return [f"w{layer}" for layer in range(self.num_layers)]
+
+    def weights(self, values, task, course=None):
+        return [values[f"w{layer}"] for layer in range(self.num_layers)]
+
+class Forgetful(Unseeded):
+    def begin(self, values, task):
+        if task == 0:
+            self.kept = self.new_weights(range(self.num_layers))
+        values.update({f"w{layer}": weight.clone() for layer, weight in enumerate(self.kept)})
+
+class Half(Plain):
+    pass
 """
 
 
@@ -99,6 +121,9 @@ def test_the_network_of_the_documents_is_good(place, capsys):
         ("data", "nothing", "expected 'digits'"),
         ("tasks", "bad_things:leaking", "task 0: train: row 0: found a ndarray"),
         ("network", "bad_things:Drops", "draws random numbers in training"),
+        ("method", "bad_things:Unseeded", "when it learned the same tasks again"),
+        ("method", "bad_things:Forgetful", "no attribute 'kept'"),
+        ("method", "bad_things:Half", "gave a Half without begin, trained, weights"),
         ("planet", "mars", "expected data, tasks, network"),
     ],
 )
@@ -116,6 +141,12 @@ def test_nothing_runs_without_permission(monkeypatch, capsys):
     ):
         assert supsup("check", kind, name) == 2
         assert "is your own code, which runs when it is imported" in said(capsys)
+
+
+def test_the_method_of_the_documents_is_good(place, capsys):
+    (place / "my_methods.py").write_text(blocks("compare-runs.md", "my_methods.py"))
+    assert supsup("check", "method", "my_methods:RankOne") == 0
+    assert "the same again and when resumed" in said(capsys)
 
 
 @pytest.mark.parametrize("shape", ["3,32", "2,8,8", "a,b,c", "3,0,4"])

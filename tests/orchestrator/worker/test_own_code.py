@@ -47,7 +47,7 @@ def setup(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
     yield WorkerSetup(
         spec=run.config.run_spec(), layout=run.layout, identity=run.identity, engine="eager", device="cpu",
-        num_threads=1, test_batches=None, cohort_size=1, provenance={}, allows_code=True, code_folder=str(code),
+        num_threads=1, test_batches=None, cohort_size=1, provenance={}, code_digests={"network.import_path": run.identity.network["code"]}, code_folder=str(code),
     )  # fmt: skip
     for name in ("worker_net", "worker_blocks"):
         sys.modules.pop(name, None)
@@ -72,5 +72,5 @@ def test_other_code_on_a_node_is_refused_before_it_runs(setup, tmp_path, file):
 
 def test_a_worker_without_the_permission_runs_nothing(setup):
     with pytest.raises(Exception, match=r"network\.import_path"):
-        _ = Worker(replace(setup, allows_code=False), dataset=None)._context.problem.module
+        _ = Worker(replace(setup, code_digests={}), dataset=None)._context.problem.module
     assert "worker_net" not in sys.modules
