@@ -16,8 +16,10 @@ from orchestrator.execution.progress import Display
 def make_progress(*, quiet: bool = False) -> Display:
     """Return the display for where this process runs."""
     console = Console(stderr=True)
-    shell = None if quiet else _notebook()
-    return make_display(console, quiet=quiet) if shell is None else NotebookDisplay(console, shell)
+    shell = _notebook()
+    if shell is None:
+        return make_display(console, quiet=quiet)
+    return (QuietNotebookDisplay if quiet else NotebookDisplay)(console, shell)
 
 
 def _notebook() -> Any:
@@ -67,3 +69,16 @@ class NotebookDisplay(PlainDisplay):
             self._handle = self._shown.display(content, raw=True, display_id=True)
         else:
             self._handle.update(content, raw=True)
+
+
+class QuietNotebookDisplay(NotebookDisplay):
+    """Messages only."""
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Show nothing."""
+        del what
+        yield
+
+    def _line(self) -> None:
+        self._shown_s = time.monotonic()
