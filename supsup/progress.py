@@ -39,6 +39,12 @@ class NotebookDisplay(PlainDisplay):
         self._handle: Any = None
         self._lines: dict[object, str] = {}
 
+    def stop(self) -> None:
+        """Show the last counts of the phase, which stay."""
+        if self._verb and not self._ended.is_set():
+            self._line()
+        super().stop()
+
     def message(self, text: str) -> None:
         """Show a line that stays."""
         self._show(object(), printable(text))

@@ -18,12 +18,8 @@ SHORT = ("own-data-and-network",)
 MAX_OUTPUT_BYTES = 60_000
 HERE = re.compile(r"(?<![\w.:])/(home|root|tmp|usr|opt|mnt|var|Users)/")
 LIMIT_S = 250
-RUN = """
-import supsup
-run = supsup.run("digits_10", num_tasks=4, steps=500, at=[4], cohort_size=1, name="long",
-                 **{"executor.kind": "inline", "tracking.uri": None, "tracking.figures": False})
-len(run.tasks)
-"""
+LONG = {"num_tasks": 4, "steps": 500, "at": [4], "cohort_size": 1, "tracking.uri": None}
+SHORT_RUN = {"num_tasks": 1, "steps": 20, "at": [1]}  # in MLflow
 
 
 def notebook_of(path: Path):
@@ -80,6 +76,11 @@ def jupyter(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("SUPSUP_ALLOW_CODE", raising=False)
     return found
+
+
+def cell(settings: dict) -> str:
+    values = {"name": "notebook", "executor.kind": "inline", "tracking.figures": False, **settings}
+    return f"import supsup\nrun = supsup.run('digits_10', **{values})\nlen(run.tasks)"
 
 
 def addresses(manager) -> set[str]:
@@ -139,7 +140,7 @@ def shown(client, request: str, until: str = "") -> list[dict]:
 @pytest.mark.filterwarnings("ignore")
 def test_a_stopped_cell_says_how_to_go_on_and_the_next_run_of_it_does(kernel, tmp_path):
     manager, client = kernel
-    request = client.execute(RUN)
+    request = client.execute(cell(LONG))
     shown(client, request, until="training 1/4")
     manager.interrupt_kernel()
     error = next(one["content"] for one in shown(client, request) if one["msg_type"] == "error")
@@ -148,9 +149,9 @@ def test_a_stopped_cell_says_how_to_go_on_and_the_next_run_of_it_does(kernel, tm
     assert re.match(
         r"stopped: \d of 4 tasks are finished and kept in .*; run it again to resume$", error["evalue"]
     )
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/long-*/masks/*.parquet")}
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/notebook-*/masks/*.parquet")}
     assert 1 <= len(before) < 4
-    messages = shown(client, client.execute(RUN))
+    messages = shown(client, client.execute(cell(LONG)))
     result = next(one["content"] for one in messages if one["msg_type"] == "execute_result")
     assert result["data"]["text/plain"] == "4"
     assert all(path.stat().st_mtime_ns == stored for path, stored in before.items())
@@ -159,15 +160,16 @@ def test_a_stopped_cell_says_how_to_go_on_and_the_next_run_of_it_does(kernel, tm
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_nothing_on_stderr_and_one_output_that_changes(kernel):
+def test_a_cell_shows_one_output_that_changes_and_no_warnings(kernel):
     _, client = kernel
-    messages = shown(
-        client, client.execute(RUN.replace("steps=500", "steps=20").replace("4,", "1,").replace("[4]", "[1]"))
-    )
+    messages = shown(client, client.execute(cell(SHORT_RUN)))
     kinds = [one["msg_type"] for one in messages]
     assert kinds.count("display_data") == 1
     assert "stream" not in kinds
-    last = [
-        one["content"]["data"]["text/plain"] for one in messages if one["msg_type"].endswith("display_data")
-    ][-1]
-    assert re.fullmatch(r"long-\w{8}: 1 task, in this process\ntraining 1/1 task.*", last)
+    updates = [one for one in messages if one["msg_type"] == "update_display_data"]
+    first, *phases = updates[-1]["content"]["data"]["text/plain"].splitlines()
+    assert re.fullmatch(r"notebook-\w{8}: 1 task, in this process", first)
+    assert [line.split("  ")[0] for line in phases] == [
+        "training 1/1 task",
+        "inferring tasks (one_shot-G-1) 1/1 task",
+    ]
