@@ -35,6 +35,10 @@ class StoppedError(SupSupError):
 
     exit_code = 130
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what a notebook shows: no traceback, since nothing is wrong with the code."""
+        return [str(self)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
@@ -187,9 +191,7 @@ def _stopped_message(run: Run) -> str:
     progress = stage.progress(run)
     ended = "finished" if stage.has_masks else "learned"
     done = f"{progress} are" if progress.unit == "decisions" else f"{progress} are {ended} and"
-    return (
-        f"stopped: {done} kept in {run.layout.root}{_saved_words(run)}; run the same command again to resume"
-    )
+    return f"stopped: {done} kept in {run.layout.root}{_saved_words(run)}; run it again to resume"
 
 
 def _saved_words(run: Run) -> str:

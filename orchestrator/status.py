@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +34,7 @@ class RunStatus:
     the tasks that finished last, latest first. num_workers: workers that stored masks recently.
     """
 
-    run: Run
+    run: Run = field(repr=False)
     progress: Progress
     holder: str | None
     tasks_per_min: float | None

@@ -162,4 +162,4 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Return the results and the curve, for notebooks."""
-        return run_page(repr(self), self.accuracy, self._run.layout)
+        return run_page(repr(self), read_results(self._run), self._run.layout)

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import pyarrow as pa
 
-from core.errors import ConfigError, RunFolderError
+from core.errors import ConfigError, RunFolderError, plural
 from orchestrator.compare import texts
 from orchestrator.compare.groups import Groups, Measured, Row, group_rows, group_runs
 from orchestrator.compare.read import check_scenarios, chosen, find_folders, misfit, read_measured
@@ -44,6 +44,10 @@ class Comparison:
     def csv(self) -> str:
         """Return ``table`` as comma-separated values."""
         return texts.csv_text(self.table)
+
+    def __repr__(self) -> str:
+        """Return what is compared, in a line."""
+        return f"<Comparison of {', '.join(self.groups)}: {plural(len(self.rows), 'row')}>"
 
     def _repr_html_(self) -> str:
         """Return the table, for notebooks."""

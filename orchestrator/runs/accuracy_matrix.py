@@ -14,6 +14,7 @@ from core.errors import DamagedFileError, RunFolderError
 from core.metrics import ContinualMetrics, continual_metrics
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.made_from import TableSources, table_sources
+from orchestrator.runs.matrix_page import matrix_page
 from orchestrator.runs.results import Result, read_results
 from orchestrator.runs.run import Run
 from storage.layout import TableKey
@@ -50,6 +51,11 @@ class AccuracyMatrix:
             "accuracy": self.values[row, task],
         }
         return pa.table(columns)
+
+    def _repr_html_(self) -> str | None:
+        """Return the matrix and its metrics, for notebooks."""
+        line = f"{self.scenario}, {self.method or 'task given'}: accuracy in % once k tasks are learned"
+        return matrix_page(line, self.ks, self.values, self.metrics)
 
 
 def accuracy_matrix(run: Run, scenario: str) -> AccuracyMatrix:

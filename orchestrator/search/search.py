@@ -49,7 +49,7 @@ def run_search(config: SweepConfig, data_folder: Path | None, display: Display) 
     except KeyboardInterrupt:
         stop_taken()
         ended = f"{len(results.found)} of {plural(len(settings), 'point')} done and kept"
-        raise StoppedError(f"stopped: {ended}; run the same command again to resume") from None
+        raise StoppedError(f"stopped: {ended}; run it again to resume") from None
     results.write()
     return [results.found[index] for index in range(len(settings))]
 

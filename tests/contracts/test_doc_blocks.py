@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "docs/tutorial.md", ROOT / "docs/task-inference.md", *ROOT.glob("docs/how-to/*.md")])
+NAMED = ("tutorial", "task-inference", "from-avalanche-or-mammoth")
+PAGES = sorted([*(ROOT / f"docs/{name}.md" for name in NAMED), *ROOT.glob("docs/how-to/*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # The tests themselves run in what this makes.
 INSTALLS = "make install\nsource .venv/bin/activate\n"
 
 
-SHORT = ("own-network",)  # the others take minutes, and show much the same as the README
+# The others take minutes, and show much the same as the README.
+SHORT = ("own-network", "from-avalanche-or-mammoth")
 
 
 def page_of(path: Path):

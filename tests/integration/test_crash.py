@@ -217,7 +217,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path, number, executor):
     shown, _ = process.communicate(timeout=60)
     assert process.returncode == 130, shown
     assert "tasks are finished and kept" in shown
-    assert "run the same command again" in shown
+    assert "run it again to resume" in shown
     assert "Traceback" not in shown
     assert temporaries(locate_run(load_sweep(path)).layout.root) == []
     assert len(digests(load_sweep(path))) >= 2

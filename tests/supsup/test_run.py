@@ -1,13 +1,19 @@
 """A run from Python: what it answers is what its folder and the command line say."""
 
+import base64
+import re
+
 import numpy as np
 import pytest
 import torch
 import yaml
 
 import supsup
+import supsup.page
 from core.data.datasets import load_dataset
+from core.metrics import continual_metrics
 from orchestrator.cli.main import app, call
+from orchestrator.runs import matrix_page
 from tests.conftest import sweep_text
 
 EVALUATION = "{scenarios: [GG, GNu], at: [2, 4], inference: {algorithm: one_shot, objective: G, images: 1}}"
@@ -91,7 +97,47 @@ def test_how_it_shows_itself(run):
     assert "<th>scenario</th>" in page
     assert "<img" not in page
     assert run.report().exists()
-    assert "data:image/png;base64," in run._repr_html_()
+    assert "SweepConfig" not in repr(run.status)
+
+
+def test_a_notebook_shows_the_curve_on_white_whatever_the_scheme_of_the_browser(run):
+    run.report()
+    page = run._repr_html_()
+    assert 'alt="accuracy by tasks learned"' in page
+    assert "background:#fff" in page
+    svg = base64.b64decode(re.search('data:image/svg\\+xml;base64,([^"]*)', page)[1]).decode()
+    assert "tasks learned, k" in svg
+    assert not re.search("currentColor|<style|prefers-color-scheme", svg)
+
+
+def test_a_run_measured_at_one_k_shows_its_tasks(run, tmp_path):
+    one = supsup.run(run.sweep, quiet=True, at=[4], **{"storage.uri": str(tmp_path)})
+    one.report()
+    assert 'alt="accuracy by task"' in one._repr_html_()
+
+
+def test_of_many_results_the_last_are_shown_and_counted(run, monkeypatch):
+    monkeypatch.setattr(supsup.page, "MAX_ROWS", 2)
+    page = run._repr_html_()
+    assert f"the last 2 of {len(run.accuracy)} results" in page
+    assert page.count("<tr>") == 3
+
+
+def test_a_notebook_shows_a_matrix_in_percent_with_its_metrics(run, monkeypatch):
+    matrix = run.accuracy_matrix()
+    page = matrix._repr_html_()
+    shown = re.findall(r"<td[^>]*>([^<]*)</td>", page)
+    assert shown == ["" if np.isnan(one) else f"{100 * one:.2f}" for one in matrix.values.ravel()]
+    assert "<th>k = 2</th>" in page
+    assert f"average accuracy {100 * matrix.metrics.average_accuracy:.2f} %, backward transfer +0.00" in page
+    monkeypatch.setattr(matrix_page, "MAX_SHOWN", 3)
+    assert matrix._repr_html_() is None
+
+
+def test_a_matrix_of_one_row_shows_the_metrics_that_it_has():
+    values = np.array([[0.5, 0.5]])
+    page = matrix_page.matrix_page("GG", (2,), values, continual_metrics(values, (2,)))
+    assert page.endswith("</table>average accuracy 50.00 %</div>")
 
 
 def test_what_is_not_there_is_said(run, tmp_path, monkeypatch):

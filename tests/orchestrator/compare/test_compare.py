@@ -56,6 +56,8 @@ def test_rows_are_those_of_the_run_folders(storage):
     assert (accuracy["n"], accuracy["pairs"]) == (2, 2)
     assert rows["supermasks", "backward_transfer"]["mean"] == 0.0
     assert "supermasks" in found._repr_html_()
+    assert repr(found).startswith("<Comparison of supermasks")
+    assert len(repr(found)) < 100
 
 
 def test_what_does_not_fit_is_named_with_the_reason(storage, capsys):
