@@ -32,6 +32,8 @@ HOMES = {
     "matplotlib": ("orchestrator/report/", "orchestrator/reproduce/figures.py"),
     "scipy": ("orchestrator/compare/statistics.py",),
     "typer": ("orchestrator/cli/",),
+    "tensorboardX": ("orchestrator/tracking/tensorboard_events.py",),
+    "wandb": ("orchestrator/tracking/wandb_process.py",),
     "sklearn": ("core/data/datasets.py",),
     "pooch": ("core/data/cifar.py", "core/data/idx.py"),
 }
