@@ -2,7 +2,7 @@
 
 from importlib.metadata import EntryPoint, entry_points
 
-from core.errors import ConfigError
+from core.errors import ConfigError, first_line
 from orchestrator.config.store_uri import absolute_uri
 from orchestrator.runs.run import Run
 from orchestrator.tracking.base import MakeTracker, Place, Tracker
@@ -24,8 +24,17 @@ def known_trackers() -> dict[str, EntryPoint]:
 
 def make_tracker(name: str, place: Place) -> Tracker:
     """Return the tracker of this name; it has written nothing yet. Raises ConfigError."""
-    make: MakeTracker = _find(name).load()
-    return make(place)
+    entry = _find(name)
+    try:
+        make: MakeTracker = entry.load()
+        return make(place)
+    except ConfigError:
+        raise
+    except Exception as error:  # it may be somebody else's code
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ConfigError(
+            f"tracking.also: the tracker {name} ({entry.value}) cannot be made: {reason}"
+        ) from error
 
 
 def chosen_trackers(run: Run) -> dict[str, Tracker]:

@@ -68,6 +68,7 @@ class WandbFiles:
             if path.is_file():
                 commit_bytes(_below(target, path.relative_to(written.parent)), path.read_bytes())
         commit_bytes(target / written.name, written.read_bytes())
+        (target / f"{written.name}.synced").unlink(missing_ok=True)  # or `wandb sync` takes it for uploaded
 
 
 def _below(folder: Location, path: Path) -> Location:
