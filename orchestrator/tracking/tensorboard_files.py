@@ -1,10 +1,11 @@
 """TensorBoard as a tracker: one event file in the run folder, which ``tensorboard --logdir runs`` shows.
 
-Each session, and ``supsup sync``, writes a new file in place of the old one, under another name: a TensorBoard that is
-open goes on with it, and drops what it read before. In an object store, where nothing can be appended, the file is
-written when a session ends.
+Each session, and ``supsup sync``, begins a new file and empties the old one. A TensorBoard that is open goes on with the
+new one, and drops what it read before; it would wait for ever for a file that was removed, so that happens one session
+later. In an object store, where nothing can be appended, the file is written when a session ends.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ class TensorBoardFiles:
     def open(self, run: TrackedRun) -> None:
         """Begin a new file with the settings of the run."""
         for old in listed(self.folder, f"{NAME}.*"):
-            old.unlink()
+            _retire(old)
         self.created_s = run.created_s
         self._unsent = bytearray()
         self._path = self.folder / f"{NAME}.{time.time():.6f}.{run.fingerprint[:8]}"
@@ -72,6 +73,13 @@ class TensorBoardFiles:
         with self._path.open("r+b") as file:  # not "ab", which would begin a file without a head
             file.seek(0, 2)
             file.write(content)
+
+
+def _retire(old: Location) -> None:
+    if isinstance(old, ObjectPath) or old.stat().st_size == 0:
+        old.unlink()
+    else:
+        os.truncate(old, 0)
 
 
 def _of_task(task: TrackedTask) -> bytes:

@@ -106,6 +106,7 @@ def test_tensorboard_gets_settings_note_and_figures(tmp_path):
     assert "_hparams_/session_end_info" in values
 
 
+@pytest.mark.slow
 def test_the_writer_of_event_files_loads_no_torch_and_leaves_tensorboardx_usable(tmp_path):
     code = f"""if True:
         import sys
