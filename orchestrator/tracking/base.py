@@ -18,6 +18,9 @@ class Tracker(Protocol):
     The run folder is the truth, and everything is sent again whenever there is doubt. After any error, in a new
     session, and for ``supsup sync``, the calls begin anew with ``open``, and every task comes once more. So what an
     earlier process left, or a call that failed half way, is completed or replaced, and nothing is ever shown twice.
+
+    At its end a session waits for what is left until a tracker has taken nothing for 15 s, or for ``patience_s`` if the
+    tracker has that attribute.
     """
 
     def open(self, run: TrackedRun) -> None:

@@ -29,6 +29,11 @@ class Sender:
         """The tracker, and where it is, in messages."""
         return f"the tracker {self.name}"
 
+    @property
+    def patience_s(self) -> float:
+        """How long a call of the tracker may take at the end of a session; 0 if it does not say."""
+        return float(getattr(self.tracker, "patience_s", 0.0))
+
     def begin(self) -> None:
         """Start what goes along with the run, in the thread that sends."""
 

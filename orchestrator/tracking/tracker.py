@@ -52,6 +52,11 @@ class Background:
         """The name of the tracker, in messages."""
         return self._sender.name
 
+    @property
+    def patience_s(self) -> float:
+        """How long to wait, at the end, after the last success."""
+        return max(FLUSH_S, self._sender.patience_s)
+
     def open(self) -> None:
         """Start the thread."""
         self._thread.start()
@@ -72,7 +77,7 @@ class Background:
             self._warn_of_many_runs()
 
     def wait(self, patience_s: float) -> None:
-        """Wait for the thread, until the tracker has accepted nothing for a while."""
+        """Wait for the thread, until the tracker has accepted nothing for that long."""
         while self._thread.is_alive() and time.monotonic() - self._last_success_s < patience_s:
             self._thread.join(timeout=0.1)
 
@@ -179,18 +184,16 @@ class Trackers:
         for one in self._trackers:
             one.begin_to_close(is_hurried=is_hurried)
         try:
-            self._wait(HURRY_S if is_hurried else FLUSH_S)
+            for one in self._trackers:
+                one.wait(HURRY_S if is_hurried else one.patience_s)
         except KeyboardInterrupt:  # the run itself is done, and ending it is quick
             stop_taken()
             for one in self._trackers:
                 one.hurry()
-            self._wait(HURRY_S)
+            for one in self._trackers:
+                one.wait(HURRY_S)
         is_sent = {one.name: one.abandon() for one in self._trackers}
         return tuple(name for name, is_whole in is_sent.items() if not is_whole)
-
-    def _wait(self, patience_s: float) -> None:
-        for one in self._trackers:
-            one.wait(patience_s)
 
 
 def open_trackers(run: Run, record: RunRecord, warn: Callable[[str], None]) -> Trackers:

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from core.errors import ConfigError, SupSupError
 from orchestrator.tracking.base import Place
@@ -30,8 +30,9 @@ Row = dict[str, float]
 
 @dataclass
 class WandbFiles:
-    """The offline run of one run."""
+    """The offline run of one run. patience_s: wandb takes seconds to start, and more on a busy machine."""
 
+    patience_s: ClassVar[float] = 60.0
     folder: Location
     _run: TrackedRun | None = None
     _tasks: dict[int, TrackedTask] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class WandbFiles:
     def open(self, run: TrackedRun) -> None:
         """Begin anew; nothing is written before the end."""
         self._run, self._tasks = run, {}
+        self.folder.mkdir(parents=True, exist_ok=True)  # what is wrong there is told at once
 
     def tasks(self, tasks: Sequence[TrackedTask]) -> None:
         """Take note of tasks."""

@@ -21,6 +21,7 @@ from orchestrator.tracking.content import tracked_end, tracked_tasks
 from orchestrator.tracking.sender import Sender
 from orchestrator.tracking.sync import sync_run
 from orchestrator.tracking.tracker import Background, Trackers
+from orchestrator.tracking.wandb_files import WandbFiles
 from storage.locations import listed
 from tests.conftest import start_supsup, supsup, sweep_text
 from tests.contracts.test_doc_blocks import ROOT, blocks
@@ -29,9 +30,15 @@ from tests.orchestrator.fakes import Recorder
 from tests.orchestrator.tracking.readers import tensorboard_events, tensorboard_points, wandb_points
 from tests.orchestrator.tracking.test_conformance import Table, needs_wandb
 
+BUSY_S = 200.0  # wandb starts in two seconds, where nothing else does
 READERS = {"tensorboard": tensorboard_points, "wandb": wandb_points}
-WANDB = pytest.param("wandb", marks=[needs_wandb, pytest.mark.slow])
+WANDB = pytest.param("wandb", marks=[needs_wandb, pytest.mark.slow, pytest.mark.long])
 EVALUATION = "{scenarios: [GG, GNu], inference: {objective: H}, at: [2, 4]}"
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    monkeypatch.setattr(WandbFiles, "patience_s", BUSY_S)
 
 
 def also(*names: str) -> str:
@@ -126,7 +133,8 @@ def test_a_folder_that_cannot_be_written_is_told_once_and_filled_by_the_next_ses
     sweep, monkeypatch, name
 ):
     monkeypatch.setattr(orchestrator.tracking.tracker, "RETRY_S", 0.01)
-    monkeypatch.setattr(orchestrator.tracking.tracker, "FLUSH_S", 20.0 if name == "wandb" else 0.3)
+    monkeypatch.setattr(orchestrator.tracking.tracker, "FLUSH_S", 0.3)
+    monkeypatch.setattr(WandbFiles, "patience_s", 0.3)
     config = load_sweep(sweep, [also(name)])
     run, display = locate_run(config), Recorder()
     in_the_way = run.layout.root / "trackers"
@@ -140,6 +148,7 @@ def test_a_folder_that_cannot_be_written_is_told_once_and_filled_by_the_next_ses
     with pytest.raises(SupSupError, match=f"the tracker {name} did not accept tiny"):
         sync_run(run.layout.root, None, Recorder())
     in_the_way.unlink()
+    monkeypatch.setattr(WandbFiles, "patience_s", BUSY_S)
     assert run_sweep(config, None, Recorder()).num_trained == 0
     assert shown(run, name) == stored(run)
 
