@@ -1,1 +1,1 @@
-"""MLflow tracking."""
+"""Trackers: where runs are shown."""
