@@ -23,6 +23,7 @@ from orchestrator.session import RunSession, open_session
 from orchestrator.stages import evaluation_stages, training_stage
 from orchestrator.stages.base import RunContext
 from orchestrator.stages.gaps import Gap, find_gaps
+from orchestrator.tracking.registry import check_trackers
 from storage.hopfield_file import num_remembered
 from storage.locations import Location
 
@@ -68,6 +69,7 @@ def evaluate_run(
         config = change_settings(config, [f"evaluation.scenarios=[GG,{more}]"], SECTIONS)
     require_inferable(config)
     run = replace(opened, config=config)
+    check_trackers(run)
     facts = run.store.facts()
     if not facts.files.num_leading and not num_remembered(run.layout, run.fingerprint):
         again = supsup_command("run", root, config=config)

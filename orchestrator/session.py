@@ -24,7 +24,7 @@ from orchestrator.runs.run import Run
 from orchestrator.runs.sizing import Resources
 from orchestrator.stages import training_stage
 from orchestrator.stages.base import RunContext, Stage, TrainingStage
-from orchestrator.tracking.tracker import Tracker, make_tracker
+from orchestrator.tracking.tracker import Trackers, open_trackers
 from orchestrator.watcher import RunWatcher
 from storage.checkpoints import saved_steps
 from storage.locations import listed
@@ -56,7 +56,7 @@ class RunSession:
     context: RunContext
     resources: Resources
     display: Display
-    tracker: Tracker
+    trackers: Trackers
     local: LocalRay | None = None
     _executor: Executor | None = None
 
@@ -95,7 +95,7 @@ class RunSession:
         )
         context, counts = self.context, Counts(plan.num_total, plan.num_done, plan.jobs[0].unit)
         live = LiveFile(context.run.layout, stage.verb, counts)
-        watcher = RunWatcher(self.display, self.tracker, context.run.layout, context.counts, live)
+        watcher = RunWatcher(self.display, self.trackers, context.run.layout, context.counts, live)
         failures: tuple[Failure, ...] = ()
         for jobs in [[job] for job in plan.jobs] if stage.in_order else [plan.jobs]:
             failures = failures or self._run_jobs(jobs, watcher)
@@ -124,21 +124,20 @@ class RunSession:
         return self._executor
 
     def end(self, failures: Sequence[Failure]) -> None:
-        """End the workers, then the MLflow run, which is sent from the finished run folder."""
+        """End the workers, then the run in all trackers, which is sent from the finished run folder."""
         self.close()
         run, layout = self.context.run, self.context.run.layout
         # Evaluating a run does not finish its training.
         files = self.context.facts.files
         is_whole = training_stage(run.config).progress(run, files=files).is_complete
         end_session(layout, "FAILED" if failures else "FINISHED" if is_whole else "KILLED")
-        with (
-            self.display.doing("sending what is left to MLflow") if run.config.tracking.uri else nullcontext()
-        ):
-            is_sent = self.tracker.close()
-        if not is_sent:
+        names = " and ".join(self.trackers.names)
+        with self.display.doing(f"sending what is left to {names}") if names else nullcontext():
+            lacking = " and ".join(self.trackers.close())
+        if lacking:
             again, more = (supsup_command(verb, layout.root, config=run.config) for verb in ("sync", "run"))
             self.display.message(
-                f"MLflow does not have all of this run yet; everything is in {layout.root}, and "
+                f"{lacking} {'do' if ' and ' in lacking else 'does'} not have all of this run yet; everything is in {layout.root}, and "
                 f"`{again}` or `{more}` sends the rest"
             )
 
@@ -161,15 +160,14 @@ class RunSession:
 def open_session(
     context: RunContext, resources: Resources, display: Display, local: LocalRay | None = None
 ) -> Iterator[RunSession]:
-    """Open the run in MLflow and yield its session; on any exception, end the workers and the MLflow run.
+    """Open the run in its trackers and yield its session; on any exception, end the workers and the run there.
 
     Raises StoppedError in place of KeyboardInterrupt.
     """
     run = context.run
     begin_session(run.layout)
-    tracker = make_tracker(run, context.record, display.message)
-    tracker.open()
-    session = RunSession(context, resources, display, tracker, local)
+    trackers = open_trackers(run, context.record, display.message)
+    session = RunSession(context, resources, display, trackers, local)
     try:
         yield session
     except BaseException as error:
@@ -180,7 +178,7 @@ def open_session(
         session.close()
         with suppress(OSError):  # such as a full disk: report the first error
             end_session(run.layout, "KILLED" if was_stopped else "FAILED")
-        tracker.close(is_hurried=was_stopped)
+        trackers.close(is_hurried=was_stopped)
         if isinstance(error, KeyboardInterrupt):
             raise StoppedError(_stopped_message(run)) from None
         raise

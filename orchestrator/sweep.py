@@ -28,6 +28,7 @@ from orchestrator.session import RunSession, StageResult, open_session
 from orchestrator.stages import training_stage
 from orchestrator.stages.base import Progress, RunContext
 from orchestrator.stages.gaps import find_gaps
+from orchestrator.tracking.registry import check_trackers
 from storage.mask_facts import MaskFacts
 from storage.mask_info import MaskInfo
 from storage.verify import quarantine, verify_masks
@@ -63,6 +64,7 @@ def run_sweep(
     start_s = time.monotonic()
     run = locate_run(config)
     require_method_code(run)
+    check_trackers(run)
     with display.doing(f"reading {config.benchmark.dataset}"):
         dataset = load_dataset(config.benchmark, data_folder)
     left_out = left_out_words(dataset.left_out)

@@ -1,4 +1,4 @@
-"""Forwards the controller's events to the display, the tracker and the logs of jobs."""
+"""Forwards the controller's events to the display, the trackers and the logs of jobs."""
 
 import re
 import time
@@ -11,7 +11,7 @@ from orchestrator.execution.plan import number_ranges
 from orchestrator.execution.progress import Display
 from orchestrator.runs.live import LiveFile
 from orchestrator.runs.record import remember_fitting
-from orchestrator.tracking.tracker import Tracker
+from orchestrator.tracking.tracker import Trackers
 from storage.files import commit_text
 from storage.layout import RunLayout
 
@@ -25,7 +25,7 @@ class RunWatcher:
     """
 
     display: Display
-    tracker: Tracker
+    trackers: Trackers
     layout: RunLayout
     correct: dict[int, tuple[int, ...]]
     live: LiveFile
@@ -42,7 +42,7 @@ class RunWatcher:
         if result.fitting is not None:
             remember_fitting(self.layout, *result.fitting)
         self.correct.update(result.correct)
-        self.tracker.tasks(dict.fromkeys(report.file for report in result.reports if report.file))
+        self.trackers.tasks(dict.fromkeys(report.file for report in result.reports if report.file))
         self.display.on_result(job, result)
         self.live.counts.add(job, result)
         self.live.update()

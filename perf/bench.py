@@ -1,7 +1,7 @@
 """Print a table of measurements, each with a limit measured in the same run, and their ratio.
 
-python perf/bench.py                 everything, about a quarter of an hour
-python perf/bench.py task storage    some of: task, scaling, overhead, start, storage, memory
+python perf/bench.py                 everything, about half an hour
+python perf/bench.py task storage    some of: task, scaling, overhead, trackers, start, storage, memory
 """
 
 import os
@@ -26,6 +26,7 @@ def main() -> None:
         "task": lambda: task.rows(dataset),
         "scaling": lambda: [orchestration.scaling_row(data)] if data else [],
         "overhead": orchestration.overhead_rows,
+        "trackers": lambda: orchestration.tracker_rows(data),
         "empty": orchestration.empty_task_rows,
         "start": lambda: [orchestration.second_start_row(data)],
         "storage": disk.rows,

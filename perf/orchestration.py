@@ -1,5 +1,6 @@
 """Whole runs of ``supsup run``: one worker and two, tasks of one step, memory, the second start."""
 
+import contextlib
 import os
 import statistics
 import subprocess
@@ -8,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,12 +27,14 @@ PRODUCTS = "import torch; torch.set_num_threads(1); from task import products_se
 class Watched:
     """A finished run.
 
-    first_file_s, total_s: since its start. resident_bytes: of the whole process tree, each second
+    first_file_s, last_file_s, total_s: since its start. cpu_s: of the controller, without the workers. resident_bytes: of the whole process tree, each second
     while masks were written. periods_s: by worker, the times between consecutive masks.
     """
 
     first_file_s: float
+    last_file_s: float
     total_s: float
+    cpu_s: float
     resident_bytes: list[int]
     periods_s: list[list[float]]
 
@@ -87,6 +91,47 @@ def overhead_rows(num_tasks: int = 2500) -> list[Row]:
             f"{late / early:.2f} x",
         ),
     ]
+
+
+def tracker_rows(data: Path | None, num_tasks: int = 48, num_pairs: int = 5) -> list[Row]:
+    """Run the same tasks without trackers and with all that are installed, in turn; compare the medians."""
+    also = [name for name in ("tensorboard", "wandb") if name != "wandb" or find_spec("wandb")]
+    settings = [f"benchmark.num_tasks={num_tasks}", "training.cohort_size=1", "evaluation.scenarios=[GG]"]
+    settings += ["evaluation.at=null", "executor.workers=2"]
+    pairs = [
+        [
+            _run("permuted_2500.yaml", [*settings, *more], data)
+            for more in (["tracking.uri=null"], [_also(also)])
+        ]
+        for _ in range(num_pairs)
+    ]
+    what = f"with {' and '.join(['MLflow', *also])}"
+    return [
+        _paired_row(
+            f"{num_tasks} tasks on 2 workers {what}, start to last mask",
+            [(one.last_file_s, other.last_file_s) for one, other in pairs],
+        ),
+        _paired_row(
+            f"processor time of the controller {what}", [(one.cpu_s, other.cpu_s) for one, other in pairs]
+        ),
+        _paired_row(f"whole command {what}", [(one.total_s, other.total_s) for one, other in pairs]),
+    ]
+
+
+def _also(names: Sequence[str]) -> str:
+    return f"tracking.also=[{','.join(names)}]"
+
+
+def _paired_row(what: str, pairs: Sequence[tuple[float, float]]) -> Row:
+    """Return a row of the medians without and with; the range is that of the ratios of neighbours in time."""
+    without, with_all = (statistics.median(times) for times in zip(*pairs, strict=True))
+    ratios = sorted(b / a for a, b in pairs)
+    return Row(
+        what,
+        f"{with_all:.1f} s",
+        f"without trackers: {without:.1f} s",
+        f"{with_all / without:.3f} x ({ratios[0]:.3f} to {ratios[-1]:.3f})",
+    )
 
 
 def empty_task_rows(num_tasks: int = 2500, num_actors: int = 8) -> list[Row]:
@@ -175,7 +220,7 @@ def _run(
         known = {**os.environ, **(environment or {}), **({"SUPSUP_DATA": str(data)} if data else {})}
         start_s = time.time()
         process = subprocess.Popen(command, env=known, stdout=subprocess.DEVNULL)
-        first_file_s, resident = _watch(process, store.layout.masks, start_s)
+        first_file_s, cpu_s, resident = _watch(process, store.layout.masks, start_s)
         if process.returncode != 0:
             raise SystemExit(f"{' '.join(command)} ended with code {process.returncode}")
         total_s = time.time() - start_s
@@ -184,13 +229,17 @@ def _run(
             made = store.provenance(path)
             finished.setdefault(made["process_id"], []).append(float(made["finished_s"]))
     periods = [[b - a for a, b in pairwise(sorted(times))] for times in finished.values()]
-    return Watched(first_file_s, total_s, resident, periods)
+    last_file_s = max(time for times in finished.values() for time in times) - start_s
+    return Watched(first_file_s, last_file_s, total_s, cpu_s, resident, periods)
 
 
-def _watch(process: subprocess.Popen, masks: Path, start_s: float) -> tuple[float, list[int]]:
-    """Return the time of the first mask file, and the resident bytes each second from then on."""
-    first_file_s, resident, last_num = 0.0, [], 0
+def _watch(process: subprocess.Popen, masks: Path, start_s: float) -> tuple[float, float, list[int]]:
+    """Return the time of the first mask file, the controller's CPU time, and all resident bytes each second."""
+    first_file_s, cpu_s, resident, last_num = 0.0, 0.0, [], 0
     while process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            times = psutil.Process(process.pid).cpu_times()
+            cpu_s = max(cpu_s, times.user + times.system)
         num_files = len(list(masks.glob("*.parquet"))) if masks.is_dir() else 0
         if num_files and not first_file_s:
             first_file_s = time.time() - start_s
@@ -198,7 +247,7 @@ def _watch(process: subprocess.Popen, masks: Path, start_s: float) -> tuple[floa
             resident.append(_resident_bytes(process.pid))
         last_num = num_files
         time.sleep(0.05)
-    return first_file_s, resident
+    return first_file_s, cpu_s, resident
 
 
 def _resident_bytes(process_id: int) -> int:

@@ -23,6 +23,7 @@
       report/summary.json, tasks.parquet, config.yaml, confusion-one_shot-G-1-10.parquet
       report/matrix-GG.parquet, matrix-GNu-one_shot-G-1.parquet     accuracy of each task at each k
       report/report.json                     what the figures and the page were drawn from
+      trackers/tensorboard/, trackers/wandb/ files for viewers of other projects; made from the rest
       quarantine/                            files that `verify --repair` moved out of the way
 
 A temporary file is named .<target>.<host>.<process id>.<random>.tmp, beside its target.
@@ -121,6 +122,10 @@ class RunLayout:
     def logs(self) -> Location:
         """Folder of job logs."""
         return self.root / "logs"
+
+    def tracker(self, name: str) -> Location:
+        """Return the folder of what a tracker with files shows."""
+        return self.root / "trackers" / name
 
     @property
     def masks(self) -> Location:

@@ -24,6 +24,7 @@ CHECKS = {
     "tasks": "orchestrator.checks.data:check_tasks",
     "network": "orchestrator.checks.network:check_own_network",
     "method": "orchestrator.checks.method:check_method",
+    "tracker": "orchestrator.checks.tracker:check_own_tracker",
 }
 
 

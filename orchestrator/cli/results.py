@@ -28,6 +28,7 @@ from orchestrator.runs.sizing import Resources, cohort_size, peak_bytes
 from orchestrator.stages import training_stage
 from orchestrator.stages.base import Progress
 from orchestrator.sweep import SweepResult
+from orchestrator.tracking.registry import check_trackers
 from orchestrator.watcher import error_key, task_list
 from storage.locations import Location
 from storage.mask_info import MaskInfo
@@ -68,6 +69,7 @@ def print_plan(console: Console, config: SweepConfig, identity: str | None) -> N
     identity: of the sweep file (``orchestrator.cluster.submission.sweep_id``), None without one.
     """
     run = locate_run(config)
+    check_trackers(run)
     resources = find_resources(config.executor, connect=False)
     exists = run.layout.run_file.exists()
     size = read_run(run.layout).cohort_size if exists else cohort_size(run, resources)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -116,16 +116,23 @@ def remake_report(console: Console, folder: Location) -> None:
     print_plain(console, f"drew {plural(len(figures), 'figure')}; open {short(folder / PAGE)}")
 
 
-def sync_search(console: Console, folder: Location, uri: str | None) -> None:
-    """Send the runs of a search to MLflow, then the search. Raises ConfigError, SupSupError."""
+def sync_search(console: Console, folder: Location, uri: str | None, also: Sequence[str] = ()) -> None:
+    """Send the runs of a search to their trackers, then the search to MLflow. Raises ConfigError, SupSupError."""
     from orchestrator.cli.display import make_display
     from orchestrator.search.summary import report_search, send_search
     from orchestrator.tracking.sync import sync_run
 
     search, num_sent, display = read_search(folder), 0, make_display(console)
-    store = chosen_store(folder.name, uri, search.config.tracking.uri)
+    tracking = search.config.tracking
+    is_sent_there = bool(uri or tracking.uri) or not (also or tracking.also)
+    store = chosen_store(folder.name, uri, tracking.uri) if is_sent_there else None
+    names = (*(tracking.also or ()), *also)
     for root in sorted({point.root for point in search.points if search.run_of(point)}):
-        num_sent += sync_run(root, uri or store, display)[1]
+        num_sent += sync_run(root, uri or store, display, names)[1]
+    for name in dict.fromkeys(names):
+        print_plain(console, f"the runs of {folder.name} are in {name}")
+    if store is None:
+        return
     results = search_results(search)
     try:
         send_search(store, search.config, results, report_search(search.config, results), display)

@@ -85,26 +85,29 @@ def export(
 def sync(
     run: RunName,
     uri: Annotated[str | None, typer.Option(help="MLflow's store; default: the run's.")] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A tracker besides those of tracking.also, such as tensorboard."),
+    ] = None,
     storage: Storage = "runs",
 ) -> None:
-    """Bring the MLflow pages of a run or a search up to date from its folder; sending twice duplicates nothing."""
+    """Bring MLflow, and the other trackers of a run or a search, up to date from its folder; nothing is ever doubled."""
     from orchestrator.cli.display import make_display
     from orchestrator.status import resolve_run, resolve_search
-    from orchestrator.tracking.sync import sync_run
+    from orchestrator.tracking.sync import sync_run, synced_trackers
 
     searched = resolve_search(run, storage)
     if searched is not None:
         from orchestrator.cli.searches import sync_search
 
-        sync_search(Console(), searched, uri)
+        sync_search(Console(), searched, uri, also or [])
         return
     console, root = Console(), resolve_run(run, storage)
-    store, num_sent = sync_run(root, uri, make_display(console))
-    console.print(
-        f"{root.name} is in MLflow at {store}; {plural(num_sent, 'task')} got a child run",
-        soft_wrap=True,
-        highlight=False,
-    )
+    store, num_sent = sync_run(root, uri, make_display(console), also or [])
+    lines = [f"{root.name} is in {name}" for name in synced_trackers(root, also or [])]
+    if store is not None:
+        lines.append(f"{root.name} is in MLflow at {store}; {plural(num_sent, 'task')} got a child run")
+    console.print("\n".join(lines), soft_wrap=True, highlight=False)
 
 
 @views.command()

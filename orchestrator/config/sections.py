@@ -159,9 +159,12 @@ class StorageConfig(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig(Spec):
-    """What is sent to MLflow, and whether figures are drawn.
+    """Which trackers show a run, and whether figures are drawn.
 
-    uri: MLflow's tracking store: ``sqlite:///PATH``, ``http://HOST:PORT`` or a database URI. None: no tracking.
+    uri: MLflow's tracking store: ``sqlite:///PATH``, ``http://HOST:PORT`` or a database URI. None: no tracking
+        there.
+    also: other trackers: ``tensorboard`` and ``wandb`` write files into the run folder, installed packages can bring
+        more (``docs/how-to/trackers.md``). None: only MLflow.
     task_runs: which tasks also get a child run. None: all, or only failed ones if there are more than
         5000 tasks.
     figures: whether to draw the report when a run ends, with or without MLflow. ``supsup report`` draws
@@ -171,8 +174,13 @@ class TrackingConfig(Spec):
     uri: str | None = "sqlite:///runs/mlflow.db"
     task_runs: TaskRuns | None = None
     figures: bool = True
+    also: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        also = self.also or ()
+        ok = len(set(also)) == len(also) and all(also)
+        require(ok, "tracking.also", list(also), "names of trackers, each once")
+        require("mlflow" not in also, "tracking.also", "mlflow", "others: tracking.uri is for MLflow")
         known = ("sqlite:///", "http://", "https://", "postgresql", "mysql", "mssql")
         ok = self.uri is None or self.uri.startswith(known)
         expected = "null, sqlite:///PATH, http://HOST:PORT or a database URI"

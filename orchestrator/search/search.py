@@ -29,12 +29,14 @@ from orchestrator.search.settings import (
 )
 from orchestrator.search.trials import Trial, TrialOutcome, group_settings, run_trial
 from orchestrator.session import StoppedError
+from orchestrator.tracking.registry import check_trackers
 
 
 def run_search(config: SweepConfig, data_folder: Path | None, display: Display) -> list[SettingResult]:
     """Run the unfinished settings, show each result as it comes; return all in the settings' order."""
     _check(config)
     settings = plan_settings(config)
+    check_trackers(settings[0].run)
     dataset = load_dataset(config.benchmark, data_folder)  # raises once, before anything runs
     left_out = left_out_words(dataset.left_out)
     if left_out is not None:

@@ -34,6 +34,7 @@ from orchestrator.search.page import PAGE, write_page
 from orchestrator.search.settings import Setting, SettingResult, plan_settings, search_config, settled
 from orchestrator.stages import training_stage
 from orchestrator.tracking.messages import TrackedSearch
+from orchestrator.tracking.registry import check_trackers
 from orchestrator.tracking.sync import sync_run
 from storage.locations import Location
 
@@ -86,6 +87,7 @@ def report_search(config: SweepConfig, results: Sequence[SettingResult]) -> list
 def print_search_plan(console: Console, config: SweepConfig, identity: str | None) -> None:
     """Print the settings of a search and their state. identity: of the sweep file, None without one."""
     settings = plan_settings(config)
+    check_trackers(settings[0].run)
     known = settled(config, settings)
     table = Table("run", "run folder", "", box=SIMPLE_HEAD)
     for index, setting in enumerate(settings):

@@ -1,4 +1,4 @@
-"""MLflow tracking."""
+"""Trackers: where runs are shown."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""The content of a run's MLflow pages, read from its folder alone, so that it can be sent again."""
+"""What trackers show of a run, read from its folder alone, so that it can be sent again."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -63,7 +63,7 @@ def tracked_tasks(run: Run, files: Collection[str] | None = None) -> list[Tracke
 def _tracked_task(info: MaskInfo) -> TrackedTask:
     return TrackedTask(
         task=info.task,
-        metrics={key: shortened(value) for key, value in _task_metrics(info).items()},
+        metrics=_task_metrics(info),
         tags={
             "supsup.mask_file": info.file,
             "supsup.mask_digest": info.digest,
@@ -89,12 +89,7 @@ def tracked_end(run: Run, record: RunRecord) -> TrackedEnd:
     return TrackedEnd(
         status=status,
         ended_s=_ended_s(infos, sessions, record),
-        metrics=tuple(
-            (key, step, shortened(value))
-            for key, step, value in results.metrics_by_k(as_made)
-            + _over_tasks(infos)
-            + curves(finished_log(run) or [])
-        ),
+        metrics=results.metrics_by_k(as_made) + _over_tasks(infos) + curves(finished_log(run) or []),
         artifacts=(
             *((path, None) for path in (layout.config, layout.tasks) if path.exists()),
             *((path, "report") for path in listed(layout.report)),

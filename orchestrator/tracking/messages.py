@@ -1,4 +1,4 @@
-"""The data of a run that is sent to MLflow."""
+"""The data of a run that is sent to trackers."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -60,7 +60,7 @@ class TaskRuns:
         is_new = task.task not in self.known
         run_id = self._run_id(task.task, task.started_s, task.tags)
         was, end = self.known[task.task][1], milliseconds(task.finished_s)
-        metrics = [Metric(key, value, end, 0) for key, value in task.metrics.items()]
+        metrics = [Metric(key, shortened(value), end, 0) for key, value in task.metrics.items()]
         tags = [] if is_new else [RunTag(key, value) for key, value in task.tags.items()]
         self.client.log_batch(run_id, metrics=metrics, params=self._params(task.task), tags=tags)
         if was == "FAILED":
@@ -140,7 +140,7 @@ class MlflowRun:
         """Log the metrics of new tasks; the step is the task."""
         new = [task for task in tasks if task.task not in self.steps]
         metrics = [
-            Metric(f"task/{key}", value, milliseconds(task.finished_s), task.task)
+            Metric(f"task/{key}", shortened(value), milliseconds(task.finished_s), task.task)
             for task in new
             for key, value in task.metrics.items()
         ]
@@ -162,9 +162,8 @@ class MlflowRun:
     def log_end(self, end: TrackedEnd) -> None:
         """Log metrics by k, artifacts, the note and the digest of the masks."""
         created, known = milliseconds(self.run.created_s), self._known(end)
-        new = [
-            Metric(key, value, created, k) for key, k, value in end.metrics if (key, k, value) not in known
-        ]
+        short = [(key, k, shortened(value)) for key, k, value in end.metrics]
+        new = [Metric(key, value, created, k) for key, k, value in short if (key, k, value) not in known]
         log_metrics(self.client, self.run_id, new)
         for path, folder in end.artifacts:
             with local_copy(path) as local:

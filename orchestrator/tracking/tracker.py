@@ -1,30 +1,26 @@
-"""Sends a run to MLflow from the files in its folder, in one background thread.
+"""Keeps trackers up to date with a run, each in a background thread of its own.
 
-The run folder is the source of truth, and every operation here is idempotent: while a store is down,
+The run folder is the source of truth, and every operation here is idempotent: while a tracker is down,
 steps are retried, and whatever it missed is sent by the next ``supsup run``
-or ``supsup sync``. Training never waits for MLflow.
+or ``supsup sync``. Training never waits for a tracker.
 """
 
-import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
 
 import psutil
 
 from core.errors import plural
-from core.printing import redacted
 from orchestrator.config.store_uri import absolute_uri
 from orchestrator.execution.ctrl_c import stop_taken
 from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.run import Run
-from orchestrator.tracking.content import tracked_end, tracked_run, tracked_tasks
-from orchestrator.tracking.messages import TrackedEnd, TrackedTask
-from orchestrator.tracking.samples import SystemSampler, read_samples
+from orchestrator.tracking.base import Step
+from orchestrator.tracking.registry import chosen_trackers
+from orchestrator.tracking.sender import MlflowSender, Sender
 from storage.run_file import RunRecord
 
 RETRY_S = 5.0
@@ -35,100 +31,13 @@ MANY_RUNS = 100  # left at the end; sending them takes seconds, so there is a me
 BUSY_SHARE = 0.05  # of the thread's time spent sending, while no processor is free
 FREE_PROCESSORS = 0.5
 
-Step = Callable[[], object]
 
-
-class Tracker(Protocol):
-    """Sends a run to a tracking store; calls return at once, except that ``close`` waits briefly."""
-
-    def open(self) -> None:
-        """Start or resume the run; stored tasks that the tracking store lacks are sent."""
-        ...
-
-    def tasks(self, files: Iterable[str]) -> None:
-        """Send newly trained tasks, by the names of their mask files, which are on disk."""
-        ...
-
-    def close(self, *, is_hurried: bool = False) -> bool:
-        """End the run as its folder says; return whether everything was sent.
-
-        is_hurried: take a second or two, and leave the rest to ``supsup sync``.
-        """
-        ...
-
-
-class NullTracker:
-    """``tracking.uri: null``."""
-
-    def open(self) -> None:
-        """Do nothing."""
-
-    def tasks(self, files: Iterable[str]) -> None:
-        """Do nothing."""
-
-    def close(self, *, is_hurried: bool = False) -> bool:
-        """Do nothing."""
-        del is_hurried
-        return True
-
-
-@dataclass
-class Sender:
-    """Sends one run in steps, each of which can be repeated.
-
-    mlflow: an ``orchestrator.tracking.runs.MlflowRun``, once open. waiting: tasks whose own runs are
-    not sent yet. is_hurried: set by the caller to leave those to the next start or to ``sync``.
-    """
-
-    run: Run
-    record: RunRecord
-    uri: str
-    mlflow: Any = None
-    waiting: dict[int, TrackedTask] = field(default_factory=dict)
-    is_hurried: bool = False
-
-    def open(self) -> None:
-        """Find or create the run in MLflow."""
-        from orchestrator.tracking.runs import MlflowRun  # takes seconds to import
-
-        self.mlflow = MlflowRun.open(self.uri, tracked_run(self.run, self.record))
-
-    def add(self, files: Iterable[str] | None) -> None:
-        """Log the metrics of the tasks in mask files (None: all); their own runs wait for ``next_task``."""
-        found = tracked_tasks(self.run, None if files is None else set(files))
-        self.mlflow.log_tasks(found)
-        self.waiting |= {task.task: task for task in found if self.mlflow.tasks.wants(task.task)}
-
-    def next_task(self) -> None:
-        """Send the own run of one waiting task."""
-        task = next(iter(self.waiting))
-        self.mlflow.tasks.log(self.waiting[task])
-        del self.waiting[task]
-
-    def samples(self) -> None:
-        """Send the samples of the machine's load."""
-        self.mlflow.log_samples(read_samples(self.run.layout))
-
-    def end(self) -> Iterator[Step]:
-        """Yield the steps that end the run: its results, then the runs of waiting and failed tasks."""
-        read: list[TrackedEnd] = []
-        yield lambda: read.append(tracked_end(self.run, self.record))
-        end = read[0]
-        yield self.samples
-        yield partial(self.mlflow.log_end, end)
-        while self.waiting and not self.is_hurried:
-            yield self.next_task
-        yield from (partial(self.mlflow.tasks.log_failed, task) for task in end.failed)
-        yield partial(self.mlflow.finish, end)
-
-
-class MlflowTracker:
-    """Runs the steps of a ``Sender`` in a thread, repeating each until it succeeds or time is up."""
+class Background:
+    """Runs the steps of a sender in a thread, repeating each until it succeeds or time is up."""
 
     def __init__(self, sender: Sender, warn: Callable[[str], None]) -> None:
         self._sender = sender
         self._warn = warn
-        self._sampler = SystemSampler(sender.run.layout)
         self._trained: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._abandoned = threading.Event()
@@ -136,7 +45,17 @@ class MlflowTracker:
         self._has_warned = False
         self._is_sent = False
         self._rest_s = 0.0  # after sending a task's run
-        self._thread = threading.Thread(target=self._work, name="mlflow-writer", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=f"{sender.name}-writer", daemon=True)
+
+    @property
+    def name(self) -> str:
+        """The name of the tracker, in messages."""
+        return self._sender.name
+
+    @property
+    def patience_s(self) -> float:
+        """How long to wait, at the end, after the last success."""
+        return max(FLUSH_S, self._sender.patience_s)
 
     def open(self) -> None:
         """Start the thread."""
@@ -146,30 +65,33 @@ class MlflowTracker:
         """Queue the files of trained tasks."""
         self._trained.put(list(files))
 
-    def close(self, *, is_hurried: bool = False) -> bool:
-        """Wait for the thread, until MLflow has accepted nothing for a while, or Ctrl-C."""
-        self._sender.is_hurried = is_hurried
-        self._sampler.close()
+    def begin_to_close(self, *, is_hurried: bool) -> None:
+        """Have the thread send what is left, and end."""
+        if is_hurried:
+            self._sender.hurry()
+        self._sender.finish()
         self._trained.put(None)
         self._last_success_s = time.monotonic()
         self._closing.set()
         if not is_hurried:
             self._warn_of_many_runs()
-        try:
-            self._wait(HURRY_S if is_hurried else FLUSH_S)
-        except KeyboardInterrupt:  # the run itself is done, and ending it is quick
-            stop_taken()
-            self._sender.is_hurried = True
-            self._wait(HURRY_S)
-        self._abandoned.set()
-        return self._is_sent and not self._sender.waiting
 
-    def _wait(self, patience_s: float) -> None:
+    def wait(self, patience_s: float) -> None:
+        """Wait for the thread, until the tracker has accepted nothing for that long."""
         while self._thread.is_alive() and time.monotonic() - self._last_success_s < patience_s:
             self._thread.join(timeout=0.1)
 
+    def hurry(self) -> None:
+        """Leave what takes long to the next start or to ``sync``."""
+        self._sender.hurry()
+
+    def abandon(self) -> bool:
+        """Have the thread end after the step it is at; return whether everything was sent."""
+        self._abandoned.set()
+        return self._is_sent and not self._sender.num_waiting
+
     def _warn_of_many_runs(self) -> None:
-        num_left = len(self._sender.waiting)
+        num_left = self._sender.num_waiting
         if num_left > MANY_RUNS and not self._has_warned:
             run = self._sender.run
             rest = supsup_command("sync", run.layout.root, config=run.config)
@@ -187,13 +109,13 @@ class MlflowTracker:
 
     def _steps(self) -> Iterator[Step]:
         sender, sampled_s, throttle = self._sender, time.monotonic(), Throttle()
-        yield self._start_sampler
+        yield sender.begin
         yield sender.open
         yield partial(sender.add, None)
         while (trained := self._next_trained()) is not None:
             if trained:
                 yield partial(sender.add, trained)
-            elif sender.waiting:
+            elif sender.num_waiting:
                 started_s = time.monotonic()
                 yield sender.next_task
                 self._rest_s = throttle.rest_s(time.monotonic() - started_s)
@@ -202,15 +124,10 @@ class MlflowTracker:
                 yield sender.samples
         yield from sender.end()
 
-    def _start_sampler(self) -> None:
-        import orchestrator.tracking.runs  # noqa: F401  # two threads cannot import mlflow at once
-
-        self._sampler.start()
-
     def _next_trained(self) -> list[str] | None:
         """Return the files of newly trained tasks; empty on a timeout, which is short if tasks wait; None at the end."""
         try:
-            trained = self._trained.get(timeout=self._rest_s if self._sender.waiting else SAMPLES_EVERY_S)
+            trained = self._trained.get(timeout=self._rest_s if self._sender.num_waiting else SAMPLES_EVERY_S)
             while trained is not None and not self._trained.empty():
                 more = self._trained.get()
                 if more is None:
@@ -226,26 +143,67 @@ class MlflowTracker:
             return False
         try:
             step()
-        # No error of MLflow may fail the run: warn once and retry.
+        # No error of a tracker may fail the run: warn once and retry.
         except Exception as error:
             if not self._has_warned:
                 reason = " ".join(str(error).split())[:160]
-                uri = self._sender.uri
-                limit_s = os.environ.get("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-                self._warn(
-                    f"MLflow at {redacted(uri)} does not answer; training goes on "
-                    f"(after {limit_s} s for each try: {redacted(reason)})"
-                )
+                self._warn(self._sender.trouble(reason))
             self._has_warned = True
             return False
         self._last_success_s = time.monotonic()
         return True
 
 
-def make_tracker(run: Run, record: RunRecord, warn: Callable[[str], None]) -> Tracker:
-    """Return the tracker for ``tracking.uri``."""
+class Trackers:
+    """All trackers of one run; calls return at once, except that ``close`` waits briefly."""
+
+    def __init__(self, trackers: Sequence[Background] = ()) -> None:
+        self._trackers = trackers
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the trackers, in messages."""
+        return tuple(one.name for one in self._trackers)
+
+    def open(self) -> None:
+        """Start or resume the run; stored tasks that a tracker lacks are sent."""
+        for one in self._trackers:
+            one.open()
+
+    def tasks(self, files: Iterable[str]) -> None:
+        """Send newly trained tasks, by the names of their mask files, which are on disk."""
+        found = list(files)
+        for one in self._trackers:
+            one.tasks(found)
+
+    def close(self, *, is_hurried: bool = False) -> tuple[str, ...]:
+        """End the run as its folder says; return the names of the trackers that lack something.
+
+        is_hurried: take a second or two, and leave the rest to ``supsup sync``.
+        """
+        for one in self._trackers:
+            one.begin_to_close(is_hurried=is_hurried)
+        try:
+            for one in self._trackers:
+                one.wait(HURRY_S if is_hurried else one.patience_s)
+        except KeyboardInterrupt:  # the run itself is done, and ending it is quick
+            stop_taken()
+            for one in self._trackers:
+                one.hurry()
+            for one in self._trackers:
+                one.wait(HURRY_S)
+        is_sent = {one.name: one.abandon() for one in self._trackers}
+        return tuple(name for name, is_whole in is_sent.items() if not is_whole)
+
+
+def open_trackers(run: Run, record: RunRecord, warn: Callable[[str], None]) -> Trackers:
+    """Start to send a run to ``tracking.uri`` and to the trackers of ``tracking.also``. Raises ConfigError."""
     uri = run.config.tracking.uri
-    return NullTracker() if uri is None else MlflowTracker(Sender(run, record, absolute_uri(uri)), warn)
+    senders = [] if uri is None else [MlflowSender(run, record, absolute_uri(uri))]
+    others = [Sender(run, record, name, tracker) for name, tracker in chosen_trackers(run).items()]
+    trackers = Trackers([Background(sender, warn) for sender in (*senders, *others)])
+    trackers.open()
+    return trackers
 
 
 class Throttle:

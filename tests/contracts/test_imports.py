@@ -33,6 +33,8 @@ HOMES = {
     "scipy": ("orchestrator/compare/statistics.py",),
     "typer": ("orchestrator/cli/",),
     "sklearn": ("core/data/small.py",),
+    "tensorboardX": ("orchestrator/tracking/tensorboard_events.py",),
+    "wandb": ("orchestrator/tracking/wandb_process.py",),
     "pooch": ("core/data/cifar.py", "core/data/idx.py"),
 }
 # What a room must not import, by its folder; the longest folder counts beside those above it.

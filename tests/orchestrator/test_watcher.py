@@ -6,7 +6,7 @@ from core.errors import LostWorkerError, TrainingError
 from orchestrator.execution.counts import Counts
 from orchestrator.execution.jobs import Job
 from orchestrator.runs.live import LiveFile
-from orchestrator.tracking.tracker import NullTracker
+from orchestrator.tracking.tracker import Trackers
 from orchestrator.watcher import RunWatcher, error_key, task_list
 from storage.layout import RunLayout
 from tests.orchestrator.fakes import Recorder, done
@@ -19,7 +19,7 @@ def lose_worker():
 def make(tmp_path):
     display = Recorder()
     return RunWatcher(
-        display, NullTracker(), RunLayout(tmp_path), {}, LiveFile(RunLayout(tmp_path), "training", Counts())
+        display, Trackers(), RunLayout(tmp_path), {}, LiveFile(RunLayout(tmp_path), "training", Counts())
     ), display
 
 

@@ -18,9 +18,10 @@ from orchestrator.runs.run import locate_run, open_run
 from orchestrator.search.search import run_search
 from orchestrator.search.summary import draw_search, track_search
 from orchestrator.sweep import run_sweep
+from orchestrator.tracking.sender import MlflowSender
 from orchestrator.tracking.server import find_links, start_server, stop_server
 from orchestrator.tracking.sync import sync_run
-from orchestrator.tracking.tracker import MlflowTracker, Sender, make_tracker
+from orchestrator.tracking.tracker import Background, Trackers, open_trackers
 from orchestrator.tracking.views import TAG
 from tests.conftest import sweep_text
 from tests.orchestrator.fakes import Recorder
@@ -194,7 +195,7 @@ def test_what_a_crash_left_running_is_put_right(tmp_path):
     run_sweep(config, None, Recorder())
     run, record = open_run(locate_run(config).layout.root)
     begin_session(run.layout)
-    sender = Sender(run, record, uri)
+    sender = MlflowSender(run, record, uri)
     sender.open()
     client = client_of(uri)
     child = next(c for c in runs_of(client, "task") if c.data.params["task"] == "2")
@@ -356,7 +357,7 @@ def test_an_unreachable_mlflow_warns_once_and_delays_nothing(sweep, monkeypatch)
     run_sweep(load_sweep(sweep), None, Recorder())
     run, record = open_run(locate_run(load_sweep(sweep)).layout.root)
     warnings: list[str] = []
-    tracker = MlflowTracker(Sender(run, record, NEVER), warnings.append)
+    tracker = Trackers([Background(MlflowSender(run, record, NEVER), warnings.append)])
     start_s = time.monotonic()
     tracker.open()
     for task in range(1, 500):
@@ -365,7 +366,7 @@ def test_an_unreachable_mlflow_warns_once_and_delays_nothing(sweep, monkeypatch)
     deadline_s = time.monotonic() + 60
     while not warnings and time.monotonic() < deadline_s:
         time.sleep(0.05)
-    assert not tracker.close(is_hurried=True)
+    assert tracker.close(is_hurried=True) == ("MLflow",)
     assert len(warnings) == 1
     assert f"{NEVER} does not answer; training goes on" in warnings[0]
     with pytest.raises(SupSupError, match="did not accept tiny"):
@@ -378,10 +379,10 @@ def test_a_stopped_run_leaves_runs_of_tasks_to_the_next_start(tmp_path):
     run_sweep(config, None, Recorder())
     run, record = open_run(locate_run(config).layout.root)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    sender = Sender(run, record, uri)
+    sender = MlflowSender(run, record, uri)
     sender.open()
     sender.add(None)
-    sender.is_hurried = True
+    sender.hurry()
     for step in sender.end():
         step()
     client = client_of(uri)
@@ -461,10 +462,9 @@ def test_no_uri_means_no_tracking(sweep):
     config = load_sweep(sweep)
     run_sweep(config, None, Recorder())
     run, record = open_run(locate_run(config).layout.root)
-    tracker = make_tracker(run, record, pytest.fail)
-    tracker.open()
-    tracker.tasks([run.layout.cohort(0, 0).name])
-    assert tracker.close()
+    trackers = open_trackers(run, record, pytest.fail)
+    trackers.tasks([run.layout.cohort(0, 0).name])
+    assert trackers.names == trackers.close() == ()
     with pytest.raises(ConfigError, match=r"found tracking\.uri null"):
         sync_run(run.layout.root, None, Recorder())
 
