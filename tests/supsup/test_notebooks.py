@@ -4,6 +4,7 @@ Kernels listen on loopback and have folders of their own for what Jupyter and IP
 """
 
 import json
+import math
 import queue
 import re
 import time
@@ -18,6 +19,7 @@ SHORT = ("own-data-and-network",)
 MAX_OUTPUT_BYTES = 60_000
 HERE = re.compile(r"(?<![\w.:])/(home|root|tmp|usr|opt|mnt|var|Users)/")
 LIMIT_S = 250
+NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?!\w)")
 LONG = {"num_tasks": 4, "steps": 500, "at": [4], "cohort_size": 1, "tracking.uri": None}
 SHORT_RUN = {"num_tasks": 1, "steps": 20, "at": [1]}  # in MLflow
 
@@ -39,6 +41,17 @@ def told(cells) -> list[str]:
         for cell in cells
     ]  # fmt: skip
     return ["".join(part for text in of_cell for part in text) for of_cell in texts]
+
+
+def assert_alike(found: list[str], stored: list[str]) -> None:
+    """Compare texts; numbers, by which processors differ in a few bits of masks, may differ a little."""
+    for one, other in zip(found, stored, strict=True):
+        assert NUMBER.split(one) == NUMBER.split(other)
+        pairs = zip(NUMBER.findall(one), NUMBER.findall(other), strict=True)
+        assert all(math.isclose(float(a), float(b), rel_tol=0.05, abs_tol=0.05) for a, b in pairs), (
+            one,
+            other,
+        )
 
 
 def test_there_are_notebooks_and_the_documents_link_to_them():
@@ -104,7 +117,7 @@ def test_a_notebook_runs_and_gives_what_it_shows(path, jupyter, tmp_path):
         on_cell_executed=lambda **_: heard.update(addresses(client.km)),
     )
     client.execute()
-    assert told(one for one in notebook.cells if one.cell_type == "code") == told(code_cells(path))
+    assert_alike(told(one for one in notebook.cells if one.cell_type == "code"), told(code_cells(path)))
     assert heard == {"127.0.0.1"}
 
 
