@@ -4,8 +4,10 @@ import json
 import os
 
 import pytest
+from filelock import FileLock
 
 from core.errors import RunFolderError, RunLockedError
+from orchestrator.runs import lock
 from orchestrator.runs.lock import is_locked, lock_holder, locked
 from storage.layout import RunLayout, host_name
 
@@ -25,11 +27,15 @@ def test_a_second_controller_is_told_who_holds_the_run(layout):
         pass
 
 
-def test_a_lock_is_free_after_an_error_whoever_keeps_the_error(layout):
-    with pytest.raises(ValueError, match="of the work") as kept, locked(layout):
+def test_a_lock_is_let_go_after_an_error_and_not_left_to_the_garbage_collector(layout, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        lock, "FileLock", lambda *args, **options: made.append(FileLock(*args, **options)) or made[-1]
+    )
+    with pytest.raises(ValueError, match="of the work"), locked(layout):
         raise ValueError("of the work")
-    assert kept.value.__traceback__ is not None  # it holds on to all that the lock is made of
     assert not is_locked(layout)
+    assert not any(one.is_locked for one in made)
 
 
 def test_to_ask_whether_a_run_is_locked_writes_nothing(layout):
