@@ -5,6 +5,7 @@ get it; they would then train the same tasks to the same bits, which costs only 
 """
 
 import json
+import math
 import os
 import threading
 import time
@@ -137,11 +138,17 @@ def _holder(path: ObjectPath) -> dict[str, Any] | None:
         holder = json.loads(path.read_bytes() or b"null")
     except (FileNotFoundError, ValueError, RecursionError):
         return None
+    return holder if _is_holder(holder) else None
+
+
+def _is_holder(found: Any) -> bool:
+    """Return whether this names a process that can exist, and a time; a damaged lease may hold anything."""
     kinds = {"host": str, "process_id": int, "renewed_s": float}
-    is_good = isinstance(holder, dict) and all(
-        isinstance(holder.get(key), kind) for key, kind in kinds.items()
-    )
-    return holder if is_good else None
+    if not isinstance(found, dict) or not all(
+        isinstance(found.get(key), kind) for key, kind in kinds.items()
+    ):
+        return False
+    return bool(0 < found["process_id"] < 2**31 and math.isfinite(found["renewed_s"]))
 
 
 def _is_dead(holder: dict[str, Any], patience_s: float) -> bool:

@@ -123,6 +123,31 @@ def test_that_there_is_no_worker_is_said_again_and_again_and_work_goes_on_when_o
     assert watcher.events[-1] == ("done", 0, 0)
 
 
+def test_workers_that_leave_while_jobs_are_out_get_no_more_until_there_are_slots_again():
+    @dataclass
+    class Shrinking(ScriptedExecutor):
+        """Loses two of its three workers once three jobs are out; gets one back when a single job is out."""
+
+        def submit(self, job, *, avoid=None):
+            assert len(self._out) < self.num_slots
+            super().submit(job, avoid=avoid)
+            if len(self._out) == 3:
+                self.num_slots = 1
+
+        def collect(self, timeout_s):
+            found = super().collect(timeout_s)
+            if len(self._out) == 1:
+                self.num_slots = 2
+            return found
+
+    executor, watcher, _, failures = drive(
+        {}, [Job(first=i, last=i) for i in range(7)], executor=Shrinking(num_slots=3)
+    )
+    assert failures == ()
+    assert executor.submitted == [(i, i) for i in range(7)]
+    assert len(watcher.events) == 7
+
+
 def test_an_interrupt_passes_through():
     class Interrupting(ScriptedExecutor):
         def collect(self, timeout_s):

@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import LostWorkerError, TrainingError
 from orchestrator.cluster.local_ray import LocalExecutor, LocalRay
-from orchestrator.execution.executor import InlineExecutor
+from orchestrator.execution.executor import InlineExecutor, never_stopping
 from orchestrator.execution.jobs import Job, StepsDone
 from tests.orchestrator.fakes import Misbehaving, Slow, Unbuildable, done
 
@@ -111,6 +111,10 @@ def test_a_worker_that_cannot_be_made_fails_its_job(make):
     attempts = collect_all(executor, [Job(first=0, last=0)])
     assert type(attempts[0].error) is ValueError
     assert "no such device" in str(attempts[0].error)
+
+
+def test_a_job_without_an_executor_is_never_asked_to_stop():
+    assert not never_stopping()
 
 
 def test_collecting_nothing_returns_nothing(make, tmp_path):
