@@ -6,7 +6,6 @@ id: uploading it again replaces the run there. wandb works in a process of its o
 
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,11 +16,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from core.errors import ConfigError, SupSupError
+from core.rooms import python
 from orchestrator.tracking.base import Place
 from orchestrator.tracking.messages import TrackedEnd, TrackedRun, TrackedTask
 from storage.files import commit_bytes
 from storage.locations import Location, local_copy, remove_tree
 
+CODE = "from orchestrator.tracking.wandb_process import main; main()"
 LIMIT_S = 300.0
 AXES = {"task": "task", "stream": "decision"}  # the step of metrics, by the first word of their names
 BY_K = "k"  # the step of all others
@@ -115,10 +116,9 @@ def _write_in_process(content: dict[str, Any]) -> None:
 
     The pipe to it stays open until it is done: it ends when we do, however that happens.
     """
-    command = [sys.executable, "-m", "orchestrator.tracking.wandb_process"]
     with (
         tempfile.TemporaryFile() as said,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said) as process,
+        subprocess.Popen(python(CODE), stdin=subprocess.PIPE, stdout=said, stderr=said) as process,
     ):
         assert process.stdin is not None
         try:
@@ -136,6 +136,7 @@ def _write_in_process(content: dict[str, Any]) -> None:
 
 def make(place: Place) -> WandbFiles:
     """Return the offline run of a run. Raises ConfigError if wandb is not installed."""
-    if find_spec("wandb") is None:
+    found = find_spec("wandb")
+    if found is None or found.origin is None:  # a folder wandb/, as wandb leaves them, is no package
         raise ConfigError("tracking.also: found wandb, which is not installed: pip install 'supsup[wandb]'")
     return WandbFiles(place.folder)

@@ -1,4 +1,4 @@
-"""The process in which wandb writes an offline run: ``python -m orchestrator.tracking.wandb_process``.
+"""The process in which wandb writes an offline run.
 
 Reads one line of JSON from stdin, as ``orchestrator.tracking.wandb_files`` sends it, and ends when stdin does.
 """
@@ -38,7 +38,7 @@ def write(content: dict[str, Any]) -> None:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.read()
+    os.read(0, 1)  # nothing more is sent; not sys.stdin, whose lock would be held when Python ends
     os._exit(1)
 
 
@@ -47,7 +47,3 @@ def main() -> None:
     content = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     write(content)
-
-
-if __name__ == "__main__":
-    main()

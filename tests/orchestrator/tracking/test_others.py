@@ -340,3 +340,14 @@ def test_the_runs_of_a_search_are_in_every_tracker(sweep, tmp_path, capsys):
     assert supsup("sync", tmp_path / "runs" / "tiny-search") == 0
     assert "the runs of tiny-search are in tensorboard" in capsys.readouterr().out
     assert all(shown(run, "tensorboard") == stored(run) for run in config)
+
+
+def test_a_folder_that_wandb_left_is_no_package(sweep, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "work"
+    (folder / "wandb").mkdir(parents=True)
+    monkeypatch.setattr(
+        sys, "path", [str(folder), *(one for one in sys.path if not Path(one, "wandb").is_dir())]
+    )
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    assert supsup("run", sweep, also("wandb")) == 2
+    assert "found wandb, which is not installed" in " ".join(capsys.readouterr().err.split())
