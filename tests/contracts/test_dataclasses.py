@@ -18,8 +18,11 @@ CHANGING = {
     "orchestrator/execution/counts.py",
     "orchestrator/runs/live.py",
     "orchestrator/session.py",
+    "orchestrator/tracking/conformance.py",
+    "orchestrator/tracking/mlflow_pages.py",
     "orchestrator/tracking/runs.py",
-    "orchestrator/tracking/tracker.py",
+    "orchestrator/tracking/tensorboard_files.py",
+    "orchestrator/tracking/wandb_files.py",
     "orchestrator/watcher.py",
     "orchestrator/worker/stream.py",
 }

@@ -157,7 +157,6 @@ def test_random_boxes_lie_within_the_image():
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"kind": "permuted"}, r"benchmark\.kind"),
         ({"kind": "split", "folder": "x"}, r"benchmark\.folder"),
         ({"kind": "split", "validation": 1.0}, r"benchmark\.validation"),
         ({"kind": "split", "test_on": "validation"}, r"benchmark\.test_on"),
