@@ -57,7 +57,7 @@ RUNS = {  # kind of run: lines of its sweep
     "search, own network": OWN_LINES | {"search": "{space: {training.steps: [20, 40]}}"},
 }
 IN_SHELL = ("spaces and unicode",)  # every command; of other kinds those that need a shell
-LONG = ("own network", "search")  # with MLflow, as the plain run
+LONG = ("own network", "search", "spaces and unicode")  # with MLflow, as the plain run
 COUNTS: dict[str, Counter] = {}
 
 
@@ -205,6 +205,7 @@ def test_hints_where_jobs_failed(place, kept, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_hints_of_a_stopped_run(place):
     write(place, training="{steps: 60000, batch_size: 16, optimizer: {kind: rmsprop}, cohort_size: 1}")
     started = start_supsup("run", "tiny.yaml", "--plain")
