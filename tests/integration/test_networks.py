@@ -128,7 +128,7 @@ def test_code_that_is_not_allowed_is_reported_before_any_work(own_code, monkeypa
     def forbidden(*given, **named):
         raise AssertionError("work was begun")
 
-    for name in ("evaluate.load_dataset", "sweep.load_dataset", "search.search.load_dataset"):
+    for name in ("runs.dataset.load_dataset", "sweep.load_dataset", "search.search.load_dataset"):
         monkeypatch.setattr(f"orchestrator.{name}", forbidden)
     for words in (
         ["evaluate", root], ["infer", root, "nowhere.png"], ["run", sweep], ["plan", sweep],
@@ -152,7 +152,7 @@ def test_a_run_of_changed_code_is_refused(own_code, capsys):
     (own_code / "own_nets.py").write_text(OWN.replace("ReLU", "GELU"))
     sys.modules.pop("own_nets")
     assert supsup("run", sweep) == 2
-    assert "network's code" in capsys.readouterr().err
+    assert "the code of network.import_path is" in capsys.readouterr().err
 
 
 def test_a_task_is_the_same_to_the_last_image_after_three_more(own_code):

@@ -216,7 +216,7 @@ def test_edited_code_answers_nothing_and_does_not_run(place, capsys, file, text)
     ):  # fmt: skip
         capsys.readouterr()
         assert supsup(*words) == 2, words
-        assert "network's code" in capsys.readouterr().err
+        assert "the code of network.import_path is" in capsys.readouterr().err
     with pytest.raises(Exception, match="was edited"):
         load_predictor(root)
     assert not (place / "ran").exists()
@@ -333,5 +333,5 @@ def test_the_folder_of_a_search_runs_only_the_code_of_its_runs(place, capsys):
     (place / "blocks.py").write_text(BLOCKS + f"open({str(place / 'ran')!r}, 'w')\n")
     capsys.readouterr()
     assert supsup("run", folder) == 2
-    assert "network's code" in capsys.readouterr().err
+    assert "the code of network.import_path is" in capsys.readouterr().err
     assert not (place / "ran").exists()
