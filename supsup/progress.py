@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from core.printing import printable
-from orchestrator.cli.display import PlainDisplay, make_display
+from orchestrator.cli.display import MessagesOnly, PlainDisplay, make_display
 from orchestrator.execution.progress import Display
 
 
@@ -77,14 +77,5 @@ class NotebookDisplay(PlainDisplay):
             self._handle.update(content, raw=True)
 
 
-class QuietNotebookDisplay(NotebookDisplay):
-    """Messages only."""
-
-    @contextmanager
-    def doing(self, what: str) -> Iterator[None]:
-        """Show nothing."""
-        del what
-        yield
-
-    def _line(self) -> None:
-        self._shown_s = time.monotonic()
+class QuietNotebookDisplay(MessagesOnly, NotebookDisplay):
+    """Messages only, in a notebook."""

@@ -11,7 +11,6 @@ from core.errors import ConfigError
 from core.own_code.guard import user_code
 from core.own_code.imports import find_code
 from core.own_code.torch_settings import same_settings
-from core.specs.own_code import OwnCode
 from core.specs.run import BaselineKind
 
 PROMISES = ("begin", "trained", "weights", "courses", "statistics", "lr")
@@ -25,15 +24,15 @@ def make_method(kind: BaselineKind, problem: Problem) -> Method:
         "separate_heads": SeparateHeads,
         "upper_bound": UpperBound,
         "lower_bound": LowerBound,
+        "module": _own_method,
     }
-    baseline = problem.spec.baseline
-    if baseline is not None and baseline.own_code is not None:
-        return own_method(baseline.own_code, problem)
     return methods[kind](problem)
 
 
-def own_method(code: OwnCode, problem: Problem) -> Method:
+def _own_method(problem: Problem) -> Method:
     """Return the method that the user's own code makes. Raises ConfigError."""
+    code = None if problem.spec.baseline is None else problem.spec.baseline.own_code
+    assert code is not None, "the spec requires it"
     with same_settings(code):
         make = find_code(code)
         with user_code(f"{code} failed", "expected a function or class of (problem)"):

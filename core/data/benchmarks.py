@@ -74,12 +74,11 @@ def _view_in_part(spec: BenchmarkSpec, dataset: Dataset, task: int, seed: int) -
 
 def _view_of_module(dataset: Dataset, task: int) -> TaskView:
     rows = dataset.parts[task]
-    after = dataset.parts[task + 1].first_class if task + 1 < len(dataset.parts) else dataset.num_classes
     return TaskView(
         input_gather=np.arange(dataset.num_inputs),
         train_rows=np.arange(rows.train.start, rows.train.stop),
         test_rows=np.arange(rows.test.start, rows.test.stop),
-        classes=np.arange(rows.first_class, after),
+        classes=np.arange(rows.num_classes) + rows.first_class,
     )
 
 

@@ -1,8 +1,7 @@
 """Data sets, kept as the uint8 arrays their publishers released.
 
 digits and synthetic are in ``core.data.small``; MNIST and Fashion-MNIST are IDX files (``core.data.idx``), CIFAR-100 is a
-binary archive (``core.data.cifar``). A folder
-of images is a list of files, decoded on demand (``core.data.image_folder``).
+binary archive (``core.data.cifar``). A folder of images is a list of files, decoded on demand (``core.data.image_folder``).
 """
 
 import hashlib
@@ -58,7 +57,8 @@ class Dataset:
     folder [0, 3, height, width], and train_files, test_files name one file per image; left_out says, for
     people, which of its files are not read.
     train_labels, test_labels: int64 [N].
-    parts, part_digests: of a sequence, or of the tasks of a module. A network sees (pixel / scale - mean) / std, with mean and std per channel if there are three.
+    parts, part_digests: of a sequence, or of the tasks of a module.
+    A network sees (pixel / scale - mean) / std, with mean and std per channel if there are three.
     """
 
     name: str
@@ -148,7 +148,7 @@ def _own(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
         train_labels=found.train_labels,
         test_images=found.test_images,
         test_labels=found.test_labels,
-        **_scales(OWN_COLOUR if len(found.shape) == 3 else OWN_GREY),
+        **_scales(own_scales(found.shape)),
     )
 
 
@@ -173,7 +173,7 @@ def _module(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
         raise DataError(
             f"{code}: found {len(tasks)} tasks, expected {benchmark.num_tasks}, which benchmark.num_tasks says"
         )
-    scales = OWN_COLOUR if len(tasks[0].shape) == 3 else OWN_GREY
+    scales = own_scales(tasks[0].shape)
     return _joined(benchmark.dataset, [_of_task(task, scales) for task in tasks], tasks[0].shape, scales)
 
 
@@ -247,6 +247,11 @@ def normalisation(benchmark: BenchmarkSpec) -> tuple[float, PerChannel, PerChann
     if benchmark.is_own or benchmark.parts is not None:
         return OWN_COLOUR if benchmark.is_coloured else OWN_GREY
     return NORMALISATION[benchmark.dataset]
+
+
+def own_scales(shape: tuple[int, ...]) -> tuple[float, PerChannel, PerChannel]:
+    """Return (scale, mean, std) of the user's own images of ``shape``, in colour if it has three sides."""
+    return OWN_COLOUR if len(shape) == 3 else OWN_GREY
 
 
 def _normalised(name: str) -> dict[str, Any]:

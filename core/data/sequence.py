@@ -17,6 +17,7 @@ class PartRows:
     train: slice
     test: slice
     first_class: int
+    num_classes: int
 
 
 def to_shape(images: NDArray[np.uint8], shape: tuple[int, ...], scale: float) -> NDArray[np.uint8]:
@@ -35,5 +36,6 @@ def part_rows(sizes: Sequence[tuple[int, int, int]]) -> tuple[PartRows, ...]:
     """Return where each part is. sizes: training images, test images and classes of each."""
     ends = np.cumsum([(0, 0, 0), *sizes], axis=0).tolist()
     return tuple(
-        PartRows(train=slice(a[0], b[0]), test=slice(a[1], b[1]), first_class=a[2]) for a, b in pairwise(ends)
+        PartRows(train=slice(a[0], b[0]), test=slice(a[1], b[1]), first_class=a[2], num_classes=b[2] - a[2])
+        for a, b in pairwise(ends)
     )

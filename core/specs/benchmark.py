@@ -98,6 +98,8 @@ class BenchmarkSpec(Spec):
     shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        ok = self.kind == "module" or self.import_path is None
+        require(ok, "benchmark.import_path", self.import_path, "null: for kind 'module' only")
         if self.kind == "sequence":
             self._fill_sequence()
             return
@@ -105,12 +107,6 @@ class BenchmarkSpec(Spec):
         if self.kind == "module":
             self._fill_module()
             return
-        require(
-            self.import_path is None,
-            "benchmark.import_path",
-            self.import_path,
-            "null: for kind 'module' only",
-        )
         check_dataset(self)
         coloured = self.is_coloured
         per_task = {"cifar100": 5, "image_folder": 10}.get(self.dataset, 2)
@@ -140,12 +136,6 @@ class BenchmarkSpec(Spec):
     def _fill_sequence(self) -> None:
         require(
             bool(self.parts), "benchmark.parts", self.parts, "a list of parts, each with a kind and a dataset"
-        )
-        require(
-            self.import_path is None,
-            "benchmark.import_path",
-            self.import_path,
-            "null: for kind 'module' only",
         )
         benchmarks = self.part_benchmarks
         name = " + ".join(one.dataset for one in benchmarks)

@@ -1,22 +1,18 @@
 """The promises of a data set: the same images each time and in each process, and none to train on among the tests."""
 
-import json
-import os
-import subprocess
 import sys
-from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
 from core.data.datasets import Dataset, load_dataset
 from core.errors import DataError, plural
-from core.rooms import python
+from core.own_code.elsewhere import ask_elsewhere, asked
 from core.specs.benchmark import BenchmarkSpec
 from orchestrator.checks import CheckOptions
 from orchestrator.config.own_data import found_keys
 
 CODE = "from orchestrator.checks.data import answer; answer()"
-HASH_SEED = "PYTHONHASHSEED"
 
 
 def check_data(name: str, options: CheckOptions) -> list[str]:
@@ -53,22 +49,8 @@ def _same(name: str, first: str, other: str, where: str) -> None:
 
 def _digest_elsewhere(name: str, keys: dict[str, object], options: CheckOptions) -> str:
     """Return the digest that the data have in a process of their own, whose texts have other hashes."""
-    question = {
-        "keys": keys,
-        "folder": None if options.folder is None else str(options.folder),
-        "path": sys.path,
-    }
-    other = "2" if os.environ.get(HASH_SEED) == "1" else "1"
-    paths = os.pathsep.join(entry for entry in sys.path if entry)
-    done = subprocess.run(  # noqa: S603  # our own Python
-        python(CODE),
-        input=json.dumps(question),
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        env={**os.environ, HASH_SEED: other, "PYTHONPATH": paths},
-    )
+    folder = None if options.folder is None else str(options.folder)
+    done = ask_elsewhere(CODE, {"keys": keys, "folder": folder})
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise DataError(f"{name}: cannot be made in another process ({last[:300]})")
@@ -77,9 +59,8 @@ def _digest_elsewhere(name: str, keys: dict[str, object], options: CheckOptions)
 
 def answer() -> None:
     """Print the digest of the data that the question on stdin names; the other half of ``_digest_elsewhere``."""
-    question = json.loads(sys.stdin.read())
-    sys.path[:] = question["path"]
-    folder = CheckOptions(folder=question["folder"]).folder
+    question = asked()
+    folder = None if question["folder"] is None else Path(question["folder"])
     sys.stdout.write(load_dataset(_spec(question["keys"]), folder).digest() + "\n")
 
 
@@ -97,8 +78,7 @@ def _counts(data: Dataset) -> list[str]:
 def _tasks(data: Dataset) -> list[str]:
     if not data.parts:
         return []
-    ends = [*(part.first_class for part in data.parts), data.num_classes]
-    sizes = [after - before for before, after in pairwise(ends)]
+    sizes = [part.num_classes for part in data.parts]
     return [f"{plural(len(sizes), 'task')} of {min(sizes)} to {max(sizes)} classes"]
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from core.batches.problem import Problem
-from core.data.datasets import OWN_COLOUR, OWN_GREY, Dataset
+from core.data.datasets import Dataset, own_scales
 from core.errors import ConfigError
 from core.networks.base import layers
 from core.networks.probe import check_network
@@ -24,7 +24,8 @@ def check_own_network(name: str, options: CheckOptions) -> list[str]:
     """Check a network. name: as in ``network.import_path``. Raises ConfigError."""
     network = NetworkSpec(kind="module", import_path=name, outputs=options.outputs)
     check_network(network, options.shape)
-    problem = Problem(_spec(network, options), _images(options))
+    spec = _spec(network, options)
+    problem = Problem(spec, _images(spec.benchmark))
     first, second = (train_masks(problem, [0]) for _ in range(2))
     if first.packed.tobytes() != second.packed.tobytes():
         raise ConfigError(
@@ -41,26 +42,30 @@ def check_own_network(name: str, options: CheckOptions) -> list[str]:
 
 
 def _spec(network: NetworkSpec, options: CheckOptions) -> RunSpec:
-    shape = options.shape[1:] if options.shape[0] == 1 else options.shape
-    keys = {"num_classes": min(2, options.outputs), "shape": shape}
     return RunSpec(
         seed=0,
-        benchmark=BenchmarkSpec(kind="permuted", dataset="made/", num_tasks=1, **keys),  # type: ignore[arg-type]  # as read from YAML
+        benchmark=BenchmarkSpec(
+            kind="permuted",
+            dataset="made/",
+            num_tasks=1,
+            num_classes=2,
+            shape=options.shape[1:] if options.shape[0] == 1 else options.shape,
+        ),
         network=network,
         mask=MaskSpec(rule="top_k", density=0.5),
         training=TrainingSpec(steps=2, batch_size=8, optimizer=OptimizerSpec(kind="adam", lr=1e-3)),
     )
 
 
-def _images(options: CheckOptions) -> Dataset:
+def _images(benchmark: BenchmarkSpec) -> Dataset:
     """Return images of noise, which no network learns: only bits are compared."""
-    shape = options.shape[1:] if options.shape[0] == 1 else options.shape
+    shape = benchmark.image_shape
     images = stream(0, "synthetic").integers(0, 256, (NUM_IMAGES, *shape)).astype(np.uint8)
-    labels = np.arange(NUM_IMAGES) % min(2, options.outputs)
-    scale, mean, std = OWN_COLOUR if len(shape) == 3 else OWN_GREY
+    labels = np.arange(NUM_IMAGES) % benchmark.dataset_classes
+    scale, mean, std = own_scales(shape)
     return Dataset(
         name="noise",
-        num_classes=min(2, options.outputs),
+        num_classes=benchmark.dataset_classes,
         train_images=images,
         train_labels=labels,
         test_images=images,

@@ -1,11 +1,10 @@
 """The promises of a tracker: everything once, after crashes, failed calls and growth."""
 
 from core.errors import ConfigError
-from core.own_code.imports import find_code
-from core.specs.own_code import OwnCode, code_path
+from core.specs.own_code import code_path
 from orchestrator.checks import CheckOptions
 from orchestrator.tracking.conformance import CHECKS, ReadableTracker, check_tracker
-from orchestrator.tracking.registry import GROUP, OURS, known_trackers
+from orchestrator.tracking.registry import GROUP, OURS, known_trackers, load_maker
 
 
 def check_own_tracker(name: str, options: CheckOptions) -> list[str]:
@@ -15,7 +14,7 @@ def check_own_tracker(name: str, options: CheckOptions) -> list[str]:
     if path is None:
         known = ", ".join(sorted(known_trackers()))
         raise ConfigError(f"check: found tracker {name!r}, expected package.file:name, or one of: {known}")
-    make = known_trackers()[name].load() if name in OURS else find_code(OwnCode("tracking.also", path))
+    make = load_maker(path)
     check_tracker(make)
     readable = issubclass(make, ReadableTracker) if isinstance(make, type) else hasattr(make, "points")
     contents = (

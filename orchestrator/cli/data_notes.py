@@ -36,14 +36,12 @@ def _counted(dataset: Dataset) -> str:
 
 def _task_lines(dataset: Dataset) -> Iterator[str]:
     """Yield the tasks of a module, of many only the first."""
-    ends = [*(rows.first_class for rows in dataset.parts[1:]), dataset.num_classes]
-    for task, (rows, end) in enumerate(zip(dataset.parts, ends, strict=True)):
+    for task, rows in enumerate(dataset.parts):
         if task == MAX_SHOWN:
             yield f"  and {len(dataset.parts) - task:,} more tasks"
             return
         train, test = rows.train.stop - rows.train.start, rows.test.stop - rows.test.start
-        num_classes = end - rows.first_class
-        yield f"  task {task}: {num_classes} classes, {train:,} training and {test:,} test images"
+        yield f"  task {task}: {rows.num_classes} classes, {train:,} training and {test:,} test images"
 
 
 def _part_lines(benchmark: BenchmarkSpec, dataset: Dataset) -> Iterator[str]:

@@ -278,8 +278,8 @@ def _repeat(call: Callable[[], None]) -> threading.Event:
     return ended
 
 
-class QuietDisplay(PlainDisplay):
-    """Messages only."""
+class MessagesOnly(PlainDisplay):
+    """What a display leaves out if it shows messages only."""
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
@@ -294,5 +294,5 @@ class QuietDisplay(PlainDisplay):
 def make_display(console: Console, *, plain: bool = False, quiet: bool = False) -> Display:
     """Return the live view on a terminal, else plain lines. plain: always lines. quiet: messages only."""
     if quiet:
-        return QuietDisplay(console)
+        return MessagesOnly(console)
     return LiveDisplay(console) if console.is_terminal and not plain else PlainDisplay(console)

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,13 +53,8 @@ def found_keys(benchmark: BenchmarkSpec, folder: Path | None) -> dict[str, Any]:
     keys = {"num_classes": found.num_classes, "shape": list(found.image_shape)}
     if benchmark.kind != "module":
         return keys
-    most = max(len(task) for task in _classes_by_task(found.parts, found.num_classes))
+    most = max(task.num_classes for task in found.parts)
     return {**keys, "num_classes": most, "num_tasks": benchmark.num_tasks or len(found.parts)}
-
-
-def _classes_by_task(parts: Sequence[Any], num_classes: int) -> list[range]:
-    starts = [part.first_class for part in parts]
-    return [range(a, b) for a, b in zip(starts, [*starts[1:], num_classes], strict=True)]
 
 
 def _read_order(name: str, folder: Path | None) -> list[int]:

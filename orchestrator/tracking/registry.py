@@ -1,9 +1,10 @@
 """The trackers that there are, by name: ours, and those that installed packages bring as entry points."""
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib import import_module
 
 from core.errors import ConfigError, first_line
 from core.own_code.imports import find_code
+from core.plugins import plugins
 from core.specs.own_code import OwnCode
 from orchestrator.config.store_uri import absolute_uri
 from orchestrator.runs.run import Run
@@ -18,33 +19,31 @@ OURS = {
 }
 
 
-def known_trackers() -> dict[str, EntryPoint]:
-    """Return all trackers by name; where a package takes a name of ours, ours counts."""
-    ours = (EntryPoint(name, value, GROUP) for name, value in OURS.items())
-    return {one.name: one for one in (*entry_points(group=GROUP), *ours)}
+def known_trackers() -> dict[str, str]:
+    """Return the import paths of all trackers by name; where a package takes a name of ours, ours counts."""
+    return {**plugins(GROUP), **OURS}
 
 
 def make_tracker(name: str, place: Place) -> Tracker:
     """Return the tracker of this name; it has written nothing yet. Raises ConfigError."""
-    entry = _find(name)
+    path = _find(name)
     try:
-        return _maker(name, entry)(place)
+        return load_maker(path)(place)
     except ConfigError:
         raise
     except Exception as error:  # it may be somebody else's code
         reason = f"{type(error).__name__}: {first_line(error)}"
-        raise ConfigError(
-            f"tracking.also: the tracker {name} ({entry.value}) cannot be made: {reason}"
-        ) from error
+        raise ConfigError(f"tracking.also: the tracker {name} ({path}) cannot be made: {reason}") from error
 
 
-def _maker(name: str, entry: EntryPoint) -> MakeTracker:
-    """Load a tracker; one that is not ours runs only if the user allows it. Raises ConfigError."""
-    if name in OURS:
-        ours: MakeTracker = entry.load()
-        return ours
-    found: MakeTracker = find_code(OwnCode("tracking.also", entry.value))
-    return found
+def load_maker(path: str) -> MakeTracker:
+    """Import what makes a tracker; one that is not ours runs only if the user allows it. Raises ConfigError."""
+    if path not in OURS.values():
+        theirs: MakeTracker = find_code(OwnCode("tracking.also", path))
+        return theirs
+    module, _, name = path.partition(":")
+    ours: MakeTracker = getattr(import_module(module), name)
+    return ours
 
 
 def chosen_trackers(run: Run) -> dict[str, Tracker]:
@@ -63,7 +62,7 @@ def place_of(run: Run, name: str) -> Place:
     return Place(folder=run.layout.tracker(name), uri=None if uri is None else absolute_uri(uri))
 
 
-def _find(name: str) -> EntryPoint:
+def _find(name: str) -> str:
     known = known_trackers()
     if name not in known:
         names = ", ".join(sorted(known.keys() - {MLFLOW}))

@@ -191,6 +191,17 @@ def wait_for_masks(config, process, more: int) -> None:
         time.sleep(0.05)
 
 
+def kill_after_a_mask(path, storage) -> int:
+    """Start a sweep with its runs in ``storage``, kill it at its first mask file; return how many files there are."""
+    setting = f"storage.uri={storage}"
+    process = start_supsup("run", path, setting, "--plain")
+    wait_for_masks(load_sweep(path, [setting]), process, more=1)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return len(list(storage.glob("*/masks/*.parquet")))
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize("workers", [1, 2])
 def test_one_worker_or_two_give_the_bits_of_an_inline_run(tmp_path, workers, local_ray):

@@ -1,9 +1,5 @@
 """Data and tasks that the user's own functions make, in whole runs: permission, edits, plug-ins, kills."""
 
-import os
-import signal
-import time
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +12,7 @@ from storage.layout import RunLayout
 from storage.locations import to_location
 from storage.run_file import read_run
 from tests.conftest import start_supsup, supsup, sweep_text
+from tests.integration.test_crash import kill_after_a_mask
 
 MAKERS = """
 from core.data.datasets import load_dataset
@@ -251,14 +248,7 @@ def test_tasks_of_a_module_survive_sigkill(place):
     expected = to_its_end(sweep(place, **lines), place, "whole")
     for name, executor in (("inline", "{kind: inline}"), ("ray", RAY)):
         path = sweep(place, executor=executor, **lines)
-        killed = start_supsup("run", path, f"storage.uri={place / name}", "--plain")
-        until_s = time.monotonic() + 100
-        while not list((place / name).glob("*/masks/*.parquet")) and time.monotonic() < until_s:
-            assert killed.poll() is None
-            time.sleep(0.02)
-        os.killpg(killed.pid, signal.SIGKILL)
-        killed.communicate()
-        assert len(list((place / name).glob("*/masks/*.parquet"))) < 3
+        assert kill_after_a_mask(path, place / name) < 3
         assert to_its_end(path, place, name) == expected
 
 

@@ -1,9 +1,5 @@
 """The user's own arrays in whole runs: what is found in them, resumed, edited, and wrong."""
 
-import os
-import signal
-import time
-
 import numpy as np
 import pytest
 
@@ -14,6 +10,7 @@ from storage.layout import RunLayout
 from storage.locations import to_location
 from storage.run_file import read_run
 from tests.conftest import start_supsup, supsup, sweep_text
+from tests.integration.test_crash import kill_after_a_mask
 
 BENCHMARK = "{kind: KIND, dataset: my.npz, num_tasks: 2}"
 
@@ -182,16 +179,9 @@ def test_a_sequence_over_own_arrays_and_an_own_network_survives_sigkill(place, m
     }
     expected = undisturbed(sweep(place, **lines), place / "whole")
     for name, executor in (("inline", "{kind: inline}"), ("ray", RAY)):
-        words = [sweep(place, executor=executor, **lines), f"storage.uri={place / name}", "--plain"]
-        killed = start_supsup("run", *words)
-        until_s = time.monotonic() + 100
-        while not list((place / name).glob("*/masks/*.parquet")) and time.monotonic() < until_s:
-            assert killed.poll() is None
-            time.sleep(0.02)
-        os.killpg(killed.pid, signal.SIGKILL)
-        killed.communicate()
-        assert len(list((place / name).glob("*/masks/*.parquet"))) < 4
-        assert undisturbed(words[0], place / name) == expected
+        path = sweep(place, executor=executor, **lines)
+        assert kill_after_a_mask(path, place / name) < 4
+        assert undisturbed(path, place / name) == expected
 
 
 def undisturbed(path, storage):

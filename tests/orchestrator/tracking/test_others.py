@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import orchestrator.tracking.tracker
 from core.errors import SupSupError
 from core.own_code.permission import ALLOW_CODE
+from core.plugins import plugins
 from orchestrator.config.load import load_sweep
 from orchestrator.runs.run import locate_run, open_run
 from orchestrator.sweep import run_sweep
@@ -276,7 +278,7 @@ def test_a_tracker_that_cannot_be_is_refused_before_anything_is_written(
 
 
 @pytest.fixture
-def lines(tmp_path, monkeypatch) -> Path:
+def lines(tmp_path, monkeypatch) -> Iterator[Path]:
     """Install the tracker of the how-to page: its module, and its name among the entry points."""
     folder = tmp_path / "installed"
     about = folder / "lines_tracker-1.0.dist-info"
@@ -290,7 +292,9 @@ def lines(tmp_path, monkeypatch) -> Path:
     monkeypatch.syspath_prepend(folder)
     monkeypatch.delitem(sys.modules, "lines_tracker", raising=False)
     monkeypatch.setenv(ALLOW_CODE, "1")
-    return folder
+    plugins.cache_clear()
+    yield folder
+    plugins.cache_clear()
 
 
 def test_the_tracker_of_the_how_to_page_is_found_by_its_name_and_keeps_its_promises(lines, sweep):
@@ -308,6 +312,7 @@ def test_one_that_cannot_be_imported_or_takes_our_name_is_no_trouble(lines, swee
     (lines / "lines_tracker-1.0.dist-info" / "entry_points.txt").write_text(
         f"[{registry.GROUP}]\nlines = lines_tracker:Lines\ntensorboard = lines_tracker:Lines\n"
     )
+    plugins.cache_clear()
     assert supsup("run", sweep, also("lines")) == 2
     said = "tracking.also: lines_tracker:Lines cannot be imported (ModuleNotFoundError: No module named"
     assert said in " ".join(capsys.readouterr().err.split())
