@@ -99,10 +99,8 @@ class Stream:
             if steps.is_stopping():
                 raise JobStopped
         note, self._note = self._note, None
-        if not self._trainer.is_done:
-            return JobResult(note=note)
-        self._save()
-        return JobResult(reports=self._store_masks(), note=note)
+        self._save()  # a stop between two jobs reaches no handler
+        return JobResult(reports=self._store_masks() if self._trainer.is_done else (), note=note)
 
     def _advance(self, job: Job, steps: JobSteps) -> None:
         """Make one decision and train until the next."""

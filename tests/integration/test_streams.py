@@ -17,6 +17,7 @@ from orchestrator.runs.run import locate_run
 from orchestrator.sweep import run_sweep
 from storage.decisions import score_rows
 from storage.files import temporaries
+from storage.stream_state import read_position
 from storage.summary import read_summary
 from tests.conftest import start_supsup, supsup, sweep_text
 from tests.orchestrator.fakes import Recorder
@@ -161,7 +162,7 @@ class StopAfter(Recorder):
 def test_stopped_again_and_again_it_ends_with_the_bits_of_an_undisturbed_run(
     tmp_path, monkeypatch, checkpoint_s, undisturbed
 ):
-    """With a checkpoint at every decision, and with none but the last before the end."""
+    """With a checkpoint at every decision, and with none but at the end of a job of three."""
     from orchestrator.session import StoppedError
     from orchestrator.stages import stream as stream_stage
     from orchestrator.worker import stream as stream_work
@@ -174,7 +175,10 @@ def test_stopped_again_and_again_it_ends_with_the_bits_of_an_undisturbed_run(
         display.num_left = num_jobs
         with pytest.raises(StoppedError):
             run_sweep(config, None, display)
-    assert locate_run(config).layout.stream_state.exists() == (checkpoint_s == 0)
+    run = locate_run(config)
+    assert read_position(run.layout, run.fingerprint).num_decisions == 3 * (
+        1 + 2 + 3
+    )  # no job's work is lost
     run_sweep(config, None, Recorder())
     assert digests(config) == digests(undisturbed.config)
     assert finished_log(locate_run(config)) == finished_log(undisturbed)
