@@ -8,6 +8,7 @@ names of the results do not hide: ``num_compared`` tasks have one before the end
 Letters: K rows, T tasks.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -80,3 +81,14 @@ def _first(values: NDArray[np.float64]) -> float:
 
 
 _mean = partial(_of_measured, np.mean)
+
+
+def wilson(share: float, num: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of a share of ``num`` independent trials, fractions."""
+    z = 1.959964
+    centre, width = (
+        share + z * z / (2 * num),
+        z * math.sqrt(share * (1 - share) / num + z * z / (4 * num * num)),
+    )
+    scale = 1 + z * z / num
+    return max(0.0, (centre - width) / scale), min(1.0, (centre + width) / scale)

@@ -24,6 +24,7 @@ Purpose = Literal[
     "augmentation",
     "baseline",
     "recovery",
+    "deciding",
 ]
 
 

@@ -248,7 +248,9 @@ def _print_accuracy(
     bank = DeviceBank(torch.from_numpy(packed).to(device), base)
     search = search_first(InferenceSpec(), bank, len(views), num_classes=dataset.num_classes)
     rows = [
-        infer_test_images(search, own=[task], view=view, pixels=pixels, num_batches=num_batches)
+        infer_test_images(
+            search, own=[task], view=view, pixels=pixels, num_batches=num_batches, seed=0, task=task
+        )
         for task, view in zip(result.tasks, views, strict=True)
     ]
     right = [(row.inferred_task == task) for task, row in zip(result.tasks, rows, strict=True)]

@@ -254,7 +254,9 @@ def _evaluate(root: Path, num_tasks: int) -> None:
         for task in np.linspace(0, k - 1, min(k, num_tasks)).astype(int).tolist():
             view = task_view(run.config.benchmark, dataset, task, seed=run.config.seed)
             start_s = time.process_time()
-            rows = infer_test_images(search, own=[task], view=view, pixels=pixels, num_batches=None)
+            rows = infer_test_images(
+                search, own=[task], view=view, pixels=pixels, num_batches=None, seed=0, task=task
+            )
             seconds.append(time.process_time() - start_s)
             is_right.append((rows.rank == 1).mean())
         total_s += k * statistics.median(seconds)

@@ -29,11 +29,13 @@ EVALUATION_SCHEMA = pa.schema(
 )
 # With the task inferred. rank: of the true task, 1 is best, null if it is not among the five best.
 # exact_task: the answer of exact one-shot, if it was run to check a shortlist. gap: the margin by which
-# the true task ranks above the best wrong one (``core.data.test_rows.InferredRows``).
+# the true task ranks above the best wrong one. deciding_image: index in the data set's test images of the
+# image that decided, or of the first that did (``core.data.test_rows.InferredRows``).
 UNGAPPED_SCHEMA = EVALUATION_SCHEMA.append(pa.field("rank", pa.int32())).append(
     pa.field("exact_task", pa.int32())
-)  # tables of older versions
-INFERENCE_SCHEMA = UNGAPPED_SCHEMA.append(pa.field("gap", pa.float32()))
+)  # tables of older versions, as are those without deciding_image
+UNDECIDED_SCHEMA = UNGAPPED_SCHEMA.append(pa.field("gap", pa.float32()))
+INFERENCE_SCHEMA = UNDECIDED_SCHEMA.append(pa.field("deciding_image", pa.int32()))
 # With masks recovered from a Hopfield memory. num_correct_given: images that the task's own mask
 # classifies correctly, null where the masks no longer exist.
 RECOVERED_SCHEMA = EVALUATION_SCHEMA.append(pa.field("num_correct_given", pa.int32()))
@@ -47,7 +49,8 @@ RECOVERY_STEP_SCHEMA = pa.schema(
     ]
 )
 _SCHEMAS = {
-    "gap": INFERENCE_SCHEMA,
+    "deciding_image": INFERENCE_SCHEMA,
+    "gap": UNDECIDED_SCHEMA,
     "rank": UNGAPPED_SCHEMA,
     "num_correct_given": RECOVERED_SCHEMA,
     "energy": RECOVERY_STEP_SCHEMA,

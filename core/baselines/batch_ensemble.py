@@ -19,7 +19,7 @@ from torch import Tensor
 from core.baselines.method import Plain, Values
 from core.batches.images import classified, images_at_test
 from core.batches.problem import Problem
-from core.data.test_rows import InferredRows, blank_rows
+from core.data.test_rows import InferredRows, blank_rows, deciding_images
 from core.inference.objectives import logit_gradient
 from core.seeding import stream
 from core.specs.inference import InferenceSpec, Objective
@@ -100,11 +100,12 @@ def infer_rank_one(
     view, benchmark = problem.view(task), problem.spec.benchmark
     rows = blank_rows(spec.images, len(view.test_rows), num_batches)
     inferred, ranks, correct = [], [], []
-    for first, num in zip(rows.first_image.tolist(), rows.num_images.tolist(), strict=True):
+    deciding = deciding_images(spec, rows, seed=problem.spec.seed, task=task)
+    for first, num, images in zip(rows.first_image.tolist(), rows.num_images.tolist(), deciding, strict=True):
         chosen = view.test_rows[first : first + num]
         x_NCHW = images_at_test(benchmark, view, problem.test, chosen)
-        deciding = x_NCHW if spec.images == "each" else x_NCHW[: spec.images]
-        gradient_K = method.alpha_gradient(values, range(num_tasks), deciding, spec.objective)
+        x_BCHW = x_NCHW[images - first]
+        gradient_K = method.alpha_gradient(values, range(num_tasks), x_BCHW, spec.objective)
         order = np.argsort(gradient_K, kind="stable")
         rank = int(np.flatnonzero(order == task)[0]) + 1
         inferred.append(int(order[0]))
@@ -119,6 +120,7 @@ def infer_rank_one(
         rank=_int32(ranks),
         num_correct=_int32(correct),
         exact_task=np.full(len(inferred), -1, dtype=np.int32),
+        deciding_image=_int32([int(view.test_rows[one[0]]) for one in deciding]),
     )
 
 

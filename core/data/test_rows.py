@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.specs.inference import TEST_BATCH_SIZE
+from core.seeding import stream
+from core.specs.inference import TEST_BATCH_SIZE, InferenceSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,7 @@ class InferredRows:
     negative where a wrong one won, NaN where the true one is not among the five best or there is
     nothing to compare.
 
+    deciding_image: index in the data set's test images of the image that decides, or of the first that do.
     num_whole: inferences for which rough sums left so many tasks that all were compared exactly; not stored.
     """
 
@@ -32,6 +34,7 @@ class InferredRows:
     rank: NDArray[np.int32]
     exact_task: NDArray[np.int32]
     gap: NDArray[np.float32]
+    deciding_image: NDArray[np.int32]
     num_whole: int = 0
 
 
@@ -68,4 +71,24 @@ def blank_rows(images: int | Literal["each"], num_images: int, num_batches: int 
         rank=none,
         exact_task=none,
         gap=np.full(len(batch), np.nan, dtype=np.float32),
+        deciding_image=none,
     )
+
+
+def deciding_images(
+    spec: InferenceSpec, rows: InferredRows, *, seed: int, task: int
+) -> list[NDArray[np.int64]]:
+    """Return the images that decide for each row, ascending indices in the task's test set.
+
+    Those of a batch depend on (seed, task, batch) alone.
+    """
+    sizes = rows.num_images if spec.images == "each" else np.minimum(rows.num_images, spec.images)
+    chosen = []
+    for first, num_images, num, batch in zip(
+        rows.first_image.tolist(), rows.num_images.tolist(), sizes.tolist(), rows.batch.tolist(), strict=True
+    ):
+        within = np.arange(num)
+        if spec.draws and num < num_images:
+            within = np.sort(stream(seed, "deciding", task, batch).permutation(num_images)[:num])
+        chosen.append(first + within)
+    return chosen

@@ -1,8 +1,9 @@
 """HopSupSup's recovery of the stored mask that fits unlabelled images.
 
-Gradient descent on scores that start at the mean of the stored z, straight-through from the
-binary mask: at step t of T the loss is (1 - t/T) H + gamma (t/T) sum over layers of E(z), with H
-the mean entropy of the outputs. The entropy finds the neighbourhood, the energy the attractor.
+``projected`` holds a search of our own. The paper's is gradient descent on scores that start
+at the mean of the stored z, straight-through from the binary mask: at step t of T the loss is
+(1 - t/T) H + gamma (t/T) sum over layers of E(z), with H the mean entropy of the outputs. The entropy
+finds the neighbourhood, the energy the attractor.
 
 Letters: B images of a batch, D outputs of a masked layer, I input pixels.
 """
@@ -17,10 +18,10 @@ from torch import Tensor
 
 from core.hopfield.memory import HopfieldMemory, Pattern, steps_to_exact
 from core.hopfield.network import forward_masked
+from core.hopfield.projected import num_searches, search_stored
 from core.inference.objectives import entropy
 from core.seeding import stream
-from core.specs.inference import HopfieldSpec
-from core.specs.training import OptimizerSpec
+from core.specs.inference import HopfieldSearch, HopfieldSpec
 from core.training.optimizers import Optimizer
 
 OnStep = Callable[[int, int], None]
@@ -63,37 +64,81 @@ def recover(
     *,
     on_step: OnStep = ignore_step,
 ) -> Recovery:
-    """Recover a mask from images, float32 [N, I]; ``true_mask`` only serves the report.
+    """Recover a mask from images, float32 [N, I], by ``spec.search``; ``true_mask`` only serves the report.
 
     on_step: called after each step with the steps done and in all.
     """
+    batches = _cycle(spec, x_NI)
+    course = _Course(true_mask, len(batches) * num_searches(spec, memory), on_step)
+    scores = SEARCHES[spec.search](spec, memory, batches, base, course)
+    psi = [torch.from_numpy(layer.psi).to(base[0].device) for layer in memory.layers]
+    last = _distance(scores, true_mask), float(_energy(psi, _masks(scores)))
+    return Recovery(
+        mask=tuple((layer >= 0).cpu().numpy() for layer in scores),
+        hamming=None if true_mask is None else np.array([*course.hamming, last[0]]),
+        energy=np.array([*course.energy, last[1]]),
+        entropy=np.array(course.entropy),
+    )
+
+
+class _Course:
+    """What is noted before each step."""
+
+    def __init__(self, true_mask: Sequence[Pattern] | None, num_steps: int, on_step: OnStep) -> None:
+        self._true_mask, self._num_steps, self._on_step = true_mask, num_steps, on_step
+        self.hamming: list[int] = []
+        self.energy: list[float] = []
+        self.entropy: list[float] = []
+
+    def note(self, scores: Sequence[Tensor], energy: float, mean_entropy: float) -> None:
+        """Note a step."""
+        self.hamming.append(_distance(scores, self._true_mask))
+        self.energy.append(energy)
+        self.entropy.append(mean_entropy)
+        self._on_step(len(self.energy), self._num_steps)
+
+
+def _descend(
+    spec: HopfieldSpec,
+    memory: HopfieldMemory,
+    batches: Sequence[Tensor],
+    base: Sequence[Tensor],
+    course: _Course,
+) -> Sequence[Tensor]:
+    """Return the scores at the end of the paper's descent."""
     device = base[0].device
     psi = [torch.from_numpy(layer.psi).to(device) for layer in memory.layers]
     scores = [torch.from_numpy(mean).to(device) for mean in memory.means()]
-    optimizer = Optimizer(
-        OptimizerSpec(kind="sgd", lr=spec.lr, momentum=spec.momentum, weight_decay=spec.weight_decay)
-    )
+    optimizer = Optimizer(spec.optimizer)
     buffers, counter = [optimizer.buffers(layer) for layer in scores], torch.zeros((), dtype=torch.float64)
-    passed: list[tuple[int, float, float]] = []  # wrong bits, energy and entropy at each step
-    batches = _cycle(spec, x_NI)
     for number, x_BI in enumerate(batches, start=1):
         masks = [mask.requires_grad_() for mask in _masks(scores)]
         mean_entropy, energy = entropy(forward_masked(x_BI, base, masks)).mean(), _energy(psi, masks)
         share = number / len(batches)
         loss = (1 - share) * mean_entropy + spec.gamma * share * energy
-        passed.append((_distance(scores, true_mask), energy.item(), mean_entropy.item()))
+        course.note(scores, energy.item(), mean_entropy.item())
         counter.add_(1)
         for layer, grad_D in enumerate(torch.autograd.grad(loss, masks)):
             optimizer.update(scores[layer], grad_D, buffers[layer], counter)
-        on_step(number, len(batches))
-    last = _distance(scores, true_mask), float(_energy(psi, _masks(scores)))
-    hamming = np.array([*(bits for bits, _, _ in passed), last[0]])
-    return Recovery(
-        mask=tuple((layer >= 0).cpu().numpy() for layer in scores),
-        hamming=None if true_mask is None else hamming,
-        energy=np.array([*(value for _, value, _ in passed), last[1]]),
-        entropy=np.array([value for _, _, value in passed]),
-    )
+    return scores
+
+
+def _search_stored(
+    spec: HopfieldSpec,
+    memory: HopfieldMemory,
+    batches: Sequence[Tensor],
+    base: Sequence[Tensor],
+    course: _Course,
+) -> Sequence[Tensor]:
+    """Return the best of the candidates among the stored masks."""
+    candidates = search_stored(spec, memory, batches, base, course.note)
+    return min(candidates, key=lambda candidate: candidate.entropy).z
+
+
+SEARCHES: dict[HopfieldSearch, Callable[..., Sequence[Tensor]]] = {
+    "descent": _descend,
+    "projected": _search_stored,
+}
 
 
 def split_images(spec: HopfieldSpec, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from core.batches.inputs import Pixels
 from core.data.benchmarks import TaskView
-from core.data.test_rows import InferredRows, blank_rows
+from core.data.test_rows import InferredRows, blank_rows, deciding_images
 from core.inference.perceptron import correct_under
 from core.inference.search import TaskSearch, infer_tasks
 from core.specs.inference import TEST_BATCH_SIZE
@@ -58,17 +58,21 @@ def infer_test_images(
     view: TaskView,
     pixels: Pixels,
     num_batches: int | None,
+    seed: int,
+    task: int,
     on_images: OnImages = ignore_images,
 ) -> InferredRows:
     """Infer the task of the test images in ``view`` and classify them with the inferred mask.
 
     own: the correct answers: the task itself, or in scenario NNs the masks that belong to it.
-    num_batches: number of test batches, the first ones; None for all. A task's rows do not depend
+    num_batches: number of test batches, the first ones; None for all. seed, task: which images decide, where
+    they are drawn. A task's rows do not depend
     on which other tasks the caller evaluates. on_images: called now and then with the number of images done.
     """
     rows = blank_rows(search.spec.images, len(view.test_rows), num_batches)
+    deciding = deciding_images(search.spec, rows, seed=seed, task=task)
     tasks_GR, values_GR, exact_task, num_whole = _rankings(
-        search, rows, view, pixels, own=own, on_images=on_images
+        search, rows, view, pixels, deciding, own=own, on_images=on_images
     )
     is_true = np.isin(tasks_GR, own)
     rank = np.where(is_true.any(axis=1), is_true.argmax(axis=1) + 1, 0)
@@ -77,6 +81,7 @@ def infer_test_images(
         inferred_task=tasks_GR[:, 0].astype(np.int32),
         rank=rank.astype(np.int32),
         exact_task=exact_task,
+        deciding_image=view.test_rows[[one[0] for one in deciding]].astype(np.int32),
         num_whole=num_whole,
         gap=rows.gap if search.spec.algorithm == "binary" else _margins(values_GR, is_true),
     )
@@ -98,6 +103,7 @@ def _rankings(
     rows: InferredRows,
     view: TaskView,
     pixels: Pixels,
+    deciding: Sequence[NDArray[np.int64]],
     *,
     own: Sequence[int],
     on_images: OnImages,
@@ -106,12 +112,11 @@ def _rankings(
 
     Also the exact answers, -1 if not run, and ``Ranking.num_whole``.
     """
-    images = search.spec.images
-    num_deciding = rows.num_images if images == "each" else np.minimum(rows.num_images, images)
+    num_deciding = np.array([len(one) for one in deciding])
     ranked, values, num_whole = [], [], 0
     exact_task = np.full(len(rows.batch), -1, dtype=np.int32)
     for group in _equal_groups(num_deciding):
-        chosen = rows.first_image[group][:, None] + np.arange(num_deciding[group[0]])
+        chosen = np.stack([deciding[row] for row in group])
         x_BD = search.model.inputs(view, pixels, view.test_rows[chosen.reshape(-1)])
         x_GND = x_BD.reshape(*chosen.shape, -1)
         before, num_images = int(rows.num_images[: group[0]].sum()), int(rows.num_images[group].sum())
@@ -130,7 +135,7 @@ def _report(on_images: OnImages, before: int, num_images: int, share: float) -> 
     on_images(before + round(share * num_images))
 
 
-def _equal_groups(num_deciding: NDArray[np.int32]) -> list[NDArray[np.int64]]:
+def _equal_groups(num_deciding: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Split the inferences, in order, into groups of up to 128 that use the same number of images."""
     cuts = np.flatnonzero(np.diff(num_deciding)) + 1
     runs = np.split(np.arange(len(num_deciding)), cuts)

@@ -9,9 +9,12 @@ from dataclasses import dataclass, fields
 from typing import ClassVar, Literal
 
 from core.specs.base import Spec, require
+from core.specs.training import OptimizerSpec
 
 HopfieldRule = Literal["hebbian", "storkey"]
+HopfieldSearch = Literal["descent", "projected"]
 Objective = Literal["H", "G", "E"]
+RARE = ("batch_size", "gamma", "lr", "momentum", "weight_decay")  # settings that rarely change
 TEST_BATCH_SIZE = 128  # test images that can share one inferred task
 
 
@@ -31,7 +34,13 @@ class HopfieldSpec(Spec):
     lr: learning rate of SGD on the scores, which start at the mean of the stored z.
     momentum: momentum of SGD.
     weight_decay: weight decay of SGD.
+    search: ``descent`` on entropy and energy, as in the original code; ``projected`` (ours) takes each
+        gradient back to the stored masks by Psi and settles to a fixed point.
+    candidates: fixed points that ``projected`` finds one after another, ``steps`` for each; the one with
+        the lowest entropy wins. ``descent`` has 1.
     """
+
+    LATER_KEYS: ClassVar[Mapping[str, object]] = {"search": "descent", "candidates": 1}
 
     rule: HopfieldRule = "storkey"
     adapt_on: Literal["disjoint", "same"] = "disjoint"
@@ -42,9 +51,14 @@ class HopfieldSpec(Spec):
     lr: float = 500.0
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    search: HopfieldSearch = "descent"
+    candidates: int = 1
 
     def __post_init__(self) -> None:
         key = "evaluation.hopfield"
+        require(self.candidates >= 1, f"{key}.candidates", self.candidates, "a number from 1")
+        ok = self.search == "projected" or self.candidates == 1
+        require(ok, f"{key}.candidates", self.candidates, "1, as only search: projected has several")
         require(self.steps == "one_pass" or self.steps >= 1, f"{key}.steps", self.steps, "'one_pass' or >= 1")
         require(2 <= self.batch_size <= 65_536, f"{key}.batch_size", self.batch_size, "2 to 65,536")
         require(self.gamma >= 0, f"{key}.gamma", self.gamma, "a number >= 0")
@@ -53,16 +67,22 @@ class HopfieldSpec(Spec):
         require(self.weight_decay >= 0, f"{key}.weight_decay", self.weight_decay, "a number >= 0")
 
     @property
+    def optimizer(self) -> OptimizerSpec:
+        """SGD on the scores."""
+        return OptimizerSpec(kind="sgd", lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+
+    @property
     def label(self) -> str:
         """The name of these settings in files and tables, such as hopfield-storkey-disjoint-30.
 
         Settings that are rarely changed add a hash at the end if they differ from the defaults.
         """
-        rare = (self.batch_size, self.gamma, self.lr, self.momentum, self.weight_decay)
-        usual = tuple(f.default for f in fields(self) if f.name not in ("rule", "adapt_on", "order", "steps"))
+        rare = tuple(getattr(self, name) for name in RARE)
+        usual = tuple(f.default for f in fields(self) if f.name in RARE)
         suffix = "" if rare == usual else f"-{hashlib.sha256(repr(rare).encode()).hexdigest()[:6]}"
         order = "" if self.order == "file" else f"-{self.order}"
-        return f"hopfield-{self.rule}-{self.adapt_on}-{self.steps}{order}{suffix}"
+        search = "" if self.search == "descent" else f"-{self.search}-{self.candidates}"
+        return f"hopfield-{self.rule}-{self.adapt_on}-{self.steps}{search}{order}{suffix}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +94,21 @@ class InferenceSpec(Spec):
         the weights, then compares the best candidates exactly.
     objective: ``H``, the entropy; ``G``, which needs superfluous neurons (exhaustive: the maximum
         logit); or ``E``, the energy, minus logsumexp of the real logits (ours, not the paper's).
-    images: how many images, the first of each test batch, decide together for the whole batch; with
-        ``each``, every image decides for itself.
+    images: how many images of each test batch decide together for the whole batch; with ``each``, every
+        image decides for itself.
     norms: what normalises a superposition of networks with batch normalisation, the ``batch`` of
         images that decide or the mean of the tasks' ``running`` statistics.
+    deciding: which images of a batch decide: the ``first``, in file order, so the same for every task, or
+        images ``drawn`` for each task and batch.
     """
 
-    LATER_KEYS: ClassVar[Mapping[str, object]] = {"norms": "batch"}
+    LATER_KEYS: ClassVar[Mapping[str, object]] = {"norms": "batch", "deciding": "first"}
 
     algorithm: Literal["one_shot", "binary", "exhaustive", "shortlist"] = "one_shot"
     objective: Objective = "G"
     images: int | Literal["each"] = 1
     norms: Literal["batch", "running"] = "batch"
+    deciding: Literal["first", "drawn"] = "first"
 
     def __post_init__(self) -> None:
         ok = self.images == "each" or 1 <= self.images <= TEST_BATCH_SIZE
@@ -96,4 +119,10 @@ class InferenceSpec(Spec):
     def label(self) -> str:
         """The name of this method in files and tables, such as one_shot-G-1."""
         label = f"{self.algorithm}-{self.objective}-{self.images}"
-        return label if self.norms == "batch" else f"{label}-{self.norms}"
+        drawn = "-drawn" if self.draws else ""
+        return f"{label}{drawn}" if self.norms == "batch" else f"{label}{drawn}-{self.norms}"
+
+    @property
+    def draws(self) -> bool:
+        """Whether some images of a batch are drawn; where all of them decide, there is nothing to draw."""
+        return self.deciding == "drawn" and self.images not in ("each", TEST_BATCH_SIZE)

@@ -75,6 +75,6 @@ def _write_page(folder: "Location", chosen: list["Target"]) -> str:
     from orchestrator.reproduce.page import read_results, verdict_table, write_page
     from orchestrator.reproduce.targets import load_targets
 
-    write_page(folder, read_results(folder, [target.name for target in load_targets([])]))
-    values = read_results(folder, [target.name for target in chosen])
+    write_page(folder, read_results(folder, load_targets([])))
+    values = read_results(folder, chosen)
     return f"\n{verdict_table(values)}\n\nverdicts, tables and figures: {short(folder)}"

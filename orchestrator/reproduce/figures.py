@@ -38,6 +38,8 @@ FOUND = "task_inference_accuracy"
 WORDS = {
     "one_shot-G-1": "one-shot G, one image",
     "one_shot-H-1": "one-shot H, one image",
+    "one_shot-G-1-drawn": "one-shot G, one image",
+    "one_shot-H-1-drawn": "one-shot H, one image",
     "binary-H-128": "binary H, 128 images",
     "hopfield-storkey-disjoint-30": "other images adapt, 30 steps",
     "hopfield-storkey-same-one_pass": "the images that are scored adapt",

@@ -113,6 +113,11 @@ def values_at(measurements: Sequence[Measurement], run: str, metric: str, k: int
     return [p.value for p in sorted(found, key=lambda p: p.seed) if p.batches == most]
 
 
+def measured_ks(measurements: Sequence[Measurement], run: str, metric: str) -> set[int]:
+    """Return each k at which a metric of a run was measured."""
+    return {p.k for p in measurements if p.run == run and values_at([p], run, metric, p.k)}
+
+
 def _facts(name: str, seed: int, run: Run, masks: Sequence[MaskInfo], provenance: dict[str, Any]) -> RunFacts:
     sessions = read_sessions(run.layout)
     finished_s = [one.finished_s for one in masks]

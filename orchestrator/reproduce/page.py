@@ -8,11 +8,24 @@ from typing import Any
 
 from orchestrator.report.text import duration
 from orchestrator.reproduce.reproduce import TargetResult
+from orchestrator.reproduce.targets import Target
+from orchestrator.reproduce.verdict import judge
 from orchestrator.runs.commands import supsup_command
 from storage.files import commit_json, commit_text
 from storage.locations import Location
 
-HEADS = ("target", "experiment", "published", "measured", "verdict", "seeds", "wall time", "command")
+HEADS = (
+    "target",
+    "experiment",
+    "published",
+    "accuracy",
+    "right task",
+    "distinct deciding images",
+    "verdict",
+    "seeds",
+    "wall time",
+    "command",
+)
 VERSIONS = ("supsup", "torch", "numpy", "pyarrow", "ray", "mlflow", "python")
 
 
@@ -21,20 +34,25 @@ def write_result(folder: Location, result: TargetResult) -> None:
     commit_json(folder / f"{result.target.name}.json", result_values(result))
 
 
+def unrun_values(target: Target) -> dict[str, Any]:
+    """Return the values of a target of which nothing was run."""
+    nothing = TargetResult(target=target, settings=(), verdict=judge(target, []), facts=(), measurements=())
+    return result_values(nothing)
+
+
 def write_page(folder: Location, values: Sequence[dict[str, Any]]) -> None:
     """Commit ``verdicts.md``. values: from ``result_values``, one for each target."""
     parts = ["# Verdicts", verdict_table(values), *(target_section(one) for one in values)]
     commit_text(folder / "verdicts.md", "\n\n".join(parts) + "\n")
 
 
-def read_results(folder: Location, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the values that ``write_result`` wrote, without missing targets."""
-    found = []
-    for name in names:
-        path = folder / f"{name}.json"
-        if path.exists():
-            found.append(json.loads(path.read_text()))
-    return found
+def read_results(folder: Location, targets: Sequence[Target]) -> list[dict[str, Any]]:
+    """Return the values that ``write_result`` wrote; a target that was never run says so."""
+    paths = {target.name: folder / f"{target.name}.json" for target in targets}
+    return [
+        json.loads(paths[target.name].read_text()) if paths[target.name].exists() else unrun_values(target)
+        for target in targets
+    ]
 
 
 def result_values(result: TargetResult) -> dict[str, Any]:
@@ -50,7 +68,7 @@ def result_values(result: TargetResult) -> dict[str, Any]:
         "criteria": [asdict(one) for one in target.criteria],
         "settings": list(result.settings),
         "verdict": result.verdict.words,
-        "measured": result.verdict.figure,
+        **asdict(result.verdict.shown),
         "judged": [asdict(one) for one in result.verdict.judged],
         "runs": [asdict(one) for one in result.facts],
         "wall_s": sum(one.wall_s for one in result.facts),
@@ -84,7 +102,9 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
         one["target"],
         one["title"],
         published,
-        one["measured"],
+        one["accuracy"],
+        one["right_task"],
+        one["num_deciding_images"],
         one["verdict"],
         str(len(seeds)) if seeds else "-",
         duration(one["wall_s"]) if one["runs"] else "-",

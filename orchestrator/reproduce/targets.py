@@ -38,7 +38,7 @@ class TargetRun(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Near(Spec):
-    """The mean over seeds is within ``within_points`` percentage points of a number of the paper."""
+    """The mean over seeds is within ``within_points`` percentage points of a number of the paper, or above it."""
 
     kind: Literal["near"]
     run: str
@@ -73,13 +73,16 @@ class NoDrop(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class Above(Spec):
-    """One run is above another by ``by_points``. than_metric: of the other run; None: the same metric."""
+    """One run is above another by ``by_points``. than_metric: of the other run; None: the same metric.
+
+    k: ``every`` compares at each k that both measured, and must hold at the largest.
+    """
 
     kind: Literal["above"]
     run: str
     metric: str
     than: str
-    k: int
+    k: int | Literal["every"]
     than_metric: str | None = None
     by_points: float = 0.0
 
@@ -114,7 +117,7 @@ class Target(Spec):
 
 
 def load_targets(names: Sequence[str]) -> list[Target]:
-    """Return targets by name, T1 first; all if no name is given. Raises ConfigError."""
+    """Return targets by name, in the order of their names; all if no name is given. Raises ConfigError."""
     folder = sweeps_folder() / "targets"
     known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
     unknown = [name for name in names if name.upper() not in known]

@@ -184,7 +184,9 @@ def inferred_metrics(run: Run, request: InferenceRequest, scenario: str) -> Metr
 
     Means over tasks, fractions: ``accuracy``; ``task_inference_accuracy`` of inferences;
     ``image_task_inference_accuracy``, with inferences weighted by their number of images;
-    ``top_5_task_inference_accuracy``; ``shortlist_agreement`` with exact one-shot, where checked.
+    ``top_5_task_inference_accuracy``; ``shortlist_agreement`` with exact one-shot, where checked. Counts
+    over all tasks: ``num_inferences``, ``num_images``, and ``num_deciding_images``, distinct ones, where
+    one image decides.
     """
     table = stored_table(run, request, scenario)
     if table is None:
@@ -197,7 +199,12 @@ def inferred_metrics(run: Run, request: InferenceRequest, scenario: str) -> Metr
             task_shares(table, np.where(rank_R == 1, numbers(table["num_images"]), 0))
         ),
         "top_5_task_inference_accuracy": mean(task_shares(table, rank_R != 0, one_R)),
+        "num_inferences": float(len(table)),
+        "num_images": float(numbers(table["num_images"]).sum()),
     }
+    one_decides = request.inference.images in (1, "each") and "deciding_image" in table.column_names
+    if one_decides and table["deciding_image"].null_count == 0:  # older tables lack them
+        metrics["num_deciding_images"] = float(len(np.unique(numbers(table["deciding_image"]))))
     exact_R = numbers(table["exact_task"], missing=-1)
     if (exact_R >= 0).any():
         agrees_R = exact_R == numbers(table["inferred_task"], missing=-2)

@@ -66,6 +66,8 @@ class Inferred:
                 view=problem.view(task),
                 pixels=problem.test,
                 num_batches=request.num_batches,
+                seed=problem.spec.seed,
+                task=task,
                 on_images=partial(_report, steps, before, total),
             )
             rows.append((task, inferred))

@@ -111,7 +111,12 @@ def test_ray_submit_runs_the_sweep_in_the_file_named(head, tmp_path):
     assert "trained 4 tasks" in done.stdout
     assert digests(load_sweep(path)) == inline_digests(plain, tmp_path)
 
-    # Edited, without the script and with settings: the new one runs, not the one that Ray has kept.
+
+@pytest.mark.long
+def test_ray_submit_takes_the_file_as_it_is_now_and_refuses_a_wrong_one(head, tmp_path):
+    """Without the script and with settings; Ray keeps the files of the submission before."""
+    path = as_cluster_file(write(tmp_path, "named"))
+    assert head.run("ray", "submit", path, ROOT / "sweeps" / "run.py").returncode == 0
     path.write_text(path.read_text().replace("seed: 3", "seed: 4"))
     submit = (
         f"ray submit {shlex.quote(str(path))} --log-style record benchmark.num_tasks=3 'evaluation.at=[1, 3]'"

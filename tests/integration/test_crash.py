@@ -25,6 +25,7 @@ from tests.conftest import start_supsup, sweep_text
 from tests.orchestrator.fakes import Recorder
 
 TRAINING = "{steps: 8000, batch_size: 64, optimizer: {kind: rmsprop, lr: 1.0e-3}, cohort_size: 2}"
+LONG_RAY = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
 
 
 def write_sweep(
@@ -215,10 +216,14 @@ def test_one_worker_or_two_give_the_bits_of_an_inline_run(tmp_path, workers, loc
     assert digests(config) == digests(inline)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
-    "executor",
-    ["{kind: inline}", pytest.param("{kind: ray, workers: 2}", marks=[pytest.mark.ray, pytest.mark.slow])],
+    ("executor", "number"),
+    [
+        ("{kind: inline}", signal.SIGINT),
+        ("{kind: inline}", signal.SIGTERM),
+        pytest.param("{kind: ray, workers: 2}", signal.SIGINT, marks=[pytest.mark.ray, pytest.mark.slow]),
+        pytest.param("{kind: ray, workers: 2}", signal.SIGTERM, marks=LONG_RAY),
+    ],
 )
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path, number, executor):
     path = write_sweep(tmp_path, tmp_path / "stopped", executor)

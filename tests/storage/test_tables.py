@@ -8,6 +8,7 @@ from core.errors import DamagedFileError, StaleFileError
 from storage.tables import (
     EVALUATION_SCHEMA,
     INFERENCE_SCHEMA,
+    UNDECIDED_SCHEMA,
     UNGAPPED_SCHEMA,
     given_table,
     read_evaluation,
@@ -109,14 +110,18 @@ def test_shares_are_weighted_by_images():
     assert task_shares(TABLE, pa.chunked_array([[128, 0, 128]])) == {0: 128 / 200, 1: 1.0}
 
 
-@pytest.mark.parametrize("has_gap", [True, False])
-def test_a_table_of_inference_has_three_more_columns_or_two_as_before(tmp_path, has_gap):
+@pytest.mark.parametrize(
+    ("num_more", "schema"), [(2, INFERENCE_SCHEMA), (1, UNDECIDED_SCHEMA), (0, UNGAPPED_SCHEMA)]
+)
+def test_a_table_of_inference_has_four_more_columns_or_fewer_as_before(tmp_path, num_more, schema):
     path = tmp_path / "GNu-one_shot-G-1-2.parquet"
     more = TABLE.append_column("rank", [pa.array([1, None, 2])]).append_column("exact_task", [pa.nulls(3)])
-    if has_gap:
+    if num_more:
         more = more.append_column("gap", [pa.array([0.5, None, -0.25])])
+    if num_more == 2:
+        more = more.append_column("deciding_image", [pa.array([5, 200, 7], pa.int32())])
     write_evaluation(path, more, {"fingerprint": "a", "masks": MASKS})
     table = read_evaluation(path, "a", MASKS)
-    assert table.schema == (INFERENCE_SCHEMA if has_gap else UNGAPPED_SCHEMA)
+    assert table.schema == schema
     assert table.schema.names[:6] == EVALUATION_SCHEMA.names
     assert table["rank"].to_pylist() == [1, None, 2]

@@ -8,8 +8,9 @@ from core.batches.problem import Problem
 from core.data.datasets import load_dataset
 from core.errors import ConfigError
 from core.hopfield.capacity import measure_capacity, random_masks
-from core.hopfield.memory import memorise
+from core.hopfield.memory import are_fixed_points, memorise
 from core.hopfield.network import correct_outputs, forward_masked, task_images, train_outputs
+from core.hopfield.projected import num_searches, search_stored
 from core.hopfield.recovery import adapting_order, recover, split_images
 from core.networks.base import layers, mask_layers
 from core.specs.benchmark import BenchmarkSpec
@@ -134,9 +135,33 @@ def literal_energy(trained, task) -> float:
     return sum(-0.5 * z_D @ layer.psi @ z_D for z_D, layer in zip(z, layers, strict=True))
 
 
-def test_recovery_does_not_look_at_the_true_mask(trained):
-    knowing = recover_all(trained, digits_spec(), HOPFIELD)
-    blind = recover_all(trained, digits_spec(), HOPFIELD, know=False)
+PROJECTED = HopfieldSpec(batch_size=16, lr=200.0, gamma=1.5e-2, search="projected", candidates=3)
+
+
+def test_the_projected_search_finds_each_mask_and_notes_the_steps_of_all_candidates(trained):
+    found = recover_all(trained, digits_spec(), PROJECTED)
+    assert [recovery.is_exact for recovery in found] == [True] * 5
+    for recovery in found:
+        assert (len(recovery.hamming), len(recovery.energy), len(recovery.entropy)) == (91, 91, 90)
+
+
+def test_candidates_are_fixed_points_that_differ_and_no_more_than_there_are_masks(trained):
+    masks = [[layer[task] for layer in trained.masks] for task in range(2)]
+    memory, problem = memorise("storkey", masks), Problem(digits_spec(), DIGITS)
+    x_NI, _ = task_images(problem, 0, problem.test, problem.view(0).test_rows)
+    batches = [x_NI[:32], x_NI[32:64]]
+    found = search_stored(PROJECTED, memory, batches, problem.base, lambda *noted: None)
+    assert len(found) == num_searches(PROJECTED, memory) == 2
+    for candidate in found:
+        for z_D, layer in zip(candidate.z, memory.layers, strict=True):
+            assert are_fixed_points(layer.psi, z_D.numpy()[None] > 0).all()
+    assert not all(torch.equal(one, other) for one, other in zip(found[0].z, found[1].z, strict=True))
+
+
+@pytest.mark.parametrize("hopfield", [HOPFIELD, PROJECTED])
+def test_recovery_does_not_look_at_the_true_mask(trained, hopfield):
+    knowing = recover_all(trained, digits_spec(), hopfield)
+    blind = recover_all(trained, digits_spec(), hopfield, know=False)
     for one, other in zip(knowing, blind, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(one.mask, other.mask, strict=True))
         assert (other.hamming, other.is_exact, other.num_steps) == (None, None, None)
@@ -172,6 +197,8 @@ def test_settings_that_differ_have_labels_that_differ():
     specs = [
         HopfieldSpec(),
         HopfieldSpec(rule="hebbian"),
+        PROJECTED,
+        HopfieldSpec(search="projected"),
         HopfieldSpec(adapt_on="same"),
         HopfieldSpec(steps=20),
         HopfieldSpec(order="shuffled"),

@@ -31,8 +31,11 @@ def test_keys_with_dots_mean_the_same_as_nested_ones(sweep):
     assert load_sweep(flat) == load_sweep(sweep, GRID)
 
 
+LONG_RAY = [pytest.mark.ray, pytest.mark.slow, pytest.mark.long]
+
+
 @pytest.mark.parametrize(
-    "executor", ["{kind: inline}", pytest.param("{kind: ray, workers: 2}", marks=pytest.mark.ray)]
+    "executor", ["{kind: inline}", pytest.param("{kind: ray, workers: 2}", marks=LONG_RAY)]
 )
 def test_a_search_runs_every_point_and_the_same_again_trains_nothing(
     tmp_path, executor, request, monkeypatch
