@@ -20,12 +20,15 @@ from torch import Tensor
 from core.batches.images import CHUNK_IMAGES, classified, images_at_test
 from core.batches.inputs import Pixels
 from core.data.benchmarks import TaskView
-from core.inference.objectives import logit_gradient
+from core.errors import InferenceError
+from core.inference.objectives import NO_STATISTICS, logit_gradient
 from core.inference.superposition import Bank, Superposition, Tasks, mask_weights, num_bits
 from core.masks.packed_sums import Planes, to_planes
-from core.networks.module import ModuleNetwork
+from core.networks.module import ModuleNetwork, statistics_slices
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.inference import InferenceSpec
+
+NORM_EPS = 1e-5  # what batch normalisation adds to a variance
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,32 @@ class ModuleSearchModel:
             [self.logits(x_BD, bank.packed(tasks[i : i + 1])[0], int(task)) for i, task in enumerate(tasks)]
         )
 
+    def divergences(self, x_GND: Tensor, bank: Bank, tasks: Tasks, num_norms: int) -> Tensor:
+        """Return how far each group's channel statistics are from each task's, [tasks, G].
+
+        The Kullback-Leibler divergence of Gaussians, from the running statistics of the task to those of the N
+        images under its mask, is averaged over the channels of each of the first ``num_norms`` normalisations.
+        Raises InferenceError without any.
+        """
+        if not self.network.norms:
+            raise InferenceError(NO_STATISTICS)
+        x_GNCHW = x_GND.view(*x_GND.shape[:2], *self.network.image_shape)
+        places = dict(statistics_slices(self.network.norms))
+        rows = []
+        for i, task in enumerate(tasks):
+            weights, statistics_S = (
+                mask_weights(bank.packed(tasks[i : i + 1])[0], self.base),
+                self.statistics[task],
+            )
+            seen = self.network.norm_moments(x_GNCHW, weights, statistics_S, num_norms)
+            own = [
+                (statistics_S[places[f"{name}.running_mean"]], statistics_S[places[f"{name}.running_var"]])
+                for name, _, _ in seen
+            ]
+            parts = [_divergence(mean, var, *one) for (_, mean, var), one in zip(seen, own, strict=True)]
+            rows.append(torch.stack(parts).mean(dim=0))
+        return torch.stack(rows)
+
     def inputs(self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
         """Return test images as the task sees them, float32 [N, D]."""
         return images_at_test(self.benchmark, view, pixels, rows_N).flatten(1)
@@ -89,6 +118,13 @@ class ModuleSearchModel:
         weights, statistics_S = mask_weights(packed_P, self.base), self.statistics[task]
         run = partial(self.network.logits, weights=weights, statistics_S=statistics_S)
         return classified(self.benchmark, view, pixels, rows_N, run)
+
+
+def _divergence(mean_GC: Tensor, var_GC: Tensor, own_mean_C: Tensor, own_var_C: Tensor) -> Tensor:
+    """Return the mean over channels of KL(images || task), both Gaussian, [G]."""
+    ratio_GC = (var_GC + NORM_EPS) / (own_var_C + NORM_EPS)
+    shift_GC = (mean_GC - own_mean_C) ** 2 / (own_var_C + NORM_EPS)
+    return 0.5 * (ratio_GC + shift_GC - 1 - ratio_GC.log()).mean(dim=1)
 
 
 def _bit_values(grads: Sequence[Tensor], base: Sequence[Tensor]) -> Tensor:

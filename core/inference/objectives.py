@@ -4,7 +4,8 @@ H: the entropy of softmax(z) over all s outputs. G: logsumexp of the logits with
 classes held constant; its gradient is softmax(z) on the superfluous neurons and zero on the real
 ones (paper, section 4 and Lemma 1). E, which is not in the paper: the energy, minus logsumexp of
 the real logits, as used in out-of-distribution detection. The inferred task is the one whose
-coefficient lowers the objective most.
+coefficient lowers the objective most. S, for single masks, compares channel statistics in place of outputs
+(``core.inference.modules``).
 
 Letters: B images, O outputs; the first l outputs are the real classes.
 """
@@ -13,6 +14,10 @@ import torch
 from torch import Tensor
 
 from core.specs.inference import Objective
+
+NO_STATISTICS = (
+    "objective S compares the statistics of batch normalisation, and the network has none; use objective E"
+)
 
 
 def logit_gradient(logits_BO: Tensor, objective: Objective, num_classes: int) -> Tensor:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from core.batches.inputs import Pixels, gather_inputs
 from core.data.benchmarks import TaskView
+from core.errors import InferenceError
+from core.inference.objectives import NO_STATISTICS
 from core.inference.superposition import (
     Activations,
     Bank,
@@ -65,6 +67,11 @@ class PerceptronSearchModel:
         if len(tasks) == 1:
             return forward_plain(x_BD, [weight_1OI[0] for weight_1OI in weights])[1].unsqueeze(0)
         return forward(x_BD.expand(len(tasks), -1, -1), weights)[1]
+
+    def divergences(self, x_GND: Tensor, bank: Bank, tasks: Tasks, num_norms: int) -> Tensor:
+        """Raise InferenceError: without batch normalisation there are no statistics to compare."""
+        del x_GND, bank, tasks, num_norms
+        raise InferenceError(NO_STATISTICS)
 
     def inputs(self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
         """Return normalised test images as the task sees them, float32 [N, D]."""

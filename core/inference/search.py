@@ -80,6 +80,13 @@ class SearchModel(Protocol):
         """Return the logits [tasks, B, O] under each of a few masks."""
         ...
 
+    def divergences(self, x_GND: Tensor, bank: Bank, tasks: Tasks, num_norms: int) -> Tensor:
+        """Return how far the statistics of groups of images are from each task's, [tasks, G].
+
+        Raises InferenceError where tasks have no statistics.
+        """
+        ...
+
     def inputs(self, view: TaskView, pixels: Pixels, rows_N: NDArray[np.int64]) -> Tensor:
         """Return test images as the task sees them, float32 [N, D]."""
         ...
@@ -313,18 +320,21 @@ def _binary(search: TaskSearch, x_ND: Tensor) -> Best:
 
 def _plain_scores(search: TaskSearch, x_GND: Tensor, on_share: OnShare) -> NDArray[np.float64]:
     """Return the score of each group under each single mask, float64 [G, tasks]; lower is better."""
-    num_groups, num_images, num_pixels = x_GND.shape
-    tasks = search.start.tasks
-    x_BD = x_GND.reshape(num_groups * num_images, num_pixels)
-    scores = np.empty((num_groups, len(tasks)))
+    tasks, scores = search.start.tasks, np.empty((len(x_GND), len(search.start.tasks)))
     for first in range(0, len(tasks), search.bank.tasks_at_once):
         block = tasks[first : first + search.bank.tasks_at_once]
-        logits_KBO = search.model.block_logits(x_BD, search.bank, block)
-        score = plain_score(logits_KBO.flatten(0, 1), search.spec.objective, search.num_classes)
-        by_group = score.view(len(block), num_groups, num_images).mean(dim=2)
-        scores[:, first : first + len(block)] = by_group.T.cpu().numpy()
+        scores[:, first : first + len(block)] = _block_scores(search, x_GND, block).T.cpu().numpy()
         on_share((first + len(block)) / len(tasks))
     return scores
+
+
+def _block_scores(search: TaskSearch, x_GND: Tensor, block: Tasks) -> Tensor:
+    """Return the scores of a few masks, [tasks, G]."""
+    if search.spec.objective == "S":
+        return search.model.divergences(x_GND, search.bank, block, search.spec.norms_compared)
+    logits_KBO = search.model.block_logits(x_GND.flatten(0, 1), search.bank, block)
+    score = plain_score(logits_KBO.flatten(0, 1), search.spec.objective, search.num_classes)
+    return score.view(len(block), *x_GND.shape[:2]).mean(dim=2)
 
 
 def _rank_rows(values_GK: NDArray[np.float64], tasks: Tasks) -> Ranking:

@@ -30,6 +30,10 @@ DROPOUT = nn.modules.dropout._DropoutNd  # noqa: SLF001
 NORMS = (BATCH_NORM, nn.GroupNorm, nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)  # noqa: SLF001
 
 
+class _EnoughError(Exception):
+    """Ends a pass whose rest nobody needs."""
+
+
 @dataclass(frozen=True)
 class ModuleNetwork:
     """A module, read once.
@@ -88,6 +92,37 @@ class ModuleNetwork:
         found: Tensor = vmap(partial(self._call, module))(x_KBCHW, tuple(weights), parts)
         if training:
             self._put_back(parts, statistics_KS)
+        return found
+
+    def norm_moments(
+        self, x_GNCHW: Tensor, weights: Sequence[Tensor], statistics_S: Tensor, num: int
+    ) -> list[tuple[str, Tensor, Tensor]]:
+        """Return (name, means [G, C], variances [G, C]) of what enters the first ``num`` batch normalisations.
+
+        For each of G groups of N images, normalised by running statistics on the way. The pass ends at the last.
+        """
+        found: list[tuple[str, Tensor, Tensor]] = []
+        size = x_GNCHW.shape[:2]
+
+        def see(name: str, given: tuple[Tensor, ...]) -> None:
+            values_GNCX = given[0].reshape(*size, given[0].shape[1], -1)
+            var_GC, mean_GC = torch.var_mean(values_GNCX, dim=(1, 3), correction=0)
+            found.append((name, mean_GC, var_GC))
+            if len(found) == num:
+                raise _EnoughError
+
+        hooks = [
+            self._tester.get_submodule(name).register_forward_pre_hook(
+                lambda _, given, name=name: see(name, given)
+            )
+            for name, _ in self.norms
+        ]
+        try:
+            with contextlib.suppress(_EnoughError), torch.no_grad():
+                self.logits(x_GNCHW.flatten(0, 1), weights, statistics_S)
+        finally:
+            for hook in hooks:
+                hook.remove()
         return found
 
     def split(self, statistics: Tensor) -> dict[str, Tensor]:

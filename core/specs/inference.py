@@ -13,7 +13,7 @@ from core.specs.training import OptimizerSpec
 
 HopfieldRule = Literal["hebbian", "storkey"]
 HopfieldSearch = Literal["descent", "projected"]
-Objective = Literal["H", "G", "E"]
+Objective = Literal["H", "G", "E", "S"]
 RARE = ("batch_size", "gamma", "lr", "momentum", "weight_decay")  # settings that rarely change
 TEST_BATCH_SIZE = 128  # test images that can share one inferred task
 
@@ -93,34 +93,52 @@ class InferenceSpec(Spec):
         left; ``exhaustive`` tries each mask on its own; ``shortlist`` runs one-shot on a part of
         the weights, then compares the best candidates exactly.
     objective: ``H``, the entropy; ``G``, which needs superfluous neurons (exhaustive: the maximum
-        logit); or ``E``, the energy, minus logsumexp of the real logits (ours, not the paper's).
+        logit); ``E``, the energy, minus logsumexp of the real logits; or ``S``, how far the channel statistics
+        of the images are from those of the task's training, for ``exhaustive`` and networks with batch
+        normalisation (E and S are ours, not the paper's).
     images: how many images of each test batch decide together for the whole batch; with ``each``, every
         image decides for itself.
     norms: what normalises a superposition of networks with batch normalisation, the ``batch`` of
         images that decide or the mean of the tasks' ``running`` statistics.
+    norms_compared: how many normalisations ``S`` compares, the first that an image passes.
     deciding: which images of a batch decide: the ``first``, in file order, so the same for every task, or
         images ``drawn`` for each task and batch.
     """
 
-    LATER_KEYS: ClassVar[Mapping[str, object]] = {"norms": "batch", "deciding": "first"}
+    LATER_KEYS: ClassVar[Mapping[str, object]] = {
+        "norms": "batch",
+        "deciding": "first",
+        "norms_compared": 2,
+    }
 
     algorithm: Literal["one_shot", "binary", "exhaustive", "shortlist"] = "one_shot"
     objective: Objective = "G"
     images: int | Literal["each"] = 1
     norms: Literal["batch", "running"] = "batch"
     deciding: Literal["first", "drawn"] = "first"
+    norms_compared: int = 2
 
     def __post_init__(self) -> None:
         ok = self.images == "each" or 1 <= self.images <= TEST_BATCH_SIZE
         expected = f"a number from 1 to {TEST_BATCH_SIZE} or 'each'"
         require(ok, "evaluation.inference.images", self.images, expected)
+        ok = self.objective != "S" or self.algorithm == "exhaustive"
+        require(ok, "evaluation.inference.algorithm", self.algorithm, "exhaustive, for objective S")
+        require(
+            self.norms_compared >= 1,
+            "evaluation.inference.norms_compared",
+            self.norms_compared,
+            "a number from 1",
+        )
 
     @property
     def label(self) -> str:
         """The name of this method in files and tables, such as one_shot-G-1."""
         label = f"{self.algorithm}-{self.objective}-{self.images}"
-        drawn = "-drawn" if self.draws else ""
-        return f"{label}{drawn}" if self.norms == "batch" else f"{label}{drawn}-{self.norms}"
+        words = ["drawn"] * self.draws
+        words += [self.norms] * (self.norms != "batch")
+        words += [f"norms{self.norms_compared}"] * (self.norms_compared != InferenceSpec.norms_compared)
+        return "-".join([label, *words])
 
     @property
     def draws(self) -> bool:

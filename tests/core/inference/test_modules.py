@@ -1,10 +1,12 @@
 """Task inference over modules, beside autograd through explicit alphas; statistics by task."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from core.errors import InferenceError
+from core.errors import ConfigError, InferenceError
 from core.inference.modules import ModuleSearchModel
 from core.inference.objectives import entropy
 from core.inference.search import infer_tasks, search_first
@@ -91,3 +93,51 @@ def test_binary_ends_with_one_task_and_nothing_else_changes():
 def test_an_image_of_another_size_is_refused():
     with pytest.raises(InferenceError, match="an image of 64 pixels, the network takes 192"):
         infer_tasks(search("one_shot"), torch.zeros(1, 1, 64))
+
+
+def literal_divergence(mask, statistics_S, x_ND) -> float:
+    """KL of Gaussians for the first normalisation of GEM ResNet-18, which follows its first convolution."""
+    weight = BASE[0] * torch.from_numpy(mask[0])
+    z = torch.nn.functional.conv2d(x_ND.view(-1, 3, 8, 8), weight, padding=1).transpose(0, 1).flatten(1)
+    mean, std = z.double().mean(dim=1), z.double().std(dim=1, correction=0)
+    channels = len(mean)
+    own_mean, own_std = (
+        statistics_S[:channels].double(),
+        statistics_S[channels : 2 * channels].double().sqrt(),
+    )
+    images = torch.distributions.Normal(mean, std)
+    return float(
+        torch.distributions.kl_divergence(images, torch.distributions.Normal(own_mean, own_std)).mean()
+    )
+
+
+def test_statistics_are_compared_as_gaussians_group_by_group():
+    one = replace(search("exhaustive", "S"), spec=InferenceSpec(**ONE_NORM))
+    ranking = infer_tasks(one, X_GND)
+    for group, x_ND in enumerate(X_GND):
+        expected = [literal_divergence(MASKS[k], STATISTICS[k], x_ND) for k in range(NUM_TASKS)]
+        assert ranking.tasks[group].tolist() == np.argsort(expected).tolist()
+        np.testing.assert_allclose(ranking.values[group], sorted(expected), rtol=1e-3)
+
+
+ONE_NORM = {"algorithm": "exhaustive", "objective": "S", "images": 5, "norms_compared": 1}
+
+
+def test_a_pass_for_statistics_ends_at_the_last_that_are_compared():
+    x_GNCHW = X_GND.view(3, 5, 3, 8, 8)
+    weights = [base * torch.from_numpy(part) for base, part in zip(BASE, MASKS[0], strict=True)]
+    broken = [weights[0], weights[1], *(weight * torch.nan for weight in weights[2:])]
+    found = NETWORK.norm_moments(x_GNCHW, broken, STATISTICS[0], 2)
+    assert [name for name, _, _ in found] == [name for name, _ in NETWORK.norms[:2]]
+    assert all(torch.isfinite(torch.stack(moments)).all() for _, *moments in found)
+    assert len(NETWORK.norm_moments(x_GNCHW, weights, STATISTICS[0], 99)) == len(NETWORK.norms)
+    assert not any(part._forward_pre_hooks for part in NETWORK.active(training=False).modules())
+
+
+def test_without_normalisation_statistics_are_refused():
+    plain = make_network(NetworkSpec(kind="conv4", outputs=7), (3, 8, 8))
+    model = ModuleSearchModel(plain, None, BASE, STATISTICS)
+    with pytest.raises(InferenceError, match="the network has none; use objective E"):
+        model.divergences(X_GND, None, np.arange(2), 1)
+    with pytest.raises(ConfigError, match=r"algorithm: found 'one_shot', expected exhaustive"):
+        InferenceSpec(objective="S")
