@@ -18,6 +18,7 @@ from storage.tables import write_table
 
 GIVEN = "GG"  # the scenario without a method, since the task is given
 Metrics = dict[str, float]
+COUNTS = ("num_inferences", "num_images", "num_deciding_images")  # what shares of inferred tasks are of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,8 @@ class Results(tuple[Result, ...]):
         """Return (key, k, value) for MLflow.
 
         own: the run with its original sweep, whose keys are short (GNu/accuracy); keys of another method
-        or number of test batches include it (GNu/one_shot-H-1/accuracy, GG-b10/accuracy).
+        or number of test batches include it (GNu/one_shot-H-1/accuracy, GG-b10/accuracy). Without ``COUNTS``,
+        which are flat curves.
         """
         method, num_batches = own.config.evaluation.method.label, test_batches(own)
         found = []
@@ -95,7 +97,11 @@ class Results(tuple[Result, ...]):
             other = one.key if one.num_batches else f"{one.scenario}-all"
             name = one.scenario if one.num_batches == num_batches else other
             prefix = name if one.method in ("", method) else f"{name}/{one.method}"
-            found += [(f"{prefix}/{metric}", one.k, value) for metric, value in one.metrics.items()]
+            found += [
+                (f"{prefix}/{metric}", one.k, value)
+                for metric, value in one.metrics.items()
+                if metric not in COUNTS
+            ]
         return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
