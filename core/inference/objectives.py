@@ -5,7 +5,7 @@ classes held constant; its gradient is softmax(z) on the superfluous neurons and
 ones (paper, section 4 and Lemma 1). E, which is not in the paper: the energy, minus logsumexp of
 the real logits, as used in out-of-distribution detection. The inferred task is the one whose
 coefficient lowers the objective most. S, for single masks, compares channel statistics in place of outputs
-(``core.inference.modules``).
+(``core.inference.modules``); SE adds S and E, each standardised over the masks (``core.inference.search``).
 
 Letters: B images, O outputs; the first l outputs are the real classes.
 """

@@ -10,7 +10,7 @@ Letters: G inferences, N images of one inference, D input pixels.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -39,11 +39,12 @@ from core.inference.superposition import (
 from core.masks.bits import packed_num_bytes
 from core.masks.packed_sums import TILE_BYTES, Planes, from_planes, num_tiles
 from core.masks.packed_tables import LANES, RoughSums
-from core.specs.inference import InferenceSpec
+from core.specs.inference import InferenceSpec, Objective
 
 NUM_BEST = 5
 SHORTLIST_SHARE = 0.1  # of a mask's bytes that a shortlist reads
 SHORTLIST_TASKS = 32  # candidates to compare exactly
+PARTS_OF: dict[Objective, tuple[Objective, ...]] = {"SE": ("S", "E")}  # objectives that are sums of others
 SMALLEST = float(np.finfo(np.float32).tiny)
 Best = tuple[NDArray[np.float64], Tasks]  # values and tasks of one inference, best first
 OnShare = Callable[[float], None]
@@ -320,12 +321,24 @@ def _binary(search: TaskSearch, x_ND: Tensor) -> Best:
 
 def _plain_scores(search: TaskSearch, x_GND: Tensor, on_share: OnShare) -> NDArray[np.float64]:
     """Return the score of each group under each single mask, float64 [G, tasks]; lower is better."""
-    tasks, scores = search.start.tasks, np.empty((len(x_GND), len(search.start.tasks)))
+    tasks, parts = search.start.tasks, PARTS_OF.get(search.spec.objective, (search.spec.objective,))
+    scores = np.empty((len(parts), len(x_GND), len(tasks)))
     for first in range(0, len(tasks), search.bank.tasks_at_once):
         block = tasks[first : first + search.bank.tasks_at_once]
-        scores[:, first : first + len(block)] = _block_scores(search, x_GND, block).T.cpu().numpy()
+        for of_part, part in zip(scores, parts, strict=True):
+            one = replace(search, spec=replace(search.spec, objective=part))
+            of_part[:, first : first + len(block)] = _block_scores(one, x_GND, block).T.cpu().numpy()
         on_share((first + len(block)) / len(tasks))
-    return scores
+    if len(parts) > 1:
+        scores = np.stack([_standardised(of_part) for of_part in scores])
+    return np.asarray(scores.sum(axis=0))
+
+
+def _standardised(scores_GK: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return scores with mean 0 and deviation 1 over the masks, so that different ones can be added."""
+    spread_G1 = scores_GK.std(axis=1, keepdims=True)
+    centred_GK = scores_GK - scores_GK.mean(axis=1, keepdims=True)
+    return np.asarray(centred_GK / np.where(spread_G1 > 0, spread_G1, 1))
 
 
 def _block_scores(search: TaskSearch, x_GND: Tensor, block: Tasks) -> Tensor:

@@ -13,7 +13,8 @@ from core.specs.training import OptimizerSpec
 
 HopfieldRule = Literal["hebbian", "storkey"]
 HopfieldSearch = Literal["descent", "projected"]
-Objective = Literal["H", "G", "E", "S"]
+Objective = Literal["H", "G", "E", "S", "SE"]
+STATISTICS = ("S", "SE")  # objectives that compare channel statistics
 RARE = ("batch_size", "gamma", "lr", "momentum", "weight_decay")  # settings that rarely change
 TEST_BATCH_SIZE = 128  # test images that can share one inferred task
 
@@ -93,14 +94,15 @@ class InferenceSpec(Spec):
         left; ``exhaustive`` tries each mask on its own; ``shortlist`` runs one-shot on a part of
         the weights, then compares the best candidates exactly.
     objective: ``H``, the entropy; ``G``, which needs superfluous neurons (exhaustive: the maximum
-        logit); ``E``, the energy, minus logsumexp of the real logits; or ``S``, how far the channel statistics
-        of the images are from those of the task's training, for ``exhaustive`` and networks with batch
-        normalisation (E and S are ours, not the paper's).
+        logit); ``E``, the energy, minus logsumexp of the real logits; ``S``, how far the channel statistics
+        of the images are from those of the task's training; or ``SE``, S and E each standardised over the
+        masks and added. S and SE are for ``exhaustive`` and networks with batch normalisation; E, S and SE are
+        ours, not the paper's.
     images: how many images of each test batch decide together for the whole batch; with ``each``, every
         image decides for itself.
     norms: what normalises a superposition of networks with batch normalisation, the ``batch`` of
         images that decide or the mean of the tasks' ``running`` statistics.
-    norms_compared: how many normalisations ``S`` compares, the first that an image passes.
+    norms_compared: how many normalisations ``S`` and ``SE`` compare, the first that an image passes.
     deciding: which images of a batch decide: the ``first``, in file order, so the same for every task, or
         images ``drawn`` for each task and batch.
     """
@@ -122,8 +124,9 @@ class InferenceSpec(Spec):
         ok = self.images == "each" or 1 <= self.images <= TEST_BATCH_SIZE
         expected = f"a number from 1 to {TEST_BATCH_SIZE} or 'each'"
         require(ok, "evaluation.inference.images", self.images, expected)
-        ok = self.objective != "S" or self.algorithm == "exhaustive"
-        require(ok, "evaluation.inference.algorithm", self.algorithm, "exhaustive, for objective S")
+        ok = self.objective not in STATISTICS or self.algorithm == "exhaustive"
+        expected = f"exhaustive, for objective {self.objective}"
+        require(ok, "evaluation.inference.algorithm", self.algorithm, expected)
         require(
             self.norms_compared >= 1,
             "evaluation.inference.norms_compared",

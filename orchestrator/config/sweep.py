@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from core.networks.base import norm_layers
 from core.specs.base import Spec, require
 from core.specs.benchmark import BenchmarkSpec
-from core.specs.inference import HopfieldSpec, InferenceSpec
+from core.specs.inference import STATISTICS, HopfieldSpec, InferenceSpec
 from core.specs.network import MaskSpec, NetworkSpec
 from core.specs.run import BaselineSpec, RunSpec
 from orchestrator.config.search import SearchConfig
@@ -116,10 +116,11 @@ class SweepConfig(Spec):
         if self.evaluation.inferred_scenarios and inference is not None and inference.objective == "G":
             expected = f"'H', or more network.outputs than the {classes} classes: G needs superfluous neurons"
             require(outputs > classes, "evaluation.inference.objective", "G", expected)
-        if inference is not None and inference.objective == "S" and self.network.import_path is None:
+        compares = inference is not None and inference.objective in STATISTICS
+        if inference is not None and compares and self.network.import_path is None:
             ok = bool(norm_layers(self.network, self.benchmark.channels_first))
-            expected = f"another one for network {self.network.kind!r}: S needs batch normalisation"
-            require(ok, "evaluation.inference.objective", "S", expected)
+            expected = f"H, G or E for network {self.network.kind!r}, which has no batch normalisation"
+            require(ok, "evaluation.inference.objective", inference.objective, expected)
 
     @property
     def can_answer(self) -> bool:

@@ -98,7 +98,7 @@ def _warning(result: Result) -> str:
 
 def _advice(method: str) -> str:
     """Return what to try. method: its label, such as one_shot-G-1."""
-    known = re.match(r"\w+-(?P<objective>[A-Z])-(?P<images>\d+)", method)
+    known = re.match(r"\w+-(?P<objective>[A-Z]+)-(?P<images>\d+)", method)
     tips = ["superfluous neurons (network.outputs above the number of classes, in a new run)"]
     if known is not None:
         other = "G" if known["objective"] == "H" else "H"

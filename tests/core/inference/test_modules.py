@@ -123,6 +123,17 @@ def test_statistics_are_compared_as_gaussians_group_by_group():
 ONE_NORM = {"algorithm": "exhaustive", "objective": "S", "images": 5, "norms_compared": 1}
 
 
+def test_statistics_and_energy_are_added_once_each_is_standardised():
+    def values(objective):
+        ranking = infer_tasks(search("exhaustive", objective), X_GND)
+        return np.take_along_axis(ranking.values, np.argsort(ranking.tasks, axis=1), axis=1)
+
+    def standard(scores):
+        return (scores - scores.mean(axis=1, keepdims=True)) / scores.std(axis=1, keepdims=True)
+
+    np.testing.assert_allclose(values("SE"), standard(values("S")) + standard(values("E")), rtol=1e-4)
+
+
 def test_a_pass_for_statistics_ends_at_the_last_that_are_compared():
     x_GNCHW = X_GND.view(3, 5, 3, 8, 8)
     weights = [base * torch.from_numpy(part) for base, part in zip(BASE, MASKS[0], strict=True)]
