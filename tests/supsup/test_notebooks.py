@@ -21,6 +21,7 @@ HERE = re.compile(r"(?<![\w.:])/(home|root|tmp|usr|opt|mnt|var|Users)/")
 LIMIT_S = 250
 NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?!\w)")
 LONG = {"num_tasks": 4, "steps": 1500, "at": [4], "cohort_size": 1, "tracking.uri": None}
+ON_RAY = LONG | {"executor.kind": "ray", "executor.workers": 2, "steps": 6000}
 SHORT_RUN = {"num_tasks": 1, "steps": 20, "at": [1]}  # in MLflow
 
 
@@ -161,9 +162,12 @@ def shown(client, request: str, until: str = "") -> list[dict]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_stopped_cell_says_how_to_go_on_and_the_next_run_of_it_does(kernel, tmp_path):
+@pytest.mark.parametrize(
+    "settings", [LONG, pytest.param(ON_RAY, marks=[pytest.mark.ray, pytest.mark.long])], ids=["inline", "ray"]
+)
+def test_a_stopped_cell_says_how_to_go_on_and_the_next_run_of_it_does(kernel, tmp_path, settings):
     manager, client = kernel
-    request = client.execute(cell(LONG))
+    request = client.execute(cell(settings))
     shown(client, request, until=r"training ([1-3]/4|0/4 tasks, step)")  # lines come every few seconds
     manager.interrupt_kernel()
     error = next(one["content"] for one in shown(client, request) if one["msg_type"] == "error")
@@ -174,7 +178,7 @@ def test_a_stopped_cell_says_how_to_go_on_and_the_next_run_of_it_does(kernel, tm
     )
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/notebook-*/masks/*.parquet")}
     assert len(before) < 4
-    messages = after_error(client, cell(LONG))
+    messages = after_error(client, cell(settings))
     result = next(one["content"] for one in messages if one["msg_type"] == "execute_result")
     assert result["data"]["text/plain"] == "4"
     assert all(path.stat().st_mtime_ns == stored for path, stored in before.items())
