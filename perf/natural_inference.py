@@ -20,9 +20,10 @@ from core.batches.inputs import to_device
 from core.data.benchmarks import task_view
 from core.data.datasets import Dataset, load_dataset
 from core.families import family_of
-from core.inference.modules import ModuleSearchModel
+from core.inference.modules import ModuleSearchModel, divergence
 from core.inference.objectives import entropy
 from core.inference.superposition import mask_weights
+from core.networks.module import statistics_slices
 from orchestrator.predict import base_tensors
 from orchestrator.runs.run import Run, open_run
 from storage.mask_store import first_statistics
@@ -98,14 +99,13 @@ def _distance(model: ModuleSearchModel, packed: NDArray[np.uint8], task: int, x_
         network.train_logits(x_NCHW, mask_weights(packed, model.base), seen_S)
     start = network.start_statistics(torch.device("cpu"))
     batch_S = start + (seen_S - start) / 0.1
-    distances, at = [], 0
-    for _, channels in network.norms:
-        mean, var = statistics_S[at : at + channels], statistics_S[at + channels : at + 2 * channels]
-        own_mean, own_var = batch_S[at : at + channels], batch_S[at + channels : at + 2 * channels]
-        ratio = (own_var + 1e-5) / (var + 1e-5)
-        divergence = 0.5 * (ratio + (own_mean - mean) ** 2 / (var + 1e-5) - 1 - ratio.log())
-        distances.append(divergence.mean())
-        at += 2 * channels
+    places = dict(statistics_slices(network.norms))
+    distances = []
+    for name, _ in network.norms:
+        mean, var = places[f"{name}.running_mean"], places[f"{name}.running_var"]
+        distances.append(
+            divergence(batch_S[None, mean], batch_S[None, var], statistics_S[mean], statistics_S[var])
+        )
     return float(torch.stack(distances).mean())
 
 

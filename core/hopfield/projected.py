@@ -20,13 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.hopfield.memory import HopfieldMemory
+from core.hopfield.memory import HopfieldLayer, HopfieldMemory, settle, signs
 from core.hopfield.network import forward_masked
 from core.inference.objectives import entropy
 from core.specs.inference import HopfieldSpec
 from core.training.optimizers import Optimizer
 
-MAX_ROUNDS = 50  # until the neurons must have come to rest
 NUM_JUDGING = 512  # images whose entropy ranks the candidates
 
 Layers = tuple[Tensor, ...]  # float32 [D] per masked layer
@@ -65,7 +64,7 @@ def search_stored(
         found = [candidate.z for candidate in candidates]
         descent = _Descent(spec, psi, batches, base, _spans(found))
         scores = descent.run(_mean_of_the_rest(total, memory.num_masks, found), on_descent)
-        z = tuple(_rest(layer, psi_DD) for layer, psi_DD in zip(scores, psi, strict=True))
+        z = tuple(_rest(*one) for one in zip(memory.layers, scores, strict=True))
         candidates.append(Candidate(z=z, entropy=_judge(batches, base, z)))
     return candidates
 
@@ -120,16 +119,10 @@ class _Descent:
         return grad_D - self.spans[layer] @ (self.spans[layer].T @ grad_D)
 
 
-def _rest(scores_D: Tensor, psi_DD: Tensor) -> Tensor:
-    """Return where the neurons rest when all follow their fields, z in {-1, +1}; a field of zero moves none."""
-    z_D = torch.where(scores_D >= 0, 1.0, -1.0)
-    for _ in range(MAX_ROUNDS):
-        field_D = psi_DD @ z_D
-        after_D = torch.where(field_D == 0, z_D, field_D.sign())
-        if torch.equal(after_D, z_D):
-            break
-        z_D = after_D
-    return z_D
+def _rest(layer: HopfieldLayer, scores_D: Tensor) -> Tensor:
+    """Return the fixed point to which the neurons settle, z in {-1, +1}."""
+    (rest_D,) = settle(layer.psi, (scores_D >= 0).cpu().numpy()[None])
+    return torch.from_numpy(signs(rest_D)).to(scores_D.device)
 
 
 def _judge(batches: Sequence[Tensor], base: Sequence[Tensor], z: Layers) -> float:

@@ -70,7 +70,7 @@ def recover(
     """
     batches = _cycle(spec, x_NI)
     course = _Course(true_mask, len(batches) * num_searches(spec, memory), on_step)
-    scores = SEARCHES[spec.search](spec, memory, batches, base, course)
+    scores = SEARCHES[spec.search](_Search(spec, memory, batches, base), course)
     psi = [torch.from_numpy(layer.psi).to(base[0].device) for layer in memory.layers]
     last = _distance(scores, true_mask), float(_energy(psi, _masks(scores)))
     return Recovery(
@@ -98,14 +98,19 @@ class _Course:
         self._on_step(len(self.energy), self._num_steps)
 
 
-def _descend(
-    spec: HopfieldSpec,
-    memory: HopfieldMemory,
-    batches: Sequence[Tensor],
-    base: Sequence[Tensor],
-    course: _Course,
-) -> Sequence[Tensor]:
+@dataclass(frozen=True)
+class _Search:
+    """What to search, and where. batches: the images of each step, float32 [B, I]."""
+
+    spec: HopfieldSpec
+    memory: HopfieldMemory
+    batches: Sequence[Tensor]
+    base: Sequence[Tensor]
+
+
+def _descend(search: _Search, course: _Course) -> Sequence[Tensor]:
     """Return the scores at the end of the paper's descent."""
+    spec, memory, batches, base = search.spec, search.memory, search.batches, search.base
     device = base[0].device
     psi = [torch.from_numpy(layer.psi).to(device) for layer in memory.layers]
     scores = [torch.from_numpy(mean).to(device) for mean in memory.means()]
@@ -123,19 +128,13 @@ def _descend(
     return scores
 
 
-def _search_stored(
-    spec: HopfieldSpec,
-    memory: HopfieldMemory,
-    batches: Sequence[Tensor],
-    base: Sequence[Tensor],
-    course: _Course,
-) -> Sequence[Tensor]:
+def _search_stored(search: _Search, course: _Course) -> Sequence[Tensor]:
     """Return the best of the candidates among the stored masks."""
-    candidates = search_stored(spec, memory, batches, base, course.note)
+    candidates = search_stored(search.spec, search.memory, search.batches, search.base, course.note)
     return min(candidates, key=lambda candidate: candidate.entropy).z
 
 
-SEARCHES: dict[HopfieldSearch, Callable[..., Sequence[Tensor]]] = {
+SEARCHES: dict[HopfieldSearch, Callable[[_Search, _Course], Sequence[Tensor]]] = {
     "descent": _descend,
     "projected": _search_stored,
 }

@@ -98,7 +98,7 @@ class ModuleSearchModel:
                 (statistics_S[places[f"{name}.running_mean"]], statistics_S[places[f"{name}.running_var"]])
                 for name, _, _ in seen
             ]
-            parts = [_divergence(mean, var, *one) for (_, mean, var), one in zip(seen, own, strict=True)]
+            parts = [divergence(mean, var, *one) for (_, mean, var), one in zip(seen, own, strict=True)]
             rows.append(torch.stack(parts).mean(dim=0))
         return torch.stack(rows)
 
@@ -120,7 +120,7 @@ class ModuleSearchModel:
         return classified(self.benchmark, view, pixels, rows_N, run)
 
 
-def _divergence(mean_GC: Tensor, var_GC: Tensor, own_mean_C: Tensor, own_var_C: Tensor) -> Tensor:
+def divergence(mean_GC: Tensor, var_GC: Tensor, own_mean_C: Tensor, own_var_C: Tensor) -> Tensor:
     """Return the mean over channels of KL(images || task), both Gaussian, [G]."""
     ratio_GC = (var_GC + NORM_EPS) / (own_var_C + NORM_EPS)
     shift_GC = (mean_GC - own_mean_C) ** 2 / (own_var_C + NORM_EPS)
