@@ -73,7 +73,7 @@ class Run:
     def accuracy(self) -> pa.Table:
         """A row per evaluation: scenario, method of inference, k, test batches per task, and mean metrics (fractions)."""
         rows = [
-            {"scenario": x.scenario, "method": x.method, "k": x.k, "num_batches": x.num_batches, **x.metrics}
+            {"scenario": x.scenario, "method": x.method, "k": x.k, "num_batches": x.num_batches, **x.shares}
             for x in read_results(self._run).ascending()
         ]
         names = dict.fromkeys(name for row in rows for name in row)

@@ -38,6 +38,11 @@ class Result:
     is_stored: bool = field(default=False, compare=False)
 
     @property
+    def shares(self) -> Metrics:
+        """The metrics without ``COUNTS``, for people: those would be flat curves and more columns."""
+        return {name: value for name, value in self.metrics.items() if name not in COUNTS}
+
+    @property
     def table(self) -> TableKey:
         """The key of the evaluation table behind the result."""
         label = f"{self.scenario}-{self.method}" if self.method else self.scenario
@@ -88,8 +93,7 @@ class Results(tuple[Result, ...]):
         """Return (key, k, value) for MLflow.
 
         own: the run with its original sweep, whose keys are short (GNu/accuracy); keys of another method
-        or number of test batches include it (GNu/one_shot-H-1/accuracy, GG-b10/accuracy). Without ``COUNTS``,
-        which are flat curves.
+        or number of test batches include it (GNu/one_shot-H-1/accuracy, GG-b10/accuracy).
         """
         method, num_batches = own.config.evaluation.method.label, test_batches(own)
         found = []
@@ -97,11 +101,7 @@ class Results(tuple[Result, ...]):
             other = one.key if one.num_batches else f"{one.scenario}-all"
             name = one.scenario if one.num_batches == num_batches else other
             prefix = name if one.method in ("", method) else f"{name}/{one.method}"
-            found += [
-                (f"{prefix}/{metric}", one.k, value)
-                for metric, value in one.metrics.items()
-                if metric not in COUNTS
-            ]
+            found += [(f"{prefix}/{metric}", one.k, value) for metric, value in one.shares.items()]
         return tuple(found)
 
     def to_json(self) -> dict[str, Any]:

@@ -39,6 +39,9 @@ def test_the_same_call_resumes_and_the_command_line_agrees(run, capsys):
 def test_tables(run):
     assert run.tasks["task"].to_pylist() == [0, 1, 2, 3]
     rows = run.accuracy.to_pylist()
+    assert not [
+        name for name in run.accuracy.column_names if name.startswith("num_") and name != "num_batches"
+    ]
     assert [(row["scenario"], row["k"]) for row in rows] == [("GG", 2), ("GG", 4), ("GNu", 2), ("GNu", 4)]
     assert rows[1]["accuracy"] == pytest.approx(np.mean(run.tasks["test_accuracy"].to_pylist()))
 
