@@ -15,7 +15,7 @@ Letters: D outputs of a masked layer, N masks.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,12 @@ class HopfieldLayer:
 
     psi: Array
     total: NDArray[np.int32]
+
+    @cached_property
+    def spectrum(self) -> tuple[Array, Array]:
+        """Psi's eigenvalues, ascending, float32 [D], and eigenvectors in columns [D, D]; seconds for D = 2048."""
+        values, vectors = np.linalg.eigh(self.psi)  # Psi is symmetric but for rounding
+        return values, vectors
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Masks on outputs: the forward pass, training, recovery from a Hopfield memory, capacity."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from core.batches.problem import Problem
 from core.data.datasets import load_dataset
 from core.errors import ConfigError
 from core.hopfield.capacity import measure_capacity, random_masks
-from core.hopfield.memory import are_fixed_points, memorise
+from core.hopfield.memory import memorise
 from core.hopfield.network import correct_outputs, forward_masked, task_images, train_outputs
 from core.hopfield.projected import num_searches, search_stored
 from core.hopfield.recovery import adapting_order, recover, split_images
@@ -145,17 +147,26 @@ def test_the_projected_search_finds_each_mask_and_notes_the_steps_of_all_candida
         assert (len(recovery.hamming), len(recovery.energy), len(recovery.entropy)) == (91, 91, 90)
 
 
-def test_candidates_are_fixed_points_that_differ_and_no_more_than_there_are_masks(trained):
+def test_candidates_are_stored_masks_and_no_more_than_there_are(trained):
     masks = [[layer[task] for layer in trained.masks] for task in range(2)]
-    memory, problem = memorise("storkey", masks), Problem(digits_spec(), DIGITS)
+    memory, problem = memorise("hebbian", masks), Problem(digits_spec(), DIGITS)
     x_NI, _ = task_images(problem, 0, problem.test, problem.view(0).test_rows)
-    batches = [x_NI[:32], x_NI[32:64]]
+    batches = [x_NI[:32], x_NI[32:64]] * 4
     found = search_stored(PROJECTED, memory, batches, problem.base, lambda *noted: None)
     assert len(found) == num_searches(PROJECTED, memory) == 2
     for candidate in found:
-        for z_D, layer in zip(candidate.z, memory.layers, strict=True):
-            assert are_fixed_points(layer.psi, z_D.numpy()[None] > 0).all()
-    assert not all(torch.equal(one, other) for one, other in zip(found[0].z, found[1].z, strict=True))
+        for layer, z_D in enumerate(candidate.z):
+            assert any(np.array_equal(z_D.numpy() > 0, mask[layer]) for mask in masks)
+
+
+def test_a_search_with_fewer_steps_than_layers_still_ends_at_corners(trained):
+    masks = [[layer[task] for layer in trained.masks] for task in range(3)]
+    memory, problem = memorise("storkey", masks), Problem(digits_spec(), DIGITS)
+    x_NI, _ = task_images(problem, 0, problem.test, problem.view(0).test_rows)
+    hopfield = replace(PROJECTED, steps=1, candidates=1)
+    recovery = recover(hopfield, memory, x_NI, problem.base, masks[0])
+    assert [len(layer) for layer in recovery.mask] == [512, 512]
+    assert len(recovery.entropy) == 1
 
 
 @pytest.mark.parametrize("hopfield", [HOPFIELD, PROJECTED])
