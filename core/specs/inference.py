@@ -31,14 +31,14 @@ class HopfieldSpec(Spec):
     steps: gradient steps T, cycling through the images to adapt on; ``one_pass`` goes through them once,
         as the original code does.
     batch_size: images per step.
-    gamma: weight of the energy relative to the entropy.
+    gamma: weight of the energy relative to the entropy (``descent``).
     lr: learning rate of SGD on the scores, which start at the mean of the stored z.
     momentum: momentum of SGD.
     weight_decay: weight decay of SGD.
-    search: ``descent`` on entropy and energy, as in the original code; ``projected`` (ours) takes each
-        gradient back to the stored masks by Psi and settles to a fixed point.
-    candidates: fixed points that ``projected`` finds one after another, ``steps`` for each; the one with
-        the lowest entropy wins. ``descent`` has 1.
+    search: ``descent`` on entropy and energy, as in the original code; ``projected`` (ours) stays in the
+        span of the stored masks, which it reads from Psi, and finds one layer's mask after another.
+    candidates: masks that ``projected`` finds one after another, ``steps`` for each; the one with the lowest
+        entropy wins. More masks in the memory need more: 3 for 5 to 20 masks, 10 for 100. ``descent`` has 1.
     """
 
     LATER_KEYS: ClassVar[Mapping[str, object]] = {"search": "descent", "candidates": 1}
