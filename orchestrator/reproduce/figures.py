@@ -42,6 +42,7 @@ WORDS = {
     "one_shot-H-1-drawn": "one-shot H, one image",
     "binary-H-128": "binary H, 128 images",
     "hopfield-storkey-disjoint-30": "other images adapt, 30 steps",
+    "hopfield-storkey-disjoint-30-projected-3": "our search, three candidates of 30 steps",
     "hopfield-storkey-same-one_pass": "the images that are scored adapt",
     "hopfield-storkey-same-one_pass-shuffled": "the same, shuffled (original)",
 }
