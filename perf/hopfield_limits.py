@@ -22,8 +22,8 @@ from core.batches.problem import Problem
 from core.data.datasets import load_dataset
 from core.hopfield.memory import HopfieldMemory, Pattern, memorise
 from core.hopfield.network import correct_with_masks, task_images
-from core.hopfield.projected import num_searches, search_stored
-from core.hopfield.recovery import recover, split_images
+from core.hopfield.projected import search_stored
+from core.hopfield.recovery import recover, split_images, step_batches
 from core.masks.bits import unpack
 from core.metrics import wilson
 from core.specs.inference import HopfieldSpec
@@ -116,9 +116,7 @@ class Study:
         if spec.search == "descent":
             yield recover(spec, memory, x_NI, self.problem.base).mask
             return
-        one_pass = [batch for batch in torch.split(x_NI, spec.batch_size) if len(batch) > 1]
-        num_steps = spec.steps * num_searches(spec, memory)
-        batches = [one_pass[step % len(one_pass)] for step in range(num_steps)]
+        batches = step_batches(spec, memory, x_NI)
         candidates = search_stored(spec, memory, batches, self.problem.base, lambda *_: None)
         for number in range(1, len(candidates) + 1):
             best = min(candidates[:number], key=lambda candidate: candidate.entropy)
@@ -136,7 +134,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("csv", type=Path)
-    parser.add_argument("--tasks", type=int, default=20, help="recoveries of each kind")
+    parser.add_argument("--tasks", type=int, default=10, help="recoveries of each kind")
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -200,11 +198,7 @@ def draw(path: Path, rows: list[Row]) -> None:
     curves = {f"ours, {c} candidates": [row for row in ours if row.candidates == c] for c in SHOWN}
     curves["paper's"] = [row for row in usual if row.search == "descent"]
     panels = [
-        _panel(
-            "masks stored",
-            curves,
-            "num_masks",
-        ),
+        _panel("masks stored", curves, "num_masks"),
         _panel(
             "candidates, ours",
             {f"{k} masks": [row for row in ours if row.num_masks == k] for k in COUNTS},

@@ -40,11 +40,11 @@ def main(root: Path) -> None:
     model = family_of(spec.network).search_model(spec, base_tensors(run), statistics)
     packed = [np.frombuffer(mask.bits, dtype=np.uint8) for mask in run.store.iterate(range(num_tasks))]
     dataset = load_dataset(spec.benchmark, Path(os.environ["SUPSUP_DATA"]))
-    own = [_images(run, dataset, task, "train")[:NUM_OWN] for task in range(num_tasks)]
+    own = [task_images(run, dataset, task, "train")[:NUM_OWN] for task in range(num_tasks)]
     levels = [_objectives(model, packed[t], t, own[t], run) for t in range(num_tasks)]
     right: dict[tuple[str, int], list[float]] = {}
     for task in range(num_tasks):
-        x_NCHW = _images(run, dataset, task, "test")
+        x_NCHW = task_images(run, dataset, task, "test")
         values = [_objectives(model, packed[t], t, x_NCHW, run) for t in range(num_tasks)]
         for method in values[0]:
             by_mask = np.stack([value[method] for value in values], axis=1)
@@ -62,7 +62,8 @@ def main(root: Path) -> None:
     _print(right)
 
 
-def _images(run: Run, dataset: Dataset, task: int, part: str) -> Tensor:
+def task_images(run: Run, dataset: Dataset, task: int, part: str) -> Tensor:
+    """Return the images of a task, [N, C, H, W]. part: ``train`` or ``test``."""
     spec = run.config.run_spec()
     view = task_view(spec.benchmark, dataset, task, seed=spec.seed)
     rows = view.test_rows if part == "test" else view.train_rows

@@ -16,16 +16,15 @@ from statistics import median
 
 import numpy as np
 import torch
+from natural_inference import GROUPS, task_images
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.batches.images import images_at_test
-from core.batches.inputs import to_device
-from core.data.benchmarks import task_view
 from core.data.datasets import load_dataset
 from core.families import family_of
 from core.inference.modules import ModuleSearchModel, divergence
 from core.inference.objectives import entropy
+from core.inference.search import standardised
 from core.inference.superposition import mask_weights
 from core.metrics import wilson
 from core.networks.module import statistics_slices
@@ -33,7 +32,6 @@ from orchestrator.predict import base_tensors
 from orchestrator.runs.run import open_run
 from storage.mask_store import first_statistics
 
-GROUPS = (1, 8, 32, 128)
 Scores = NDArray[np.float64]  # [groups, tasks], lower is better
 
 
@@ -53,7 +51,7 @@ MEASURES: dict[str, Callable[[Measured], Scores]] = {
     "S, first two": lambda m: m.divergences[:, :, :2].mean(axis=2),
     "S, first four": lambda m: m.divergences[:, :, :4].mean(axis=2),
     "S, all": lambda m: m.divergences.mean(axis=2),
-    "SE, first two": lambda m: _standard(m.divergences[:, :, :2].mean(axis=2)) + _standard(m.energy),
+    "SE, first two": lambda m: standardised(m.divergences[:, :, :2].mean(axis=2)) + standardised(m.energy),
 }
 
 
@@ -82,7 +80,8 @@ class Trial:
     """A finished run."""
 
     def __init__(self, root: Path) -> None:
-        run, _ = open_run(root)
+        self.run, _ = open_run(root)
+        run = self.run
         self.spec, self.num_tasks = run.config.run_spec(), run.config.benchmark.num_tasks
         statistics = first_statistics(run.store, self.num_tasks)
         self.model: ModuleSearchModel = family_of(self.spec.network).search_model(
@@ -96,9 +95,7 @@ class Trial:
 
     def images(self, task: int) -> Tensor:
         """Return the test images of a task, [N, C, H, W]."""
-        view = task_view(self.spec.benchmark, self.dataset, task, seed=self.spec.seed)
-        on_device = to_device(self.dataset, "test", torch.device("cpu"))
-        return images_at_test(self.spec.benchmark, view, on_device, view.test_rows)
+        return task_images(self.run, self.dataset, task, "test")
 
     def measure(self, x_NCHW: Tensor) -> Iterator[tuple[int, Measured]]:
         """Yield the measures of images in groups of each size."""
@@ -147,11 +144,6 @@ class Trial:
 
 def _grouped(values_NK: Tensor, size: int) -> NDArray[np.float64]:
     return np.asarray(values_NK.double().view(-1, size, values_NK.shape[1]).mean(dim=1).numpy())
-
-
-def _standard(scores: Scores) -> Scores:
-    """Standardise over the masks."""
-    return (scores - scores.mean(axis=1, keepdims=True)) / (scores.std(axis=1, keepdims=True) + 1e-12)
 
 
 def _cell(found: list[NDArray[np.int64]]) -> str:

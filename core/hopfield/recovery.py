@@ -68,7 +68,7 @@ def recover(
 
     on_step: called after each step with the steps done and in all.
     """
-    batches = _cycle(spec, x_NI, num_searches(spec, memory))
+    batches = step_batches(spec, memory, x_NI)
     course = _Course(true_mask, len(batches), on_step)
     scores = SEARCHES[spec.search](_Search(spec, memory, batches, base), course)
     psi = [torch.from_numpy(layer.psi).to(base[0].device) for layer in memory.layers]
@@ -153,10 +153,10 @@ def adapting_order(spec: HopfieldSpec, rows: NDArray[np.int64], *, seed: int, ta
     return rows if spec.order == "file" else stream(seed, "recovery", task).permutation(rows)
 
 
-def _cycle(spec: HopfieldSpec, x_NI: Tensor, num_searches: int) -> list[Tensor]:
+def step_batches(spec: HopfieldSpec, memory: HopfieldMemory, x_NI: Tensor) -> list[Tensor]:
     """Return the images of each step of all searches: as many passes over the images as the steps need."""
     one_pass = [batch for batch in torch.split(x_NI, spec.batch_size) if len(batch) > 1]
-    num_steps = num_searches * (len(one_pass) if spec.steps == "one_pass" else spec.steps)
+    num_steps = num_searches(spec, memory) * (len(one_pass) if spec.steps == "one_pass" else spec.steps)
     return [one_pass[step % len(one_pass)] for step in range(num_steps)]
 
 

@@ -330,11 +330,11 @@ def _plain_scores(search: TaskSearch, x_GND: Tensor, on_share: OnShare) -> NDArr
             of_part[:, first : first + len(block)] = _block_scores(one, x_GND, block).T.cpu().numpy()
         on_share((first + len(block)) / len(tasks))
     if len(parts) > 1:
-        scores = np.stack([_standardised(of_part) for of_part in scores])
+        scores = np.stack([standardised(of_part) for of_part in scores])
     return np.asarray(scores.sum(axis=0))
 
 
-def _standardised(scores_GK: NDArray[np.float64]) -> NDArray[np.float64]:
+def standardised(scores_GK: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return scores with mean 0 and deviation 1 over the masks, so that different ones can be added."""
     spread_G1 = scores_GK.std(axis=1, keepdims=True)
     centred_GK = scores_GK - scores_GK.mean(axis=1, keepdims=True)
