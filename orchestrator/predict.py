@@ -102,10 +102,21 @@ class Predictor:
         any number type, as a task sees them (permuted, rotated).
         """
         x_ND = self._inputs(images)
-        rows = [
-            row for ranking in self._rankings(x_ND) for row in zip(ranking.tasks, ranking.values, strict=True)
+        rankings = self._rankings(x_ND)
+        tasks_NB = np.concatenate([ranking.tasks for ranking in rankings])
+        values_NB = np.concatenate([ranking.values for ranking in rankings])
+        num_best = tasks_NB.shape[1]
+        candidates = [
+            Candidate(task=task, label=label, confidence=confidence, value=value)
+            for task, label, confidence, value in zip(
+                tasks_NB.ravel().tolist(),
+                *self._classes(x_ND.repeat_interleave(num_best, dim=0), tasks_NB.ravel()),
+                values_NB.ravel().tolist(),
+                strict=True,
+            )
         ]
-        return [self._answer(x_D, *row) for x_D, row in zip(x_ND, rows, strict=True)]
+        starts = range(0, len(candidates), num_best)
+        return [Answer(best=tuple(candidates[start : start + num_best])) for start in starts]
 
     def classify(self, images: NDArray[Any], tasks: int | Sequence[int]) -> list[Classification]:
         """Return the class of each image under the mask of its task, which is given: nothing is inferred.
@@ -114,16 +125,16 @@ class Predictor:
         """
         x_ND = self._inputs(images)
         tasks_N = self._given(tasks, len(x_ND))
-        found: dict[int, Classification] = {}
-        for task in np.unique(tasks_N).tolist():
-            rows, packed_P = np.flatnonzero(tasks_N == task), self.search.bank.packed(np.array([task]))[0]
-            p_BO = torch.softmax(self.search.model.logits(x_ND[rows], packed_P, task), dim=1)
-            best = p_BO.max(dim=1)
-            for row, label, confidence in zip(
-                rows.tolist(), best.indices.tolist(), best.values.tolist(), strict=True
-            ):
-                found[row] = Classification(task=task, label=label, confidence=confidence)
-        return [found[row] for row in range(len(x_ND))]
+        return [
+            Classification(task=task, label=label, confidence=confidence)
+            for task, label, confidence in zip(tasks_N.tolist(), *self._classes(x_ND, tasks_N), strict=True)
+        ]
+
+    def _classes(self, x_ND: torch.Tensor, tasks_N: NDArray[np.int64]) -> tuple[list[int], list[float]]:
+        """Return the class of each image under the mask of its task, and its softmax output."""
+        p_NO = torch.softmax(self.search.model.own_logits(x_ND, self.search.bank, tasks_N), dim=1)
+        best = p_NO.max(dim=1)
+        return best.indices.tolist(), best.values.tolist()
 
     def _inputs(self, images: NDArray[Any]) -> torch.Tensor:
         """Return images as inputs of the network, float32 [N, D]. Raises InferenceError."""
@@ -155,17 +166,6 @@ class Predictor:
         if self.search.spec.algorithm == "exhaustive":  # one product serves all images of a call
             return [infer_tasks(self.search, x_D.reshape(1, 1, -1)) for x_D in x_ND]
         return [infer_each(self.search, x_ND.unsqueeze(1))]
-
-    def _answer(self, x_D: torch.Tensor, tasks: NDArray[np.int64], values: NDArray[np.float64]) -> Answer:
-        packed = dict(zip(np.sort(tasks).tolist(), self.search.bank.packed(np.sort(tasks)), strict=True))
-        candidates = []
-        for task, value in zip(tasks.tolist(), values, strict=True):
-            p_O = torch.softmax(self.search.model.logits(x_D.unsqueeze(0), packed[task], task)[0], dim=0)
-            label = int(p_O.argmax())
-            candidates.append(
-                Candidate(task=task, label=label, confidence=float(p_O[label]), value=float(value))
-            )
-        return Answer(best=tuple(candidates))
 
 
 def load_predictor(root: str | Location, k: int | None = None, **inference: str) -> Predictor:

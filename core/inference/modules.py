@@ -21,6 +21,7 @@ from core.batches.images import CHUNK_IMAGES, classified, images_at_test
 from core.batches.inputs import Pixels
 from core.data.benchmarks import TaskView
 from core.errors import InferenceError
+from core.inference.many_masks import logits_by_task
 from core.inference.objectives import NO_STATISTICS, logit_gradient
 from core.inference.superposition import Bank, Superposition, Tasks, mask_weights, num_bits
 from core.masks.packed_sums import Planes, to_planes
@@ -75,6 +76,10 @@ class ModuleSearchModel:
         return torch.stack(
             [self.logits(x_BD, bank.packed(tasks[i : i + 1])[0], int(task)) for i, task in enumerate(tasks)]
         )
+
+    def own_logits(self, x_BD: Tensor, bank: Bank, tasks_B: Tasks) -> Tensor:
+        """Return the logits [B, O] of each image under the mask of its own task."""
+        return logits_by_task(self, x_BD, bank, tasks_B)
 
     def divergences(self, x_GND: Tensor, bank: Bank, tasks: Tasks, num_norms: int) -> Tensor:
         """Return how far each group's channel statistics are from each task's, [tasks, G].

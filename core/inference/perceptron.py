@@ -6,6 +6,7 @@ a layer's outputs and inputs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,10 +16,12 @@ from torch import Tensor
 from core.batches.inputs import Pixels, gather_inputs
 from core.data.benchmarks import TaskView
 from core.errors import InferenceError
+from core.inference.many_masks import ManyMasks, logits_by_task, many_masks
 from core.inference.objectives import NO_STATISTICS
 from core.inference.superposition import (
     Activations,
     Bank,
+    MaskBank,
     Superposition,
     Tasks,
     forward_plain,
@@ -26,7 +29,7 @@ from core.inference.superposition import (
     mask_weights,
     pass_through,
 )
-from core.masks.packed_sums import Planes
+from core.masks.packed_sums import Planes, Tiles, to_tiles
 from core.networks.perceptron import forward
 from core.specs.inference import InferenceSpec
 
@@ -68,6 +71,17 @@ class PerceptronSearchModel:
             return forward_plain(x_BD, [weight_1OI[0] for weight_1OI in weights])[1].unsqueeze(0)
         return forward(x_BD.expand(len(tasks), -1, -1), weights)[1]
 
+    def own_logits(self, x_BD: Tensor, bank: Bank, tasks_B: Tasks) -> Tensor:
+        """Return the logits [B, O] of each image under the mask of its own task; a row depends on no other."""
+        if self._many is None:
+            return logits_by_task(self, x_BD, bank, tasks_B)
+        tiles, rows_B, num_threads = _tiles(bank, tasks_B)
+        return torch.from_numpy(self._many.logits(x_BD.numpy(), tiles, rows_B, num_threads=num_threads))
+
+    @cached_property
+    def _many(self) -> ManyMasks | None:
+        return many_masks(self.base)
+
     def divergences(self, x_GND: Tensor, bank: Bank, tasks: Tasks, num_norms: int) -> Tensor:
         """Raise InferenceError: without batch normalisation there are no statistics to compare."""
         del x_GND, bank, tasks, num_norms
@@ -92,6 +106,14 @@ class PerceptronSearchModel:
         weights = [weight.unsqueeze(0) for weight in mask_weights(packed_P, self.base)]
         (correct,) = correct_under([view], pixels, weights, [rows_N])
         return correct
+
+
+def _tiles(bank: Bank, tasks_B: Tasks) -> tuple[Tiles, NDArray[np.int64], int]:
+    """Return tiles that hold the masks of ``tasks_B``, which of them each is, and the number of threads."""
+    if isinstance(bank, MaskBank):
+        return bank.tiles, tasks_B, bank.num_threads
+    tasks, rows_B = np.unique(tasks_B, return_inverse=True)
+    return to_tiles(bank.packed(tasks)), rows_B, 1
 
 
 def correct_under(

@@ -81,6 +81,10 @@ class SearchModel(Protocol):
         """Return the logits [tasks, B, O] under each of a few masks."""
         ...
 
+    def own_logits(self, x_BD: Tensor, bank: Bank, tasks_B: Tasks) -> Tensor:
+        """Return the logits [B, O] of each image under the mask of its own task."""
+        ...
+
     def divergences(self, x_GND: Tensor, bank: Bank, tasks: Tasks, num_norms: int) -> Tensor:
         """Return how far the statistics of groups of images are from each task's, [tasks, G].
 
