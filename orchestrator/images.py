@@ -24,12 +24,32 @@ def read_images(path: Path, image_shape: tuple[int, ...], scale: float) -> NDArr
     A .npy file holds [H, W], [N, H, W], [3, H, W], [N, 3, H, W] or flat pixels [D] or [N, D]: integers
     in the data set's units, or fractions 0.0 .. 1.0. Raises InferenceError.
     """
-    raw = _read_npy(path, scale) if path.suffix.lower() == ".npy" else _read_png(path, image_shape, scale)
-    images = flat_images(raw, image_shape, str(path))
+    if path.suffix.lower() == ".npy":
+        return images_in_units(_npy_array(path), image_shape, scale, str(path))
+    return _within(_png_pixels(str(path), None, image_shape, scale), image_shape, scale, str(path))
+
+
+def png_image(content: bytes, image_shape: tuple[int, ...], scale: float, name: str) -> NDArray[np.float32]:
+    """Return the image in the bytes of a PNG, float32 [1, D], as ``read_images``. name: in errors."""
+    return _within(_png_pixels(name, content, image_shape, scale), image_shape, scale, name)
+
+
+def images_in_units(array: Any, image_shape: tuple[int, ...], scale: float, name: str) -> NDArray[np.float32]:
+    """Return an array as of a .npy file, float32 [N, D], as ``read_images``. name: in errors."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
+        raise InferenceError(f"{name}: expected one array of numbers")
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # infinite pixels are refused
+            array = np.asarray(array, dtype=np.float64) * scale
+    return _within(array, image_shape, scale, name)
+
+
+def _within(pixels: Any, image_shape: tuple[int, ...], scale: float, name: str) -> NDArray[np.float32]:
+    images = flat_images(pixels, image_shape, name)
     low, high = images.min() / scale, images.max() / scale
     if low < 0 or high > 1:
         raise InferenceError(
-            f"{path}: pixels from {low:g} to {high:g} of the range, expected fractions from 0 to 1, "
+            f"{name}: pixels from {low:g} to {high:g} of the range, expected fractions from 0 to 1, "
             f"or whole numbers from 0 to {scale:g}"
         )
     return images
@@ -59,14 +79,6 @@ def write_png(path: Path, image: NDArray[np.uint8], scale: float) -> None:
     Image.fromarray(shown).save(path, format="PNG")
 
 
-def _read_npy(path: Path, scale: float) -> NDArray[np.float64]:
-    array = _npy_array(path)
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
-        raise InferenceError(f"{path}: expected one array of numbers")
-    with np.errstate(over="ignore"):  # infinite pixels are refused
-        return np.asarray(array, dtype=np.float64) * (scale if array.dtype.kind == "f" else 1.0)
-
-
 def _npy_array(path: Path) -> Any:
     """Return what a .npy file holds, mapped: its header can announce more than there is. Raises InferenceError."""
     try:
@@ -84,10 +96,12 @@ def _npy_array(path: Path) -> Any:
     raise InferenceError(f"{path} has {found.st_size:,} bytes, expected at most {MAX_NPY_BYTES:,}; split it")
 
 
-def _read_png(path: Path, image_shape: tuple[int, ...], scale: float) -> NDArray[np.float64]:
+def _png_pixels(
+    path: str, content: bytes | None, image_shape: tuple[int, ...], scale: float
+) -> NDArray[np.float64]:
     is_grey = len(image_shape) == 2
     try:
-        image = decode(path, "L" if is_grey else "RGB", formats=("PNG",))
+        image = decode(path, "L" if is_grey else "RGB", formats=("PNG",), content=content)
     except DataError as error:
         raise InferenceError(f"{error}; give a PNG or .npy file") from error
     if image.size[::-1] != image_shape[-2:]:

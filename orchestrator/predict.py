@@ -118,13 +118,15 @@ class Predictor:
         starts = range(0, len(candidates), num_best)
         return [Answer(best=tuple(candidates[start : start + num_best])) for start in starts]
 
-    def classify(self, images: NDArray[Any], tasks: int | Sequence[int]) -> list[Classification]:
+    def classify(
+        self, images: NDArray[Any], tasks: int | Sequence[int] | NDArray[np.int64]
+    ) -> list[Classification]:
         """Return the class of each image under the mask of its task, which is given: nothing is inferred.
 
         images: as in ``infer``. tasks: of all images, or one per image. Raises InferenceError.
         """
         x_ND = self._inputs(images)
-        tasks_N = self._given(tasks, len(x_ND))
+        tasks_N = self.given(tasks, len(x_ND))
         return [
             Classification(task=task, label=label, confidence=confidence)
             for task, label, confidence in zip(tasks_N.tolist(), *self._classes(x_ND, tasks_N), strict=True)
@@ -146,7 +148,7 @@ class Predictor:
             )
         return torch.from_numpy(flat_ND) * self.gain + self.offset
 
-    def _given(self, tasks: int | Sequence[int], num_images: int) -> NDArray[np.int64]:
+    def given(self, tasks: int | Sequence[int] | NDArray[np.int64], num_images: int) -> NDArray[np.int64]:
         """Return the task of each image, int64 [N]. Raises InferenceError."""
         given, num_tasks = np.asarray(tasks), len(self.search.start.tasks)
         if given.dtype.kind not in "ui" or given.shape not in ((), (num_images,)):
@@ -159,7 +161,7 @@ class Predictor:
                 f"task: found {wrong.flat[0]}, expected a number from 0 to {num_tasks - 1}: there are masks of "
                 f"{plural(num_tasks, 'task')}"
             )
-        return np.broadcast_to(given.astype(np.int64), num_images)
+        return given.astype(np.int64) if given.ndim else np.full(num_images, given, dtype=np.int64)
 
     def _rankings(self, x_ND: torch.Tensor) -> list[Ranking]:
         """Return rankings whose rows are the images in order, none of which depends on another."""
@@ -180,7 +182,7 @@ def load_predictor(root: str | Location, k: int | None = None, **inference: str)
 
 def local_predictor(run: Run, k: int | None, inference: Mapping[str, str]) -> Predictor:
     """Return the predictor of an open run, with the masks mapped from the local bank file."""
-    _check_network(run)
+    check_network(run)
     num_threads = len(os.sched_getaffinity(0))
     tiles = map_bank(ensure_bank(run.store), packed_num_bytes(run.identity.shapes))
     return predictor(run, MaskBank(tiles, base_tensors(run), num_threads), k, inference)
@@ -193,7 +195,7 @@ def sharded_predictor(
     """Yield the same predictor over ``num_shards`` Ray actors, which end with the context."""
     from orchestrator.cluster.bank import ray_bank  # imports ray
 
-    _check_network(run)
+    check_network(run)
     with ray_bank(run, base_tensors(run), num_shards, run.config.executor.address) as bank:
         yield predictor(run, bank, k, inference)
 
@@ -231,7 +233,8 @@ def base_tensors(run: Run) -> tuple[torch.Tensor, ...]:
     return tuple(torch.from_numpy(weight) for weight in weights)
 
 
-def _check_network(run: Run) -> None:
+def check_network(run: Run) -> None:
+    """Raise InferenceError unless single images can be answered; ConfigError or RunFolderError if code may not run."""
     require_run_code(run)
     if run.config.network.traits.in_memory:
         raise InferenceError(

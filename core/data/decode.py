@@ -1,5 +1,6 @@
 """Decodes image files, for folders of images and for single images alike."""
 
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,21 @@ WIDE_MODES = ("I", "I;16", "I;16B", "I;16L")  # how Pillow names grey images of 
 WIDE_TO_BYTE = 257  # 65535 / 255
 
 
-def decode(path: str | PathLike[str], mode: str, formats: tuple[str, ...] | None = None) -> Any:
+def decode(
+    path: str | PathLike[str], mode: str, formats: tuple[str, ...] | None = None, content: bytes | None = None
+) -> Any:
     """Return an image file as a Pillow image of ``mode``, ``RGB`` or ``L``; 16 bits are scaled to 8.
 
-    formats: those that are accepted, None for all. Raises DataError, naming the file.
+    formats: those that are accepted, None for all. content: of the file; ``path`` is then only its name in
+    errors. Raises DataError, naming the file.
     """
     from PIL import Image, UnidentifiedImageError
 
     too_large = Image.DecompressionBombWarning, Image.DecompressionBombError
     try:
-        _refuse_pipe(path)
-        with Image.open(path, formats=formats) as image:
+        if content is None:
+            _refuse_pipe(path)
+        with Image.open(path if content is None else BytesIO(content), formats=formats) as image:
             _check_size(path, *image.size)
             return _bytes(path, image).convert(mode)
     except DataError:

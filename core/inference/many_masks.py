@@ -21,6 +21,7 @@ from core.masks.packed_sums import TILE_BYTES, Tiles, in_threads
 from core.masks.packed_tables import can_look_up
 
 BLOCK_IMAGES = 8  # whose bits and activations fit into a core's cache beside the weights
+MIN_THREAD_BLOCKS = 4  # about a millisecond; less is not worth a thread
 SPARE_WEIGHTS = 32  # behind the last, which a step may read
 SPARE_BYTES = 8
 
@@ -49,7 +50,7 @@ class ManyMasks:
                 rows = slice(block * BLOCK_IMAGES, (block + 1) * BLOCK_IMAGES)
                 out[rows] = self._block(x_BD[rows], tiles, tasks_B[rows], room)
 
-        in_threads(work, num_blocks, num_threads)
+        in_threads(work, num_blocks, min(num_threads, num_blocks // MIN_THREAD_BLOCKS))
         return out
 
     def _block(

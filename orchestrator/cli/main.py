@@ -30,6 +30,7 @@ from orchestrator.cli.common import (
 from orchestrator.cli.compare import comparisons
 from orchestrator.cli.jobs import jobs
 from orchestrator.cli.reproduce import papers
+from orchestrator.cli.serve import serving
 from orchestrator.cli.views import views
 from orchestrator.config.own_data import data_folder
 from orchestrator.execution.ctrl_c import handle_stops
@@ -350,3 +351,4 @@ app.add_typer(views)
 app.add_typer(comparisons)
 app.add_typer(checks)
 app.add_typer(papers)
+app.add_typer(serving)

@@ -1,0 +1,65 @@
+"""``supsup serve``: a run's masks over HTTP."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from core.errors import plural
+from orchestrator.cli.common import RunName, Storage
+from orchestrator.execution.ctrl_c import handle_stops
+
+serving = typer.Typer()
+PORT = 8650
+
+
+@serving.command()
+def serve(
+    run: RunName,
+    port: Annotated[int, typer.Option(help="0: a free one.", min=0, max=65535)] = PORT,
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; beyond loopback only with a token.")
+    ] = "127.0.0.1",
+    replicas: Annotated[
+        int, typer.Option(metavar="N", help="Processes that share the port.", min=1, max=256)
+    ] = 1,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The bearer token; default: SUPSUP_SERVE_TOKEN.")
+    ] = None,
+    algorithm: Annotated[str | None, typer.Option(help="How to infer tasks; default: the run's.")] = None,
+    objective: Annotated[str | None, typer.Option(help="What to infer them by; default: the run's.")] = None,
+    max_images: Annotated[int, typer.Option(metavar="N", help="Images in a request, at most.", min=1)] = 4096,
+    timeout: Annotated[
+        float, typer.Option(metavar="S", help="Seconds until a request is given up.", min=0.1)
+    ] = 30.0,
+    storage: Storage = "runs",
+) -> None:
+    """Answer images over HTTP with the masks of a run, and with those that it stores meanwhile, until Ctrl-C."""
+    from orchestrator.serve.access import read_token
+    from orchestrator.serve.limits import Limits
+    from orchestrator.serve.process import ServerSpec, check_servable, listen, serve_here, serve_replicas
+    from orchestrator.status import resolve_run
+
+    handle_stops()
+    token = read_token(token_file, host)
+    words = {"algorithm": algorithm, "objective": objective}
+    spec = ServerSpec(
+        root=str(resolve_run(run, storage)),
+        inference={key: value for key, value in words.items() if value is not None},
+        limits=Limits(request_images=max_images, queue_images=2 * max_images, timeout_s=timeout),
+        token=token,
+    )
+    num_tasks = check_servable(spec)
+    listening = listen(host, port)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    address = f"http://{host if ':' not in host else f'[{host}]'}:{listening.getsockname()[1]}"
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(
+        f"{plural(num_tasks, 'task')} of {spec.root} at {address} (API: {address}/docs); Ctrl-C ends it"
+    )
+    if replicas == 1:
+        serve_here(spec, listening)
+    else:
+        serve_replicas(spec, listening, replicas)
