@@ -9,6 +9,8 @@ machine share its pages; each verifies the bytes once.
 import hashlib
 import math
 import mmap
+import os
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -46,18 +48,20 @@ def ensure_bank(store: MaskStore) -> Path:
     """Return ``bank_path`` of the masks of now after making the file if it is missing or damaged."""
     facts = store.facts()
     path = bank_path(store, facts)
-    make_bank(store, path, facts.files)
+    make_bank(store, path, facts)
     return path
 
 
-def make_bank(store: MaskStore, path: Path, files: MaskFiles | None = None) -> None:
+def make_bank(store: MaskStore, path: Path, facts: MaskFacts | None = None) -> None:
     """Make the bank at ``path`` (from ``bank_path``) unless it is there and good; remove the banks it replaces.
 
-    files: of the masks; None lists them if they are needed.
+    facts: of the masks, with which a run that has grown takes its earlier masks from the bank of then; None lists
+    the masks if they are needed.
     """
     if not _is_good(path, packed_num_bytes(store.identity.shapes)):
-        there = store.locate() if files is None else files
-        commit(path, lambda temporary: _write(store, temporary, there))
+        files = store.locate() if facts is None else facts.files
+        earlier = _Earlier() if facts is None else _earlier(store, facts.digests.leading)
+        commit(path, lambda temporary: _write(store, temporary, files, earlier))
     for other in store.layout.banks.glob("masks-*.npy"):
         if other != path:
             other.unlink(missing_ok=True)
@@ -109,12 +113,40 @@ def _is_good(path: Path, num_bytes: int) -> bool:
     return True
 
 
-def _write(store: MaskStore, path: Path, files: MaskFiles) -> None:
-    num_tasks = files.num_leading
+@dataclass(frozen=True)
+class _Earlier:
+    """A bank of the first masks, which need not be read again. tiles: None if there is none."""
+
+    tiles: NDArray[np.uint8] | None = None
+    digests: tuple[str, ...] = ()
+
+
+def _earlier(store: MaskStore, leading: tuple[str, ...]) -> _Earlier:
+    """Return the good bank of the most masks that are still the first ones."""
+    for path in sorted(store.layout.banks.glob("masks-*.npy"), reverse=True):
+        try:
+            tiles = map_bank(path, packed_num_bytes(store.identity.shapes))
+        except DamagedFileError:
+            continue
+        digests = leading[: tiles.shape[1]]
+        if _footer(path)[:DIGEST_BYTES] == joint_digest(digests):
+            return _Earlier(tiles, digests)
+    return _Earlier()
+
+
+def _footer(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(-FOOTER_BYTES, os.SEEK_END)
+        return file.read().decode()
+
+
+def _write(store: MaskStore, path: Path, files: MaskFiles, earlier: _Earlier) -> None:
+    num_tasks, digests = files.num_leading, list(earlier.digests)
     num_bytes = packed_num_bytes(store.identity.shapes)
-    shape, digests = (num_tiles(num_bytes), num_tasks, TILE_BYTES), list[str]()
-    tiles = _new_array(path, shape)
-    for first in range(0, num_tasks, CHUNK_MASKS):
+    tiles = _new_array(path, (num_tiles(num_bytes), num_tasks, TILE_BYTES))
+    if earlier.tiles is not None:
+        tiles[:, : len(digests)] = earlier.tiles
+    for first in range(len(digests), num_tasks, CHUNK_MASKS):
         tasks = range(first, min(first + CHUNK_MASKS, num_tasks))
         rows = [*store.iterate_bits(tasks, files)]
         tiles[:, first : first + len(rows)] = to_tiles(np.stack(rows))

@@ -47,7 +47,7 @@ def read_generation(run: Run, inference: Mapping[str, str], before: Generation |
     if before is not None and facts.digests.leading == before.digests:
         return before
     path = bank_path(run.store, facts)
-    make_bank(run.store, path, facts.files)
+    make_bank(run.store, path, facts)
     tiles = map_bank(path, packed_num_bytes(run.identity.shapes))
     base = base_tensors(run) if before is None else before.predictor.search.bank.base
     bank = MaskBank(tiles, base, len(os.sched_getaffinity(0)))

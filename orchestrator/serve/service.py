@@ -56,9 +56,11 @@ class Service:
     metrics: Metrics = field(default_factory=make_metrics)
     batchers: dict[str, Batcher[ImageRequest, bytes]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.engine.on_change = self.metrics.took_up
+
     def start(self) -> None:
         """Start the engine, and a queue for each kind of request."""
-        self.engine.on_change = self.metrics.took_up
         self.engine.start()
         for path, work, inline in (
             (CLASSIFY, self.engine.classify, INLINE_IMAGES),

@@ -25,7 +25,7 @@ class Inferred(TableStage[InferenceRequest]):
         stored, facts = super().prepare(context), context.facts
         requests = self.open_requests(context.run, facts, stored)
         if requests:
-            make_bank(context.run.store, requests[0].bank, facts.files)
+            make_bank(context.run.store, requests[0].bank, facts)
         return stored
 
     def requests(self, run: Run, facts: MaskFacts) -> list[InferenceRequest]:

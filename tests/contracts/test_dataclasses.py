@@ -17,6 +17,7 @@ CHANGING = {
     "orchestrator/execution/controller.py",
     "orchestrator/execution/counts.py",
     "orchestrator/runs/live.py",
+    "orchestrator/serve/engine.py",
     "orchestrator/session.py",
     "orchestrator/tracking/conformance.py",
     "orchestrator/tracking/mlflow_pages.py",

@@ -20,9 +20,18 @@ HOMES = {
     "ray": ("orchestrator/cluster/", "orchestrator/search/tune.py", "orchestrator/cli/ray_provider.py"),
     "mlflow": ("orchestrator/tracking/",),
     "omegaconf": ("orchestrator/config/",),
-    "pydantic": ("orchestrator/config/", "orchestrator/reproduce/targets.py", "storage/json_file.py"),
+    "pydantic": (
+        "orchestrator/config/",
+        "orchestrator/reproduce/targets.py",
+        "orchestrator/serve/schemas.py",
+        "storage/json_file.py",
+    ),
+    "fastapi": ("orchestrator/serve/app.py",),
+    "uvicorn": ("orchestrator/serve/process.py",),
+    "prometheus_client": ("orchestrator/serve/metrics.py",),
     "numba": (
         "core/masks/compiled.py",
+        "core/masks/forward_loops.py",
         "core/masks/table_loops.py",
         "core/masks/weight_loops.py",
         "core/training/fused_loops.py",
@@ -75,7 +84,7 @@ FLOORS = {
         "session",
         "evaluate",
         "sweep",
-        "checks compare search reproduce remeasure",
+        "checks compare search reproduce remeasure serve",
         "cli",
     ),
 }
@@ -213,7 +222,8 @@ def test_core_and_storage_import_train_and_infer_without_ray_mlflow_and_omegacon
         for room in ("core", "storage"):
             for path in pathlib.Path(room).rglob("*.py"):
                 # numba's and Triton's own: packed_sums and the eager engine do without
-                own = {"compiled", "packed_loops", "table_loops", "weight_loops", "fused_loops", "fused"}
+                own = {"compiled", "packed_loops", "table_loops", "weight_loops", "forward_loops"}
+                own |= {"fused_loops", "fused"}
                 if path.stem not in own and not path.stem.startswith("triton_"):
                     importlib.import_module(".".join(path.with_suffix("").parts))
         import torch

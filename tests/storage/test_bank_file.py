@@ -1,5 +1,7 @@
 """The bank file: the masks in another order, made when needed, never stale."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -139,3 +141,28 @@ def test_damaged_masks_make_no_bank(store):
     with pytest.raises((DamagedFileError, ForeignFileError)):
         ensure_bank(store)
     assert not list(store.layout.banks.glob("*")) if store.layout.banks.exists() else True
+
+
+def test_a_run_that_has_grown_takes_its_earlier_masks_from_the_bank_of_then(store, monkeypatch):
+    path, asked = ensure_bank(store), []
+    store.write_cohort([task_mask(5), task_mask(6)], PROVENANCE)
+    read = MaskStore.iterate_bits
+    monkeypatch.setattr(
+        MaskStore, "iterate_bits", lambda self, tasks, files: asked.extend(tasks) or read(self, tasks, files)
+    )
+    grown = ensure_bank(store)
+    assert asked == [5, 6]
+    assert not path.exists()
+    assert mapped_bits(grown) == stored_bits(store, 7)
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_bank_of_masks_that_have_changed_since_is_not_taken_over(store, first):
+    ensure_bank(store)
+    files = {0: (0, 2), 3: (3, 4)}
+    store.layout.cohort(*files[first]).unlink()
+    store.write_cohort(
+        [replace(task_mask(t + 20), task=t) for t in range(first, files[first][1] + 1)], PROVENANCE
+    )
+    store.write_cohort([task_mask(5)], PROVENANCE)
+    assert mapped_bits(ensure_bank(store)) == stored_bits(store, 6)
