@@ -37,14 +37,27 @@ class Generation:
         return joint_digest(self.digests)[:NAME_LENGTH]
 
 
+def changed_facts(run: Run, before: Generation | None) -> MaskFacts | None:
+    """Return what the mask files say now; None if the masks are those of ``before``.
+
+    Raises RunFolderError if there is no mask of task 0.
+    """
+    facts = run.store.facts(None if before is None else before.facts)
+    if before is not None and facts.digests.leading == before.digests:
+        return None
+    bank_path(run.store, facts)  # refuses what cannot be served
+    return facts
+
+
 def read_generation(run: Run, inference: Mapping[str, str], before: Generation | None = None) -> Generation:
     """Return the masks of now; ``before`` itself if they are the same.
 
     inference: ``algorithm`` and ``objective``, by default the run's. Raises RunFolderError (no mask of task 0),
     DamagedFileError or ForeignFileError.
     """
-    facts = run.store.facts(None if before is None else before.facts)
-    if before is not None and facts.digests.leading == before.digests:
+    facts = changed_facts(run, before)
+    if facts is None:
+        assert before is not None, "otherwise all is new"
         return before
     path = bank_path(run.store, facts)
     make_bank(run.store, path, facts)

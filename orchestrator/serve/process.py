@@ -25,9 +25,10 @@ CHILD = "from orchestrator.serve.process import run_replica; run_replica()"
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSpec:
-    """What a server serves, and how. root: of the run. inference: ``algorithm`` and ``objective`` that replace the run's."""
+    """What a server serves, and how. root: of the run. host: that it listens at. inference: ``algorithm`` and ``objective`` that replace the run's."""
 
     root: str
+    host: str
     inference: dict[str, str]
     limits: Limits
     token: str | None

@@ -17,7 +17,12 @@ ROOMS = {
 }
 # Where a library may be imported: in these rooms and files only. The rest of the code asks them.
 HOMES = {
-    "ray": ("orchestrator/cluster/", "orchestrator/search/tune.py", "orchestrator/cli/ray_provider.py"),
+    "ray": (
+        "orchestrator/cluster/",
+        "orchestrator/search/tune.py",
+        "orchestrator/serve/on_ray.py",
+        "orchestrator/cli/ray_provider.py",
+    ),
     "mlflow": ("orchestrator/tracking/",),
     "omegaconf": ("orchestrator/config/",),
     "pydantic": (
