@@ -127,10 +127,17 @@ class Predictor:
         """
         x_ND = self._inputs(images)
         tasks_N = self.given(tasks, len(x_ND))
-        return [
-            Classification(task=task, label=label, confidence=confidence)
-            for task, label, confidence in zip(tasks_N.tolist(), *self._classes(x_ND, tasks_N), strict=True)
-        ]
+        found = zip(tasks_N.tolist(), *self._classes(x_ND, tasks_N), strict=True)
+        return [Classification(task=t, label=label, confidence=p) for t, label, p in found]
+
+    def classes(
+        self, images_ND: NDArray[np.float32], tasks_N: NDArray[np.int64]
+    ) -> tuple[list[int], list[float]]:
+        """Return class and confidence of each image, as ``classify`` does, of what is known to be right.
+
+        images_ND: from ``orchestrator.images``, with pixels 0 .. ``scale``. tasks_N: from ``given``.
+        """
+        return self._classes(self._normalised(images_ND), tasks_N)
 
     def _classes(self, x_ND: torch.Tensor, tasks_N: NDArray[np.int64]) -> tuple[list[int], list[float]]:
         """Return the class of each image under the mask of its task, and its softmax output."""
@@ -146,6 +153,9 @@ class Predictor:
                 f"images: found pixels from {flat_ND.min():g} to {flat_ND.max():g}, this data set has 0 to "
                 f"{self.scale:g}; `orchestrator.images.read_images` reads a file in its units"
             )
+        return self._normalised(flat_ND)
+
+    def _normalised(self, flat_ND: NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy(flat_ND) * self.gain + self.offset
 
     def given(self, tasks: int | Sequence[int] | NDArray[np.int64], num_images: int) -> NDArray[np.int64]:

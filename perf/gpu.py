@@ -154,7 +154,7 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
     return median_seconds(finished, 10)
 
 
-def _train(  # noqa: PLR0917  # called in one place
+def _train(  # called in one place
     spec: RunSpec, dataset: Dataset, device: torch.device, num_tasks: int, engine: str, cohort: int
 ) -> tuple[CohortResult, float]:
     """Train; return the masks and the total seconds, compilation and copies included."""

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from core.errors import InferenceError, SupSupError, first_line, plural
-from orchestrator.predict import Answer, Candidate, Classification
+from core.masks.packed_tables import LANES
+from orchestrator.predict import Answer, Candidate
 from orchestrator.serve.generation import Generation
 from orchestrator.serve.requests import ImageRequest
 
@@ -85,43 +86,61 @@ class Engine:
     def _answer(
         self,
         requests: Sequence[ImageRequest],
-        rows_of: Callable[[Generation, ImageRequest], list[dict[str, Any]]],
+        rows_of: Callable[[Generation, ImageRequest], list[str]],
     ) -> list[bytes | Exception]:
         generation = self._current
         assert generation is not None, "no request is taken before"
         try:
-            rows = iter(rows_of(generation, _joined(requests)))
+            rows = rows_of(generation, joined(requests))
         except InferenceError as error:
             if len(requests) == 1:
                 return [error]
             # One of them is wrong: the others get their answers.
             return [answer for one in requests for answer in self._answer([one], rows_of)]
-        return [_body(generation, [next(rows) for _ in range(len(one))]) for one in requests]
+        return answered(generation, requests, rows)
+
+
+def answered(
+    generation: Generation, requests: Sequence[ImageRequest], rows: Sequence[str]
+) -> list[bytes | Exception]:
+    """Return the answer to each request. rows: the JSON of each image in order."""
+    head = f'{{"run":{json.dumps(generation.run.name)},"generation":"{generation.name}","answers":['
+    stops = np.cumsum([len(one) for one in requests]).tolist()
+    starts = [0, *stops[:-1]]
+    return [
+        f"{head}{','.join(rows[start:stop])}]}}".encode() for start, stop in zip(starts, stops, strict=True)
+    ]
 
 
 def _warm(generation: Generation) -> None:
-    """Answer an image, so that what is compiled or filled at first use is ready."""
-    blank = np.zeros(generation.predictor.image_shape, dtype=np.float32)
+    """Answer one image and a few, so that what is compiled or filled at first use is ready."""
+    blank = np.zeros((LANES, *generation.predictor.image_shape), dtype=np.float32)
+    generation.predictor.infer(blank[:1])
     generation.predictor.infer(blank)
     generation.predictor.classify(blank, 0)
 
 
-def _joined(requests: Sequence[ImageRequest]) -> ImageRequest:
+def joined(requests: Sequence[ImageRequest]) -> ImageRequest:
+    """Return one request for all images. Either all or none of the requests name tasks."""
     images = np.concatenate([request.images for request in requests])
     given = [request.tasks for request in requests if request.tasks is not None]
     return ImageRequest(images, np.concatenate(given) if given else None)
 
 
-def _classified(generation: Generation, request: ImageRequest) -> list[dict[str, Any]]:
+def _classified(generation: Generation, request: ImageRequest) -> list[str]:
     assert request.tasks is not None, "asked for where the tasks are given"
-    digests = generation.digests
-    found = generation.predictor.classify(request.images, request.tasks)
-    return [_row(one, digests) for one in found]
+    digests, tasks = generation.digests, generation.predictor.given(request.tasks, len(request))
+    labels, confidences = generation.predictor.classes(request.images, tasks)
+    # Written out, which takes a quarter of json's time: whole numbers, finite floats and hex digits are JSON as they are.
+    return [
+        f'{{"task":{task},"class":{label},"confidence":{confidence!r},"mask":"{digests[task]}"}}'
+        for task, label, confidence in zip(tasks.tolist(), labels, confidences, strict=True)
+    ]
 
 
-def _inferred(generation: Generation, request: ImageRequest) -> list[dict[str, Any]]:
+def _inferred(generation: Generation, request: ImageRequest) -> list[str]:
     digests = generation.digests
-    return [_searched(answer, digests) for answer in generation.predictor.infer(request.images)]
+    return [json.dumps(_searched(answer, digests)) for answer in generation.predictor.infer(request.images)]
 
 
 def _searched(answer: Answer, digests: Sequence[str]) -> dict[str, Any]:
@@ -130,10 +149,5 @@ def _searched(answer: Answer, digests: Sequence[str]) -> dict[str, Any]:
     return {**_row(answer.best[0], digests), "gap": gap, "best": best}
 
 
-def _row(one: Classification | Candidate, digests: Sequence[str]) -> dict[str, Any]:
+def _row(one: Candidate, digests: Sequence[str]) -> dict[str, Any]:
     return {"task": one.task, "class": one.label, "confidence": one.confidence, "mask": digests[one.task]}
-
-
-def _body(generation: Generation, rows: list[dict[str, Any]]) -> bytes:
-    head = {"run": generation.run.name, "generation": generation.name, "answers": rows}
-    return json.dumps(head, separators=(",", ":")).encode()
