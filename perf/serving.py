@@ -189,7 +189,7 @@ def supsup_server(run: Path, replicas: int, port: int = 8651) -> Iterator[str]:
 def dense_server(run: Path, port: int = 8652) -> Iterator[str]:
     """Serve the base network without masks: the same server, with one product of a batch and the weights."""
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import serving_dense; serving_dense.main({str(run)!r}, {port})"
-    with served(python(code), f"http://127.0.0.1:{port}/healthz"):
+    with served(python(code), f"http://127.0.0.1:{port}/readyz"):
         yield f"http://127.0.0.1:{port}"
 
 
