@@ -35,8 +35,8 @@ def task_view(spec: BenchmarkSpec, dataset: Dataset, task: int, *, seed: int) ->
     """Return the view of ``task``, which depends on (spec, seed, task) and never on num_tasks."""
     if spec.parts is not None:
         return _view_in_part(spec, dataset, task, seed)
-    if spec.kind == "module":
-        return _view_of_module(dataset, task)
+    if spec.has_own_tasks:
+        return _view_of_own_task(spec, dataset, task)
     gather = input_gather(spec, dataset.image_shape, task, seed=seed)
     if spec.kind != "split":
         train_rows, test_rows = np.arange(len(dataset.train_labels)), np.arange(len(dataset.test_labels))
@@ -72,13 +72,13 @@ def _view_in_part(spec: BenchmarkSpec, dataset: Dataset, task: int, seed: int) -
     )
 
 
-def _view_of_module(dataset: Dataset, task: int) -> TaskView:
+def _view_of_own_task(spec: BenchmarkSpec, dataset: Dataset, task: int) -> TaskView:
     rows = dataset.parts[task]
     return TaskView(
         input_gather=np.arange(dataset.num_inputs),
         train_rows=np.arange(rows.train.start, rows.train.stop),
         test_rows=np.arange(rows.test.start, rows.test.stop),
-        classes=np.arange(rows.num_classes) + rows.first_class,
+        classes=np.arange(rows.num_classes) + rows.first_class if spec.labels == "local" else None,
     )
 
 
@@ -109,7 +109,7 @@ def input_gather(
         number, task_there = spec.part_of(task)
         plane = input_gather(spec.part_benchmarks[number], image_shape[-2:], task_there, seed=seed)
         return _in_colour(plane, math.prod(image_shape[:-2]))
-    if spec.kind in ("split", "module"):
+    if spec.kind == "split" or spec.has_own_tasks:
         return np.arange(math.prod(image_shape))
     if len(image_shape) > 2:
         return _in_colour(input_gather(spec, image_shape[-2:], task, seed=seed), image_shape[0])

@@ -21,7 +21,8 @@ from core.data.idx import load_idx
 from core.data.image_folder import decode_all, find_images
 from core.data.own_sets import made_dataset, made_tasks
 from core.data.sequence import PartRows, part_rows, to_shape
-from core.errors import DataError
+from core.data.task_files import read_tasks
+from core.errors import DataError, plural
 from core.specs.benchmark import BenchmarkSpec
 from core.specs.named import NUM_CLASSES
 
@@ -116,8 +117,8 @@ def load_dataset(benchmark: BenchmarkSpec | str, folder: Path | None = None) -> 
     name = benchmark if isinstance(benchmark, str) else benchmark.dataset
     if isinstance(benchmark, BenchmarkSpec) and benchmark.parts is not None:
         return _sequence(benchmark, folder)
-    if isinstance(benchmark, BenchmarkSpec) and benchmark.kind == "module":
-        return _module(benchmark, folder)
+    if isinstance(benchmark, BenchmarkSpec) and benchmark.has_own_tasks:
+        return _own_tasks(benchmark, folder)
     if isinstance(benchmark, BenchmarkSpec) and benchmark.is_own:
         return _own(benchmark, folder)
     return READERS[name](benchmark, folder)
@@ -163,18 +164,36 @@ def _check_settled(source: str, benchmark: BenchmarkSpec, **found: Any) -> None:
             )
 
 
-def _module(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
-    """Return the tasks that the user's function makes, one after the other."""
-    (code,) = benchmark.own_code
-    tasks = made_tasks(code, folder)
-    most = max(task.num_classes for task in tasks)
-    _check_settled(str(code), benchmark, num_classes=most, shape=tasks[0].shape)
+def _own_tasks(benchmark: BenchmarkSpec, folder: Path | None) -> Dataset:
+    """Return the tasks that are in files, or that the user's function makes, one after the other."""
+    if benchmark.kind == "files":
+        source, tasks = benchmark.dataset, read_tasks(benchmark.dataset, folder, benchmark.num_tasks)
+        most = benchmark.num_classes or 0  # later tasks may have fewer
+        _check_settled(source, benchmark, shape=tasks[0].shape)
+    else:
+        (code,) = benchmark.own_code
+        source, tasks, most = str(code), made_tasks(code, folder), 0
+    most = max(most, *(task.num_classes for task in tasks))
+    _check_settled(source, benchmark, num_classes=most, shape=tasks[0].shape)
     if benchmark.num_tasks > len(tasks):
         raise DataError(
-            f"{code}: found {len(tasks)} tasks, expected {benchmark.num_tasks}, which benchmark.num_tasks says"
+            f"{source}: found {plural(len(tasks), 'task')}, expected {benchmark.num_tasks}, which benchmark.num_tasks says"
         )
     scales = own_scales(tasks[0].shape)
-    return _joined(benchmark.dataset, [_of_task(task, scales) for task in tasks], tasks[0].shape, scales)
+    joined = _joined(benchmark.dataset, [_of_task(task, scales) for task in tasks], tasks[0].shape, scales)
+    return _with_global_labels(joined, most) if benchmark.labels == "global" else joined
+
+
+def _with_global_labels(dataset: Dataset, num_classes: int) -> Dataset:
+    """Return a data set whose parts share their classes, numbered from 0 in each."""
+    train_labels, test_labels = dataset.train_labels.copy(), dataset.test_labels.copy()
+    for at in dataset.parts:
+        train_labels[at.train] -= at.first_class
+        test_labels[at.test] -= at.first_class
+    parts = tuple(replace(at, first_class=0, num_classes=num_classes) for at in dataset.parts)
+    return replace(
+        dataset, num_classes=num_classes, parts=parts, train_labels=train_labels, test_labels=test_labels
+    )
 
 
 def _of_task(task: OwnArrays, scales: tuple[float, PerChannel, PerChannel]) -> Dataset:

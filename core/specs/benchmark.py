@@ -40,7 +40,8 @@ class BenchmarkSpec(Spec):
 
     kind: each task permutes the pixels (``permuted``), rotates the images (``rotated``), or has its own
         classes (``split``); a ``sequence`` has the tasks of its first part, then those of the second, and so on;
-        the tasks of a ``module`` are made by your own function.
+        the tasks of a ``module`` are made by your own function; of ``files``, each .npz file of a folder is a task,
+        in the order of their names, and more may follow.
     dataset: ``digits`` comes with scikit-learn, and ``synthetic`` is generated; ``mnist``, ``fashion_mnist``
         and ``cifar100`` are looked for in ``data_dir``, and otherwise downloaded; ``image_folder`` is a folder of
         images; a path, such as ``my.npz`` or ``my_arrays/``, names your own arrays, looked for in ``data_dir``
@@ -65,7 +66,7 @@ class BenchmarkSpec(Spec):
     folder: folder of the data set ``image_folder``, with images in ``<data>/<folder>/train/<class>/...`` and
         ``.../val/...``.
     num_classes: number of classes of an image_folder; of your own data, found in them; the most in a task of a
-        ``module``.
+        ``module`` or of ``files``.
     shape: height and width of your own data, or 3, height and width in colour; found in them.
     image_size: side of the images of an image_folder, in pixels (default 224); of a ``sequence``, whose smaller
         images are centred on a blank square (default: the longest side of all).
@@ -79,7 +80,7 @@ class BenchmarkSpec(Spec):
         "test_on": "test",
     }
 
-    kind: Literal["permuted", "rotated", "split", "sequence", "module"]
+    kind: Literal["permuted", "rotated", "split", "sequence", "module", "files"]
     dataset: str = ""
     num_tasks: int = 0
     parts: tuple[PartSpec, ...] | None = None
@@ -106,6 +107,9 @@ class BenchmarkSpec(Spec):
         require(self.parts is None, "benchmark.parts", "keys", "null: for kind 'sequence' only")
         if self.kind == "module":
             self._fill_module()
+            return
+        if self.kind == "files":
+            self._fill_files()
             return
         check_dataset(self)
         coloured = self.is_coloured
@@ -155,19 +159,35 @@ class BenchmarkSpec(Spec):
             found in ("", self.import_path), "benchmark.dataset", found, "none beside benchmark.import_path"
         )
         object.__setattr__(self, "dataset", self.import_path)
-        self._fill_own_tasks(unset=(*OF_ONE_DATASET, "image_size"))
+        self._fill_tasks_in_data("local")
+
+    def _fill_files(self) -> None:
+        is_folder = self.dataset.endswith("/")
+        require(
+            is_folder,
+            "benchmark.dataset",
+            self.dataset,
+            "a folder of .npz files, written with a '/' at its end",
+        )
+        self._fill_tasks_in_data("global")
+
+    def _fill_tasks_in_data(self, labels: Literal["global", "local"]) -> None:
+        """Fill in the keys of tasks that are data sets of their own; refuse those of others."""
+        self._fill_own_tasks(unset=(*OF_ONE_DATASET, "image_size"), labels=labels)
         check_images(self)
         require(
             0 <= self.num_tasks <= MAX_TASKS, "benchmark.num_tasks", self.num_tasks, f"at most {MAX_TASKS:,}"
         )
 
-    def _fill_own_tasks(self, unset: tuple[str, ...]) -> None:
-        """Fill in the keys of tasks that have labels of their own; refuse those of a single data set."""
+    def _fill_own_tasks(self, unset: tuple[str, ...], labels: Literal["global", "local"] = "local") -> None:
+        """Fill in the keys of tasks that are cut from no single data set; refuse those of one."""
         for key in unset:
             found = getattr(self, key)
             require(found is None, f"benchmark.{key}", found, f"null for {self.kind!r}")
-        require(self.labels in (None, "local"), "benchmark.labels", self.labels, f"'local' for {self.kind!r}")
-        object.__setattr__(self, "labels", "local")
+        require(
+            self.labels in (None, labels), "benchmark.labels", self.labels, f"{labels!r} for {self.kind!r}"
+        )
+        object.__setattr__(self, "labels", labels)
 
     def _fill_tasks(self, benchmarks: tuple["BenchmarkSpec", ...]) -> None:
         """Fill in the number of tasks and the size of images, once all of the parts are known."""
@@ -199,7 +219,12 @@ class BenchmarkSpec(Spec):
     @property
     def is_own(self) -> bool:
         """Whether the data set is the user's own arrays, or made by her own code."""
-        return self.kind == "module" or (self.kind != "sequence" and is_own_dataset(self.dataset))
+        return self.has_own_tasks or (self.kind != "sequence" and is_own_dataset(self.dataset))
+
+    @property
+    def has_own_tasks(self) -> bool:
+        """Whether each task is a data set of the user's own."""
+        return self.kind in ("module", "files")
 
     @property
     def own_code(self) -> tuple[OwnCode, ...]:
@@ -225,7 +250,7 @@ class BenchmarkSpec(Spec):
         if isinstance(self.class_order, str) and self.class_order not in ORDERS:
             return False
         known = self.num_classes is not None and self.shape is not None
-        return not self.is_own or (known and (self.kind != "module" or self.num_tasks > 0))
+        return not self.is_own or (known and (not self.has_own_tasks or self.num_tasks > 0))
 
     @property
     def is_coloured(self) -> bool:
@@ -251,7 +276,7 @@ class BenchmarkSpec(Spec):
         """l, the number of real classes, which are the network's first outputs; of a sequence, the most of a task."""
         if self.parts is not None:
             return max(part.real_classes for part in self.part_benchmarks)
-        if self.kind == "module":
+        if self.has_own_tasks:
             assert self.num_classes is not None, "found in the data"
             return self.num_classes
         if self.labels == "local":

@@ -51,7 +51,7 @@ def found_keys(benchmark: BenchmarkSpec, folder: Path | None) -> dict[str, Any]:
         return {}
     found = load_dataset(benchmark, folder)
     keys = {"num_classes": found.num_classes, "shape": list(found.image_shape)}
-    if benchmark.kind != "module":
+    if not benchmark.has_own_tasks:
         return keys
     most = max(task.num_classes for task in found.parts)
     return {**keys, "num_classes": most, "num_tasks": benchmark.num_tasks or len(found.parts)}

@@ -22,7 +22,7 @@ def run_dataset(run: Run, record: RunRecord, folder: Path | None) -> Dataset:
     """
     require_data_code(run, record)
     dataset = load_dataset(run.config.benchmark, folder)
-    check_dataset(run.layout, record, dataset)
+    check_dataset(run.layout, record, dataset, is_growing=run.config.benchmark.kind == "files")
     return dataset
 
 
@@ -68,8 +68,18 @@ def data_provenance(config: SweepConfig, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def check_dataset(layout: RunLayout, record: RunRecord, dataset: Dataset) -> None:
-    """Raise RunFolderError if a run was made on other data than ``dataset``."""
+def check_dataset(layout: RunLayout, record: RunRecord, dataset: Dataset, *, is_growing: bool) -> None:
+    """Raise RunFolderError if a run was made on other data than ``dataset``, of which either may have more tasks."""
+    before = record.provenance.get("part_digests")
+    if is_growing and isinstance(before, list):
+        num_both = min(len(before), len(dataset.part_digests))
+        changed = [number for number in range(num_both) if before[number] != dataset.part_digests[number]]
+        if changed:
+            raise RunFolderError(
+                f"{layout.run_file}: task {changed[0]} was made from other data than those now in {dataset.name}; put its "
+                "file back, and add files with names that come after the others"
+            )
+        return
     made_on = record.provenance.get("dataset_digest")  # absent from runs of older versions
     found = dataset.digest() if made_on is not None else None
     if found != made_on:

@@ -20,7 +20,7 @@ from storage.tables import read_evaluation
 def num_test_images(run: Run, dataset: Dataset, tasks: Iterable[int]) -> dict[int, int]:
     """Return the number of test images by task."""
     benchmark, seed = run.config.benchmark, run.config.seed
-    if benchmark.kind not in ("split", "sequence"):
+    if benchmark.kind in ("permuted", "rotated"):  # each task has all images
         return dict.fromkeys(tasks, len(dataset.test_labels))
     return {task: len(task_view(benchmark, dataset, task, seed=seed).test_rows) for task in tasks}
 

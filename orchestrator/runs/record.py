@@ -37,9 +37,12 @@ def ensure_record(run: Run, resources: Resources, dataset: Dataset) -> RunRecord
         return record
     record = read_run(run.layout)
     check_record(run.layout, record, run)
-    check_dataset(run.layout, record, dataset)
+    is_growing = run.config.benchmark.kind == "files"
+    check_dataset(run.layout, record, dataset, is_growing=is_growing)
     if wanted > record.num_tasks:
-        record = replace(record, num_tasks=wanted, config=config_values(run.config))
+        data = data_provenance(run.config, dataset) if is_growing else {}
+        provenance = record.provenance | data
+        record = replace(record, num_tasks=wanted, config=config_values(run.config), provenance=provenance)
         write_run(run.layout, record)
     return record
 

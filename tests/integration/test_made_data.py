@@ -1,5 +1,7 @@
 """Data and tasks that the user's own functions make, in whole runs: permission, edits, plug-ins, kills."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,6 +67,14 @@ def run_of(place, storage="runs"):
 def shown(capsys):
     out = capsys.readouterr()
     return " ".join(f"{out.out} {out.err}".split())
+
+
+def test_accuracy_counts_each_tasks_own_images(place):
+    assert supsup("run", sweep(place, **MODULE), "--quiet") == 0
+    run, _ = open_run(to_location(str(run_of(place))))
+    tested = run.store.info_table()["test_accuracy"].to_pylist()
+    found = json.loads(run.layout.summary.read_text())["GG"]["3"]["accuracy"]
+    assert found == pytest.approx(sum(tested) / len(tested))
 
 
 def masks(place, storage="runs"):
