@@ -10,7 +10,7 @@ from rich.console import Console
 
 from core.errors import ConfigError, plural
 from orchestrator.cli.common import RunName, Storage
-from orchestrator.execution.ctrl_c import handle_stops
+from orchestrator.execution.ctrl_c import handle_stops, stop_taken
 
 if TYPE_CHECKING:
     from orchestrator.serve.process import ServerSpec
@@ -38,6 +38,9 @@ def serve(
     timeout: Annotated[
         float, typer.Option(metavar="S", help="Seconds until a request is given up.", min=0.1)
     ] = 30.0,
+    accept_tasks: Annotated[
+        bool, typer.Option("--accept-tasks", help="Learn tasks that are posted; for benchmark.kind 'files'.")
+    ] = False,
     ray: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Serve nothing; write a config for Ray Serve.")
     ] = None,
@@ -64,12 +67,17 @@ def serve(
         inference={key: value for key, value in words.items() if value is not None},
         limits=Limits(request_images=max_images, queue_images=2 * max_images, timeout_s=timeout),
         token=token,
+        accepts_tasks=accept_tasks,
     )
     console = Console(soft_wrap=True, highlight=False, markup=False)
     num_tasks = check_servable(spec)
     if ray is not None:
         _write_config(console, ray, spec, (replicas, max_replicas or replicas, shards), port)
         return
+    if accept_tasks and replicas > 1:
+        raise ConfigError(
+            "--accept-tasks: found --replicas with it, expected one process, which numbers the tasks"
+        )
     if max_replicas is not None or shards:
         raise ConfigError("serve: found --max-replicas or --shards, expected --ray with them")
     listening = listen(host, port)
@@ -77,10 +85,13 @@ def serve(
     address = f"http://{host if ':' not in host else f'[{host}]'}:{listening.getsockname()[1]}"
     served = f"{plural(num_tasks, 'task')} of {spec.root} at {address}"
     console.print(f"{served} (API: {address}/docs); Ctrl-C ends it")
-    if replicas == 1:
-        serve_here(spec, listening)
-    else:
-        serve_replicas(spec, listening, replicas)
+    try:
+        if replicas == 1:
+            serve_here(spec, listening)
+        else:
+            serve_replicas(spec, listening, replicas)
+    except KeyboardInterrupt:  # the way to end it
+        stop_taken()
 
 
 def _write_config(

@@ -1,16 +1,21 @@
 """The HTTP interface: images in, task and class out, with the mask that said so."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.resources import files
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 
+from core.errors import DataError, InferenceError
 from core.masks.bits import packed_num_bytes
+from orchestrator.serve.arrivals import TaskState
 from orchestrator.serve.generation import Generation
-from orchestrator.serve.schemas import BODY, Bank, ClassifyAnswer, Error, InferAnswer, Tasks
+from orchestrator.serve.requests import JSON, NPZ, UnknownTypeError, parse_labelled
+from orchestrator.serve.schemas import BODY, Arrival, Bank, ClassifyAnswer, Error, InferAnswer, Tasks
 from orchestrator.serve.service import CLASSIFY, INFER, RefusedError, Service
 
 ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": Error} for code in (400, 413, 415, 429, 503, 504)}
@@ -61,6 +66,14 @@ def _add_bank(app: FastAPI, service: Service) -> None:
     ) -> Response:
         return JSONResponse(_tasks(service.generation(), first, num))
 
+    @app.post("/v1/tasks", status_code=202, responses=ERRORS, summary="Learn a task from labelled images")
+    async def learn(request: Request) -> Arrival:
+        return await _learn(service, request)
+
+    @app.get("/v1/tasks/{task}", responses={404: {"model": Error}}, summary="Where a task is")
+    async def task_state(task: int) -> Arrival:
+        return _state(service, task)
+
     @app.get("/v1/bank", summary="The masks served")
     async def bank() -> Bank:
         return _bank(service.generation(), service.engine.problem)
@@ -82,6 +95,33 @@ def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
         return HTMLResponse(files("orchestrator.serve").joinpath("page.html").read_text())
+
+
+async def _learn(service: Service, request: Request) -> Arrival:
+    if service.arrivals is None:
+        words = "tasks are not taken here: serve a run of benchmark.kind 'files' with --accept-tasks"
+        raise RefusedError(HTTPStatus.FORBIDDEN, words)
+    content = await service.content(dict(request.scope["headers"]), request.receive)
+    kind = request.headers.get("content-type", "")
+    try:
+        task = await asyncio.to_thread(service.arrivals.add, parse_labelled(content, kind))
+    except UnknownTypeError:
+        words = f"content-type: found {kind[:80]!r}, expected {JSON} or {NPZ}"
+        raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, words) from None
+    except (InferenceError, DataError) as error:
+        raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from error
+    return Arrival(task=task, state="training")
+
+
+def _state(service: Service, task: int) -> Arrival:
+    num_served = len(service.generation().digests)
+    if service.arrivals is None:
+        found = TaskState(task=task, state="served") if 0 <= task < num_served else None
+    else:
+        found = service.arrivals.state(task, num_served)
+    if found is None:
+        raise RefusedError(HTTPStatus.NOT_FOUND, f"task: found {task}, expected one of {num_served}")
+    return Arrival(task=found.task, state=found.state, reason=found.reason)
 
 
 def _tasks(generation: Generation, first: int, num: int) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class ServerSpec:
     inference: dict[str, str]
     limits: Limits
     token: str | None
+    accepts_tasks: bool = False
     poll_s: float = 1.0
 
     @classmethod
@@ -69,7 +70,7 @@ def serve_here(spec: ServerSpec, listening: socket.socket) -> None:
     from orchestrator.serve.service import Service, Shortcut
 
     torch.set_num_threads(1)  # the loops over masks have threads of their own
-    service = Service(_engine(spec), spec.limits)
+    service = Service(_engine(spec), spec.limits, _arrivals(spec))
     config = uvicorn.Config(
         Guard(Shortcut(service, make_app(service)), spec.token),
         log_level="warning",
@@ -80,6 +81,14 @@ def serve_here(spec: ServerSpec, listening: socket.socket) -> None:
         timeout_graceful_shutdown=int(STOP_S),
     )
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def _arrivals(spec: ServerSpec) -> Any:
+    from orchestrator.runs.run import open_run
+    from orchestrator.serve.arrivals import Arrivals
+    from storage.locations import to_location
+
+    return Arrivals(open_run(to_location(spec.root))[0]) if spec.accepts_tasks else None
 
 
 def _engine(spec: ServerSpec) -> Any:
@@ -159,4 +168,5 @@ def check_servable(spec: ServerSpec) -> int:
 
     run, _ = open_run(to_location(spec.root))
     check_network(run)
+    _arrivals(spec)
     return len(read_generation(run, spec.inference).digests)

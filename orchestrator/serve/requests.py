@@ -36,11 +36,10 @@ class ImageRequest:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a body holds. labels: of images that a task is to learn."""
+    """What a body holds."""
 
     images: Any
     tasks: Any = None
-    labels: Any = None
 
 
 def parse_request(
@@ -72,14 +71,34 @@ def parse_parts(content: bytes, kind: str) -> Parts:
         raise InferenceError(f"body: cannot be read as {kind} ({first_line(error)[:120]})") from error
 
 
-def _json_parts(content: bytes) -> Parts:
+def parse_labelled(content: bytes, content_type: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a task to learn, by name. Raises InferenceError or UnknownTypeError."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in (JSON, NPZ):
+        raise UnknownTypeError
+    try:
+        return _json_arrays(content) if kind == JSON else _npz_arrays(content)
+    except InferenceError:
+        raise
+    # Damaged bytes raise almost anything.
+    except Exception as error:
+        raise InferenceError(f"body: cannot be read as {kind} ({first_line(error)[:120]})") from error
+
+
+def _json_arrays(content: bytes) -> dict[str, NDArray[Any]]:
     found = json.loads(content)
-    if not isinstance(found, dict) or "images" not in found:
-        raise InferenceError('body: expected {"images": [...], "tasks": [...]}')
-    unknown = found.keys() - {"images", "tasks", "task", "labels"}
-    if unknown:
-        raise InferenceError(f"body: unknown key {min(unknown)!r}, expected images, tasks, task or labels")
-    return _named({key: _array(value) for key, value in found.items()})
+    if not isinstance(found, dict):
+        raise InferenceError('body: expected a mapping, such as {"images": [...], "tasks": [...]}')
+    return {str(key): _array(value) for key, value in found.items()}
+
+
+def _npz_arrays(content: bytes) -> dict[str, NDArray[Any]]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays}
+
+
+def _json_parts(content: bytes) -> Parts:
+    return _named(_json_arrays(content))
 
 
 def _array(value: Any) -> NDArray[Any]:
@@ -109,15 +128,15 @@ def _npy_header(head: bytes) -> tuple[tuple[int, ...], bool, Any]:
 
 
 def _npz_parts(content: bytes) -> Parts:
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        if "images" not in arrays:
-            raise InferenceError(f"body: found arrays {', '.join(arrays)}, expected images and tasks")
-        return _named({name: arrays[name] for name in arrays})
+    return _named(_npz_arrays(content))
 
 
 def _named(arrays: Mapping[str, Any]) -> Parts:
-    tasks = arrays.get("tasks", arrays.get("task"))
-    return Parts(arrays["images"], tasks, arrays.get("labels"))
+    unknown = arrays.keys() - {"images", "tasks", "task"}
+    if unknown or "images" not in arrays:
+        found = ", ".join(map(repr, arrays)) or "nothing"
+        raise InferenceError(f"body: found {found}, expected images, and tasks where they are given")
+    return Parts(arrays["images"], arrays.get("tasks", arrays.get("task")))
 
 
 PARSERS: dict[str, Callable[[bytes], Parts]] = {

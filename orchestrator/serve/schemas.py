@@ -87,6 +87,14 @@ class Task(BaseModel):
     density: float = Field(description="fraction of the weights that the mask keeps")
 
 
+class Arrival(BaseModel):
+    """Where a task that arrived is."""
+
+    task: int
+    state: str = Field(description="training, failed or served")
+    reason: str | None = None
+
+
 class Tasks(BaseModel):
     """Some of the tasks served, from ``first`` on."""
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from core.errors import InferenceError, plural
+from orchestrator.serve.arrivals import Arrivals
 from orchestrator.serve.batcher import Batcher, QueueFullError
 from orchestrator.serve.engine import Engine
 from orchestrator.serve.generation import Generation
@@ -49,10 +50,11 @@ class Reply:
 
 @dataclass(frozen=True)
 class Service:
-    """An engine, with its limits, counters and queues."""
+    """An engine, with its limits, counters and queues. arrivals: of tasks to learn, None if none are taken."""
 
     engine: Engine
     limits: Limits
+    arrivals: Arrivals | None = None
     metrics: Metrics = field(default_factory=make_metrics)
     batchers: dict[str, Batcher[ImageRequest, bytes]] = field(default_factory=dict)
 
@@ -62,6 +64,8 @@ class Service:
     def start(self) -> None:
         """Start the engine, and a queue for each kind of request."""
         self.engine.start()
+        if self.arrivals is not None:
+            self.arrivals.start()
         for path, work, inline in (
             (CLASSIFY, self.engine.classify, INLINE_IMAGES),
             (INFER, self.engine.infer, 0),
@@ -77,6 +81,8 @@ class Service:
         """End what ``start`` started."""
         for batcher in self.batchers.values():
             batcher.close()
+        if self.arrivals is not None:
+            self.arrivals.close()
         self.engine.close()
 
     def generation(self) -> Generation:
@@ -91,7 +97,7 @@ class Service:
         """Return the reply to a request to ``CLASSIFY`` or ``INFER``."""
         started_s = time.perf_counter()
         try:
-            content = await self._content(headers, receive)
+            content = await self.content(headers, receive)
             asked = self._asked(path, headers, query, content)
             reply = Reply(HTTPStatus.OK, await self._answer(path, asked))
             self.metrics.answered(path, len(asked))
@@ -114,8 +120,8 @@ class Service:
     def _late(self) -> RefusedError:
         return RefusedError(HTTPStatus.GATEWAY_TIMEOUT, f"no answer within {self.limits.timeout_s:g} s")
 
-    async def _content(self, headers: Headers, receive: Receive) -> bytes:
-        """Return the body of a request, of which most have all in the first message."""
+    async def content(self, headers: Headers, receive: Receive) -> bytes:
+        """Return the body of a request, of which most have all in the first message. Raises RefusedError."""
         if int(headers.get(b"content-length") or 0) > self.limits.body_bytes:
             raise self._too_large()
         message = await receive()
