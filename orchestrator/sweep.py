@@ -1,7 +1,7 @@
 """``supsup run``: train missing tasks, evaluate and report; the same call resumes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from orchestrator.runs.results import write_report
 from orchestrator.runs.run import Run, locate_run
 from orchestrator.runs.sizing import Resources
 from orchestrator.session import RunSession, StageResult, open_session
-from orchestrator.stages import training_stage
+from orchestrator.stages import require_independent, training_stage
 from orchestrator.stages.base import Progress, RunContext
 from orchestrator.stages.gaps import find_gaps
 from orchestrator.tracking.registry import check_trackers
@@ -36,14 +36,20 @@ from storage.verify import quarantine, verify_masks
 
 @dataclass(frozen=True, kw_only=True)
 class SweepResult(EvaluationResult):
-    """The result of a run. infos: of each task, in order. progress: of the training."""
+    """The result of a run. infos: of each task, in order. progress: of the training.
+
+    only: the tasks that were asked for, None for all.
+    """
 
     infos: list[MaskInfo]
     progress: Progress
+    only: frozenset[int] | None = None
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything is trained and evaluated."""
+        """Whether everything is trained and evaluated, or all tasks that were asked for are trained."""
+        if self.only is not None:
+            return not self.failures and self.only <= self.progress.done
         return super().is_complete and self.progress.is_complete
 
 
@@ -53,15 +59,18 @@ def run_sweep(
     display: Display,
     *,
     only_failed: bool = False,
+    only: Collection[int] | None = None,
     show: Callable[[SweepResult], None] | None = None,
 ) -> SweepResult:
     """Run a sweep to its end. Raises InputError before anything is written.
 
     data_folder: the user's data sets, None for the cache or a download. only_failed: train only the tasks
-    that failed in the last run. show: takes the result as soon as it is stored, before figures are drawn
+    that failed in the last run. only: train only these tasks, None for all. show: takes the result as soon as it is stored, before figures are drawn
     and MLflow has all of it.
     """
     start_s = time.monotonic()
+    if only is not None:
+        require_independent(config, "--tasks")
     run = locate_run(config)
     require_method_code(run)
     check_trackers(run)
@@ -85,7 +94,7 @@ def run_sweep(
                 run=run, record=record, dataset=dataset, message=display.message, facts=facts
             )
             with open_session(context, resources, display, local) as session:
-                trained = _train(session, only_failed=only_failed)
+                trained = _train(session, only_failed=only_failed, only=only)
                 evaluated, failures = evaluate(session)
                 results, facts = trained.results.merged(evaluated), session.context.facts
                 with display.doing("writing the report"):
@@ -101,6 +110,7 @@ def run_sweep(
                     gaps=find_gaps(run, results, facts.files),
                     progress=training_stage(config).progress(run, files=facts.files),
                     elapsed_s=time.monotonic() - start_s,
+                    only=None if only is None else frozenset(only),
                 )
                 if show is not None:
                     show(result)
@@ -124,12 +134,13 @@ def _begin_words(run: Run, resources: Resources) -> str:
     return f"{run.name}: {plural(run.config.benchmark.num_tasks, 'task')}, {where}{device}"
 
 
-def _train(session: RunSession, *, only_failed: bool) -> StageResult:
-    """Train the missing tasks, or only those that failed in the last run; record the failures."""
+def _train(session: RunSession, *, only_failed: bool, only: Collection[int] | None) -> StageResult:
+    """Train the missing tasks, or only those that are asked for or failed in the last run; record the failures."""
     run = session.context.run
-    stage, only = training_stage(run.config), None
+    stage = training_stage(run.config)
     if only_failed:
-        only = stage.progress(run, files=session.context.facts.files).failed.keys()
+        failed = stage.progress(run, files=session.context.facts.files).failed.keys()
+        only = failed if only is None else failed & set(only)
         if not only:
             session.display.message("no task failed in the last run, so there is nothing to train again")
     result = session.run(stage, only)

@@ -9,6 +9,7 @@
       system.json                            processor, memory and disk of the controller's machine
       logs/train-00003-00003.log             attempts at jobs that failed at least once
       masks/cohort-00000-00031.parquet
+      masks/forgotten-00007.json             tombstone of a task whose mask was removed for good
       facts.parquet                          what these files say besides their masks; rebuilt if lost
       evaluations/GG-10.parquet, GNu-one_shot-G-1-10.parquet
       evaluations/parts/one_shot-G-1-10/tasks-00000-00007.parquet    until the table is complete
@@ -39,6 +40,7 @@ from pathlib import Path
 from storage.locations import Location, ObjectPath
 
 _COHORT = re.compile(r"cohort-(\d{5,7})-(\d{5,7})\.parquet")
+_TOMBSTONE = re.compile(r"forgotten-(\d{5,7})\.json")
 _TABLE = re.compile(r"(.+)-(\d+)(?:-b(\d+))?")
 _TEMPORARY = re.compile(r"\..+\.([A-Za-z0-9-]+)\.(\d+)\.[0-9a-f]{8}\.tmp")
 
@@ -176,6 +178,10 @@ class RunLayout:
         """Return the mask file of tasks ``first`` to ``last``, inclusive."""
         return self.masks / _cohort_name(first, last)
 
+    def tombstone(self, task: int) -> Location:
+        """Return the tombstone of a forgotten task."""
+        return self.masks / _tombstone_name(task)
+
     @property
     def saves(self) -> Location:
         """Folder of checkpoints of cohorts in training."""
@@ -282,6 +288,16 @@ def cohort_range(name: str) -> tuple[int, int] | None:
         return None
     first, last = int(match[1]), int(match[2])
     return (first, last) if first <= last and _cohort_name(first, last) == name else None
+
+
+def forgotten_task(name: str) -> int | None:
+    """Return the task from a tombstone's name, or None for any other name."""
+    match = _TOMBSTONE.fullmatch(name)
+    return int(match[1]) if match and _tombstone_name(int(match[1])) == name else None
+
+
+def _tombstone_name(task: int) -> str:
+    return f"forgotten-{task:05d}.json"
 
 
 def _cohort_name(first: int, last: int) -> str:

@@ -110,13 +110,15 @@ class Stage(ABC):
 class TrainingStage(Stage):
     """A stage that trains.
 
-    noun: name of a stored unit, for messages. has_masks: whether they are mask files.
+    noun: name of a stored unit, for messages. has_masks: whether they are mask files. tie: why its tasks depend
+    on each other, as text; None where each could be trained alone.
     """
 
     verb = "training"
     in_order = True
     noun = "task"
     has_masks = True
+    tie: str | None = None
 
     @abstractmethod
     def progress(

@@ -30,6 +30,7 @@ class Supermasks(TrainingStage):
 
     def __init__(self, *, in_order: bool) -> None:
         self.in_order = in_order
+        self.tie = "with training.transfer each task starts from those before it" if in_order else None
 
     def progress(
         self, run: Run, findings: Findings | None = None, *, files: MaskFiles | None = None

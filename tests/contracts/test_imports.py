@@ -89,7 +89,7 @@ FLOORS = {
         "session",
         "evaluate",
         "sweep",
-        "checks compare search reproduce remeasure serve",
+        "banks checks compare search reproduce remeasure serve",
         "cli",
     ),
 }
