@@ -7,17 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.data.datasets import load_dataset
-from core.errors import plural
+from core.errors import RunFolderError, plural
 from orchestrator.cluster.launch import start_ahead
 from orchestrator.cluster.local_ray import LocalRay
 from orchestrator.cluster.resources import check_nodes, find_resources
 from orchestrator.config.sweep import SweepConfig
 from orchestrator.evaluate import EvaluationResult, evaluate
+from orchestrator.execution.plan import number_ranges
 from orchestrator.execution.progress import Display
 from orchestrator.report.build import draw_or_warn
 from orchestrator.report.text import left_out_words
 from orchestrator.runs.accuracy_matrix import write_matrices
 from orchestrator.runs.dataset import require_method_code
+from orchestrator.runs.forgotten import forgotten_words
 from orchestrator.runs.history import write_failures
 from orchestrator.runs.lock import locked
 from orchestrator.runs.record import clean_temporaries, ensure_record
@@ -90,6 +92,7 @@ def run_sweep(
         with _ray_ahead(run, resources) as local:
             record = ensure_record(run, resources, dataset)
             facts = _set_bad_files_aside(run, display)
+            _tell_forgotten(facts, only, display)
             context = RunContext(
                 run=run, record=record, dataset=dataset, message=display.message, facts=facts
             )
@@ -146,6 +149,19 @@ def _train(session: RunSession, *, only_failed: bool, only: Collection[int] | No
     result = session.run(stage, only)
     write_failures(run, result.failures)
     return result
+
+
+def _tell_forgotten(facts: MaskFacts, only: Collection[int] | None, display: Display) -> None:
+    """Say which tasks are forgotten. Raises RunFolderError if one of them was asked for by name."""
+    words = forgotten_words(facts.files.forgotten)
+    asked = facts.files.forgotten & set(only or ())
+    if asked:
+        raise RunFolderError(
+            f"--tasks: found {number_ranges(asked)}, which this run has forgotten; remove the tombstones in "
+            f"{facts.files.folder} to train them again"
+        )
+    if words is not None:
+        display.message(words)
 
 
 def _set_bad_files_aside(run: Run, display: Display) -> MaskFacts:

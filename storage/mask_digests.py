@@ -19,9 +19,14 @@ class MaskDigests:
     leading: tuple[str, ...]
 
     @property
+    def present(self) -> tuple[str, ...]:
+        """Those of the tasks that have a mask, in order."""
+        return tuple(filter(None, self.leading))
+
+    @property
     def num_masks(self) -> int:
         """How many of these tasks have a mask."""
-        return sum(map(bool, self.leading))
+        return len(self.present)
 
     def joint(self, num_tasks: int) -> str | None:
         """Return the joint digest of the masks of the first tasks, None if they are not all there."""

@@ -1,12 +1,26 @@
-"""The commands that share banks of masks: merge."""
+"""The commands that share banks of masks: merge, forget."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from core.errors import ConfigError, plural
-from orchestrator.cli.common import Storage, complete_run
+from orchestrator.cli.common import (
+    Plain,
+    Quiet,
+    RunName,
+    Storage,
+    complete_run,
+    consoles,
+    parse_tasks,
+)
+from orchestrator.config.own_data import data_folder
+from orchestrator.execution.ctrl_c import handle_stops
+
+if TYPE_CHECKING:
+    from orchestrator.banks.forget import Forgotten
 
 banks = typer.Typer()
 
@@ -38,3 +52,52 @@ def merge(
         print_plain(Console(), f"note: {note}")
     print_plain(Console(), f"{merged.root} has the masks of {plural(merged.num_tasks, 'task')}")
     print_plain(Console(), f"`{supsup_command('run', merged.root)}` trains what is missing, and evaluates")
+
+
+@banks.command()
+def forget(
+    run: RunName,
+    task: Annotated[str, typer.Option(help="The task, or tasks such as 7,9-11.")],
+    *,
+    reason: Annotated[str | None, typer.Option(help="Why, for the tombstone.")] = None,
+    evaluate: Annotated[
+        bool, typer.Option(help="Make tables and report anew; without, they are only removed.")
+    ] = True,
+    storage: Storage = "runs",
+    quiet: Quiet = False,
+    plain: Plain = False,
+) -> None:
+    """Take tasks out of a run for good: masks, tables, figures, checkpoints. Every other answer stays as without them."""
+    from orchestrator.banks.forget import forget_tasks
+    from orchestrator.cli.display import make_display
+    from orchestrator.cli.results import print_results
+    from orchestrator.report.text import print_plain
+    from orchestrator.status import resolve_run
+    from storage.layout import RunLayout
+    from storage.run_file import read_run
+
+    handle_stops()
+    root = resolve_run(run, storage)
+    tasks = parse_tasks(task, read_run(RunLayout(root)).num_tasks, "--task")
+    console, progress = consoles(quiet=quiet, plain=plain, as_json=False)
+    display = make_display(progress, plain=plain, quiet=quiet)
+    done = forget_tasks(root, tasks, data_folder(None), display, reason=reason, evaluate=evaluate)
+    if done.result is not None:
+        print_results(console, done.result.results, done.result.gaps)
+    for line in _forgotten_lines(done):
+        print_plain(console, line)
+    raise typer.Exit(0 if done.result is None or done.result.is_complete else 1)
+
+
+def _forgotten_lines(done: "Forgotten") -> Iterator[str]:
+    for task, digest in done.digests.items():
+        yield f"task {task}: forgotten; " + (
+            f"its mask was {digest}" if digest else "it had no mask, and never gets one"
+        )
+    yield f"rewrote {plural(len(done.rewritten), 'mask file')}, and removed {done.num_removed} derived files and folders"
+    if done.lost_tables:
+        yield f"not made anew: {', '.join(done.lost_tables)}; `supsup evaluate` and `supsup run` make tables"
+    yield (
+        "not reached from here: exported files, backups, older versions in an object store, models and child runs in "
+        "MLflow, processes that still answer; what was pushed goes with the next `supsup push`"
+    )
