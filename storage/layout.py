@@ -21,6 +21,7 @@
       stream/decisions.parquet               scenario NNs: every decision, with the true task
       stream/state.json, mask-00003-000120.npz     checkpoint of the stream, until it ends
       hopfield/storkey-00005.parquet         HopSupSup: Psi and the sums of the stored masks
+      BANK.md, bank.sig                      card of a bank that was pushed or signed, and its signature
       report/summary.json, tasks.parquet, config.yaml, confusion-one_shot-G-1-10.parquet
       report/matrix-GG.parquet, matrix-GNu-one_shot-G-1.parquet     accuracy of each task at each k
       report/report.json                     what the figures and the page were drawn from
@@ -95,6 +96,16 @@ class RunLayout:
     def lock(self) -> Location:
         """The lock file, held by the controller at work."""
         return self.root / ".lock"
+
+    @property
+    def card(self) -> Location:
+        """What a bank is and how to read it, for those it is shared with."""
+        return self.root / "BANK.md"
+
+    @property
+    def signature(self) -> Location:
+        """The signature of a bank."""
+        return self.root / "bank.sig"
 
     @property
     def live(self) -> Location:

@@ -34,8 +34,7 @@ def _traces(layout: RunLayout, tasks: Collection[int]) -> Iterator[Location]:
         yield from (path for path in listed(folder) if _is_of(path.name, tasks))
     yield from (path for path in listed(layout.quarantine) if _may_hold(path.name, tasks))
     yield from temporaries(layout.root)
-    if layout.facts.exists():
-        yield layout.facts
+    yield from (path for path in (layout.facts, layout.card, layout.signature) if path.exists())
 
 
 def _tables(folder: Location, tasks: Collection[int]) -> Iterator[Location]:

@@ -1,4 +1,4 @@
-"""The commands that share banks of masks: merge, forget."""
+"""The commands that share banks of masks: merge, forget, push, pull."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +21,7 @@ from orchestrator.execution.ctrl_c import handle_stops
 
 if TYPE_CHECKING:
     from orchestrator.banks.forget import Forgotten
+    from storage.locations import Location  # imports pyarrow, and --help must not
 
 banks = typer.Typer()
 
@@ -86,7 +87,7 @@ def forget(
         print_results(console, done.result.results, done.result.gaps)
     for line in _forgotten_lines(done):
         print_plain(console, line)
-    raise typer.Exit(0 if done.result is None or done.result.is_complete else 1)
+    raise typer.Exit(1 if done.result is not None and done.result.failures else 0)
 
 
 def _forgotten_lines(done: "Forgotten") -> Iterator[str]:
@@ -101,3 +102,65 @@ def _forgotten_lines(done: "Forgotten") -> Iterator[str]:
         "not reached from here: exported files, backups, older versions in an object store, models and child runs in "
         "MLflow, processes that still answer; what was pushed goes with the next `supsup push`"
     )
+
+
+@banks.command()
+def push(
+    run: RunName,
+    to: Annotated[str, typer.Argument(metavar="STORE", help="A folder, or s3://BUCKET/PREFIX, of shared banks.")],
+    storage: Storage = "runs",
+    quiet: Quiet = False,
+) -> None:
+    """Send a run's masks and tables to a store of shared banks; of a bank that has grown, only what is new."""
+    from orchestrator.banks.push import push_run
+    from orchestrator.cli.display import make_display
+    from orchestrator.report.text import print_plain
+    from orchestrator.status import resolve_run
+
+    handle_stops()
+    console, progress = consoles(quiet=quiet, plain=False, as_json=False)
+    display = make_display(progress, plain=False, quiet=quiet)
+    done = push_run(resolve_run(run, storage), _store(to), display)
+    print_plain(
+        console,
+        f"sent {plural(done.num_sent, 'file')}, {done.sent_bytes:,} bytes, and a list of {done.manifest_bytes:,} bytes; "
+        f"the bank has {plural(done.num_files, 'file')}, {done.num_bytes:,} bytes",
+    )
+    if done.num_removed:
+        print_plain(console, f"removed {plural(done.num_removed, 'file')} there that no bank names any more")
+    print_plain(console, f"the bank is {done.manifest}")
+
+
+@banks.command()
+def pull(
+    run: Annotated[str, typer.Argument(metavar="NAME", help="The name of the bank, that of its run folder.")],
+    source: Annotated[
+        str, typer.Argument(metavar="STORE", help="The folder, or s3://BUCKET/PREFIX, of shared banks.")
+    ],
+    storage: Storage = "runs",
+    quiet: Quiet = False,
+) -> None:
+    """Fetch a bank from a store into its run folder, every byte verified; run it again to resume, or to get what is new."""
+    from orchestrator.banks.pull import pull_run
+    from orchestrator.cli.display import make_display
+    from orchestrator.report.text import print_plain
+    from orchestrator.runs.commands import supsup_command
+    from storage.locations import to_location
+
+    handle_stops()
+    console, progress = consoles(quiet=quiet, plain=False, as_json=False)
+    display = make_display(progress, plain=False, quiet=quiet)
+    done = pull_run(run, _store(source), to_location(storage), display)
+    print_plain(console, f"fetched {plural(done.num_fetched, 'file')}, {done.fetched_bytes:,} bytes, all verified")
+    for task in done.waiting:
+        again = supsup_command("forget", done.root, "--task", task)
+        print_plain(console, f"task {task} was forgotten there; `{again}` removes its mask here")
+    print_plain(console, f"{done.root} has the masks of {plural(done.num_tasks, 'task')}")
+
+
+def _store(text: str) -> "Location":
+    """Return the location of a store. Raises ConfigError."""
+    from orchestrator.config.sections import StorageConfig
+    from storage.locations import to_location
+
+    return to_location(StorageConfig(uri=text).uri)
