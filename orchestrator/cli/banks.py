@@ -1,6 +1,7 @@
-"""The commands that share banks of masks: merge, forget, push, pull."""
+"""The commands that share banks of masks: merge, forget, push, pull, sign."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -156,6 +157,32 @@ def pull(
         again = supsup_command("forget", done.root, "--task", task)
         print_plain(console, f"task {task} was forgotten there; `{again}` removes its mask here")
     print_plain(console, f"{done.root} has the masks of {plural(done.num_tasks, 'task')}")
+
+
+@banks.command()
+def sign(
+    run: RunName,
+    key: Annotated[Path, typer.Option(metavar="KEY.pem", help="Your private elliptic key, in PEM.")],
+    storage: Storage = "runs",
+) -> None:
+    """Sign all files of a run that `push` sends, after verifying them; `verify --key` checks the signature."""
+    from orchestrator.banks.signing import sign_run
+    from orchestrator.report.text import print_plain
+    from orchestrator.status import resolve_run
+
+    root = resolve_run(run, storage)
+    num_files = sign_run(root, key)
+    print_plain(Console(), f"signed {plural(num_files, 'file')} of {root}: bank.sig, which `supsup push` sends too")
+
+
+def print_signature(root: "Location", key: Path) -> bool:
+    """Print whether the signature of a run is good, and return it."""
+    from orchestrator.banks.signing import signature_problem
+    from orchestrator.report.text import print_plain
+
+    problem = signature_problem(root, key)
+    print_plain(Console(), f"the signature is that of {key}" if problem is None else f"signature: {problem}")
+    return problem is None
 
 
 def _store(text: str) -> "Location":

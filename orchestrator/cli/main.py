@@ -331,6 +331,9 @@ def verify(
     deep: Annotated[
         bool, typer.Option("--deep", help="Test every mask again, and compare with the stored accuracies.")
     ] = False,
+    key: Annotated[
+        Path | None, typer.Option(metavar="PUB.pem", help="Also check the signature, by this public key.")
+    ] = None,
     storage: Storage = "runs",
 ) -> None:
     """Check every mask: digests, missing tasks, files of other runs. Exit code 1 if anything is wrong."""
@@ -341,10 +344,17 @@ def verify(
     if quick and deep:
         raise ConfigError("--quick: found --deep too; expected one of them, since --deep reads every mask")
     searched = resolve_search(run, storage)
+    if searched is not None and key is not None:
+        raise ConfigError("--key: found a search, expected a single run")
     if searched is not None:
         clean = verify_search(Console(), searched, repair=repair, quick=quick, deep=deep)
     else:
-        clean = verify_and_print(Console(), resolve_run(run, storage), repair=repair, quick=quick, deep=deep)
+        root = resolve_run(run, storage)
+        clean = verify_and_print(Console(), root, repair=repair, quick=quick, deep=deep)
+        if key is not None:
+            from orchestrator.cli.banks import print_signature
+
+            clean = print_signature(root, key) and clean
     raise typer.Exit(0 if clean else 1)
 
 
