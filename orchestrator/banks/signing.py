@@ -5,6 +5,7 @@ whatever else a run folder has are not signed, and may change.
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,12 +16,19 @@ from pathlib import Path
 from core.errors import ConfigError, first_line
 from orchestrator.banks.card import write_card
 from orchestrator.banks.content import bank_files, verified_bank
+from orchestrator.execution.plan import MAX_RANGES
 from orchestrator.runs.lock import locked
 from orchestrator.runs.run import Run, open_run
 from storage.files import commit_bytes
 from storage.locations import Location
 
 PRIVATE = "an elliptic key in PEM without a password, as of `openssl ecparam -name prime256v1 -genkey -noout -out KEY.pem`"
+# What is wrong with a file, by the library's words.
+DIFFERENCES = {
+    "changed": r"Hash mismatch for '([^']+)'",
+    "missing": r"Missing files in model '[^']*': ([^'\"]+)",
+    "added": r"Extra files found in model '[^']*': ([^'\"]+)",
+}
 PUBLIC = "its public half in PEM, as of `openssl ec -in KEY.pem -pubout -out PUB.pem`"
 
 
@@ -73,8 +81,22 @@ def signature_problem(root: Location, key: Path) -> str | None:
             return f"{run.layout.signature} was not made with the private key of {key}"
         # A signature that was edited raises whatever its parsers raise.
         except Exception as error:
-            return f"{run.layout.signature} does not fit: {first_line(error)[:600]}"
+            return f"{run.layout.signature} does not fit: {_difference(error)}"
     return None
+
+
+def _difference(error: Exception) -> str:
+    """Return which files differ by the library's message, which names them between digests as raw bytes."""
+    text = str(error).replace("\\'", "'")
+    found = [
+        f"{word} {name}"
+        for word, pattern in DIFFERENCES.items()
+        for names in re.findall(pattern, text)
+        for name in names.split(", ")
+    ]
+    more = len(found) - MAX_RANGES
+    shown = ", ".join(found[:MAX_RANGES]) + (f" and {more} more" if more > 0 else "")
+    return shown or first_line(error)[:160]
 
 
 def _require_library(command: str) -> None:
