@@ -31,7 +31,11 @@ COHORT = 8
 
 def grown(folder: Path, num_tasks: int) -> Run:
     """Return the run with the masks of its first tasks; those that are missing are drawn."""
-    settings = [f"benchmark.num_tasks={num_tasks}", f"storage.uri={folder / 'runs'}", f"training.cohort_size={COHORT}"]
+    settings = [
+        f"benchmark.num_tasks={num_tasks}",
+        f"storage.uri={folder / 'runs'}",
+        f"training.cohort_size={COHORT}",
+    ]
     config = load_sweep(SWEEP, [*settings, "executor.kind=inline", "tracking.uri=null"])
     run = locate_run(config)
     dataset = load_dataset(config.benchmark, data_folder(None))
@@ -63,7 +67,9 @@ def main(folder: Path) -> None:
         )
     start_s = time.perf_counter()
     pulled = pull_run(run.name, store, folder / "pulled", display)
-    print(f"pull: {pulled.num_fetched:,} files, {pulled.fetched_bytes:,} bytes; {time.perf_counter() - start_s:.1f} s")
+    print(
+        f"pull: {pulled.num_fetched:,} files, {pulled.fetched_bytes:,} bytes; {time.perf_counter() - start_s:.1f} s"
+    )
 
 
 if __name__ == "__main__":

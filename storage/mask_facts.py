@@ -113,7 +113,8 @@ class MaskFacts:
         """The digests of the leading masks, up to the first that is missing or unreadable; empty if forgotten."""
         known = dict(zip(self.table["task"].to_pylist(), self.table["digest"].to_pylist(), strict=True))
         known |= dict.fromkeys(self.files.forgotten, "")
-        return MaskDigests(tuple(takewhile(lambda digest: digest is not None, map(known.get, count()))))
+        leading = takewhile(known.__contains__, count())
+        return MaskDigests(tuple(known[task] for task in leading))
 
     @property
     def made_by(self) -> set[tuple[str, ...]]:

@@ -42,7 +42,9 @@ class SharedFile:
     def __post_init__(self) -> None:
         """Raise ValueError for a path outside of a run folder, or a digest that is none."""
         if not _PATH.fullmatch(self.path) or not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise ValueError(f"found {self.path!r} with {self.sha256!r}, expected a file of a run and its sha256")
+            raise ValueError(
+                f"found {self.path!r} with {self.sha256!r}, expected a file of a run and its sha256"
+            )
 
     @classmethod
     def of(cls, path: str, content: bytes) -> "SharedFile":

@@ -28,21 +28,21 @@ LICENCES = {
     "synthetic": "none needed: made by this code",
 }
 NO_LICENCE = "not stated here; ask the publisher of the images"
-READ_BITS = '''\
+READ_BITS = """\
 import json; import numpy as np; import pyarrow.parquet as pq
 file = pq.ParquetFile("{path}"); row = file.read_row_group({group}).to_pylist()[0]
 layers = {{one["name"]: one["shape"] for one in json.loads(file.schema_arrow.metadata[b"supsup.layers"])}}
 parts = np.split(np.frombuffer(row["bits"], "u1"), np.cumsum([-(-np.prod(shape) // 8) for shape in layers.values()]))
 masks = {{name: np.unpackbits(part, count=np.prod(layers[name]), bitorder="little").reshape(layers[name]) for name, part in zip(layers, parts)}}
-'''  # noqa: E501
-READ_GAPS = '''\
+"""
+READ_GAPS = """\
 import json; import numpy as np; import pyarrow.parquet as pq
 file = pq.ParquetFile("{path}"); row = file.read_row_group({group}).to_pylist()[0]
 layers = {{one["name"]: one["shape"] for one in json.loads(file.schema_arrow.metadata[b"supsup.layers"])}}
 ends = np.cumsum([-(-np.prod(shape) // 8) * 8 for shape in layers.values()]); gaps = np.frombuffer(row["gaps"], "u1").astype(int)
 bits = np.full(ends[-1], 1 - row["rare_bit"], "u1"); bits[(np.cumsum(np.where(gaps == 255, 255, gaps + 1)) - 1)[gaps < 255]] = row["rare_bit"]
 masks = {{name: part[: np.prod(layers[name])].reshape(layers[name]) for name, part in zip(layers, np.split(bits, ends))}}
-'''  # noqa: E501
+"""
 
 
 def write_card(run: Run, record: RunRecord, facts: MaskFacts) -> None:
@@ -61,7 +61,7 @@ def bank_card(run: Run, record: RunRecord, facts: MaskFacts) -> str:
     matrices = [*accuracy_matrices(run, facts).values()]
     if matrices:
         parts += [_table(METRIC_HEADS, metric_rows(matrices)), *map(_matrix, matrices)]
-    return "\n\n".join([*parts, *_reading(run, facts), *_use(run)]) + "\n"
+    return "\n\n".join([*parts, *_reading(facts), *_use(run)]) + "\n"
 
 
 def _rows(run: Run, record: RunRecord, facts: MaskFacts) -> Iterator[tuple[str, str]]:
@@ -97,7 +97,11 @@ def _matrix(one: AccuracyMatrix) -> str:
     """Return the accuracy matrix, whole or, of many tasks, its mean, lowest and highest for each k."""
     title = f"{one.scenario}, {one.method or 'task given'}: accuracy in % on each task once k are learned"
     if one.values.shape[1] > MAX_COLUMNS:
-        columns = [np.nanmean(one.values, axis=1), np.nanmin(one.values, axis=1), np.nanmax(one.values, axis=1)]
+        columns = [
+            np.nanmean(one.values, axis=1),
+            np.nanmin(one.values, axis=1),
+            np.nanmax(one.values, axis=1),
+        ]
         heads, cells_KC = ["mean", "lowest", "highest"], np.stack(columns, axis=1)
     else:
         heads, cells_KC = [f"task {task}" for task in range(one.values.shape[1])], one.values
@@ -109,7 +113,7 @@ def _cell(fraction: float) -> str:
     return "" if np.isnan(fraction) else f"{100 * fraction:.2f}"
 
 
-def _reading(run: Run, facts: MaskFacts) -> Iterator[str]:
+def _reading(facts: MaskFacts) -> Iterator[str]:
     """Yield how to read the first mask, with numpy, and the rows of its Parquet file."""
     if not facts.files:
         return

@@ -115,9 +115,7 @@ def _rewrite(run: Run, facts: MaskFacts, name: str, tasks: Collection[int]) -> N
     """Write the other masks of a file to files of their own, then remove it."""
     files = facts.files
     kept = [
-        task
-        for task in tasks_of(name)
-        if task not in tasks and task in files and files.name_of(task) == name
+        task for task in tasks_of(name) if task not in tasks and task in files and files.name_of(task) == name
     ]
     if kept:
         copy_masks(run.store, name, kept, run.store)

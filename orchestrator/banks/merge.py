@@ -91,8 +91,12 @@ def _require_alike(first: _Source, other: _Source) -> None:
     """Raise RunFolderError unless both are folders of one run, made on the same data and code."""
     pair = f"{first.root} and {other.root}"
     if other.run.fingerprint != first.run.fingerprint:
-        changes = changed_keys(first.run.config, other.run.config) or ("made by versions that train differently",)
-        raise RunFolderError(f"{pair} are different runs, whose masks do not belong together: {', '.join(changes)}")
+        changes = changed_keys(first.run.config, other.run.config) or (
+            "made by versions that train differently",
+        )
+        raise RunFolderError(
+            f"{pair} are different runs, whose masks do not belong together: {', '.join(changes)}"
+        )
     for key in ALIKE:
         mine, others = (one.record.provenance.get(key) for one in (first, other))
         if mine != others:
@@ -117,7 +121,9 @@ def _require_no_conflict(sources: Sequence[_Source]) -> None:
 
 
 def _conflict(task: int, found: Mapping[str, Location]) -> str:
-    words = [f"{digest[:SHOWN] + '...' if digest else 'forgotten'} in {root}" for digest, root in found.items()]
+    words = [
+        f"{digest[:SHOWN] + '...' if digest else 'forgotten'} in {root}" for digest, root in found.items()
+    ]
     return f"task {task}: {', '.join(words)}"
 
 

@@ -98,7 +98,7 @@ def _is_wanted(layout: RunLayout, store: SharedStore, file: SharedFile) -> bool:
     if SharedFile.of(file.path, plain_file(path).read_bytes()) == file:
         return False
     if file.path == RECORD:
-        return json.loads(store.get(file))["num_tasks"] > read_run(layout).num_tasks
+        return int(json.loads(store.get(file))["num_tasks"]) > read_run(layout).num_tasks
     return cohort_range(path.name) is None or not _is_good(layout, path)
 
 

@@ -32,5 +32,7 @@ def _digests(file: SharedFile, content: bytes) -> dict[int, str]:
     try:
         table = pq.read_table(pa.BufferReader(content), columns=["task", "digest"])
     except (pa.ArrowException, OSError) as error:
-        raise DamagedFileError(f"{file.path} in the store cannot be read: {first_line(error)[:160]}") from error
+        raise DamagedFileError(
+            f"{file.path} in the store cannot be read: {first_line(error)[:160]}"
+        ) from error
     return dict(zip(table["task"].to_pylist(), table["digest"].to_pylist(), strict=True))

@@ -43,7 +43,9 @@ def sign_run(root: Location, key: Path) -> int:
     try:
         config = signing.Config().use_elliptic_key_signer(private_key=key)
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"--key: {key} cannot be used ({first_line(error)[:160]}); expected {PRIVATE}") from error
+        raise ConfigError(
+            f"--key: {key} cannot be used ({first_line(error)[:160]}); expected {PRIVATE}"
+        ) from error
     run, record = open_run(root)
     with locked(run.layout):
         facts = verified_bank(run)
@@ -68,7 +70,9 @@ def signature_problem(root: Location, key: Path) -> str | None:
     try:
         config = verifying.Config().use_elliptic_key_verifier(public_key=key)
     except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"--key: {key} cannot be used ({first_line(error)[:160]}); expected {PUBLIC}") from error
+        raise ConfigError(
+            f"--key: {key} cannot be used ({first_line(error)[:160]}); expected {PUBLIC}"
+        ) from error
     run, _ = open_run(root)
     if not run.layout.signature.exists():
         return f"{run.layout.signature} is missing: nobody has signed this run, or the signature was removed"

@@ -62,9 +62,9 @@ def forget(
     task: Annotated[str, typer.Option(help="The task, or tasks such as 7,9-11.")],
     *,
     reason: Annotated[str | None, typer.Option(help="Why, for the tombstone.")] = None,
-    evaluate: Annotated[
-        bool, typer.Option(help="Make tables and report anew; without, they are only removed.")
-    ] = True,
+    no_evaluate: Annotated[
+        bool, typer.Option("--no-evaluate", help="Only remove tables and report; do not make them anew.")
+    ] = False,
     storage: Storage = "runs",
     quiet: Quiet = False,
     plain: Plain = False,
@@ -72,7 +72,7 @@ def forget(
     """Take tasks out of a run for good: masks, tables, figures, checkpoints. Every other answer stays as without them."""
     from orchestrator.banks.forget import forget_tasks
     from orchestrator.cli.display import make_display
-    from orchestrator.cli.results import print_results
+    from orchestrator.report.tables import print_results
     from orchestrator.report.text import print_plain
     from orchestrator.status import resolve_run
     from storage.layout import RunLayout
@@ -83,7 +83,7 @@ def forget(
     tasks = parse_tasks(task, read_run(RunLayout(root)).num_tasks, "--task")
     console, progress = consoles(quiet=quiet, plain=plain, as_json=False)
     display = make_display(progress, plain=plain, quiet=quiet)
-    done = forget_tasks(root, tasks, data_folder(None), display, reason=reason, evaluate=evaluate)
+    done = forget_tasks(root, tasks, data_folder(None), display, reason=reason, evaluate=not no_evaluate)
     if done.result is not None:
         print_results(console, done.result.results, done.result.gaps)
     for line in _forgotten_lines(done):
@@ -108,7 +108,9 @@ def _forgotten_lines(done: "Forgotten") -> Iterator[str]:
 @banks.command()
 def push(
     run: RunName,
-    to: Annotated[str, typer.Argument(metavar="STORE", help="A folder, or s3://BUCKET/PREFIX, of shared banks.")],
+    to: Annotated[
+        str, typer.Argument(metavar="STORE", help="A folder, or s3://BUCKET/PREFIX, of shared banks.")
+    ],
     storage: Storage = "runs",
     quiet: Quiet = False,
 ) -> None:
@@ -152,7 +154,9 @@ def pull(
     console, progress = consoles(quiet=quiet, plain=False, as_json=False)
     display = make_display(progress, plain=False, quiet=quiet)
     done = pull_run(run, _store(source), to_location(storage), display)
-    print_plain(console, f"fetched {plural(done.num_fetched, 'file')}, {done.fetched_bytes:,} bytes, all verified")
+    print_plain(
+        console, f"fetched {plural(done.num_fetched, 'file')}, {done.fetched_bytes:,} bytes, all verified"
+    )
     for task in done.waiting:
         again = supsup_command("forget", done.root, "--task", task)
         print_plain(console, f"task {task} was forgotten there; `{again}` removes its mask here")
@@ -172,7 +176,9 @@ def sign(
 
     root = resolve_run(run, storage)
     num_files = sign_run(root, key)
-    print_plain(Console(), f"signed {plural(num_files, 'file')} of {root}: bank.sig, which `supsup push` sends too")
+    print_plain(
+        Console(), f"signed {plural(num_files, 'file')} of {root}: bank.sig, which `supsup push` sends too"
+    )
 
 
 def print_signature(root: "Location", key: Path) -> bool:

@@ -128,9 +128,9 @@ def _details(found: RunStatus) -> Iterator[RenderableType]:
     if found.last:
         words = ", ".join(f"task {task} {percent(accuracy)}" for task, accuracy in found.last)
         yield Text(f"finished last: {words}")
-    words = forgotten_words(found.progress.forgotten)
-    if words is not None:
-        yield Text(words)
+    forgotten = forgotten_words(found.progress.forgotten)
+    if forgotten is not None:
+        yield Text(forgotten)
     if found.error is not None:
         yield Text(f"failed: {found.error}", style="red")
 

@@ -18,7 +18,9 @@ def forgotten_words(tasks: Collection[int]) -> str | None:
     if not tasks:
         return None
     verb = "was" if len(tasks) == 1 else "were"
-    return f"{plural(len(tasks), 'task')} {verb} forgotten, and {verb} not trained again: {number_ranges(tasks)}"
+    return (
+        f"{plural(len(tasks), 'task')} {verb} forgotten, and {verb} not trained again: {number_ranges(tasks)}"
+    )
 
 
 def tombstone_lines(run: Run, tasks: Collection[int]) -> tuple[list[str], list[Problem]]:
@@ -29,7 +31,9 @@ def tombstone_lines(run: Run, tasks: Collection[int]) -> tuple[list[str], list[P
             found = read_tombstone(run.layout, task)
         except (DamagedFileError, OSError) as error:
             path = run.layout.tombstone(task)
-            problems.append(Problem(kind="damaged", path=None, message=f"{error}; task {task} stays forgotten: {path}"))
+            problems.append(
+                Problem(kind="damaged", path=None, message=f"{error}; task {task} stays forgotten: {path}")
+            )
             continue
         when = time.strftime("%Y-%m-%d", time.gmtime(found.forgotten_s))
         lines.append(f"task {task}: forgotten on {when}" + (f" ({found.reason})" if found.reason else ""))

@@ -40,9 +40,7 @@ class Given(Stage):
         context.counts.update(stored)
         ks = run.config.evaluation.ks(run.config.benchmark.num_tasks)
         files = context.facts.files
-        return frozenset(
-            TableKey(GIVEN, k, test_batches(run)) for k in ks if old.issuperset(files.among(k))
-        )
+        return frozenset(TableKey(GIVEN, k, test_batches(run)) for k in ks if old.issuperset(files.among(k)))
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """See ``Stage``. Tasks tested right after training need no job."""

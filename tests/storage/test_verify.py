@@ -18,7 +18,10 @@ def test_a_clean_store(store):
     assert findings.tasks == set(range(5))
     assert findings.problems == ()
     assert findings.provenances == (("eager", "cpu", "2.13.0"),)
-    assert [problem.message for problem in findings.missing(range(7))] == ["task 5: missing", "task 6: missing"]
+    assert [problem.message for problem in findings.missing(range(7))] == [
+        "task 5: missing",
+        "task 6: missing",
+    ]
 
 
 def test_each_bad_thing_is_named_with_its_kind(store):

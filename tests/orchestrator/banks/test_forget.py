@@ -12,6 +12,7 @@ import pytest
 from orchestrator.banks import forget as forgetting
 from orchestrator.predict import load_predictor
 from orchestrator.runs.run import open_run
+from orchestrator.tracking.served import _load_pyfunc
 from storage.files import decoded
 from storage.tombstone import read_tombstone
 from tests.conftest import supsup
@@ -71,7 +72,7 @@ def test_nothing_of_the_mask_is_left_in_any_file(run):
     assert {path.parent.name for path in before} == {"masks", "bank"}, "the search finds what is there"
     (run.layout.quarantine).mkdir()
     for name in ("cohort-00002-00003.parquet.1", "masks-00006-01234567.npy"):
-        shutil.copy(sorted(before)[-1], run.layout.quarantine / name)
+        shutil.copy(max(before), run.layout.quarantine / name)
     kept = run.layout.quarantine / "cohort-00000-00001.parquet"
     shutil.copy(run.store.locate()[0], kept)
     assert forget(run, 3, "--reason", "consent withdrawn") == 0
@@ -93,7 +94,9 @@ def test_masks_tables_and_answers_are_those_of_a_run_that_never_had_the_task(run
     assert forget(run, task) == 0
     after = {mask.task: mask for mask in run.store.iterate(run.store.locate())}
     assert after == {other: mask for other, mask in before.items() if other != task}
-    assert after == {m.task: replace(m, train_seconds=after[m.task].train_seconds) for m in never.store.iterate(after)}
+    assert after == {
+        m.task: replace(m, train_seconds=after[m.task].train_seconds) for m in never.store.iterate(after)
+    }
     assert tables(run.layout.root) == tables(never.layout.root)
     assert {path.stem for path in run.layout.evaluations.glob("*.parquet")} == {
         f"{kind}-{k}" for kind in ("GG", "GNu-one_shot-G-1") for k in (2, 4, 6)
@@ -101,9 +104,15 @@ def test_masks_tables_and_answers_are_those_of_a_run_that_never_had_the_task(run
     mine, theirs = (load_predictor(one.layout.root) for one in (run, never))
     assert mine.infer(images()) == theirs.infer(images())
     assert {c.task for answer in mine.infer(images()) for c in answer.best} == set(after)
+    served = _load_pyfunc(str(run.layout.root)).predict(images())
+    assert [row["task"] for row in served] == [answer.task for answer in mine.infer(images())]
     for algorithm in ("shortlist", "binary", "exhaustive"):
         setting = f"evaluation.inference.algorithm={algorithm}"
-        assert supsup("evaluate", run.layout.root, setting) == supsup("evaluate", never.layout.root, setting) == 0
+        assert (
+            supsup("evaluate", run.layout.root, setting)
+            == supsup("evaluate", never.layout.root, setting)
+            == 0
+        )
     assert tables(run.layout.root) == tables(never.layout.root)
     assert len(tables(run.layout.root)) == 4 * 3 + 3 + 1
 
@@ -140,6 +149,8 @@ def test_run_never_trains_it_again_and_status_and_verify_know_it(run, capsys):
     assert supsup("verify", run.layout.root) == 0
     assert "task 3: forgotten on 2" in (shown := capsys.readouterr().out)
     assert "(asked to)" in shown
+    assert supsup("verify", run.layout.root, "--deep") == 0
+    assert "5 tasks measured again" in capsys.readouterr().out
     assert supsup("run", run.layout.root, "--tasks", "3") == 2
     assert supsup("export", run.layout.root, "--out", run.layout.root.parent / "out") == 0
     capsys.readouterr()

@@ -117,7 +117,9 @@ def test_a_push_that_is_killed_leaves_the_old_bank_and_the_next_one_finishes(run
 def test_a_damaged_object_is_named_and_never_lands_in_the_run_folder(run, tmp_path, how, capsys):
     assert push(run, tmp_path) == 0
     store = store_of(tmp_path)
-    (file,) = [file for file in store.manifest(run.name).files if file.path.endswith("cohort-00002-00003.parquet")]
+    (file,) = [
+        file for file in store.manifest(run.name).files if file.path.endswith("cohort-00002-00003.parquet")
+    ]
     path = store.objects / file.sha256
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -163,14 +165,18 @@ def test_other_masks_of_the_same_task_are_a_conflict_in_both_directions(run, tmp
     assert push(run, tmp_path) == 0
     masks = [*run.store.iterate([0, 1])]
     made = run.store.provenance(run.store.locate()[0])
-    run.store.write_cohort([replace(masks[0], bits=bytes([masks[0].bits[0] ^ 1]) + masks[0].bits[1:]), masks[1]], made)
+    run.store.write_cohort(
+        [replace(masks[0], bits=bytes([masks[0].bits[0] ^ 1]) + masks[0].bits[1:]), masks[1]], made
+    )
     assert push(run, tmp_path) == 2
     assert "has other masks of tasks 0 than" in capsys.readouterr().err
     assert pull(run, tmp_path, "runs")[0] == 2
     assert "has other masks of tasks 0 than" in capsys.readouterr().err
 
 
-def test_what_is_forgotten_goes_from_the_store_with_the_next_push_and_is_told_to_those_who_pull(run, tmp_path, capsys):
+def test_what_is_forgotten_goes_from_the_store_with_the_next_push_and_is_told_to_those_who_pull(
+    run, tmp_path, capsys
+):
     assert push(run, tmp_path) == 0
     root = pull(run, tmp_path)[1]
     (stored,) = run.store.iterate([2])
@@ -182,7 +188,9 @@ def test_what_is_forgotten_goes_from_the_store_with_the_next_push_and_is_told_to
     assert found == []
     capsys.readouterr()
     assert supsup("pull", run.name, tmp_path / "store", "--storage", root.parent) == 0
-    assert f"task 2 was forgotten there; `supsup forget {root} --task 2` removes" in " ".join(capsys.readouterr().out.split())
+    assert f"task 2 was forgotten there; `supsup forget {root} --task 2` removes" in " ".join(
+        capsys.readouterr().out.split()
+    )
     assert 2 not in open_run(root)[0].store.locate()
     assert supsup("push", root, tmp_path / "store") == 2, "its mask is still in a file"
     assert supsup("forget", root, "--task", 2, "--quiet") == 0
@@ -196,7 +204,9 @@ def test_a_bank_that_is_not_there_is_named_with_those_that_are(run, tmp_path, ca
     assert not (tmp_path / "pulled").exists()
 
 
-@pytest.mark.parametrize("path", ["../outside.json", "/etc/x", "masks/../../x", ".lock", "masks/.x", "report/config.yaml"])
+@pytest.mark.parametrize(
+    "path", ["../outside.json", "/etc/x", "masks/../../x", ".lock", "masks/.x", "report/config.yaml"]
+)
 def test_a_list_of_files_cannot_reach_out_of_the_run_folder(run, tmp_path, path, capsys):
     assert push(run, tmp_path) == 0
     manifest = store_of(tmp_path).manifest_path(run.name)
@@ -218,7 +228,7 @@ def test_the_card_says_what_the_bank_is_and_its_lines_read_a_mask(tmp_path, rule
         assert words in card
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert len(code.splitlines()) == (6 if rule else 5)
-    code += 'import sys; np.savez(sys.argv[1], **masks)\n'
+    code += "import sys; np.savez(sys.argv[1], **masks)\n"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "masks.npz")], cwd=run.layout.root, check=True)
     (stored,) = run.store.iterate([0])
     found = np.load(tmp_path / "masks.npz")
@@ -237,7 +247,9 @@ def test_an_object_is_what_its_name_says(tmp_path):
         store.get(replace(file, num_bytes=3))
 
 
-def test_a_bank_in_an_object_store_is_pushed_pulled_and_forgotten_from(run, tmp_path, s3_storage, monkeypatch, capsys):
+def test_a_bank_in_an_object_store_is_pushed_pulled_and_forgotten_from(
+    run, tmp_path, s3_storage, monkeypatch, capsys
+):
     monkeypatch.setenv("SUPSUP_CACHE", str(tmp_path / "cache"))
     assert supsup("push", run.layout.root, f"{s3_storage}/banks") == 0
     assert supsup("pull", run.name, f"{s3_storage}/banks", "--storage", f"{s3_storage}/runs") == 0

@@ -1,6 +1,8 @@
 """A signed bank: every change of a file, every file more or less, and every other key is found."""
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -134,6 +136,14 @@ def test_a_run_that_does_not_verify_is_not_signed(run, keys, capsys):
     path.write_bytes(path.read_bytes()[:-1])
     assert supsup("sign", run.layout.root, "--key", keys / "mine.pem") == 2
     assert not run.layout.signature.exists()
+
+
+def test_the_library_alone_verifies_a_run_folder(run, keys):
+    words = ["-m", "model_signing", "verify", "key", run.layout.root, "--signature", run.layout.signature]
+    command = [sys.executable, *words, "--public_key", keys / "mine.pub", "--ignore_unsigned_files"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    run.layout.card.write_text("another bank")
+    assert subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
 def test_forgetting_removes_the_signature(run, keys):
