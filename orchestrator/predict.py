@@ -171,7 +171,8 @@ class Predictor:
             raise InferenceError(
                 f"task: found {tasks!r}, expected a whole number, or one per image ({num_images})"
             )
-        wrong = given[~np.isin(given, known)]
+        is_wrong = (given < 0) | (given >= len(known)) if self.tasks is None else ~np.isin(given, known)
+        wrong = given[is_wrong]
         if wrong.size:
             raise InferenceError(
                 f"task: found {wrong.flat[0]}, expected a number from {known[0]} to {known[-1]}: there are masks of "
