@@ -128,3 +128,18 @@ def test_tasks_that_the_sweep_does_not_have_are_refused(tmp_path, sweep, capsys)
     assert supsup("run", sweep, "--tasks", "3-4") == 2
     assert "--tasks: found '3-4', expected tasks from 0 to 3" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_one_folder_has_forgotten_comes_along_or_is_a_conflict(tmp_path, capsys):
+    a, b = trained(tmp_path / "a", "0-2"), trained(tmp_path / "b", "3-5")
+    assert supsup("forget", a.layout.root, "--task", 1, "--quiet") == 0
+    code, root = merged(tmp_path, a, b)
+    assert code == 0
+    run = replace(a, layout=replace(a.layout, root=root))
+    assert sorted(digests(run)) == [0, 2, 3, 4, 5]
+    assert supsup("run", root, "--quiet") == 0
+    assert sorted(run.store.locate()) == [0, 2, 3, 4, 5]
+    capsys.readouterr()
+    assert supsup("merge", root, trained(tmp_path / "c", "1").layout.root, "--out", tmp_path / "more") == 2
+    assert f"task 1: forgotten in {root}" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "more").exists()
