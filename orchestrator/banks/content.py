@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from core.errors import RunFolderError
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.forgotten import not_gone
 from orchestrator.runs.made_from import verify_derived
 from orchestrator.runs.run import Run
@@ -17,7 +18,8 @@ def verified_bank(run: Run) -> MaskFacts:
     findings = verify_masks(run.store)
     problems = [*findings.problems, *not_gone(run, findings.facts.files)]
     if problems:
-        raise RunFolderError(f"{problems[0].message}; `supsup verify` says more")
+        more = supsup_command("verify", run.layout.root, config=run.config)
+        raise RunFolderError(f"{problems[0].message}; `{more}` says more")
     if not findings.facts.files and not listed(run.layout.memories, "*.parquet"):
         raise RunFolderError(f"{run.layout.root} has no masks, expected at least one")
     return findings.facts

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from core.errors import DamagedFileError, RunFolderError, plural
 from orchestrator.config.load import config_values
 from orchestrator.execution.plan import MAX_RANGES
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
 from orchestrator.runs.nearest import changed_keys
 from orchestrator.runs.run import Run, open_run
@@ -83,7 +84,9 @@ def _read(root: Location) -> _Source:
         raise RunFolderError(f"{root} has no masks")
     facts = run.store.verified_facts()
     for error in facts.problems.values():
-        raise DamagedFileError(f"{error}; `supsup verify {root} --repair` and `supsup run` mend it")
+        repair = supsup_command("verify", root, "--repair", config=run.config)
+        again = supsup_command("run", root, config=run.config)
+        raise DamagedFileError(f"{error}; `{repair}` and `{again}` mend it")
     return _Source(run, record, facts)
 
 

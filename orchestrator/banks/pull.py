@@ -7,11 +7,12 @@ from core.errors import DamagedFileError, ForeignFileError, RunFolderError
 from orchestrator.banks.remote import remote_digests
 from orchestrator.execution.plan import number_ranges
 from orchestrator.execution.progress import Display
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
 from orchestrator.runs.run import open_run
 from storage.files import commit_bytes
 from storage.layout import RunLayout, cohort_range
-from storage.locations import Location, plain_file
+from storage.locations import Location, location_uri, plain_file
 from storage.mask_copy import tasks_of
 from storage.mask_files import MaskFiles
 from storage.mask_store import MaskStore
@@ -73,7 +74,8 @@ def _require_same(layout: RunLayout, store: SharedStore, manifest: Manifest) -> 
     back = here.forgotten & set(there)
     if back:
         raise RunFolderError(
-            f"{store.root} still has tasks {number_ranges(back)}, which {layout.root} has forgotten; `supsup push` first"
+            f"{store.root} still has tasks {number_ranges(back)}, which {layout.root} has forgotten; "
+            f"`{supsup_command('push', layout.root, location_uri(store.root))}` takes them from there"
         )
     facts = run.store.facts()
     digests = dict(zip(facts.table["task"].to_pylist(), facts.table["digest"].to_pylist(), strict=True))

@@ -8,10 +8,11 @@ from orchestrator.banks.content import bank_files, verified_bank
 from orchestrator.banks.remote import remote_digests
 from orchestrator.execution.plan import number_ranges
 from orchestrator.execution.progress import Display
+from orchestrator.runs.commands import supsup_command
 from orchestrator.runs.lock import locked
 from orchestrator.runs.run import Run, open_run
 from storage.files import commit_bytes
-from storage.locations import Location, plain_file
+from storage.locations import Location, location_uri, plain_file
 from storage.mask_facts import MaskFacts
 from storage.mask_files import MaskFiles
 from storage.shared import Manifest, SharedFile, SharedStore
@@ -59,14 +60,20 @@ def _require_grown(run: Run, facts: MaskFacts, store: SharedStore, before: Manif
     lacking = {*there, *there.forgotten} - {*here, *here.forgotten}
     if lacking:
         raise RunFolderError(
-            f"{store.root} has tasks that {run.layout.root} lacks: {number_ranges(lacking)}; `supsup pull` them first"
+            f"{store.root} has tasks that {run.layout.root} lacks: {number_ranges(lacking)}; `{_pull_command(run, store)}` "
+            "brings them"
         )
     if not there.forgotten <= here.forgotten:
         raise RunFolderError(
             f"{store.root} has forgotten tasks {number_ranges(there.forgotten - here.forgotten)}, which "
-            f"{run.layout.root} has; `supsup pull`, then `supsup forget` them"
+            f"{run.layout.root} has; `{_pull_command(run, store)}` says how to forget them here"
         )
     _require_same(run, facts, store, before)
+
+
+def _pull_command(run: Run, store: SharedStore) -> str:
+    home = run.layout.root.parent
+    return supsup_command("pull", run.name, location_uri(store.root), "--storage", location_uri(home))
 
 
 def _require_same(run: Run, facts: MaskFacts, store: SharedStore, before: Manifest) -> None:

@@ -92,16 +92,19 @@ def forget(
 
 
 def _forgotten_lines(done: "Forgotten") -> Iterator[str]:
+    from orchestrator.runs.commands import supsup_command
+
     for task, digest in done.digests.items():
         yield f"task {task}: forgotten; " + (
             f"its mask was {digest}" if digest else "it had no mask, and never gets one"
         )
     yield f"rewrote {plural(len(done.rewritten), 'mask file')}, and removed {done.num_removed} derived files and folders"
     if done.lost_tables:
-        yield f"not made anew: {', '.join(done.lost_tables)}; `supsup evaluate` and `supsup run` make tables"
+        again = supsup_command("evaluate", done.run.layout.root, config=done.run.config)
+        yield f"not made anew: {', '.join(done.lost_tables)}; `{again}` makes tables, with its settings"
     yield (
         "not reached from here: exported files, backups, older versions in an object store, models and child runs in "
-        "MLflow, processes that still answer; what was pushed goes with the next `supsup push`"
+        "MLflow, processes that still answer; what was pushed goes with the next push"
     )
 
 
@@ -176,9 +179,7 @@ def sign(
 
     root = resolve_run(run, storage)
     num_files = sign_run(root, key)
-    print_plain(
-        Console(), f"signed {plural(num_files, 'file')} of {root}: bank.sig, which `supsup push` sends too"
-    )
+    print_plain(Console(), f"signed {plural(num_files, 'file')} of {root}: bank.sig, which a push sends too")
 
 
 def print_signature(root: "Location", key: Path) -> bool:

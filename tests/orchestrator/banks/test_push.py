@@ -155,7 +155,7 @@ def test_others_work_is_never_replaced(run, tmp_path, capsys):
     assert push(run, tmp_path) == 0
     assert push(other, tmp_path) == 2
     assert "has tasks that" in (error := capsys.readouterr().err)
-    assert "lacks: 0-1; `supsup pull` them first" in error
+    assert f"lacks: 0-1; `supsup pull {run.name} {tmp_path / 'store'} --storage" in " ".join(error.split())
     assert pull(run, tmp_path, "b/runs")[0] == 0
     assert push(other, tmp_path) == 0
     assert len(digests(open_run(pull(run, tmp_path)[1])[0])) == 6
