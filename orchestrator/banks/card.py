@@ -131,7 +131,7 @@ def _reading(facts: MaskFacts) -> Iterator[str]:
 
 def _use(run: Run) -> Iterator[str]:
     yield "## Use it with SupSup"
-    lines = ["pip install supsup", f"supsup pull {run.name} SOURCE    # into runs/, every byte verified"]
+    lines = [f"supsup pull {run.name} SOURCE    # into runs/, every byte verified"]
     lines += [f"supsup verify {run.name}"]
     if run.config.can_answer:
         lines.append(f"supsup infer {run.name} IMAGE.png")
