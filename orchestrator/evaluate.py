@@ -71,7 +71,7 @@ def evaluate_run(
     run = replace(opened, config=config)
     check_trackers(run)
     facts = run.store.facts()
-    if not facts.files.num_leading and not num_remembered(run.layout, run.fingerprint):
+    if not facts.files.leading and not num_remembered(run.layout, run.fingerprint):
         again = supsup_command("run", root, config=config)
         raise RunFolderError(f"{root} has no mask of task 0; `{again}` trains it")
     with display.doing(f"reading {config.benchmark.dataset}"):

@@ -38,6 +38,9 @@ def export_run(run: Run, folder: Path, tasks: Iterable[int]) -> int:
     wanted = list(tasks)
     files = run.store.locate()
     missing = [task for task in wanted if task not in files]
+    gone = files.forgotten.intersection(missing)
+    if gone:
+        raise RunFolderError(f"{run.layout.root}: task {min(gone)} was forgotten, so it has no mask")
     if missing:
         raise RunFolderError(
             f"{run.layout.root} has no mask of task {missing[0]} ({len(missing)} missing); run the sweep first"

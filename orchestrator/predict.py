@@ -87,6 +87,7 @@ class Predictor:
 
     image_shape: [H, W] or [3, H, W]. scale: the largest pixel value of the data set, 255 or, for the
     digits, 16. The network's input is pixel * gain + offset; floats, or float32 [D] for colour images.
+    tasks: of the masks searched, int64, ascending; None where mask i is that of task i, so that none was forgotten.
     """
 
     search: TaskSearch
@@ -94,6 +95,7 @@ class Predictor:
     scale: float
     gain: float | torch.Tensor
     offset: float | torch.Tensor
+    tasks: NDArray[np.int64] | None = None
 
     def infer(self, images: NDArray[Any]) -> list[Answer]:
         """Return an answer per image. Raises InferenceError on a wrong size or invalid pixels.
@@ -103,14 +105,14 @@ class Predictor:
         """
         x_ND = self._inputs(images)
         rankings = self._rankings(x_ND)
-        tasks_NB = np.concatenate([ranking.tasks for ranking in rankings])
+        masks_NB = np.concatenate([ranking.tasks for ranking in rankings])
         values_NB = np.concatenate([ranking.values for ranking in rankings])
-        num_best = tasks_NB.shape[1]
+        num_best = masks_NB.shape[1]
         candidates = [
             Candidate(task=task, label=label, confidence=confidence, value=value)
             for task, label, confidence, value in zip(
-                tasks_NB.ravel().tolist(),
-                *self._classes(x_ND.repeat_interleave(num_best, dim=0), tasks_NB.ravel()),
+                (masks_NB if self.tasks is None else self.tasks[masks_NB]).ravel().tolist(),
+                *self._classes(x_ND.repeat_interleave(num_best, dim=0), masks_NB.ravel()),
                 values_NB.ravel().tolist(),
                 strict=True,
             )
@@ -127,7 +129,7 @@ class Predictor:
         """
         x_ND = self._inputs(images)
         tasks_N = self.given(tasks, len(x_ND))
-        found = zip(tasks_N.tolist(), *self._classes(x_ND, tasks_N), strict=True)
+        found = zip(tasks_N.tolist(), *self._classes(x_ND, self._places(tasks_N)), strict=True)
         return [Classification(task=t, label=label, confidence=p) for t, label, p in found]
 
     def classes(
@@ -137,11 +139,15 @@ class Predictor:
 
         images_ND: from ``orchestrator.images``, with pixels 0 .. ``scale``. tasks_N: from ``given``.
         """
-        return self._classes(self._normalised(images_ND), tasks_N)
+        return self._classes(self._normalised(images_ND), self._places(tasks_N))
 
-    def _classes(self, x_ND: torch.Tensor, tasks_N: NDArray[np.int64]) -> tuple[list[int], list[float]]:
-        """Return the class of each image under the mask of its task, and its softmax output."""
-        p_NO = torch.softmax(self.search.model.own_logits(x_ND, self.search.bank, tasks_N), dim=1)
+    def _places(self, tasks_N: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the places of the tasks' masks in the bank, int64 [N]."""
+        return tasks_N if self.tasks is None else np.searchsorted(self.tasks, tasks_N)
+
+    def _classes(self, x_ND: torch.Tensor, masks_N: NDArray[np.int64]) -> tuple[list[int], list[float]]:
+        """Return the class of each image under a mask, by its place in the bank, and its softmax output."""
+        p_NO = torch.softmax(self.search.model.own_logits(x_ND, self.search.bank, masks_N), dim=1)
         best = p_NO.max(dim=1)
         return best.indices.tolist(), best.values.tolist()
 
@@ -160,16 +166,17 @@ class Predictor:
 
     def given(self, tasks: int | Sequence[int] | NDArray[np.int64], num_images: int) -> NDArray[np.int64]:
         """Return the task of each image, int64 [N]. Raises InferenceError."""
-        given, num_tasks = np.asarray(tasks), len(self.search.start.tasks)
+        given, known = np.asarray(tasks), self.search.start.tasks if self.tasks is None else self.tasks
         if given.dtype.kind not in "ui" or given.shape not in ((), (num_images,)):
             raise InferenceError(
                 f"task: found {tasks!r}, expected a whole number, or one per image ({num_images})"
             )
-        wrong = given[(given < 0) | (given >= num_tasks)]
+        is_wrong = (given < 0) | (given >= len(known)) if self.tasks is None else ~np.isin(given, known)
+        wrong = given[is_wrong]
         if wrong.size:
             raise InferenceError(
-                f"task: found {wrong.flat[0]}, expected a number from 0 to {num_tasks - 1}: there are masks of "
-                f"{plural(num_tasks, 'task')}"
+                f"task: found {wrong.flat[0]}, expected a number from {known[0]} to {known[-1]}: there are masks of "
+                f"{plural(len(known), 'task')}"
             )
         return given.astype(np.int64) if given.ndim else np.full(num_images, given, dtype=np.int64)
 
@@ -212,9 +219,11 @@ def sharded_predictor(
 
 def predictor(run: Run, bank: Bank, k: int | None, inference: Mapping[str, str]) -> Predictor:
     """Return the predictor of a run over a bank of its masks."""
-    spec, num_tasks = _inference(run, inference), bank.num_tasks if k is None else k
-    statistics = first_statistics(run.store, min(num_tasks, bank.num_tasks))
-    return spec_predictor(run.config.run_spec(), bank, num_tasks, spec, statistics)
+    spec, files = _inference(run, inference), run.store.locate()
+    num_masks = bank.num_tasks if k is None else len(files.among(k))
+    statistics = first_statistics(run.store, min(num_masks, bank.num_tasks))
+    found = spec_predictor(run.config.run_spec(), bank, num_masks, spec, statistics)
+    return replace(found, tasks=np.array(files.leading[:num_masks])) if files.forgotten else found
 
 
 def spec_predictor(

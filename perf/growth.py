@@ -81,7 +81,9 @@ def make(folder: Path, num_tasks: int) -> Run:
     files._sync = lambda _: None  # noqa: SLF001  # made again if it is lost
     digests = list(_store(run, num_tasks))
     table = given_table(
-        num_tasks, dict.fromkeys(range(num_tasks), TEST_BATCHES), dict.fromkeys(range(num_tasks), TEST_IMAGES)
+        range(num_tasks),
+        dict.fromkeys(range(num_tasks), TEST_BATCHES),
+        dict.fromkeys(range(num_tasks), TEST_IMAGES),
     )
     path = run.layout.evaluation(TableKey("GG", num_tasks))
     write_evaluation(path, table, given_metadata(num_tasks, run.fingerprint, "all", joint_digest(digests)))

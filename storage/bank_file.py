@@ -33,15 +33,15 @@ FOOTER_BYTES = 2 * DIGEST_BYTES
 
 
 def bank_path(store: MaskStore, facts: MaskFacts) -> Path:
-    """Return the path of the bank file of all tasks before the first without a mask, which need not exist.
+    """Return the path of the bank file of all tasks before the first that lacks its mask, which need not exist.
 
-    Raises RunFolderError if task 0 has no mask, DamagedFileError or ForeignFileError if a file cannot be read.
+    Forgotten tasks are not in it. Raises RunFolderError if there is no such task, DamagedFileError or ForeignFileError if a file cannot be read.
     """
     facts.require_good()
-    digests = facts.digests.leading
-    if not digests:
+    digests = facts.digests
+    if not digests.num_masks:
         raise RunFolderError(f"{store.layout.root} has no mask of task 0; run the sweep first")
-    return store.layout.bank(len(digests), joint_digest(digests))
+    return store.layout.bank(digests.num_masks, joint_digest(digests.leading))
 
 
 def ensure_bank(store: MaskStore) -> Path:
@@ -60,7 +60,7 @@ def make_bank(store: MaskStore, path: Path, facts: MaskFacts | None = None) -> N
     """
     if not _is_good(path, packed_num_bytes(store.identity.shapes)):
         files = store.locate() if facts is None else facts.files
-        earlier = _Earlier() if facts is None else _earlier(store, facts.digests.leading)
+        earlier = _Earlier() if facts is None else _earlier(store, facts.digests.present)
         commit(path, lambda temporary: _write(store, temporary, files, earlier))
     for other in store.layout.banks.glob("masks-*.npy"):
         if other != path:
@@ -121,14 +121,14 @@ class _Earlier:
     digests: tuple[str, ...] = ()
 
 
-def _earlier(store: MaskStore, leading: tuple[str, ...]) -> _Earlier:
-    """Return the good bank of the most masks that are still the first ones."""
+def _earlier(store: MaskStore, present: tuple[str, ...]) -> _Earlier:
+    """Return the good bank of the most masks that are still the first ones. present: their digests."""
     for path in sorted(store.layout.banks.glob("masks-*.npy"), reverse=True):
         try:
             tiles = map_bank(path, packed_num_bytes(store.identity.shapes))
         except DamagedFileError:
             continue
-        digests = leading[: tiles.shape[1]]
+        digests = present[: tiles.shape[1]]
         if _footer(path)[:DIGEST_BYTES] == joint_digest(digests):
             return _Earlier(tiles, digests)
     return _Earlier()
@@ -141,14 +141,13 @@ def _footer(path: Path) -> str:
 
 
 def _write(store: MaskStore, path: Path, files: MaskFiles, earlier: _Earlier) -> None:
-    num_tasks, digests = files.num_leading, list(earlier.digests)
+    leading, digests = files.leading, list(earlier.digests)
     num_bytes = packed_num_bytes(store.identity.shapes)
-    tiles = _new_array(path, (num_tiles(num_bytes), num_tasks, TILE_BYTES))
+    tiles = _new_array(path, (num_tiles(num_bytes), len(leading), TILE_BYTES))
     if earlier.tiles is not None:
         tiles[:, : len(digests)] = earlier.tiles
-    for first in range(len(digests), num_tasks, CHUNK_MASKS):
-        tasks = range(first, min(first + CHUNK_MASKS, num_tasks))
-        rows = [*store.iterate_bits(tasks, files)]
+    for first in range(len(digests), len(leading), CHUNK_MASKS):
+        rows = [*store.iterate_bits(leading[first : first + CHUNK_MASKS], files)]
         tiles[:, first : first + len(rows)] = to_tiles(np.stack(rows))
         digests += [bits_digest(row.tobytes()) for row in rows]
     tiles.flush()

@@ -9,6 +9,7 @@
       system.json                            processor, memory and disk of the controller's machine
       logs/train-00003-00003.log             attempts at jobs that failed at least once
       masks/cohort-00000-00031.parquet
+      masks/forgotten-00007.json             tombstone of a task whose mask was removed for good
       facts.parquet                          what these files say besides their masks; rebuilt if lost
       evaluations/GG-10.parquet, GNu-one_shot-G-1-10.parquet
       evaluations/parts/one_shot-G-1-10/tasks-00000-00007.parquet    until the table is complete
@@ -20,6 +21,7 @@
       stream/decisions.parquet               scenario NNs: every decision, with the true task
       stream/state.json, mask-00003-000120.npz     checkpoint of the stream, until it ends
       hopfield/storkey-00005.parquet         HopSupSup: Psi and the sums of the stored masks
+      BANK.md, bank.sig                      card of a bank that was pushed or signed, and its signature
       report/summary.json, tasks.parquet, config.yaml, confusion-one_shot-G-1-10.parquet
       report/matrix-GG.parquet, matrix-GNu-one_shot-G-1.parquet     accuracy of each task at each k
       report/report.json                     what the figures and the page were drawn from
@@ -39,6 +41,7 @@ from pathlib import Path
 from storage.locations import Location, ObjectPath
 
 _COHORT = re.compile(r"cohort-(\d{5,7})-(\d{5,7})\.parquet")
+_TOMBSTONE = re.compile(r"forgotten-(\d{5,7})\.json")
 _TABLE = re.compile(r"(.+)-(\d+)(?:-b(\d+))?")
 _TEMPORARY = re.compile(r"\..+\.([A-Za-z0-9-]+)\.(\d+)\.[0-9a-f]{8}\.tmp")
 
@@ -93,6 +96,16 @@ class RunLayout:
     def lock(self) -> Location:
         """The lock file, held by the controller at work."""
         return self.root / ".lock"
+
+    @property
+    def card(self) -> Location:
+        """What a bank is and how to read it, for those it is shared with."""
+        return self.root / "BANK.md"
+
+    @property
+    def signature(self) -> Location:
+        """The signature of a bank."""
+        return self.root / "bank.sig"
 
     @property
     def live(self) -> Location:
@@ -175,6 +188,10 @@ class RunLayout:
     def cohort(self, first: int, last: int) -> Location:
         """Return the mask file of tasks ``first`` to ``last``, inclusive."""
         return self.masks / _cohort_name(first, last)
+
+    def tombstone(self, task: int) -> Location:
+        """Return the tombstone of a forgotten task."""
+        return self.masks / _tombstone_name(task)
 
     @property
     def saves(self) -> Location:
@@ -282,6 +299,16 @@ def cohort_range(name: str) -> tuple[int, int] | None:
         return None
     first, last = int(match[1]), int(match[2])
     return (first, last) if first <= last and _cohort_name(first, last) == name else None
+
+
+def forgotten_task(name: str) -> int | None:
+    """Return the task from a tombstone's name, or None for any other name."""
+    match = _TOMBSTONE.fullmatch(name)
+    return int(match[1]) if match and _tombstone_name(int(match[1])) == name else None
+
+
+def _tombstone_name(task: int) -> str:
+    return f"forgotten-{task:05d}.json"
 
 
 def _cohort_name(first: int, last: int) -> str:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count, takewhile
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from core.errors import DamagedFileError, ForeignFileError, first_line
 from storage.arrow import number_column, numbers, text_column
-from storage.layout import temporary_writer
+from storage.layout import forgotten_task, temporary_writer
 from storage.locations import Entry, Location
 from storage.mask_digests import MaskDigests
 from storage.mask_files import MaskFiles
@@ -109,10 +110,11 @@ class MaskFacts:
 
     @cached_property
     def digests(self) -> MaskDigests:
-        """The digests of the leading masks, up to the first that is missing or unreadable."""
-        tasks = numbers(self.table["task"])
-        num = int(np.argmin(np.append(tasks == np.arange(len(tasks)), [False])))
-        return MaskDigests(tuple(self.table["digest"][:num].to_pylist()))
+        """The digests of the leading masks, up to the first that is missing or unreadable; empty if forgotten."""
+        known = dict(zip(self.table["task"].to_pylist(), self.table["digest"].to_pylist(), strict=True))
+        known |= dict.fromkeys(self.files.forgotten, "")
+        leading = takewhile(known.__contains__, count())
+        return MaskDigests(tuple(known[task] for task in leading))
 
     @property
     def made_by(self) -> set[tuple[str, ...]]:
@@ -177,9 +179,13 @@ def gather(
             fresh.append(FileFacts(entry, read(folder / entry.name)))
         except (DamagedFileError, ForeignFileError) as error:
             problems[entry.name] = error
-    strays = tuple(one.name for one in there if one.name not in named and temporary_writer(one.name) is None)
+    strays = tuple(one.name for one in there if one.name not in named and not _is_expected(one.name))
     num_read = len(fresh) + len(problems)
     return MaskFacts(files, kept.joined(KnownFiles.of(fresh)), problems, strays, num_read)
+
+
+def _is_expected(name: str) -> bool:
+    return temporary_writer(name) is not None or forgotten_task(name) is not None
 
 
 def facts_table(file: pq.ParquetFile, path: Location, table: pa.Table) -> pa.Table:

@@ -192,6 +192,8 @@ class MaskStore:
                 yield from self._read_rows(file, path, few, columns)
 
     def _file_of(self, files: MaskFiles, task: int) -> str:
+        if task in files.forgotten:
+            raise RunFolderError(f"{self.layout.root}: task {task} was forgotten, so it has no mask")
         if task not in files:
             raise RunFolderError(f"{self.layout.root} has no mask of task {task}; run it first")
         return files.name_of(task)
@@ -334,9 +336,12 @@ def _stacked(stored: Sequence[bytes | None]) -> NDArray[np.float32] | None:
     return np.stack(values).astype(np.float32) if values else None
 
 
-def first_statistics(store: MaskStore, num_tasks: int) -> NDArray[np.float32] | None:
-    """Return the statistics of the first tasks, as ``norm_statistics``; reads files only if there are any."""
-    return store.statistics(range(num_tasks)) if "norms" in store.identity.network else None
+def first_statistics(store: MaskStore, num_masks: int) -> NDArray[np.float32] | None:
+    """Return the statistics of the first masks, as ``norm_statistics``; reads files only if there are any."""
+    if "norms" not in store.identity.network:
+        return None
+    files = store.locate()
+    return store.statistics(files.leading[:num_masks], files)
 
 
 def _batched(tasks: Iterator[int], num: int) -> Iterator[list[int]]:

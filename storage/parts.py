@@ -22,12 +22,16 @@ from storage.tables import INFERENCE_SCHEMA, read_evaluation, write_evaluation
 
 @dataclass(frozen=True)
 class PartsOf:
-    """The parts of one table. masks: joint digest of the masks that they are made from, empty without masks."""
+    """The parts of one table. masks: joint digest of the masks that they are made from, empty without masks.
+
+    forgotten: which of its first k tasks have no rows.
+    """
 
     layout: RunLayout
     fingerprint: str
     key: TableKey
     masks: str
+    forgotten: tuple[int, ...] = ()
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -56,7 +60,8 @@ def whole_table(of: PartsOf, kind: str = "tasks") -> pa.Table | None:
         kept.append(part.filter(pc.is_in(part["task"], pa.array(sorted(fresh), pa.int32()))))
         seen |= fresh
     # Parts of older versions lack a column.
-    return pa.concat_tables(kept, promote_options="default") if seen.issuperset(range(of.key.k)) else None
+    is_whole = seen.issuperset(set(range(of.key.k)) - set(of.forgotten))
+    return pa.concat_tables(kept, promote_options="default") if is_whole else None
 
 
 def drop_parts(of: PartsOf) -> None:

@@ -141,21 +141,21 @@ def task_shares(table: pa.Table, num_right: NDArray[Any], of: NDArray[Any] | Non
     return dict(zip(tasks.tolist(), shares.tolist(), strict=True))
 
 
-def given_table(k: int, counts: Counts, num_test_images: Mapping[int, int]) -> pa.Table:
-    """Return the table of the first k tasks, with the task given (scenario GG).
+def given_table(tasks: Sequence[int], counts: Counts, num_test_images: Mapping[int, int]) -> pa.Table:
+    """Return the table of ``tasks``, with the task given (scenario GG).
 
     num_test_images: size of each task's test set.
     """
-    num_rows = [len(counts[task]) for task in range(k)]
+    num_rows = [len(counts[task]) for task in tasks]
     starts = np.cumsum([0, *num_rows])
     batches = np.arange(starts[-1]) - np.repeat(starts[:-1], num_rows)
-    images = np.repeat([num_test_images[task] for task in range(k)], num_rows)
+    images = np.repeat([num_test_images[task] for task in tasks], num_rows)
     columns = {
-        "task": np.repeat(np.arange(k), num_rows),
+        "task": np.repeat(np.array(tasks), num_rows),
         "batch": batches,
         "first_image": batches * TEST_BATCH_SIZE,
         "num_images": np.minimum(TEST_BATCH_SIZE, images - batches * TEST_BATCH_SIZE),
-        "num_correct": np.fromiter(chain.from_iterable(counts[task] for task in range(k)), np.int64),
+        "num_correct": np.fromiter(chain.from_iterable(counts[task] for task in tasks), np.int64),
     }
     table = pa.table({name: number_column(column) for name, column in columns.items()})
     inferred = pa.nulls(len(table), pa.int32())

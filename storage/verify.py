@@ -38,11 +38,11 @@ class Findings:
     provenances: tuple[tuple[str, ...], ...]
     facts: MaskFacts
 
-    def missing(self, num_tasks: int) -> tuple[Problem, ...]:
-        """Return one problem per task below ``num_tasks`` that is in no good file."""
+    def missing(self, tasks: Iterable[int]) -> tuple[Problem, ...]:
+        """Return one problem for each of ``tasks`` that is in no good file."""
         return tuple(
             Problem(kind="missing", path=None, message=f"task {task}: missing")
-            for task in range(num_tasks)
+            for task in tasks
             if task not in self.tasks
         )
 
@@ -56,7 +56,7 @@ def verify_masks(store: MaskStore, *, quick: bool = False) -> Findings:
     facts = store.facts() if quick else store.verified_facts()
     provenances = facts.made_by
     return Findings(
-        tasks=frozenset(facts.known.rows["task"].to_pylist()),
+        tasks=frozenset(facts.known.rows["task"].to_pylist()) - facts.files.forgotten,
         problems=(*_mask_problems(store, facts), *(() if quick else _memory_problems(store))),
         provenances=tuple(sorted(one for one in provenances if not _is_vague(one, provenances))),
         facts=facts,

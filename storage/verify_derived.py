@@ -95,9 +95,9 @@ class DerivedFiles:
 
     def _tasks(self, path: Location) -> None:
         digests = self.facts.digests
-        num_masks = len(digests.leading)
         table, metadata = read_sealed(path)
-        check_masks(path, metadata, digests.joint(num_masks) if len(table) == num_masks else None)
+        is_all = len(table) == digests.num_masks
+        check_masks(path, metadata, digests.joint(len(digests.leading)) if is_all else None)
 
     def _summary(self, path: Location) -> None:
         for k, found in read_summary(path)[1].items():

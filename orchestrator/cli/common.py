@@ -154,7 +154,7 @@ def parse_counts(text: str, option: str = "--at") -> list[int]:
     return [int(part) for part in parts]
 
 
-def parse_tasks(text: str, num_tasks: int) -> list[int]:
+def parse_tasks(text: str, num_tasks: int, option: str = "--tasks") -> list[int]:
     """Parse ``all``, or ranges such as ``0,3-5``, to ascending tasks. Raises ConfigError."""
     if text == "all":
         return list(range(num_tasks))
@@ -162,10 +162,10 @@ def parse_tasks(text: str, num_tasks: int) -> list[int]:
     for part in text.split(","):
         first, _, last = part.partition("-")
         if not first.strip().isdigit() or (last and not last.strip().isdigit()):
-            raise ConfigError(f"--tasks: found {part!r}, expected numbers and ranges such as 0,3-5")
+            raise ConfigError(f"{option}: found {part!r}, expected numbers and ranges such as 0,3-5")
         numbers = range(int(first), int(last or first) + 1)
         if not numbers or numbers[-1] >= num_tasks:
-            raise ConfigError(f"--tasks: found {part!r}, expected tasks from 0 to {num_tasks - 1}")
+            raise ConfigError(f"{option}: found {part!r}, expected tasks from 0 to {num_tasks - 1}")
         chosen.update(numbers)
     return sorted(chosen)
 

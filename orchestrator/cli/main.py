@@ -10,6 +10,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from core.errors import ConfigError
+from orchestrator.cli.banks import banks
 from orchestrator.cli.check import checks
 from orchestrator.cli.common import (
     Address,
@@ -25,6 +26,7 @@ from orchestrator.cli.common import (
     consoles,
     find_sweep,
     parse_counts,
+    parse_tasks,
     stdout_for,
 )
 from orchestrator.cli.compare import comparisons
@@ -132,6 +134,9 @@ def run(
     only_failed: Annotated[
         bool, typer.Option("--only-failed", help="Train only the tasks that failed in the last run.")
     ] = False,
+    tasks: Annotated[
+        str | None, typer.Option(help="Train only these tasks, such as 10-19, and leave the rest to others.")
+    ] = None,
     quiet: Quiet = False,
     plain: Plain = False,
     as_json: AsJson = False,
@@ -154,6 +159,8 @@ def run(
             raise ConfigError(
                 "--only-failed: found a search, expected a single run; a search always tries failed points again"
             )
+        if tasks is not None:
+            raise ConfigError("--tasks: found a search, expected a single run")
         from orchestrator.search.search import run_search
         from orchestrator.search.settings import results_json
         from orchestrator.search.summary import print_search, track_search
@@ -165,13 +172,14 @@ def run(
         if as_json:
             print(results_json(config))
         raise typer.Exit(1 if any(result.error for result in results) else 0)
+    only = None if tasks is None else parse_tasks(tasks, config.benchmark.num_tasks)
     note = new_run_note(config)
     if note is not None:
         display.message(note)
     folder = data_folder(config.data_dir)
     show = partial(print_result, console)
     with stdout_for(json_alone=as_json):
-        result = run_sweep(config, folder, display, only_failed=only_failed, show=show)
+        result = run_sweep(config, folder, display, only_failed=only_failed, only=only, show=show)
     print_overview(console, result)
     if as_json:
         print(result_json(result))
@@ -323,6 +331,9 @@ def verify(
     deep: Annotated[
         bool, typer.Option("--deep", help="Test every mask again, and compare with the stored accuracies.")
     ] = False,
+    key: Annotated[
+        Path | None, typer.Option(metavar="PUB.pem", help="Also check the signature, by this public key.")
+    ] = None,
     storage: Storage = "runs",
 ) -> None:
     """Check every mask: digests, missing tasks, files of other runs. Exit code 1 if anything is wrong."""
@@ -333,10 +344,17 @@ def verify(
     if quick and deep:
         raise ConfigError("--quick: found --deep too; expected one of them, since --deep reads every mask")
     searched = resolve_search(run, storage)
+    if searched is not None and key is not None:
+        raise ConfigError("--key: found a search, expected a single run")
     if searched is not None:
         clean = verify_search(Console(), searched, repair=repair, quick=quick, deep=deep)
     else:
-        clean = verify_and_print(Console(), resolve_run(run, storage), repair=repair, quick=quick, deep=deep)
+        root = resolve_run(run, storage)
+        clean = verify_and_print(Console(), root, repair=repair, quick=quick, deep=deep)
+        if key is not None:
+            from orchestrator.cli.banks import print_signature
+
+            clean = print_signature(root, key) and clean
     raise typer.Exit(0 if clean else 1)
 
 
@@ -349,6 +367,7 @@ def entry_point() -> None:
 app.add_typer(jobs)
 app.add_typer(views)
 app.add_typer(comparisons)
+app.add_typer(banks)
 app.add_typer(checks)
 app.add_typer(papers)
 app.add_typer(serving)

@@ -249,7 +249,7 @@ def print_overview(console: Console, result: SweepResult) -> None:
 
 def _untrained(run: Run, progress: Progress) -> str:
     """Return what ``--only-failed`` left out, as text."""
-    left = set(range(progress.num_total)) - progress.done
+    left = progress.left
     noun = "tasks" if len(left) > 1 else "task"
     which = f", not {noun} {number_ranges(left)}" if progress.unit == "tasks" else ""
     rest = supsup_command("run", short(run.layout.root), config=run.config)
@@ -311,7 +311,7 @@ def _mask_hints(run: Run, name: str) -> list[tuple[list[str], str]]:
     """Return (words, description) of commands for a run of masks."""
     hints, config = [], run.config
     files = run.store.locate()
-    can_search = config.can_answer and files.num_leading > 0
+    can_search = config.can_answer and bool(files.leading)
     if can_search and config.evaluation.inferred_scenarios:
         another = "evaluation.inference.algorithm=exhaustive"
         hints.append((["evaluate", name, another], "infer the task in another way, with the same masks"))

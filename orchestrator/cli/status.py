@@ -16,6 +16,7 @@ from rich.text import Text
 from core.errors import RunFolderError, plural
 from orchestrator.report.text import duration, percent, print_plain
 from orchestrator.runs.commands import supsup_command
+from orchestrator.runs.forgotten import forgotten_words
 from orchestrator.runs.live import LiveProgress
 from orchestrator.status import RunStatus, run_status
 from storage.locations import Location, to_location
@@ -127,6 +128,9 @@ def _details(found: RunStatus) -> Iterator[RenderableType]:
     if found.last:
         words = ", ".join(f"task {task} {percent(accuracy)}" for task, accuracy in found.last)
         yield Text(f"finished last: {words}")
+    forgotten = forgotten_words(found.progress.forgotten)
+    if forgotten is not None:
+        yield Text(forgotten)
     if found.error is not None:
         yield Text(f"failed: {found.error}", style="red")
 
@@ -147,6 +151,7 @@ def status_row(one: RunStatus) -> dict[str, Any]:
         "num_done": one.progress.num_done,
         "num_failed": one.num_failed,
         "num_left": one.num_left,
+        "forgotten": sorted(one.progress.forgotten),
         "mean_accuracy": one.mean_accuracy,
         "tasks_per_min": one.tasks_per_min,
         "eta_s": one.eta_s,

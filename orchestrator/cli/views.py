@@ -147,7 +147,8 @@ def _export_files(console: Console, root: "Location", out: Path, tasks: str, num
     stage = training_stage(run.config)
     progress = stage.progress(run)
     is_trained = stage.has_masks and progress.unit != "decisions"
-    chosen = parse_tasks(tasks, progress.num_total if is_trained else 0)
+    end = progress.num_total + len(progress.forgotten) if is_trained else 0
+    chosen = [*progress.wanted] if is_trained and tasks == "all" else parse_tasks(tasks, end)
     console.print(f"wrote network.safetensors and {plural(export_run(run, out, chosen), 'mask')} to {out}")
     if num_images:
         folder = data_folder(run.config.data_dir)

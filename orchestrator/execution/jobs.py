@@ -20,7 +20,7 @@ Unit = Literal["tasks", "decisions", "masks"]  # what progress counts
 class InferenceRequest:
     """A request for one evaluation table of task inference.
 
-    k: the first k tasks are searched. num_batches: test batches of each task, None for all.
+    k: the first k tasks are searched, but for those ``forgotten``. num_batches: test batches of each task, None for all.
     bank: the bank file (``storage.bank_file``). masks: joint digest of those searched. homes: without task identity, the task that each
     mask belongs to; all masks are then searched, and k is the number of tasks evaluated.
     """
@@ -31,6 +31,7 @@ class InferenceRequest:
     bank: Path
     masks: str
     homes: tuple[int, ...] | None = None
+    forgotten: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
@@ -45,11 +46,19 @@ class InferenceRequest:
     @property
     def num_masks(self) -> int:
         """How many masks are searched, from the first."""
-        return self.k if self.homes is None else len(self.homes)
+        return len(self.searched) if self.homes is None else len(self.homes)
+
+    @property
+    def searched(self) -> tuple[int, ...]:
+        """The task of each mask in the bank, as far as it is searched; without task identity, the masks' own numbers."""
+        if self.homes is not None:
+            return tuple(range(len(self.homes)))
+        return tuple(task for task in range(self.k) if task not in self.forgotten)
 
     def own_masks(self, task: int) -> list[int]:
-        """Return the masks that are correct answers for images of ``task``."""
-        return [task] if self.homes is None else [m for m, home in enumerate(self.homes) if home == task]
+        """Return the masks, by their place in the bank, that are correct answers for images of ``task``."""
+        owners = self.searched if self.homes is None else self.homes
+        return [mask for mask, owner in enumerate(owners) if owner == task]
 
     def __str__(self) -> str:
         return f"{self.label} at k = {self.k}"
@@ -88,7 +97,8 @@ Request = InferenceRequest | RecoveryRequest
 
 def parts_of(request: Request, layout: RunLayout, fingerprint: str) -> PartsOf:
     """Return the parts of a request's table in a run folder."""
-    return PartsOf(layout, fingerprint, request.key, request.masks)
+    forgotten = request.forgotten if isinstance(request, InferenceRequest) else ()
+    return PartsOf(layout, fingerprint, request.key, request.masks, forgotten)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,7 @@ def _measure_all(run: Run, counts: Sequence[int]) -> Rows:
 def _trained(run: Run) -> Masks:
     shapes = run.identity.shapes
     files = run.store.locate()
-    stored = [unpack(bits, shapes) for bits in run.store.iterate_bits(range(files.num_leading), files)]
+    stored = [unpack(bits, shapes) for bits in run.store.iterate_bits(files.leading, files)]
     return [np.array([mask[i] for mask in stored]).reshape(-1, *shape) for i, shape in enumerate(shapes)]
 
 

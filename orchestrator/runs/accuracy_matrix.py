@@ -112,7 +112,7 @@ def _read_matrix(run: Run, sources: TableSources, results: Sequence[Result]) -> 
 
 def _matrix(scenario: str, method: str, by_k: dict[int, dict[int, float]]) -> AccuracyMatrix:
     ks = tuple(by_k)
-    values = np.full((len(ks), max(max(of_k) + 1 for of_k in by_k.values())), np.nan)
+    values = np.full((len(ks), max(ks)), np.nan)  # a forgotten task has a column, and no numbers in it
     for row, of_k in enumerate(by_k.values()):
         values[row, [*of_k]] = [*of_k.values()]
     return AccuracyMatrix(scenario=scenario, method=method, ks=ks, values=values)

@@ -1,7 +1,7 @@
 """``sessions.json`` and ``failures.json``: the controller sessions and the failed tasks of a run."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -81,6 +81,16 @@ def write_failures(run: Run, failures: Sequence[Failure]) -> None:
         for what in _numbers(f.job)
     ]
     commit_json(run.layout.failures, rows)
+
+
+def drop_failures(run: Run, tasks: Collection[int]) -> None:
+    """Remove the failures of some tasks."""
+    rows = read_failures(run)
+    left = [row for row in rows if row.get("task") not in tasks]
+    if not left:
+        run.layout.failures.unlink(missing_ok=True)
+    elif len(left) < len(rows):
+        commit_json(run.layout.failures, left)
 
 
 def _numbers(job: Job) -> list[dict[str, int]]:

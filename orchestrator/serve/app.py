@@ -125,10 +125,10 @@ def _state(service: Service, task: int) -> Arrival:
 
 
 def _tasks(generation: Generation, first: int, num: int) -> dict[str, Any]:
-    table = generation.facts.table.slice(first, max(0, min(num, len(generation.digests) - first)))
+    table = generation.facts.table.slice(first, max(0, min(num, generation.num_tasks - first)))
     rows = table.select(["task", "digest", "test_accuracy", "density"]).to_pylist()
     named = [{"task": row["task"], "mask": row.pop("digest"), **row} for row in rows]
-    return {"generation": generation.name, "num_tasks": len(generation.digests), "tasks": named}
+    return {"generation": generation.name, "num_tasks": generation.num_tasks, "tasks": named}
 
 
 def _bank(generation: Generation, problem: str | None) -> Bank:
@@ -137,7 +137,7 @@ def _bank(generation: Generation, problem: str | None) -> Bank:
         run=run.name,
         fingerprint=run.fingerprint,
         generation=generation.name,
-        num_tasks=len(generation.digests),
+        num_tasks=generation.num_tasks,
         network={key: value for key, value in run.identity.network.items() if key != "digest"},
         base_network=run.identity.network["digest"],
         image_shape=list(predictor.image_shape),

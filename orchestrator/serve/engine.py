@@ -73,7 +73,7 @@ class Engine:
             self._current = found
             self.on_change(found)
             took_s = time.perf_counter() - started_s
-            LOG.info("generation %s: %s, %.1f s", found.name, plural(len(found.digests), "task"), took_s)
+            LOG.info("generation %s: %s, %.1f s", found.name, plural(found.num_tasks, "task"), took_s)
 
     def classify(self, requests: Sequence[ImageRequest]) -> list[bytes | Exception]:
         """Return the JSON answer to each request, whose tasks are given."""
@@ -117,7 +117,7 @@ def _warm(generation: Generation) -> None:
     blank = np.zeros((LANES, *generation.predictor.image_shape), dtype=np.float32)
     generation.predictor.infer(blank[:1])
     generation.predictor.infer(blank)
-    generation.predictor.classify(blank, 0)
+    generation.predictor.classify(blank, generation.facts.files.leading[0])
 
 
 def joined(requests: Sequence[ImageRequest]) -> ImageRequest:

@@ -28,8 +28,13 @@ class Generation:
 
     @property
     def digests(self) -> tuple[str, ...]:
-        """The digest (sha256, hex) of each mask, by task."""
+        """The digest (sha256, hex) of each mask, by task; empty if it was forgotten."""
         return self.facts.digests.leading
+
+    @property
+    def num_tasks(self) -> int:
+        """How many tasks it answers for."""
+        return self.facts.digests.num_masks
 
     @cached_property
     def name(self) -> str:

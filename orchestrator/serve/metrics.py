@@ -26,7 +26,7 @@ class Metrics:
 
     def took_up(self, generation: Generation) -> None:
         """Count new masks."""
-        self.tasks.set(len(generation.digests))
+        self.tasks.set(generation.num_tasks)
         self.generations.inc()
 
     def answered(self, path: str, num_images: int) -> None:

@@ -33,7 +33,7 @@ APP, ANSWERS, SHARD = "supsup", "Answers", "Shard"
 KEPT = 3  # generations that a shard holds, as replicas take up a new one at different moments
 PUT_BYTES = 100_000  # larger arguments are put into the object store once, for all shards
 ONGOING = 64  # requests that a replica has at hand before another is started
-Key = tuple[int, str]  # number of masks of a generation, and their joint digest
+Key = tuple[int, str]  # number of tasks of a generation, and the joint digest of their masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +123,9 @@ def _sharded_generation(
     if facts is None:
         assert before is not None, "otherwise all is new"
         return before
-    num_masks = len(facts.digests.leading)
-    key = (num_masks, facts.digests.joint(num_masks) or "")
-    bank = ShardedBank(base_tensors(run), num_masks, _broadcast(shards, key))
+    num_tasks = len(facts.digests.leading)
+    key = (num_tasks, facts.digests.joint(num_tasks) or "")
+    bank = ShardedBank(base_tensors(run), facts.digests.num_masks, _broadcast(shards, key))
     return Generation(run=run, facts=facts, predictor=predictor(run, bank, None, inference))
 
 
@@ -169,17 +169,17 @@ class _Shard:
         return None if shard is None else getattr(shard, method)(*arguments)
 
     def _made(self, key: Key) -> Shard | None:
-        """Return the shard of the first masks, which must have the joint digest that ``key`` says."""
-        num_masks, digest = key
+        """Return the shard of the first tasks' masks, which must have the joint digest that ``key`` says."""
+        num_tasks, digest = key
         facts = self._run.store.facts()
-        if facts.digests.joint(num_masks) != digest:
+        if facts.digests.joint(num_tasks) != digest:
             raise InferenceError(
-                f"{self._run.name}: its first {num_masks} masks are not those of the replica"
+                f"{self._run.name}: the masks of its first {num_tasks} tasks are not those of the replica"
             )
         path = bank_path(self._run.store, facts)
         make_bank(self._run.store, path, facts)
         tiles = map_bank(path, packed_num_bytes(self._run.identity.shapes))
-        ranges = shard_ranges(num_masks, self._num_shards)
+        ranges = shard_ranges(len(facts.files.among(num_tasks)), self._num_shards)
         if self._number >= len(ranges):
             return None
         first, stop = ranges[self._number]

@@ -169,4 +169,4 @@ def check_servable(spec: ServerSpec) -> int:
     run, _ = open_run(to_location(spec.root))
     check_network(run)
     _arrivals(spec)
-    return len(read_generation(run, spec.inference).digests)
+    return read_generation(run, spec.inference).num_tasks

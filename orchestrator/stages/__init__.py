@@ -5,6 +5,8 @@ A new kind of work is a file here, a file of the same name in ``worker/``, and a
 
 from typing import TYPE_CHECKING
 
+from core.errors import ConfigError
+
 if TYPE_CHECKING:
     from orchestrator.config.sweep import SweepConfig
     from orchestrator.stages.base import Stage, TrainingStage
@@ -21,6 +23,13 @@ def training_stage(config: "SweepConfig") -> "TrainingStage":
     if not config.training.is_given:
         return Stream()
     return Supermasks(in_order=config.training.transfer != "none")
+
+
+def require_independent(config: "SweepConfig", source: str) -> None:
+    """Raise ConfigError if the tasks of a sweep depend on each other. source: what asked for some of them."""
+    tie = training_stage(config).tie
+    if tie is not None:
+        raise ConfigError(f"{source}: {tie}, so one task cannot be taken without the others")
 
 
 def evaluation_stages(config: "SweepConfig") -> "tuple[Stage, ...]":

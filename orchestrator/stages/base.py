@@ -13,6 +13,7 @@ from core.errors import plural
 from orchestrator.execution.jobs import Unit
 from orchestrator.execution.plan import Plan, number_ranges
 from orchestrator.runs.commands import supsup_command
+from orchestrator.runs.forgotten import not_gone, tombstone_lines
 from orchestrator.runs.history import failed_tasks
 from orchestrator.runs.results import Results
 from orchestrator.runs.run import Run
@@ -29,14 +30,27 @@ EVALUATION_FAILED = "its evaluation failed"
 class Progress:
     """The training progress of a run.
 
-    num_total: number of tasks; in a stream, of decisions or, once it has ended, masks (``unit``).
-    done: their numbers. failed: those that the last run gave up on, with the reason.
+    num_total: number of tasks, without the forgotten ones; in a stream, of decisions or, once it has ended, masks
+    (``unit``). done: their numbers. failed: those that the last run gave up on, with the reason. forgotten: tasks that
+    are never trained again.
     """
 
     num_total: int
     done: frozenset[int]
     failed: Mapping[int, str] = field(default_factory=dict)
     unit: Unit = "tasks"
+    forgotten: frozenset[int] = frozenset()
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """The numbers of all that is to be done, ascending."""
+        numbers = range(self.num_total + len(self.forgotten))
+        return tuple(number for number in numbers if number not in self.forgotten)
+
+    @property
+    def left(self) -> frozenset[int]:
+        """The numbers of what is not done."""
+        return frozenset(self.wanted) - self.done
 
     @property
     def num_done(self) -> int:
@@ -110,13 +124,15 @@ class Stage(ABC):
 class TrainingStage(Stage):
     """A stage that trains.
 
-    noun: name of a stored unit, for messages. has_masks: whether they are mask files.
+    noun: name of a stored unit, for messages. has_masks: whether they are mask files. tie: why its tasks depend
+    on each other, as text; None where each could be trained alone.
     """
 
     verb = "training"
     in_order = True
     noun = "task"
     has_masks = True
+    tie: str | None = None
 
     @abstractmethod
     def progress(
@@ -139,16 +155,18 @@ class TrainingStage(Stage):
 
     def verify(self, run: Run, findings: Findings) -> Verification:
         """Describe, for people, what a run with verified files is missing."""
-        num_total = self.progress(run, findings).num_total
-        missing = findings.missing(num_total)
+        progress = self.progress(run, findings)
+        missing = findings.missing(progress.wanted)
+        lines, problems = tombstone_lines(run, progress.forgotten)
+        problems += not_gone(run, findings.facts.files)
         return Verification(
-            problems=missing,
-            summary=(good_masks(len(findings.tasks), num_total),),
+            problems=(*missing, *problems),
+            summary=(good_masks(len(findings.tasks), progress.num_total), *lines),
             advice=f"`{supsup_command('run', run.layout.root, config=run.config)}` trains the "
             f"{plural(len(missing), 'missing task')}"
             if missing
             else None,
-            is_whole=not missing,
+            is_whole=not missing and not problems,
         )
 
     def why_not(self, run: Run, files: MaskFiles, scenario: str, k: int) -> str:
@@ -157,7 +175,9 @@ class TrainingStage(Stage):
         words = trained_tasks(self.progress(run, files=files).num_done)
         if k > run.config.benchmark.num_tasks:
             return words
-        missing = set(range(k)) - files.keys()
+        missing = set(files.among(k)) - files.keys()
+        if not files.among(k):
+            return f"all of its tasks were forgotten: {number_ranges(range(k))}"
         return f"{words}, {missing_masks(missing, 'task')}" if missing else EVALUATION_FAILED
 
     def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:

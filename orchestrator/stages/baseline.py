@@ -34,6 +34,7 @@ class Baseline(TrainingStage):
 
     kind = "baseline"
     has_masks = False
+    tie = "the tasks of a baseline share their weights"
 
     def progress(
         self, run: Run, findings: Findings | None = None, *, files: MaskFiles | None = None

@@ -14,7 +14,8 @@ from storage.mask_files import MaskFiles
 class Gap:
     """A result that was asked for and not measured.
 
-    why: what is missing, as text. is_allowed: k exceeds the number of tasks of the sweep, which may grow.
+    why: what is missing, as text. is_allowed: k exceeds the number of tasks of the sweep, which may grow, or all of
+    these tasks were forgotten.
     """
 
     scenario: str
@@ -33,7 +34,10 @@ def find_gaps(run: Run, results: Results, files: MaskFiles, *, may_exceed: bool 
     ks = sorted({*evaluation.ks(num_tasks), *(evaluation.at or ())})
     return tuple(
         Gap(
-            scenario=scenario, k=k, why=_why(run, files, scenario, k), is_allowed=may_exceed and k > num_tasks
+            scenario=scenario,
+            k=k,
+            why=_why(run, files, scenario, k),
+            is_allowed=(may_exceed and k > num_tasks) or not files.among(k),
         )
         for scenario in evaluation.asked
         for k in ks
@@ -44,10 +48,10 @@ def find_gaps(run: Run, results: Results, files: MaskFiles, *, may_exceed: bool 
 def unsearched(run: Run) -> str | None:
     """Return, as text, which masks task inference leaves out because an earlier one is missing."""
     files = run.store.locate()
-    progress, num_searched = training_stage(run.config).progress(run, files=files), files.num_leading
+    progress, num_searched = training_stage(run.config).progress(run, files=files), len(files.leading)
     if progress.unit == "decisions" or num_searched >= progress.num_total:
         return None
-    missing = set(range(progress.num_total)) - files.keys()
+    missing = set(progress.wanted) - files.keys()
     noun = "mask" if progress.unit == "masks" else "task"
     return (
         f"only the first {num_searched} of {progress.num_total} {progress.unit} are searched: "

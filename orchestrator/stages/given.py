@@ -15,6 +15,7 @@ from orchestrator.stages.base import RunContext, Stage
 from storage.arrow import numbers
 from storage.layout import TableKey
 from storage.locations import Location
+from storage.mask_files import MaskFiles
 from storage.tables import (
     Counts,
     given_metadata,
@@ -38,7 +39,8 @@ class Given(Stage):
         old = stored.keys() - context.counts.keys()
         context.counts.update(stored)
         ks = run.config.evaluation.ks(run.config.benchmark.num_tasks)
-        return frozenset(TableKey(GIVEN, k, test_batches(run)) for k in ks if old.issuperset(range(k)))
+        files = context.facts.files
+        return frozenset(TableKey(GIVEN, k, test_batches(run)) for k in ks if old.issuperset(files.among(k)))
 
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """See ``Stage``. Tasks tested right after training need no job."""
@@ -53,7 +55,7 @@ class Given(Stage):
         run = context.run
         sources = table_sources(run, context.facts)
         sizes = num_test_images(run, context.dataset, range(_largest_k(run)))
-        accuracies = write_evaluations(run, context.counts, sizes, sources)
+        accuracies = write_evaluations(run, context.counts, sizes, sources, context.facts.files)
         return Results(
             Result(scenario=GIVEN, num_batches=test_batches(run), k=k, metrics={"accuracy": accuracy})
             for k, accuracy in accuracies.items()
@@ -65,17 +67,18 @@ def _largest_k(run: Run) -> int:
 
 
 def write_evaluations(
-    run: Run, counts: Counts, num_test_images: Mapping[int, int], sources: TableSources
+    run: Run, counts: Counts, num_test_images: Mapping[int, int], sources: TableSources, files: MaskFiles
 ) -> dict[int, float]:
     """Write GG-<k>.parquet for each k whose tasks are all tested; return accuracy by k.
 
-    num_test_images: images in each task's test set.
+    num_test_images: images in each task's test set. files: say which tasks are forgotten, and have no rows.
     """
     accuracies = {}
     for k in run.config.evaluation.ks(run.config.benchmark.num_tasks):
-        if any(task not in counts for task in range(k)):
+        tasks = files.among(k)
+        if not tasks or any(task not in counts for task in tasks):
             continue
-        table, masks = given_table(k, counts, num_test_images), sources.masks(k)
+        table, masks = given_table(tasks, counts, num_test_images), sources.masks(k)
         path = run.layout.evaluation(TableKey("GG", k, test_batches(run)))
         if not _is_current(path, run.fingerprint, table, masks):
             if masks is None:

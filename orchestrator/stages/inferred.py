@@ -32,8 +32,9 @@ class Inferred(TableStage[InferenceRequest]):
         """Return a request for each k whose tasks are trained; for a stream that has ended, a single one."""
         evaluation = run.config.evaluation
         assert evaluation.inference is not None, "masks on weights are searched by inference"
-        homes, most = None, facts.files.num_leading
-        ks = [k for k in evaluation.ks(run.config.benchmark.num_tasks) if k <= most]
+        homes, files = None, facts.files
+        most = files.num_leading
+        ks = [k for k in evaluation.ks(run.config.benchmark.num_tasks) if k <= most and files.among(k)]
         if not run.config.training.is_given:
             rows = finished_log(run)
             homes = score_rows(rows).homes if rows else ()
@@ -50,6 +51,7 @@ class Inferred(TableStage[InferenceRequest]):
                 bank=bank,
                 masks=digests.joint(k if homes is None else len(homes)) or "",
                 homes=homes,
+                forgotten=tuple(sorted(task for task in files.forgotten if task < k)),
             )
             for k in ks
         ]

@@ -35,6 +35,7 @@ class Stream(TrainingStage):
     kind = "stream"
     verb = "following the stream"
     noun = "mask"
+    tie = "each mask of a stream depends on all that came before"
 
     def progress(
         self, run: Run, findings: Findings | None = None, *, files: MaskFiles | None = None

@@ -30,18 +30,23 @@ class Supermasks(TrainingStage):
 
     def __init__(self, *, in_order: bool) -> None:
         self.in_order = in_order
+        self.tie = "with training.transfer each task starts from those before it" if in_order else None
 
     def progress(
         self, run: Run, findings: Findings | None = None, *, files: MaskFiles | None = None
     ) -> Progress:
         """See ``TrainingStage``. Deleted masks count if a Hopfield memory holds them."""
-        num_tasks = run.config.benchmark.num_tasks
-        stored = stored_tasks(run, findings, files)
+        tasks = frozenset(range(run.config.benchmark.num_tasks))
+        if findings is not None:
+            files = findings.facts.files
+        files = run.store.locate() if files is None else files
+        stored, forgotten = stored_tasks(run, findings, files), files.forgotten & tasks
         if not stored:
             bad = () if findings is None else [problem.path for problem in findings.problems if problem.path]
             stored = frozenset(range(num_remembered(run.layout, run.fingerprint, bad)))
-        done = stored & frozenset(range(num_tasks))
-        return Progress(num_total=num_tasks, done=done, failed=failed_left(run, done))
+        done = (stored & tasks) - forgotten
+        failed = failed_left(run, done | forgotten)
+        return Progress(num_total=len(tasks - forgotten), done=done, failed=failed, forgotten=forgotten)
 
     def prepare(self, context: RunContext) -> frozenset[TableKey]:
         """Warn if the engine asked for differs from the run's."""
@@ -53,16 +58,16 @@ class Supermasks(TrainingStage):
     def plan(self, context: RunContext, only: Collection[int] | None = None) -> Plan:
         """See ``Stage``."""
         run = context.run
-        num_tasks, done = run.config.benchmark.num_tasks, self.progress(run, files=context.facts.files).done
+        num_tasks, progress = run.config.benchmark.num_tasks, self.progress(run, files=context.facts.files)
         skipped = frozenset[int]() if only is None else frozenset(range(num_tasks)) - set(only)
         size = _cohort_size(context)
         return plan_jobs(
             num_tasks,
             size,
-            done | skipped,
+            progress.done | progress.forgotten | skipped,
             kind=self.kind,
             in_order=self.in_order,
-            note=f"{plural(num_tasks, 'task')} done; nothing to train",
+            note=f"{plural(progress.num_total, 'task')} done; nothing to train",
         )
 
     def collect(self, context: RunContext) -> Results:
@@ -89,7 +94,8 @@ class Supermasks(TrainingStage):
 
     def describe(self, run: Run, cohort_size: int, findings: Findings | None) -> list[tuple[str, str]]:
         """See ``TrainingStage``."""
-        done = self.progress(run, findings).done
+        progress = self.progress(run, findings)
+        done = progress.done | progress.forgotten
         plan = plan_jobs(run.config.benchmark.num_tasks, cohort_size, done, kind=self.kind)
         cohorts = f"{len(plan.jobs)} of up to {plural(cohort_size, 'task')}"
         return [*super().describe(run, cohort_size, findings), ("cohorts to train", cohorts)]

@@ -104,16 +104,15 @@ class TableStage(Stage, Generic[R]):
         del only
         run, facts = context.run, context.facts
         plan = join_plans(
-            plan_jobs(
-                request.k,
-                self.tasks_per_job,
-                stored_tasks(parts_of(request, run.layout, run.fingerprint)),
-                kind=self.kind,
-                request=request,
-            )
+            self._plan_request(run, request)
             for request in self.open_requests(run, facts, self.stored(run, facts))
         )
         return with_files(plan, facts.files) if self.reads_masks else plan
+
+    def _plan_request(self, run: Run, request: R) -> Plan:
+        parts = parts_of(request, run.layout, run.fingerprint)
+        done = stored_tasks(parts) | set(parts.forgotten)
+        return plan_jobs(request.k, self.tasks_per_job, done, kind=self.kind, request=request)
 
     def collect(self, context: RunContext) -> Results:
         """See ``Stage``."""

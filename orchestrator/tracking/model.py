@@ -67,7 +67,7 @@ def export_model(root: Location, uri: str | None, name: str | None, alias: str |
     return ExportedModel(
         uri=f"models:/{name}@{alias}" if alias else f"models:/{name}/{model_version}" if name else model_uri,
         store=store,
-        num_tasks=run.store.locate().num_leading,
+        num_tasks=len(run.store.locate().leading),
         name=name,
         version=model_version,
     )
@@ -78,7 +78,7 @@ def _check(run: Run) -> None:
         raise RunFolderError(
             f"{run.name}: found masks without a known task, expected masks on weights, trained with the task given"
         )
-    if not run.store.locate().num_leading:
+    if not run.store.locate().leading:
         again = supsup_command("run", run.layout.root, config=run.config)
         raise RunFolderError(f"{run.layout.root} has no mask of task 0; `{again}` trains it")
     if run.config.network.import_path is not None:
@@ -132,7 +132,7 @@ def _log(run: Run, name: str | None) -> tuple[str, str | None]:
             registered_model_name=name,
             metadata={
                 "supsup.fingerprint": run.fingerprint,
-                "supsup.num_tasks": run.store.locate().num_leading,
+                "supsup.num_tasks": len(run.store.locate().leading),
                 "pixels": f"as the task sees them, 0 to {normalisation(run.config.benchmark)[0]:g}",
             },
         )
@@ -140,11 +140,12 @@ def _log(run: Run, name: str | None) -> tuple[str, str | None]:
 
 
 def _copy_run(run: Run, folder: Path) -> None:
-    """Copy run.json and the mask files of the leading tasks."""
+    """Copy run.json, and the mask files and tombstones of the leading tasks."""
     target, files = RunLayout(folder), run.store.locate()
     target.masks.mkdir(parents=True)
     target.run_file.write_bytes(run.layout.run_file.read_bytes())
-    for name in files.holding(range(files.num_leading)):
+    tombstones = [run.layout.tombstone(task).name for task in sorted(files.forgotten)]
+    for name in (*files.holding(files.leading), *tombstones):
         (target.masks / name).write_bytes((files.folder / name).read_bytes())
 
 

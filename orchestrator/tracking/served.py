@@ -54,4 +54,4 @@ def _load_pyfunc(folder: str) -> ServedModel:
 
 def _tiles(store: MaskStore) -> NDArray[np.uint8]:
     files = store.locate()
-    return to_tiles(np.stack([*store.iterate_bits(range(files.num_leading), files)]))
+    return to_tiles(np.stack([*store.iterate_bits(files.leading, files)]))

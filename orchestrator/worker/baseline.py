@@ -60,7 +60,7 @@ class Baseline:
         k, most = request.k, request.num_batches
         correct = [correct_images(self._problem, self._method, self._values, task) for task in range(k)]
         counts = {task: batch_counts(one)[:most].tolist() for task, one in enumerate(correct)}
-        table = given_table(k, counts, {task: len(one) for task, one in enumerate(correct)})
+        table = given_table(range(k), counts, {task: len(one) for task, one in enumerate(correct)})
         metadata = given_metadata(k, self._fingerprint, "all" if most is None else most, request.masks)
         write_evaluation(self._layout.evaluation(TableKey("GG", k, most)), table, metadata)
         if isinstance(self._method, BatchEnsemble):

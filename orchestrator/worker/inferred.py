@@ -1,9 +1,11 @@
 """Infer the tasks of test images by searching a bank of masks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from core.batches.problem import Problem
@@ -44,6 +46,15 @@ def _whole_note(request: InferenceRequest, job: Job, rows: Sequence[InferredRows
     )
 
 
+def _with_tasks(request: InferenceRequest, rows: InferredRows) -> InferredRows:
+    """Return rows that name tasks where the search named masks by their place in the bank."""
+    if not request.forgotten:
+        return rows
+    tasks = np.array(request.searched, dtype=np.int32)
+    exact = np.where(rows.exact_task < 0, rows.exact_task, tasks[rows.exact_task])
+    return replace(rows, inferred_task=tasks[rows.inferred_task], exact_task=exact)
+
+
 class Inferred:
     """A ``Handler``: searches among stored masks; caches the last search."""
 
@@ -70,7 +81,7 @@ class Inferred:
                 task=task,
                 on_images=partial(_report, steps, before, total),
             )
-            rows.append((task, inferred))
+            rows.append((task, _with_tasks(request, inferred)))
         write_part(parts_of(request, context.setup.layout, context.fingerprint), rows)
         return JobResult(note=_whole_note(request, job, [inferred for _, inferred in rows]))
 

@@ -95,7 +95,7 @@ def test_a_table_edited_with_its_metadata_kept_is_damaged(tmp_path):
 
 
 def test_a_table_with_the_task_given_has_a_row_per_batch():
-    table = given_table(2, {0: [100, 50], 1: [120, 30], 2: [9]}, {0: 200, 1: 150, 2: 128})
+    table = given_table(range(2), {0: [100, 50], 1: [120, 30], 2: [9]}, {0: 200, 1: 150, 2: 128})
     assert table.drop_columns(["inferred_task"]).to_pydict() == {
         "task": [0, 0, 1, 1],
         "batch": [0, 1, 0, 1],

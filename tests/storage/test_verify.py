@@ -18,7 +18,10 @@ def test_a_clean_store(store):
     assert findings.tasks == set(range(5))
     assert findings.problems == ()
     assert findings.provenances == (("eager", "cpu", "2.13.0"),)
-    assert [problem.message for problem in findings.missing(7)] == ["task 5: missing", "task 6: missing"]
+    assert [problem.message for problem in findings.missing(range(7))] == [
+        "task 5: missing",
+        "task 6: missing",
+    ]
 
 
 def test_each_bad_thing_is_named_with_its_kind(store):
@@ -49,7 +52,7 @@ def test_a_good_file_under_another_tasks_name_is_damaged(store):
 def test_files_made_from_other_masks_are_stale(store, other):
     facts, masks = store.facts(), "8" * 64
     files, layout = DerivedFiles(store, facts, lambda _: masks), store.layout
-    table = given_table(2, {0: [1], 1: [2]}, {0: 3, 1: 3})
+    table = given_table(range(2), {0: [1], 1: [2]}, {0: 3, 1: 3})
     paths = layout.evaluation(TableKey("GG", 2)), layout.evaluation_part(TableKey("one_shot-G-1", 2), 0, 1)
     for path in paths:
         write_evaluation(path, table, {"fingerprint": IDENTITY.fingerprint, "masks": masks})
@@ -89,7 +92,7 @@ def test_a_table_without_a_readable_header_is_damaged(store):
 def test_a_table_of_another_name_or_run_is_damaged(store):
     layout, masks = store.layout, "8" * 64
     files = DerivedFiles(store, store.facts(), lambda _: masks)
-    table = given_table(1, {0: [1]}, {0: 3})
+    table = given_table(range(1), {0: [1]}, {0: 3})
     names = "notes.parquet", "GG-1.txt"
     for name in names:
         path = layout.evaluations / name

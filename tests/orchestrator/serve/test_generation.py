@@ -5,9 +5,11 @@ import shutil
 import numpy as np
 import pytest
 
+from core.errors import InferenceError
 from orchestrator.runs.run import open_run
 from orchestrator.serve.engine import Engine
 from orchestrator.serve.generation import read_generation
+from tests.conftest import supsup
 from tests.orchestrator.serve.conftest import train
 
 
@@ -67,3 +69,21 @@ def test_inference_may_be_chosen(run):
     assert (chosen.predictor.search.spec.algorithm, chosen.predictor.search.spec.objective) == ("binary", "H")
     assert open_run(run.layout.root)[0].config.evaluation.inference != chosen.predictor.search.spec
     assert np.isfinite(chosen.predictor.infer(np.zeros((6, 6)))[0].best[0].value)
+
+
+@pytest.mark.parametrize("task", [0, 2])
+def test_a_forgotten_task_leaves_with_the_next_look(copied, images, task):
+    engine = Engine(lambda before: read_generation(copied, {}, before), 3600)
+    engine.refresh()
+    before, others = engine.current, [other for other in range(4) if other != task]
+    given = before.predictor.classify(images[:3], others)
+    assert supsup("forget", copied.layout.root, "--task", task, "--quiet") == 0
+    engine.refresh()
+    assert engine.problem is None
+    assert (engine.current.num_tasks, engine.current.digests[task]) == (3, "")
+    assert engine.current.predictor.classify(images[:3], others) == given
+    assert {one.task for answer in engine.current.predictor.infer(images) for one in answer.best} == set(
+        others
+    )
+    with pytest.raises(InferenceError, match=f"found {task}"):
+        engine.current.predictor.classify(images, task)

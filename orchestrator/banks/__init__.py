@@ -1,0 +1,1 @@
+"""Banks as things to share: merged, forgotten from, pushed, pulled, described and signed."""
