@@ -1,6 +1,6 @@
 """Measure `supsup serve` over HTTP with wrk, beside MLflow's own server and the dense network alone.
 
-python perf/serving.py RUN [--replicas N] [--seconds S] [--mlflow]
+python perf/serving.py RUN [--replicas N] [--seconds S] [--mlflow URI]
 
 RUN: of permuted MNIST (SUPSUP_DATA). Tasks are mixed uniformly, every image is a test image as its task sees it.
 """
@@ -63,7 +63,9 @@ def main() -> None:
     words.add_argument("run", type=Path)
     words.add_argument("--replicas", type=int, default=1)
     words.add_argument("--seconds", type=int, default=10)
-    words.add_argument("--mlflow", action="store_true")
+    words.add_argument(
+        "--mlflow", metavar="URI", help="MLflow's store that has the run; supsup sync sends it"
+    )
     given = words.parse_args()
     run, _ = open_run(to_location(given.run))
     dataset, _ = mnist(Path(os.environ["SUPSUP_DATA"]))
@@ -99,7 +101,7 @@ def main() -> None:
                 found = load(address, lua_of(bodies, kind), connections, given.seconds)
                 print(found.row(f"dense network alone, {num} images", connections, num), flush=True)
         if given.mlflow:
-            with mlflow_server(given.run) as address:
+            with mlflow_server(given.run, given.mlflow) as address:
                 for connections, kind in (
                     (1, "mlflow-given"),
                     (16, "mlflow-given"),
@@ -194,17 +196,15 @@ def dense_server(run: Path, port: int = 8652) -> Iterator[str]:
 
 
 @contextmanager
-def mlflow_server(run: Path, port: int = 8653) -> Iterator[str]:
+def mlflow_server(run: Path, uri: str, port: int = 8653) -> Iterator[str]:
     """Serve the same run as an MLflow model by MLflow's own server."""
-    with tempfile.TemporaryDirectory() as folder:
-        uri = f"sqlite:///{folder}/mlflow.db"
-        export = [sys.executable, "-m", "supsup", "export", str(run), "--mlflow", "--uri", uri]
-        printed = subprocess.run(export, capture_output=True, text=True, check=True).stdout
-        model = shlex.split(printed.strip().splitlines()[-1])[4]
-        command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "-m", model]
-        command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-        with served(command, f"http://127.0.0.1:{port}/ping", MLFLOW_TRACKING_URI=uri):
-            yield f"http://127.0.0.1:{port}"
+    export = [sys.executable, "-m", "supsup", "export", str(run), "--mlflow", "--uri", uri]
+    printed = subprocess.run(export, capture_output=True, text=True, check=True).stdout
+    model = shlex.split(printed.strip().splitlines()[-1])[5]
+    command = [str(Path(sys.executable).with_name("mlflow")), "models", "serve", "-m", model]
+    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    with served(command, f"http://127.0.0.1:{port}/ping", MLFLOW_TRACKING_URI=uri):
+        yield f"http://127.0.0.1:{port}"
 
 
 if __name__ == "__main__":
