@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.data.decode import decode
+from core.data.decode import MAX_PIXELS, decode
 from core.errors import DataError, InferenceError, first_line
 
 PNG_MAX = 255
 MAX_NPY_BYTES = 2**30
+MAX_SENT_PIXELS = 2**22  # of an image that came over a network
 
 
 def read_images(path: Path, image_shape: tuple[int, ...], scale: float) -> NDArray[np.float32]:
@@ -101,7 +102,8 @@ def _png_pixels(
 ) -> NDArray[np.float64]:
     is_grey = len(image_shape) == 2
     try:
-        image = decode(path, "L" if is_grey else "RGB", formats=("PNG",), content=content)
+        most = MAX_PIXELS if content is None else MAX_SENT_PIXELS
+        image = decode(path, "L" if is_grey else "RGB", formats=("PNG",), content=content, max_pixels=most)
     except DataError as error:
         raise InferenceError(f"{error}; give a PNG or .npy file") from error
     if image.size[::-1] != image_shape[-2:]:

@@ -15,12 +15,17 @@ WIDE_TO_BYTE = 257  # 65535 / 255
 
 
 def decode(
-    path: str | PathLike[str], mode: str, formats: tuple[str, ...] | None = None, content: bytes | None = None
+    path: str | PathLike[str],
+    mode: str,
+    formats: tuple[str, ...] | None = None,
+    *,
+    content: bytes | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Any:
     """Return an image file as a Pillow image of ``mode``, ``RGB`` or ``L``; 16 bits are scaled to 8.
 
     formats: those that are accepted, None for all. content: of the file; ``path`` is then only its name in
-    errors. Raises DataError, naming the file.
+    errors. max_pixels: above, nothing is decoded. Raises DataError, naming the file.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -29,7 +34,7 @@ def decode(
         if content is None:
             _refuse_pipe(path)
         with Image.open(path if content is None else BytesIO(content), formats=formats) as image:
-            _check_size(path, *image.size)
+            _check_size(path, *image.size, max_pixels)
             return _bytes(path, image).convert(mode)
     except DataError:
         raise
@@ -49,10 +54,10 @@ def _refuse_pipe(path: str | PathLike[str]) -> None:
         raise DataError(f"{path} is a pipe, expected an image file")
 
 
-def _check_size(path: str | PathLike[str], width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
+def _check_size(path: str | PathLike[str], width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
         raise DataError(
-            f"{path} has {width:,} x {height:,} pixels, expected at most {MAX_PIXELS:,} in all; "
+            f"{path} has {width:,} x {height:,} pixels, expected at most {max_pixels:,} in all; "
             "make it smaller or remove it"
         )
 

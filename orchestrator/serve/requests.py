@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,7 @@ from core.errors import InferenceError, first_line
 from orchestrator.images import images_in_units, png_image
 
 NPY_1 = b"\x93NUMPY\x01\x00"  # how files of version 1.0 begin, those of plain arrays
+MAX_UNPACKED_BYTES = 2**28  # of an archive, which may be a thousandth of that
 JSON, NPY, NPZ, PNG = "application/json", "application/x-npy", "application/x-npz", "image/png"
 
 
@@ -93,6 +95,12 @@ def _json_arrays(content: bytes) -> dict[str, NDArray[Any]]:
 
 
 def _npz_arrays(content: bytes) -> dict[str, NDArray[Any]]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        unpacked = sum(one.file_size for one in archive.infolist())
+    if unpacked > MAX_UNPACKED_BYTES:
+        raise InferenceError(
+            f"body: {unpacked:,} bytes when unpacked, expected at most {MAX_UNPACKED_BYTES:,}"
+        )
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays}
 

@@ -7,7 +7,6 @@ there as PNG.
 """
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -35,16 +34,6 @@ VISIBLE_COLUMNS = """() => {
     .filter(([box]) => box.left >= table.left && box.right <= table.right + 1)
     .map(([box, name]) => [box.left, name]);
 }"""
-# A closed network is not asked for anything, and a test may run as root.
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
@@ -97,19 +86,6 @@ def search_links(folder, run):
     server, address = start_server(run.config.tracking.uri, None)
     yield find_links(address, "found")
     stop_server(server)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: `make browser`")
-    with playwright.sync_playwright() as started:
-        of_playwright = shutil.which(started.chromium.executable_path)
-        chromium = shutil.which("chromium") or shutil.which("chromium-browser") or of_playwright
-        if chromium is None:
-            pytest.skip("needs chromium: `make browser`, or `apt-get install chromium`")
-        opened = started.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -80,6 +80,18 @@ def test_a_png_is_read_in_the_units_of_the_data(run, images):
     assert [one["class"] for one in fractions] == [one["class"] for one in whole]
 
 
+def growing_archive():
+    stream = io.BytesIO()
+    np.savez_compressed(stream, images=np.zeros((300, 1000, 1000), dtype=np.uint8))
+    return stream.getvalue()
+
+
+def large_png():
+    stream = io.BytesIO()
+    Image.new("L", (3000, 3000)).save(stream, format="PNG")
+    return stream.getvalue()
+
+
 WRONG = {
     "no such task": ("/v1/classify?task=4", npy(np.zeros((1, 6, 6))), NPY, 400, "from 0 to 3"),
     "negative task": ("/v1/classify?task=-1", npy(np.zeros((1, 6, 6))), NPY, 400, "found -1"),
@@ -94,6 +106,8 @@ WRONG = {
     "nonsense": ("/v1/infer", b"nonsense", JSON, 400, "cannot be read"),
     "ragged": ("/v1/infer", b'{"images": [[1], [1, 2]]}', JSON, 400, "different lengths"),
     "unknown key": ("/v1/infer", b'{"images": [], "pixels": 1}', JSON, 400, "pixels"),
+    "an archive that grows": ("/v1/infer", growing_archive(), NPZ, 400, "when unpacked"),
+    "a large PNG": ("/v1/infer", large_png(), PNG, 400, "3,000 x 3,000"),
     "no PNG": ("/v1/infer", b"nonsense", PNG, 400, "not a PNG"),
     "other type": ("/v1/infer", b"", "text/plain", 415, "text/plain"),
 }
