@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from core.errors import InferenceError, SupSupError, first_line, plural
+from core.errors import InferenceError, first_line, plural
 from core.masks.packed_tables import LANES
 from orchestrator.predict import Answer, Candidate
 from orchestrator.serve.generation import Generation
@@ -62,14 +62,16 @@ class Engine:
         started_s = time.perf_counter()
         try:
             found = self.read(self._current)
-        except (SupSupError, OSError) as error:
+            if found is not self._current:
+                _warm(found)
+        # Whatever it is, the masks that are there go on answering, and the next look may succeed.
+        except Exception as error:
             if self.problem != (words := first_line(error)):
                 LOG.warning("masks stay as they are: %s", words)
             self.problem = words
             return
         self.problem = None
         if found is not self._current:
-            _warm(found)
             self._current = found
             self.on_change(found)
             took_s = time.perf_counter() - started_s

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
 
-from core.errors import InferenceError, plural
+from core.errors import InferenceError, SupSupError, plural
 from orchestrator.serve.arrivals import Arrivals
 from orchestrator.serve.batcher import Batcher, QueueFullError
 from orchestrator.serve.engine import Engine
@@ -101,9 +101,8 @@ class Service:
             asked = self._asked(path, headers, query, content)
             reply = Reply(HTTPStatus.OK, await self._answer(path, asked))
             self.metrics.answered(path, len(asked))
-        except (RefusedError, InferenceError) as error:
-            status = error.status if isinstance(error, RefusedError) else HTTPStatus.BAD_REQUEST
-            reply = Reply(status, json.dumps({"error": str(error)}).encode())
+        except (RefusedError, SupSupError) as error:
+            reply = Reply(_status(error), json.dumps({"error": str(error)}).encode())
         self.metrics.replied(path, reply.status, time.perf_counter() - started_s)
         return reply
 
@@ -166,6 +165,13 @@ class Service:
             raise InferenceError(f"tasks: missing, expected one for each image, or POST to {INFER}")
         predictor.given(asked.tasks, len(asked))
         return asked
+
+
+def _status(error: RefusedError | SupSupError) -> HTTPStatus:
+    if isinstance(error, RefusedError):
+        return error.status
+    is_theirs = isinstance(error, InferenceError)
+    return HTTPStatus.BAD_REQUEST if is_theirs else HTTPStatus.SERVICE_UNAVAILABLE  # such as a lost shard
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from core.errors import LostWorkerError
 from core.masks.bits import joint_digest
 from orchestrator.predict import load_predictor
 from orchestrator.serve.limits import Limits
@@ -154,6 +155,19 @@ def test_slow_bodies_are_given_up(run):
     limits = Limits(timeout_s=0.2)
     assert asking(run, asked(is_whole=True), limits=limits).status == 400
     assert asking(run, asked(is_whole=False), limits=limits).status == 504
+
+
+def test_a_lost_shard_is_no_fault_of_the_request(run, images, monkeypatch):
+    def lost(*_):
+        raise LostWorkerError("lost a shard")
+
+    async def talk(client):
+        before = await client.post("/v1/classify?task=1", npy(images), NPY)
+        monkeypatch.setattr("orchestrator.predict.Predictor.classes", lost)
+        return before, await client.post("/v1/classify?task=1", npy(images), NPY)
+
+    before, after = asking(run, talk)
+    assert (before.status, after.status, after.json["error"]) == (200, 503, "lost a shard")
 
 
 def test_one_wrong_request_does_not_spoil_the_batch(run, images):

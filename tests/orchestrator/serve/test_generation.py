@@ -56,6 +56,24 @@ def test_a_run_that_cannot_be_read_keeps_its_masks_and_says_why(copied, images):
     assert engine.problem is None
 
 
+def test_no_fault_ends_the_look_for_new_masks(run):
+    faults = [ValueError("of any kind"), OSError("of the disk"), None]
+
+    def read(before):
+        fault = faults.pop(0)
+        if fault is not None:
+            raise fault
+        return read_generation(run, {}, before)
+
+    engine = Engine(read, 3600)
+    problems = []
+    for _ in range(3):
+        engine.refresh()
+        problems.append(engine.problem)
+    assert problems == ["of any kind", "of the disk", None]
+    assert len(engine.current.digests) == 4
+
+
 def test_a_run_without_masks_is_not_ready(copied):
     shutil.rmtree(copied.layout.masks)
     engine = Engine(lambda before: read_generation(copied, {}, before), 3600)
