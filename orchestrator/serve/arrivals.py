@@ -25,7 +25,7 @@ from orchestrator.runs.run import Run
 from storage.files import commit
 
 HELD_OUT = 5  # one of so many images of each class is tested on, if the request brings no test images
-AGAIN_S = 5.0  # until a run that another controller holds, or that failed, is tried again
+AGAIN_S = 15.0  # until a run that another controller holds, or that failed, is tried again
 State = Literal["training", "failed", "served"]
 
 
@@ -52,6 +52,12 @@ class Arrivals:
                 "tasks are files of a folder"
             )
         self._run, self._folder = run, tasks_folder(benchmark.dataset, data_folder(run.config.data_dir))
+        last = max((path.name for path in task_files(self._folder)), default="")
+        if last >= self._next_name():
+            raise ConfigError(
+                f"--accept-tasks: found {last} in {self._folder}, after which {self._next_name()} would not be the last; name the "
+                "files task-00000.npz, task-00001.npz and so on"
+            )
         self._writing, self._wanted, self._stopped = threading.Lock(), threading.Event(), threading.Event()
         self._problem: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,10 +89,13 @@ class Arrivals:
                 f"{benchmark.real_classes} of {list(benchmark.image_shape)}"
             )
         with self._writing:
-            task = len(task_files(self._folder))
-            commit(self._folder / f"task-{task:05d}.npz", lambda path: _write(path, found))
+            task, name = len(task_files(self._folder)), self._next_name()
+            commit(self._folder / name, lambda path: _write(path, found))
         self._wanted.set()
         return task
+
+    def _next_name(self) -> str:
+        return f"task-{len(task_files(self._folder)):05d}.npz"
 
     def state(self, task: int, num_served: int) -> TaskState | None:
         """Return where a task is, None if there is no such task. num_served: tasks with masks that are served."""

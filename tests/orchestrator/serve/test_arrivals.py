@@ -99,6 +99,12 @@ def test_a_wrong_task_is_refused_and_nothing_is_stored(growing, tmp_path, name):
     assert [path.name for path in (tmp_path / "arrivals").iterdir()] == ["task-00000.npz"]
 
 
+def test_a_folder_with_names_that_would_come_after_is_refused(growing, tmp_path):
+    (tmp_path / "arrivals" / "zebra.npz").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"found zebra\.npz"):
+        Arrivals(growing)
+
+
 def test_runs_whose_tasks_are_no_files_take_none(run):
     with pytest.raises(ConfigError, match="expected 'files'"):
         Arrivals(run)
