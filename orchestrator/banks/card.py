@@ -20,7 +20,7 @@ from storage.mask_copy import tasks_of
 from storage.mask_facts import MaskFacts
 from storage.run_file import RunRecord
 
-MAX_COLUMNS = 20  # tasks of an accuracy matrix that is shown whole
+MAX_COLUMNS = 20  # tasks of an accuracy matrix that is shown whole, parts of the data
 # Of the images, as their publishers state it; of others nothing is known here.
 LICENCES = {
     "fashion_mnist": "MIT (Zalando SE)",
@@ -75,8 +75,11 @@ def _rows(run: Run, record: RunRecord, facts: MaskFacts) -> Iterator[tuple[str, 
     yield "network", f"{config.network.kind}, masked layers {layers}"
     yield "fixed weights", f"seed {config.seed}, sha256 `{run.identity.network['digest']}`"
     yield "data", f"{config.benchmark.dataset}, sha256 `{made.get('dataset_digest', 'not recorded')}`"
-    for number, digest in enumerate(made.get("part_digests", [])):
+    parts = made.get("part_digests", [])
+    for number, digest in enumerate(parts[:MAX_COLUMNS]):
         yield f"data, part {number}", f"sha256 `{digest}`"
+    if len(parts) > MAX_COLUMNS:
+        yield "data, other parts", f"{len(parts) - MAX_COLUMNS}, with their digests in run.json"
     for key, digest in made.get("code", {}).items():
         yield f"code, {key}", f"sha256 `{digest}`"
     yield "licence of the data", LICENCES.get(config.benchmark.dataset, NO_LICENCE)

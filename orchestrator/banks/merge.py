@@ -7,6 +7,7 @@ all. Whatever would make that untrue is refused before anything is written.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from core.errors import DamagedFileError, RunFolderError, plural
 from orchestrator.config.load import config_values
@@ -101,11 +102,21 @@ def _require_alike(first: _Source, other: _Source) -> None:
             f"{pair} are different runs, whose masks do not belong together: {', '.join(changes)}"
         )
     for key in ALIKE:
-        mine, others = (one.record.provenance.get(key) for one in (first, other))
+        mine, others = _made_on(key, first, other)
         if mine != others:
             raise RunFolderError(
                 f"{pair} were made on different data or code: {key} is {str(mine)[:40]} and {str(others)[:40]}"
             )
+
+
+def _made_on(key: str, *sources: _Source) -> list[Any]:
+    """Return what each was made on; of a folder of tasks, which grows, as far as all of them had it."""
+    found = [one.record.provenance.get(key) for one in sources]
+    if not all(one.run.config.benchmark.kind == "files" for one in sources):
+        return found
+    if key == "part_digests":
+        return [parts[: min(map(len, found))] for parts in found]
+    return [None for _ in found] if key == "dataset_digest" else found
 
 
 def _require_no_conflict(sources: Sequence[_Source]) -> None:
@@ -135,7 +146,14 @@ def _target(sources: Sequence[_Source], first: _Source, layout: RunLayout) -> tu
     most = max(sources, key=lambda one: one.record.num_tasks)
     storage = replace(most.run.config.storage, uri=location_uri(layout.root.parent))
     config = replace(most.run.config, name=first.run.config.name, storage=storage)
-    record = replace(sources[0].record, num_tasks=most.record.num_tasks, config=config_values(config))
+    data = {key: most.record.provenance[key] for key in ALIKE if key in most.record.provenance}
+    provenance = sources[0].record.provenance | data
+    record = replace(
+        sources[0].record,
+        num_tasks=most.record.num_tasks,
+        config=config_values(config),
+        provenance=provenance,
+    )
     return replace(first.run, config=config, layout=layout), record
 
 

@@ -114,8 +114,12 @@ async def _learn(service: Service, request: Request) -> Arrival:
 
 
 def _state(service: Service, task: int) -> Arrival:
-    num_served = len(service.generation().digests)
-    if service.arrivals is None:
+    generation = service.generation()
+    num_served = len(generation.digests)
+    found: TaskState | None
+    if task in generation.facts.files.forgotten:
+        found = TaskState(task=task, state="forgotten")
+    elif service.arrivals is None:
         found = TaskState(task=task, state="served") if 0 <= task < num_served else None
     else:
         found = service.arrivals.state(task, num_served)

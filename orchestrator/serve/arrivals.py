@@ -26,7 +26,7 @@ from storage.files import commit
 
 HELD_OUT = 5  # one of so many images of each class is tested on, if the request brings no test images
 AGAIN_S = 15.0  # until a run that another controller holds, or that failed, is tried again
-State = Literal["training", "failed", "served"]
+State = Literal["training", "failed", "served", "forgotten"]
 
 
 @dataclass(frozen=True, kw_only=True)

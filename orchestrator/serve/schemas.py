@@ -91,7 +91,7 @@ class Arrival(BaseModel):
     """Where a task that arrived is."""
 
     task: int
-    state: str = Field(description="training, failed or served")
+    state: str = Field(description="training, failed, served or forgotten")
     reason: str | None = None
 
 

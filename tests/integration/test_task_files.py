@@ -111,3 +111,21 @@ def test_the_folder_says_what_is_wrong(place, capsys):
     assert "found no folder" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"a folder of \.npz files"):
         BenchmarkSpec(kind="files", dataset="my.npz")
+
+
+def test_labs_whose_folders_grew_apart_merge_as_far_as_both_had_the_same_files(place, capsys):
+    assert start(place, "a") == 0
+    write_task(place / "arrivals", "task-00002.npz", 3, 2)
+    assert start(place, "one") == 0
+    path = place / "b.yaml"
+    path.write_text((place / "one.yaml").read_text().replace("/one", "/b"))
+    assert supsup("run", path, "--tasks", "2", "--quiet") == 0
+    a, b = run_of(place, "a").layout.root, run_of(place, "b").layout.root
+    assert supsup("merge", a, b, "--out", place / "merged") == 0
+    assert digests(place, "merged") == digests(place, "one")
+    assert supsup("run", run_of(place, "merged").layout.root) == 0
+    assert "3 tasks done; nothing to train" in capsys.readouterr().out
+    write_task(place / "arrivals", "task-00000.npz", 2, 9)
+    assert start(place, "other") == 0
+    assert supsup("merge", a, run_of(place, "other").layout.root, "--out", place / "no") == 2
+    assert "were made on different data or code: part_digests" in " ".join(capsys.readouterr().err.split())

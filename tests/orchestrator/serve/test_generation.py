@@ -1,5 +1,6 @@
 """Generations: masks that a run stores are taken up, a run that cannot be read changes nothing."""
 
+import asyncio
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ from orchestrator.runs.run import open_run
 from orchestrator.serve.engine import Engine
 from orchestrator.serve.generation import read_generation
 from tests.conftest import supsup
-from tests.orchestrator.serve.conftest import train
+from tests.orchestrator.serve.conftest import served, train
 
 
 @pytest.fixture
@@ -105,3 +106,7 @@ def test_a_forgotten_task_leaves_with_the_next_look(copied, images, task):
     )
     with pytest.raises(InferenceError, match=f"found {task}"):
         engine.current.predictor.classify(images, task)
+    client = served(copied)[1]
+    states = [asyncio.run(client.get(f"/v1/tasks/{other}")).json["state"] for other in range(4)]
+    assert states == ["forgotten" if other == task else "served" for other in range(4)]
+    assert asyncio.run(client.get("/v1/bank")).json["num_tasks"] == 3
