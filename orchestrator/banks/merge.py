@@ -115,7 +115,8 @@ def _made_on(key: str, *sources: _Source) -> list[Any]:
     if not all(one.run.config.benchmark.kind == "files" for one in sources):
         return found
     if key == "part_digests":
-        return [parts[: min(map(len, found))] for parts in found]
+        lists = [parts or [] for parts in found]
+        return [parts[: min(map(len, lists))] for parts in lists]
     return [None for _ in found] if key == "dataset_digest" else found
 
 
