@@ -169,7 +169,9 @@ async def client(
 ) -> None:
     """Send requests one after another; what fails is counted and asked again once the server answers."""
     draw = np.random.default_rng(seed)
-    known = (await bank(session))["num_tasks"]
+    known = 0
+    while not known:
+        known = (await bank(session))["num_tasks"]
     left = num
     while left:
         rows = draw.integers(0, len(images), draw.integers(1, MOST_IMAGES + 1))

@@ -4,22 +4,23 @@
 ``build`` from here.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ray import ObjectRef, put, serve
 
-from core.errors import InferenceError, LostWorkerError, first_line
+from core.errors import InferenceError, LostWorkerError, SupSupError, first_line
 from core.inference.sharded_bank import Broadcast, Shard, ShardedBank, shard_ranges
 from core.inference.superposition import MaskBank
 from core.masks.bits import packed_num_bytes
 from orchestrator.predict import base_tensors, predictor
 from orchestrator.runs.run import Run, open_run
-from orchestrator.serve.access import Guard
+from orchestrator.serve.access import Guard, read_token
 from orchestrator.serve.app import make_app
 from orchestrator.serve.engine import Engine
 from orchestrator.serve.generation import Generation, changed_facts, read_generation
@@ -93,26 +94,33 @@ def build(args: Mapping[str, Any]) -> Any:
 class _Answers:
     """A replica: the server's application, over its own map of the masks or over shards."""
 
-    def __init__(self, spec: str, *shards: Any) -> None:
-        self._spec, self._shards = ServerSpec.of_json(spec), shards
-
-    def __serve_build_asgi_app__(self) -> Any:
+    async def __init__(self, spec: str, *shards: Any) -> None:
         import torch
 
-        from orchestrator.serve.access import read_token
-
         torch.set_num_threads(1)
-        spec = replace(self._spec, token=read_token(None, self._spec.host))
-        run, _ = open_run(to_location(spec.root))
-        is_quick = run.config.network.traits.family == "perceptron" and not self._shards
+        self._spec = ServerSpec.of_json(spec)
+        self._engine = _engine(self._spec, shards)
+        self._service = Service(self._engine, self._spec.limits)
+        # Ray sends requests once this returns. Shards must not be waited for in the event loop.
+        await asyncio.to_thread(self._engine.refresh)
+        if self._engine.current is None:
+            raise SupSupError(self._engine.problem or "no masks")
 
-        def read(before: Generation | None) -> Generation:
-            if self._shards:
-                return _sharded_generation(run, spec.inference, self._shards, before)
-            return read_generation(run, spec.inference, before)
+    def __serve_build_asgi_app__(self) -> Any:
+        token = read_token(None, self._spec.host)
+        return Guard(Shortcut(self._service, make_app(self._service)), token)
 
-        service = Service(Engine(read, spec.poll_s, is_quick=is_quick), spec.limits)
-        return Guard(Shortcut(service, make_app(service)), spec.token)
+
+def _engine(spec: ServerSpec, shards: tuple[Any, ...]) -> Engine:
+    run, _ = open_run(to_location(spec.root))
+    is_quick = run.config.network.traits.family == "perceptron" and not shards
+
+    def read(before: Generation | None) -> Generation:
+        if shards:
+            return _sharded_generation(run, spec.inference, shards, before)
+        return read_generation(run, spec.inference, before)
+
+    return Engine(read, spec.poll_s, is_quick=is_quick)
 
 
 def _sharded_generation(

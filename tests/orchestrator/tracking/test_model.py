@@ -96,7 +96,16 @@ def test_nothing_in_it_is_a_pickle_and_it_brings_its_code(exported, folder):
     files = [
         path for path in (folder / "mlflow-artifacts").rglob("models/*/artifacts/**/*") if is_stored(path)
     ]
-    assert {path.suffix for path in files} <= {"", ".json", ".yaml", ".txt", ".parquet", ".py", ".md", ".html"}
+    assert {path.suffix for path in files} <= {
+        "",
+        ".json",
+        ".yaml",
+        ".txt",
+        ".parquet",
+        ".py",
+        ".md",
+        ".html",
+    }
     assert any(path.name == "served.py" for path in files)
     assert "loader_module: orchestrator.tracking.served" in next(
         path.read_text() for path in files if path.name == "MLmodel"
