@@ -94,7 +94,7 @@ def build(args: Mapping[str, Any]) -> Any:
 class _Answers:
     """A replica: the server's application, over its own map of the masks or over shards."""
 
-    async def __init__(self, spec: str, *shards: Any) -> None:
+    async def __init__(self, spec: str, *shards: Any) -> None:  # type: ignore[misc]  # Ray awaits it
         import torch
 
         torch.set_num_threads(1)
