@@ -3,9 +3,8 @@
 python perf/rotations_as_classes.py FOLDER --sweep split_mnist --seeds 0 1 2, SUPSUP_DATA set. FOLDER gets the data
 sets and the run folders; the same command resumes. Two runs for each seed, with the same base network, tasks, number
 of steps and number of outputs: ``plain``, and ``rotated``, where every training image is seen turned by 0, 90, 180 and
-270 degrees and class c turned r times is output c + r * l, with l real classes. So the first l outputs are
-those of upright images, and rotations are superfluous neurons that are trained. Crops and flips come before the
-rotation: a flip after it would make 90 degrees look like 270.
+270 degrees and class c turned r times is output c + r * l, with l real classes (``turned_images``). So the first l
+outputs are those of upright images, and rotations are superfluous neurons that are trained.
 
 A mask is tried alone on upright test images; of four views, one for each rotation, the outputs of the view's own
 rotation count. Images that decide together follow one another, and their scores are averaged.
@@ -18,22 +17,19 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from natural_inference import GROUPS
 from numpy.typing import NDArray
 from torch import Tensor
+from turned_images import class_order, turned_arrays
 
 import supsup
-from core.batches.images import NUM_CROPS, crop_and_flip, images_at_test, task_labels
-from core.batches.problem import Problem
-from core.data.benchmarks import task_classes
+from core.batches.images import images_at_test, task_labels
 from core.families import family_of
 from core.inference.objectives import plain_score
 from core.metrics import wilson
-from core.seeding import stream
 from core.training.modules import num_steps
 from orchestrator.config.load import config_values
 from orchestrator.predict import base_tensors
@@ -118,20 +114,27 @@ MEASURES = {"plain": UPRIGHT, "rotated": UPRIGHT | TURNED}
 GIVEN = {"plain": {"one view": upright}, "rotated": {"one view": upright, "four views": four_views}}
 
 
-def main(folder: Path, sweep: str, seeds: Sequence[int], times: int) -> None:
-    """Train what is missing and print two tables in Markdown: with the task given, and without."""
+def main(folder: Path, sweep: str, seeds: Sequence[int], times: int, num_tasks: int | None) -> None:
+    """Train what is missing and print two tables in Markdown: with the task given, and without.
+
+    num_tasks: the first of the sweep's tasks; None: all.
+    """
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[list[Answers]]] = {arm: [] for arm in ARMS}
     for seed in seeds:
+        config = supsup.load_sweep(sweep, seed=seed)
+        num = num_tasks or config.benchmark.num_tasks
         for arm, rotations in ARMS.items():
-            root = trained(folder, f"{sweep}_{arm}", supsup.load_sweep(sweep, seed=seed), rotations, times)
-            found[arm].append(list(Trial(root, rotations).answers(MEASURES[arm], GIVEN[arm])))
+            root = trained(folder, f"{sweep}_{arm}", config, rotations=rotations, times=times, num_tasks=num)
+            found[arm].append(list(Trial(root, rotations, num).answers(MEASURES[arm], GIVEN[arm])))
     _print_given(found)
     _print_found(found)
 
 
-def trained(folder: Path, name: str, config: supsup.SweepConfig, rotations: int, times: int) -> Path:
+def trained(
+    folder: Path, name: str, config: supsup.SweepConfig, *, rotations: int, times: int, num_tasks: int
+) -> Path:
     """Return the finished run of one arm. times: how often the sweep's number of steps it trains."""
     problem = supsup.make_problem(config)
     spec, task_0 = problem.spec, problem.view(0)
@@ -156,7 +159,7 @@ def trained(folder: Path, name: str, config: supsup.SweepConfig, rotations: int,
             "benchmark": {
                 "kind": "split",
                 "dataset": file.name,
-                "num_tasks": spec.benchmark.num_tasks,
+                "num_tasks": num_tasks,
                 "augment": False,
                 "labels": spec.benchmark.labels,
                 "class_order": class_order(problem, rotations),
@@ -172,65 +175,12 @@ def trained(folder: Path, name: str, config: supsup.SweepConfig, rotations: int,
     return Path(str(run.folder))
 
 
-def class_order(problem: Problem, rotations: int) -> list[int]:
-    """Return the classes of the arrays in the order of the tasks."""
-    spec, benchmark = problem.spec, problem.spec.benchmark
-    turns, order = range(rotations), []
-    for task in range(benchmark.num_tasks):
-        if benchmark.labels == "local":
-            first, num = _first_class(problem, task, rotations), benchmark.real_classes
-            order += [first + number for number in range(rotations * num)]
-        else:
-            classes = task_classes(benchmark, task, seed=spec.seed)
-            order += [int(one) + r * benchmark.real_classes for r in turns for one in classes]
-    return order
-
-
-def turned_arrays(problem: Problem, rotations: int, num_crops: int) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a data set in which all images of all tasks are turned.
-
-    num_crops: of each training image, if the benchmark augments images.
-    """
-    parts: dict[str, list[NDArray[Any]]] = {"x_train": [], "y_train": [], "x_test": [], "y_test": []}
-    for task in range(problem.spec.benchmark.num_tasks):
-        view, first = problem.view(task), _first_class(problem, task, rotations)
-        for part, rows in (("train", view.train_rows), ("test", view.test_rows)):
-            images = getattr(problem.dataset, f"{part}_images")[rows]
-            labels = task_labels(view, getattr(problem, part), torch.from_numpy(rows)).numpy()
-            if part == "train" and problem.spec.benchmark.augment:
-                images, labels = cropped(problem, task, images, num_crops), np.tile(labels, num_crops)
-            for r in range(rotations):
-                parts[f"x_{part}"].append(np.rot90(images, r, axes=(-2, -1)))
-                parts[f"y_{part}"].append(labels + first + r * problem.spec.benchmark.real_classes)
-    found = {key: np.concatenate(arrays) for key, arrays in parts.items()}
-    coloured = problem.spec.benchmark.is_coloured
-    return {
-        key: np.moveaxis(value, 1, -1) if coloured and key.startswith("x") else value
-        for key, value in found.items()
-    }
-
-
-def cropped(problem: Problem, task: int, images: NDArray[np.uint8], num_crops: int) -> NDArray[np.uint8]:
-    """Return a number of random crops and flips of each image, uint8 [num_crops * N, C, H, W]."""
-    draw = stream(problem.spec.seed, "augmentation", task)
-    codes = draw.integers(0, 2 * NUM_CROPS, size=(num_crops, len(images)), dtype=np.uint8)
-    x_NCHW = torch.from_numpy(images)
-    crops = [crop_and_flip(x_NCHW, torch.from_numpy(codes_N)).contiguous().numpy() for codes_N in codes]
-    return np.concatenate(crops)
-
-
-def _first_class(problem: Problem, task: int, rotations: int) -> int:
-    """Return the number in the arrays of a task's class 0; global labels keep their numbers."""
-    benchmark = problem.spec.benchmark
-    return task * rotations * benchmark.real_classes if benchmark.labels == "local" else 0
-
-
 class Trial:
     """A finished run of one arm."""
 
-    def __init__(self, root: Path, rotations: int) -> None:
+    def __init__(self, root: Path, rotations: int, num_tasks: int) -> None:
         self.run, _ = open_run(root)
-        spec, num_tasks = self.run.config.run_spec(), self.run.config.benchmark.num_tasks
+        spec = self.run.config.run_spec()
         self.problem = supsup.make_problem(self.run.config)
         self.rotations, self.num_tasks = rotations, num_tasks
         self.num_real = spec.benchmark.real_classes // rotations
@@ -329,5 +279,6 @@ if __name__ == "__main__":
     parser.add_argument("--sweep", choices=SWEEPS, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--times", type=int, default=1, help="how often the sweep's number of steps")
+    parser.add_argument("--tasks", type=int, help="the first of the sweep's tasks alone")
     given = parser.parse_args()
-    main(given.folder, given.sweep, given.seeds, given.times)
+    main(given.folder, given.sweep, given.seeds, given.times, given.tasks)
