@@ -109,10 +109,14 @@ class MaskFacts:
         return [MaskInfo(**dict(zip(columns, row, strict=True))) for row in zip(*values, strict=True)]
 
     @cached_property
+    def digest_of(self) -> dict[int, str]:
+        """The digest (sha256, hex) of each readable mask, by task."""
+        return dict(zip(self.table["task"].to_pylist(), self.table["digest"].to_pylist(), strict=True))
+
+    @cached_property
     def digests(self) -> MaskDigests:
         """The digests of the leading masks, up to the first that is missing or unreadable; empty if forgotten."""
-        known = dict(zip(self.table["task"].to_pylist(), self.table["digest"].to_pylist(), strict=True))
-        known |= dict.fromkeys(self.files.forgotten, "")
+        known = self.digest_of | dict.fromkeys(self.files.forgotten, "")
         leading = takewhile(known.__contains__, count())
         return MaskDigests(tuple(known[task] for task in leading))
 

@@ -104,7 +104,7 @@ def _holding(run: Run, facts: MaskFacts, tasks: Collection[int]) -> tuple[str, .
 
 def _bury(run: Run, facts: MaskFacts, tasks: Collection[int], reason: str | None) -> dict[int, str | None]:
     """Write the tombstones that are not there yet; return the digests of the masks that they stand for."""
-    known = dict(zip(facts.table["task"].to_pylist(), facts.table["digest"].to_pylist(), strict=True))
+    known = facts.digest_of
     for task in sorted(set(tasks) - facts.files.forgotten):
         tombstone = Tombstone(task=task, digest=known.get(task), forgotten_s=time.time(), reason=reason)
         write_tombstone(run.layout, tombstone)

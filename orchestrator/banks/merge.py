@@ -52,9 +52,7 @@ class _Source:
 
     def digests(self) -> dict[int, str]:
         """Return the digest of each mask, empty for a forgotten task."""
-        table = self.facts.table
-        found = dict(zip(table["task"].to_pylist(), table["digest"].to_pylist(), strict=True))
-        return found | dict.fromkeys(self.facts.files.forgotten, "")
+        return self.facts.digest_of | dict.fromkeys(self.facts.files.forgotten, "")
 
 
 def merge_runs(roots: Sequence[Location], storage: Location) -> Merged:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from core.errors import DamagedFileError, ForeignFileError, RunFolderError
-from orchestrator.banks.remote import remote_digests
+from orchestrator.banks.remote import other_masks
 from orchestrator.execution.plan import number_ranges
 from orchestrator.execution.progress import Display
 from orchestrator.runs.commands import supsup_command
@@ -77,10 +77,7 @@ def _require_same(layout: RunLayout, store: SharedStore, manifest: Manifest) -> 
             f"{store.root} still has tasks {number_ranges(back)}, which {layout.root} has forgotten; "
             f"`{supsup_command('push', layout.root, location_uri(store.root))}` takes them from there"
         )
-    facts = run.store.facts()
-    digests = dict(zip(facts.table["task"].to_pylist(), facts.table["digest"].to_pylist(), strict=True))
-    theirs = remote_digests(run, store, manifest)
-    wrong = [task for task, digest in theirs.items() if digests.get(task, digest) != digest]
+    wrong = other_masks(run, run.store.facts(), store, manifest)
     if wrong:
         raise RunFolderError(
             f"{layout.root} has other masks of tasks {number_ranges(wrong)} than {store.root}; pull into another --storage"

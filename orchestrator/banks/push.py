@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from core.errors import RunFolderError
 from orchestrator.banks.card import write_card
 from orchestrator.banks.content import bank_files, verified_bank
-from orchestrator.banks.remote import remote_digests
+from orchestrator.banks.remote import other_masks
 from orchestrator.execution.plan import number_ranges
 from orchestrator.execution.progress import Display
 from orchestrator.runs.commands import supsup_command
@@ -78,13 +78,11 @@ def _pull_command(run: Run, store: SharedStore) -> str:
 
 def _require_same(run: Run, facts: MaskFacts, store: SharedStore, before: Manifest) -> None:
     """Raise RunFolderError if a task has another mask in the store. Only files that differ are looked into."""
-    digests = dict(zip(facts.table["task"].to_pylist(), facts.table["digest"].to_pylist(), strict=True))
-    theirs = remote_digests(run, store, before)
-    wrong = [task for task, digest in theirs.items() if digests.get(task, digest) != digest]
+    wrong = other_masks(run, facts, store, before)
     if wrong:
         raise RunFolderError(
             f"{store.root} has other masks of tasks {number_ranges(wrong)} than {run.layout.root}; of task "
-            f"{min(wrong)}: {theirs[min(wrong)][:16]}..., here {digests[min(wrong)][:16]}..."
+            f"{min(wrong)}: {wrong[min(wrong)][:16]}..., here {facts.digest_of[min(wrong)][:16]}..."
         )
 
 

@@ -7,14 +7,21 @@ from core.errors import DamagedFileError, first_line
 from orchestrator.runs.run import Run
 from storage.layout import cohort_range
 from storage.locations import plain_file
+from storage.mask_facts import MaskFacts
 from storage.shared import Manifest, SharedFile, SharedStore
 
 
-def remote_digests(run: Run, store: SharedStore, manifest: Manifest) -> dict[int, str]:
-    """Return the digest of each mask in mask files of the store that the run folder does not have as they are.
+def other_masks(run: Run, facts: MaskFacts, store: SharedStore, manifest: Manifest) -> dict[int, str]:
+    """Return the digests that the store has of tasks whose masks in the run folder are others.
 
-    Raises DamagedFileError.
+    facts: of the run folder. Raises DamagedFileError.
     """
+    theirs, ours = _remote_digests(run, store, manifest), facts.digest_of
+    return {task: digest for task, digest in theirs.items() if ours.get(task, digest) != digest}
+
+
+def _remote_digests(run: Run, store: SharedStore, manifest: Manifest) -> dict[int, str]:
+    """Return the digest of each mask in mask files of the store that the run folder does not have as they are."""
     found: dict[int, str] = {}
     for file in manifest.files:
         is_masks = cohort_range(file.path.removeprefix("masks/")) is not None

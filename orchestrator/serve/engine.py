@@ -24,7 +24,8 @@ Read = Callable[[Generation | None], Generation]  # the masks of now; the argume
 class Engine:
     """Holds the current generation. Each batch is answered by one, whatever is loaded meanwhile.
 
-    read: returns the masks of now. is_quick: whether an image takes less than a tenth of a millisecond. problem: why the last look at the run failed, None if it did not.
+    read: returns the masks of now. is_quick: whether an image takes less than a tenth of a millisecond. problem: why
+    the last look at the run failed, None if it did not.
     """
 
     read: Read

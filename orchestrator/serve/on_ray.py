@@ -23,8 +23,8 @@ from orchestrator.runs.run import Run, open_run
 from orchestrator.serve.access import Guard, read_token
 from orchestrator.serve.app import make_app
 from orchestrator.serve.engine import Engine
-from orchestrator.serve.generation import Generation, changed_facts, read_generation
-from orchestrator.serve.process import ServerSpec
+from orchestrator.serve.generation import Generation, changed_facts
+from orchestrator.serve.process import ServerSpec, make_engine, served_run
 from orchestrator.serve.service import Service, Shortcut
 from storage.bank_file import bank_path, make_bank, map_bank
 from storage.files import commit_text
@@ -99,7 +99,7 @@ class _Answers:
 
         torch.set_num_threads(1)
         self._spec = ServerSpec.of_json(spec)
-        self._engine = _engine(self._spec, shards)
+        self._engine = _sharded_engine(self._spec, shards) if shards else make_engine(self._spec)
         self._service = Service(self._engine, self._spec.limits)
         # Ray sends requests once this returns. Shards must not be waited for in the event loop.
         await asyncio.to_thread(self._engine.refresh)
@@ -111,16 +111,13 @@ class _Answers:
         return Guard(Shortcut(self._service, make_app(self._service)), token)
 
 
-def _engine(spec: ServerSpec, shards: tuple[Any, ...]) -> Engine:
-    run, _ = open_run(to_location(spec.root))
-    is_quick = run.config.network.traits.family == "perceptron" and not shards
+def _sharded_engine(spec: ServerSpec, shards: tuple[Any, ...]) -> Engine:
+    run = served_run(spec)
 
     def read(before: Generation | None) -> Generation:
-        if shards:
-            return _sharded_generation(run, spec.inference, shards, before)
-        return read_generation(run, spec.inference, before)
+        return _sharded_generation(run, spec.inference, shards, before)
 
-    return Engine(read, spec.poll_s, is_quick=is_quick)
+    return Engine(read, spec.poll_s)
 
 
 def _sharded_generation(

@@ -70,7 +70,7 @@ def serve_here(spec: ServerSpec, listening: socket.socket) -> None:
     from orchestrator.serve.service import Service, Shortcut
 
     torch.set_num_threads(1)  # the loops over masks have threads of their own
-    service = Service(_engine(spec), spec.limits, _arrivals(spec))
+    service = Service(make_engine(spec), spec.limits, _arrivals(spec))
     config = uvicorn.Config(
         Guard(Shortcut(service, make_app(service)), spec.token),
         log_level="warning",
@@ -83,21 +83,26 @@ def serve_here(spec: ServerSpec, listening: socket.socket) -> None:
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def _arrivals(spec: ServerSpec) -> Any:
+def served_run(spec: ServerSpec) -> Any:
+    """Return the run that is served. Raises RunFolderError."""
     from orchestrator.runs.run import open_run
-    from orchestrator.serve.arrivals import Arrivals
     from storage.locations import to_location
 
-    return Arrivals(open_run(to_location(spec.root))[0]) if spec.accepts_tasks else None
+    return open_run(to_location(spec.root))[0]
 
 
-def _engine(spec: ServerSpec) -> Any:
-    from orchestrator.runs.run import open_run
+def _arrivals(spec: ServerSpec) -> Any:
+    from orchestrator.serve.arrivals import Arrivals
+
+    return Arrivals(served_run(spec)) if spec.accepts_tasks else None
+
+
+def make_engine(spec: ServerSpec) -> Any:
+    """Return an engine over this machine's map of the masks."""
     from orchestrator.serve.engine import Engine
     from orchestrator.serve.generation import Generation, read_generation
-    from storage.locations import to_location
 
-    run, _ = open_run(to_location(spec.root))
+    run = served_run(spec)
 
     def read(before: Generation | None) -> Generation:
         return read_generation(run, spec.inference, before)
@@ -162,11 +167,9 @@ def run_replica() -> None:
 def check_servable(spec: ServerSpec) -> int:
     """Return the number of tasks after making the bank, so that processes only map it. Raises InputError."""
     from orchestrator.predict import check_network
-    from orchestrator.runs.run import open_run
     from orchestrator.serve.generation import read_generation
-    from storage.locations import to_location
 
-    run, _ = open_run(to_location(spec.root))
+    run = served_run(spec)
     check_network(run)
     _arrivals(spec)
     return read_generation(run, spec.inference).num_tasks
